@@ -1,0 +1,1 @@
+"""kubeadm and what stands on it."""

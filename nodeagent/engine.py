@@ -1,0 +1,103 @@
+"""Runs a sequence: plan, act, plan again (must be empty), record, reboot once, resume.
+
+Crash-only: there is no recovery path. Each run plans from the world as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nodeagent.config import Settings
+from nodeagent.errors import Blocked, NodeAgentError, NotConverged
+from nodeagent.host.actions import Action, Reboot
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+from nodeagent.journal import Journal
+from nodeagent.steps.step import Step
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the engine tells while it works: the step, the action (None: looking), seconds."""
+
+    step: Step
+    action: Action | None
+    state: str  # "planning" | "acting" | "done"
+    seconds: float = 0.0
+
+
+Report = Callable[[Progress], None]
+
+
+def plan(
+    sequence: Sequence[Step], host: Host, settings: Settings
+) -> list[tuple[Step, list[Action], NodeAgentError | None]]:
+    """What each step would do now; changes nothing. Steps see the world as it is."""
+    facts = Facts(host)
+    planned: list[tuple[Step, list[Action], NodeAgentError | None]] = []
+    for step in sequence:
+        actions: list[Action] = []
+        blocked: NodeAgentError | None = None
+        try:
+            for action in step.plan(facts, settings):
+                actions.append(action)
+        except Blocked as error:
+            blocked = error
+        planned.append((step, actions, blocked))
+    return planned
+
+
+def run(
+    sequence: Sequence[Step], host: Host, settings: Settings, journal: Journal, report: Report
+) -> list[Reboot]:
+    """Bring every step to hold, and give the reboots that are still needed (asked once each).
+
+    Raises Blocked where a step waits for the world, NotConverged where a step does not hold
+    after its actions or after the reboot it asked for, CommandFailed and OSError as they come.
+    """
+    reboots: list[Reboot] = []
+    for step in sequence:
+        begun = time.monotonic()
+        reboots += run_step(step, host, settings, journal, report)
+        report(Progress(step, None, "done", time.monotonic() - begun))
+    return reboots
+
+
+def run_step(
+    step: Step, host: Host, settings: Settings, journal: Journal, report: Report
+) -> list[Reboot]:
+    """One step: plan, act, plan again. Gives the reboots that it asks for."""
+    report(Progress(step, None, "planning"))
+    # Listing first: a plan that is Blocked half-way must not leave its first half done.
+    actions = list(step.plan(Facts(host), settings))
+    for action in actions:
+        report(Progress(step, action, "acting"))
+        action.do(host)
+    left = list(step.plan(Facts(host), settings)) if actions else []
+    reboots = [action for action in left if isinstance(action, Reboot)]
+    others = [action for action in left if not isinstance(action, Reboot)]
+    if others:
+        raise NotConverged(
+            f"Step {step.name} does not hold after its actions; still to do: {others[0].show()}.",
+            "The agent tries again; if it stays, please report it with `nodeagent plan`.",
+        )
+    asked = journal.get("reboots", {})
+    for reboot in reboots:
+        if asked.get(reboot.token) not in (None, boot_id(host)):
+            raise NotConverged(reboot.verdict, reboot.remedy)
+    return reboots
+
+
+def ask_reboot(reboots: Sequence[Reboot], host: Host, journal: Journal) -> None:
+    """Record durably that these reboots are asked for in this boot, before rebooting."""
+    asked = dict(journal.get("reboots", {}))
+    asked |= {reboot.token: boot_id(host) for reboot in reboots}
+    journal.set(reboots=asked)
+    journal.note("reboot", reasons=[reboot.reason for reboot in reboots])
+
+
+def boot_id(host: Host) -> str:
+    """The kernel's random id of this boot (random(4), /proc/sys/kernel/random/boot_id)."""
+    return (host.text("/proc/sys/kernel/random/boot_id") or "none").strip()

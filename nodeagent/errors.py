@@ -1,0 +1,80 @@
+"""Errors that people see: each has a code, a sentence, a remedy and an exit code.
+
+``nodeagent status`` and the documentation use the same codes. Exit codes follow
+sysexits.h (man 3head sysexits) where one fits.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NodeAgentError(Exception):
+    """Base of every error a user can cause or cure.
+
+    ``reason`` says what happened and why, ``remedy`` what to do, each in one or two sentences.
+    """
+
+    code: ClassVar[str] = "E000"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason} {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+class Blocked(NodeAgentError):
+    """A step cannot go on until something outside the agent changes."""
+
+    code = "E100"
+    exit_code = 75  # EX_TEMPFAIL
+
+
+class CommandFailed(NodeAgentError):
+    """An external command ended with a status other than 0, or ran out of time."""
+
+    code = "E101"
+    exit_code = 71  # EX_OSERR
+
+
+class NotConverged(NodeAgentError):
+    """A step did its actions and its plan is still not empty."""
+
+    code = "E102"
+    exit_code = 70  # EX_SOFTWARE
+
+
+class ConfigError(NodeAgentError):
+    """A settings file is unreadable or wrong; the reason names file, line and key."""
+
+    code = "E200"
+    exit_code = 78  # EX_CONFIG
+
+
+class FleetError(NodeAgentError):
+    """Fleet material is missing or damaged."""
+
+    code = "E300"
+    exit_code = 78  # EX_CONFIG
+
+
+class Untrusted(NodeAgentError):
+    """A peer, request or grant failed proof. Nothing it said was used."""
+
+    code = "E301"
+    exit_code = 77  # EX_NOPERM
+
+
+class NoControlPlane(NodeAgentError):
+    """No control plane answered; the agent keeps trying."""
+
+    code = "E400"
+    exit_code = 75  # EX_TEMPFAIL
+
+
+class Refused(NodeAgentError):
+    """What was asked would lose something, or needs another state first."""
+
+    code = "E500"
+    exit_code = 77  # EX_NOPERM

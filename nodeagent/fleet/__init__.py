@@ -1,0 +1,1 @@
+"""Who belongs to us: keys, beacons, election, grants, and the network that carries them."""

@@ -1,0 +1,94 @@
+"""The one durable write. No other code of the agent writes files.
+
+Rename alone is atomic but not durable: after a power cut the new name may point to an empty
+file (rename(2), fsync(2) "Calling fsync() does not necessarily ensure that the entry in the
+directory containing the file has also reached disk").
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+TEMPORARY = ".nodeagent-new"
+
+
+def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = None) -> None:
+    """Replace ``path`` by ``data`` so that a power cut leaves the old content or the new.
+
+    ``owner`` is (uid, gid). The mode is set before any content is visible.
+    Raises OSError; the target is then untouched.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            if owner is not None:
+                os.fchown(descriptor, *owner)
+            _chmod(descriptor, mode)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _chmod(descriptor: int, mode: int) -> None:
+    """Set the mode; FAT has none and refuses (mount(8), vfat ``quiet``), which is no harm."""
+    try:
+        os.fchmod(descriptor, mode)
+    except PermissionError:
+        pass
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """Overwrite ``path`` in place with ``data`` of the same length, then fsync.
+
+    Used to scrub secrets: touches data clusters only, never the allocation table, so a cut
+    cannot damage a FAT file system. Raises ValueError where the length differs, OSError.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(descriptor).st_size != len(data):
+            raise ValueError("overwrite needs data of the same length")
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove ``path`` durably; a missing file is no error. Raises OSError."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    sync_folder(path.parent)
+
+
+def make_folder(folder: Path, mode: int = 0o755) -> None:
+    """Make ``folder`` and its parents, each entry synced. Raises OSError."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode=mode, exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """fsync a directory, which makes renames and removals in it durable (fsync(2))."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,192 @@
+"""Host: the only door to files, processes and time.
+
+Everything above this module gets a Host as an argument, so that tests can put a folder, a
+recorded machine or a machine that loses power in its place.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from nodeagent.errors import CommandFailed
+from nodeagent.host import durable
+
+# A small, fixed environment: commands must not change with who started the agent.
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "HOME": "/root",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
+MAX_LINKS = 40  # as ELOOP in path_resolution(7)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command answered: exit status, standard output and standard error as text."""
+
+    status: int
+    out: str = ""
+    err: str = ""
+
+
+class Runner(Protocol):
+    """Runs one command. ``argv`` is never given to a shell; ``timeout`` is in seconds."""
+
+    def __call__(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result: ...
+
+
+def run_process(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+    """The real Runner. Status 127: no such command; 124: out of time (as timeout(1))."""
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            env=ENVIRONMENT,
+            check=False,
+        )
+    except FileNotFoundError:
+        return Result(127, "", f"{argv[0]}: command not found")
+    except subprocess.TimeoutExpired:
+        return Result(124, "", f"{argv[0]}: no end within {timeout:.0f} s")
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time as the host sees it: ``now`` in seconds since the epoch, ``monotonic``, ``sleep``."""
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Host:
+    """The machine, or a mounted image of one, below ``root``.
+
+    Paths are absolute as on the machine; symlinks are resolved as if ``root`` were ``/``, so
+    that no link can lead out of it (the idea of chroot(2)).
+    """
+
+    def __init__(
+        self, root: Path = Path("/"), run: Runner = run_process, clock: Clock | None = None
+    ) -> None:
+        self.root = root
+        self.clock = clock or Clock()
+        self._run = run
+
+    @property
+    def live(self) -> bool:
+        """True where the root is the running system's own: commands and kernel count."""
+        return self.root == Path("/")
+
+    def path(self, name: str, follow: bool = True) -> Path:
+        """Where ``name`` lies in the outer file system, symlinks resolved inside the root.
+
+        ``follow=False`` leaves a symlink in the last place as it is.
+        Raises OSError (ELOOP) for a circle of links.
+        """
+        todo = [part for part in PurePosixPath("/", name).parts[1:]]
+        done: list[str] = []
+        links = 0
+        while todo:
+            part = todo.pop(0)
+            if part == "..":
+                if done:
+                    done.pop()
+                continue
+            here = self.root.joinpath(*done, part)
+            if here.is_symlink() and (follow or todo):
+                links += 1
+                if links > MAX_LINKS:
+                    raise OSError(40, "too many levels of symbolic links", name)
+                target = PurePosixPath(os.readlink(here))
+                if target.is_absolute():
+                    done = []
+                todo = [p for p in target.parts if p != "/"] + todo
+                continue
+            done.append(part)
+        return self.root.joinpath(*done)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None where there is no such file. Raises OSError."""
+        try:
+            return self.path(name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def text(self, name: str) -> str | None:
+        """As ``read``, decoded; bytes that are not UTF-8 become U+FFFD."""
+        data = self.read(name)
+        return None if data is None else data.decode("utf-8", "replace")
+
+    def exists(self, name: str) -> bool:
+        """True for an existing file or folder."""
+        return self.path(name).exists()
+
+    def names(self, folder: str) -> list[str]:
+        """The sorted names in a folder; empty where there is none."""
+        where = self.path(folder)
+        return sorted(os.listdir(where)) if where.is_dir() else []
+
+    def mode(self, name: str) -> int | None:
+        """Permission bits of a file, or None where there is none."""
+        try:
+            return self.path(name).stat().st_mode & 0o7777
+        except FileNotFoundError:
+            return None
+
+    def write(
+        self, name: str, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None
+    ) -> None:
+        """Write a file durably, see ``durable.write``. Raises OSError."""
+        durable.write(self.path(name), data, mode, owner)
+
+    def link(self, name: str, target: str) -> None:
+        """Make ``name`` a symlink to ``target``, replacing what is there, durably."""
+        path = self.path(name, follow=False)
+        durable.make_folder(path.parent)
+        temporary = path.with_name(f".{path.name}{durable.TEMPORARY}")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        os.replace(temporary, path)
+        durable.sync_folder(path.parent)
+
+    def overwrite(self, name: str, data: bytes) -> None:
+        """Overwrite in place with the same length, see ``durable.overwrite``."""
+        durable.overwrite(self.path(name), data)
+
+    def make_folder(self, name: str, mode: int = 0o755) -> None:
+        """Make a folder and its parents durably. Raises OSError."""
+        durable.make_folder(self.path(name), mode)
+
+    def remove(self, name: str) -> None:
+        """Remove a file or link durably; a missing one is no error. Raises OSError."""
+        durable.remove(self.path(name, follow=False))
+
+    def run(self, *argv: str, timeout: float = 60, stdin: str | None = None) -> Result:
+        """Run a command and give its result, whatever its status."""
+        return self._run(argv, timeout, stdin)
+
+    def call(self, *argv: str, timeout: float = 60, stdin: str | None = None) -> str:
+        """Run a command that must succeed and give its output. Raises CommandFailed."""
+        result = self.run(*argv, timeout=timeout, stdin=stdin)
+        if result.status != 0:
+            said = (result.err.strip() or result.out.strip()).splitlines()
+            raise CommandFailed(
+                f"`{' '.join(argv)}` ended with status {result.status}: "
+                f"{' / '.join(said[-3:]) or 'it said nothing'}.",
+                "The agent tries again by itself; `journalctl -u nodeagent` has the whole story.",
+            )
+        return result.out

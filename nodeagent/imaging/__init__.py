@@ -1,0 +1,1 @@
+"""Runs on the computer of the person who flashes the cards."""

@@ -1,0 +1,62 @@
+"""Durable memory: what the world itself cannot tell. Not a list of what is done.
+
+Kept in ``/var/lib/nodeagent/journal.json``, replaced whole and durably at each change: role and
+epoch, reboots asked for, when each step first held, and a bounded history for people.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from nodeagent.errors import NodeAgentError
+from nodeagent.host.host import Host
+
+FOLDER = "/var/lib/nodeagent"
+PATH = f"{FOLDER}/journal.json"
+MAX_HISTORY = 500
+
+
+class JournalDamaged(NodeAgentError):
+    """The journal exists and cannot be read: the card is failing, or someone edited it."""
+
+    code = "E103"
+    exit_code = 74  # EX_IOERR
+
+
+class Journal:
+    """A small dictionary on disk. ``get`` reads memory, ``set`` is durable when it returns."""
+
+    def __init__(self, host: Host) -> None:
+        """Raises JournalDamaged; a missing file is an empty journal."""
+        self._host = host
+        data = host.read(PATH)
+        try:
+            self._values: dict[str, Any] = json.loads(data) if data is not None else {}
+            if not isinstance(self._values, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            raise JournalDamaged(
+                f"{PATH} cannot be read: {error}.",
+                "Check the card for faults; remove the file to let the node start anew.",
+            ) from error
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of ``name``; JSON types."""
+        return self._values.get(name, default)
+
+    def set(self, **values: Any) -> None:
+        """Change values; None removes. Durable when it returns. Raises OSError."""
+        wanted = {**self._values, **values}
+        wanted = {k: v for k, v in wanted.items() if v is not None}
+        if wanted == self._values:
+            return
+        self._host.make_folder(FOLDER, 0o755)
+        data = json.dumps(wanted, indent=1, sort_keys=True).encode() + b"\n"
+        self._host.write(PATH, data, 0o600)
+        self._values = wanted
+
+    def note(self, event: str, **details: Any) -> None:
+        """Add one line to the history: what happened, when (seconds since the epoch)."""
+        line = {"time": round(self._host.clock.now(), 1), "event": event, **details}
+        self.set(history=[*self.get("history", []), line][-MAX_HISTORY:])
