@@ -1,0 +1,80 @@
+"""The releases that belong together: what the agent installs by default and the lab proves.
+
+Sources: etcd, CoreDNS and pause are what kubeadm of that release asks for
+(``DefaultEtcdVersion``, ``CoreDNSVersion``, ``PauseVersion`` in its
+``cmd/kubeadm/app/constants/constants.go``); containerd is of a line that its RELEASES.md
+lists for that Kubernetes minor; flannel and its CNI plugin are the pair named by flannel's
+``Documentation/kube-flannel.yml`` of that release.
+
+A Kubernetes release enters this table when the lab has formed a cluster of it. The lab builds
+from Go modules, each verified against the Go checksum database, so the table's patch release
+is the newest one which that database knows: v1.36.5 was published but not in it (asked
+2026-11), v1.36.4 is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One set of releases that was run together.
+
+    ``kubernetes`` and ``containerd`` are plain versions, the others are image tags, written
+    exactly as kubeadm or the flannel manifest writes them.
+    """
+
+    kubernetes: str
+    containerd: str
+    cri_tools: str
+    pause: str
+    etcd: str
+    coredns: str
+    flannel: str
+    flannel_cni_plugin: str
+
+    @property
+    def minor(self) -> str:
+        """The Kubernetes minor, ``1.36``: one apt repository upstream holds one minor."""
+        return ".".join(self.kubernetes.split(".")[:2])
+
+    @property
+    def deb(self) -> str:
+        """Version pattern for apt of this release's packages, any packaging revision."""
+        return DEB_REVISION.format(version=self.kubernetes)
+
+
+# pkgs.k8s.io numbers its packages VERSION-REVISION (1.36.4-1.1); the revision says only that
+# the same release was packed again, so any is right. apt takes the pattern as it is.
+DEB_REVISION: Final = "{version}-*"
+
+TESTED: Final[tuple[Tested, ...]] = (
+    Tested(
+        kubernetes="1.36.4",
+        containerd="2.3.7",
+        cri_tools="1.36.0",
+        pause="3.10.2",
+        etcd="3.6.8-0",
+        coredns="v1.14.2",
+        flannel="v0.28.9",
+        flannel_cni_plugin="v1.9.1-flannel3",
+    ),
+)
+
+DEFAULT: Final = TESTED[0]
+DEFAULT_MINOR: Final = DEFAULT.minor
+
+KUBERNETES: Final = DEFAULT.kubernetes
+CONTAINERD: Final = DEFAULT.containerd
+PAUSE: Final = DEFAULT.pause
+ETCD: Final = DEFAULT.etcd
+COREDNS: Final = DEFAULT.coredns
+FLANNEL: Final = DEFAULT.flannel
+FLANNEL_CNI_PLUGIN: Final = DEFAULT.flannel_cni_plugin
+
+
+def tested(minor: str) -> Tested | None:
+    """The tested set of a Kubernetes minor (``"1.36"``), or None when there is none."""
+    return next((one for one in TESTED if one.minor == minor), None)
