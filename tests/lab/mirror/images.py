@@ -1,0 +1,135 @@
+"""The container images of the mirror, with the names and tags that kubeadm and flannel ask for.
+
+Sources: build/server-image/*/Dockerfile, build/pause/Dockerfile and
+test/images/agnhost/Dockerfile of Kubernetes, the Dockerfiles of CoreDNS and flannel. Where
+upstream stands on distroless or Alpine, an image here stands on nothing or on a few Debian
+packages, unpacked and never run at build time.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from nodeagent.cluster.versions import DEFAULT as V
+
+from . import debian
+from .oci import CAP_NET_BIND_SERVICE, Image, Layer, Layout
+from .recipes import AGNHOST
+from .store import Store, key_of, recipe
+
+APPLETS = (
+    "sh", "cat", "chmod", "cp", "echo", "env", "ip", "ls", "mkdir", "mv", "nslookup", "ps",
+    "rm", "sleep", "touch", "wget",
+)  # fmt: skip
+# What Debian's alternatives would point at; maintainer scripts are not run here.
+XTABLES = [
+    f"{family}{action}"
+    for family in ("iptables", "ip6tables")
+    for action in ("", "-save", "-restore")
+]
+WEIGHT = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian",
+          "usr/share/bash-completion", "usr/share/gcc", "usr/share/perl5")  # fmt: skip
+
+
+def _ground(layer: Layer) -> None:
+    """What any program may expect of a root file system."""
+    layer.directory("/tmp", 0o1777)
+    users = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
+    layer.file("/etc/passwd", users.encode())
+    layer.file("/etc/group", b"root:x:0:\nnonroot:x:65532:\n")
+
+
+def _scratch(*programs: Path, at: str = "/usr/local/bin", capability: int = -1) -> bytes:
+    layer = Layer()
+    _ground(layer)
+    for program in programs:
+        layer.file(f"{at}/{program.name}", program.read_bytes(), 0o755, capability)
+    return layer.close()
+
+
+def _over(*programs: Path, at: str) -> bytes:
+    """A layer that only adds programs to the one below it."""
+    layer = Layer()
+    for program in programs:
+        layer.file(f"{at}/{program.name}", program.read_bytes(), 0o755)
+    return layer.close()
+
+
+def _debian(store: Store, debs: Path, *only: str) -> bytes:
+    """A base layer of unpacked Debian packages, all of ``debs`` or only those named."""
+    tree = store.root / "scratch" / "image-base"
+    shutil.rmtree(tree, ignore_errors=True)
+    for name in ("bin", "lib", "sbin", *(["lib64"] if store.arch == "amd64" else [])):
+        (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
+    for deb in sorted(debs.glob("*.deb")):
+        if not only or deb.name.partition("_")[0] in only:
+            subprocess.run(["dpkg-deb", "-x", deb, tree], check=True)
+    for folder in (*WEIGHT, *(str(p.relative_to(tree)) for p in tree.glob("usr/lib/*/gconv"))):
+        shutil.rmtree(tree / folder, ignore_errors=True)
+    for name in sorted(one.name for one in (tree / "usr").iterdir()):
+        # Debian's merged /usr: base-files would bring these links.
+        if name in ("bin", "sbin", "lib", "lib64"):
+            (tree / name).symlink_to(f"usr/{name}")
+    for applet in APPLETS:
+        if not (tree / "usr" / "bin" / applet).exists():
+            (tree / "usr" / "bin" / applet).symlink_to("busybox")
+    if (tree / "usr" / "sbin" / "xtables-nft-multi").exists():
+        for name in XTABLES:
+            (tree / "usr" / "sbin" / name).unlink(missing_ok=True)
+            (tree / "usr" / "sbin" / name).symlink_to("xtables-nft-multi")
+    (tree / "etc" / "passwd").unlink(missing_ok=True)
+    layer = Layer()
+    _ground(layer)
+    layer.tree(tree)
+    shutil.rmtree(tree)
+    return layer.close()
+
+
+def described(store: Store, built: dict[str, Path]) -> list[Image]:
+    """All images of the mirror."""
+    debs = debian.closure(store, "debian-image", debian.IMAGE_PACKAGES)
+    busybox, filters = _debian(store, debs, "busybox-static"), _debian(store, debs)
+    kube, release = built["kubernetes"], f"v{V.kubernetes}"
+    servers = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+    etcd = [built["etcd"] / name for name in ("etcd", "etcdctl", "etcdutl")]
+    flannel = [built["flannel"] / name for name in ("flanneld", "install-conf")]
+    coredns = _scratch(
+        built["coredns"] / "coredns", at="", capability=CAP_NET_BIND_SERVICE
+    )
+    return [
+        *(
+            Image(name, release, (_scratch(kube / name),), (f"/usr/local/bin/{name}",))
+            for name in servers
+        ),
+        Image(
+            "kube-proxy", release, (filters, _over(kube / "kube-proxy", at="/usr/local/bin")),
+            ("/usr/local/bin/kube-proxy",),
+        ),
+        Image("etcd", V.etcd, (_scratch(*etcd),)),
+        Image("coredns", V.coredns, (coredns,), ("/coredns",), user="65532:65532"),
+        Image("pause", V.pause, (_over(built["pause"] / "pause", at=""),), ("/pause",),
+              user="65535:65535"),
+        Image("agnhost", AGNHOST, (busybox, _over(kube / "agnhost", at="")), ("/agnhost",),
+              ("pause",)),
+        Image("flannel", V.flannel, (filters, _over(*flannel, at="/opt/bin")),
+              ("/opt/bin/flanneld",)),
+        Image("flannel-cni-plugin", V.flannel_cni_plugin,
+              (busybox, _over(built["flannel-cni"] / "flannel", at=""))),
+    ]  # fmt: skip
+
+
+def layout(store: Store, built: dict[str, Path]) -> Path:
+    """The part ``oci``: an OCI layout with every image, and their names in ``images``."""
+
+    def make(target: Path) -> None:
+        made = Layout(target, store.arch)
+        images = described(store, built)
+        for image in images:
+            made.add(image)
+        made.close()
+        (target / "images").write_text("".join(f"{one.reference}\n" for one in images))
+
+    keys = {name: (part / ".key").read_text() for name, part in built.items()}
+    return store.part("oci", key_of(keys, recipe()), make)
