@@ -45,6 +45,11 @@ def plan(
                 actions.append(action)
         except Blocked as error:
             blocked = error
+        except OSError as error:
+            blocked = Blocked(
+                f"{error.filename or 'A file'} cannot be read: {error.strerror or error}.",
+                "Check the card for faults.",
+            )
         planned.append((step, actions, blocked))
     return planned
 
@@ -84,6 +89,9 @@ def run_step(
             "The agent tries again; if it stays, please report it with `nodeagent plan`.",
         )
     asked = journal.get("reboots", {})
+    if not left and step.name in asked:
+        # It took. Should a later update of the system undo it, a new reboot may be asked for.
+        journal.set(reboots={token: at for token, at in asked.items() if token != step.name})
     for reboot in reboots:
         if asked.get(reboot.token) not in (None, boot_id(host)):
             raise NotConverged(reboot.verdict, reboot.remedy)

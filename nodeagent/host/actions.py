@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nodeagent.errors import CommandFailed
+from nodeagent.errors import Blocked, CommandFailed
+from nodeagent.host import openpgp
 from nodeagent.host.host import Host
+
+MAX_KEY_BYTES = 64 * 1024  # the keys of Kubernetes and Docker have 1 and 4 KiB
 
 
 @dataclass(frozen=True)
@@ -130,4 +133,77 @@ class Reboot:
         """Done by the engine, which collects reboots into one."""
 
 
-Action = Write | Remove | Link | Run | Enable | Reboot
+@dataclass(frozen=True)
+class FetchKey:
+    """Fetch a repository's OpenPGP key over the network and keep it where apt finds it.
+
+    ``fingerprint`` (40 hexadecimal digits) is what makes the key believed, wherever it came from.
+    """
+
+    url: str
+    path: str
+    fingerprint: str
+
+    file_only = False
+
+    def show(self) -> str:
+        """One line for people."""
+        return f"fetch the key {self.fingerprint[-16:]} from {self.url}"
+
+    def do(self, host: Host) -> None:
+        """Raises Blocked where the key cannot be had or is another one; OSError. Writes nothing
+        then."""
+        data = _download(self.url)
+        try:
+            key = openpgp.read_key(data)
+        except openpgp.BadKey as error:
+            raise Blocked(
+                f"{self.url} answered with something else than a key: {error}.",
+                "Check the repository's address in the settings, and what stands between.",
+            ) from error
+        if key.fingerprint != self.fingerprint:
+            raise Blocked(
+                f"{self.url} answered with the key {key.fingerprint}, expected is"
+                f" {self.fingerprint}. Nothing of it was used.",
+                "If the publisher has changed the key, write its fingerprint into the settings.",
+            )
+        if key.expired(host.clock.now()):
+            raise Blocked(
+                f"The key of {self.url} has expired by this board's clock.",
+                "Check the clock; if it is right, the publisher has to prolong the key.",
+            )
+        host.write(self.path, key.packets, 0o644)
+
+
+def _download(url: str) -> bytes:
+    """The content of a small file. Raises Blocked."""
+    import requests  # here, since it is heavy and most runs need no key
+
+    try:
+        with requests.get(url, timeout=(10, 30), stream=True) as answer:
+            answer.raise_for_status()
+            data = b""
+            for piece in answer.iter_content(8192):
+                data += piece
+                if len(data) > MAX_KEY_BYTES:
+                    raise Blocked(
+                        f"{url} sent more than {MAX_KEY_BYTES} bytes instead of a key.",
+                        "Check the repository's address in the settings.",
+                    )
+            return data
+    except requests.RequestException as error:
+        raise Blocked(
+            f"{url} could not be fetched: {_cause(error)}.",
+            "Check the network and the repository's address; the agent tries again by itself.",
+        ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost cause: requests wraps plain reasons in several layers of text."""
+    inner: BaseException | None = error
+    while inner is not None:
+        error, inner = inner, inner.__context__
+    return str(error).rstrip(".") or type(error).__name__
+
+
+Action = Write | Remove | Link | Run | Enable | Reboot | FetchKey

@@ -7,6 +7,7 @@ directory containing the file has also reached disk").
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -35,9 +36,12 @@ def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = No
         finally:
             os.close(descriptor)
         os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        # Also on a full disk: what cannot be removed now is replaced by the next attempt.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        # write(2) and fsync(2) do not say which file it was; people need to know.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     sync_folder(path.parent)
 
 

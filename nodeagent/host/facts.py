@@ -1,10 +1,25 @@
-"""Facts: what is true of the machine now, read when asked for and kept for one pass."""
+"""Facts: what is true of the machine now, read when asked for and kept for one pass.
+
+The parsers are in ``parse.py``; here is only where each fact is found.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
+from nodeagent.host import dpkg, parse
 from nodeagent.host.host import Host, Result
+from nodeagent.host.storage import fsync_latency_ms
+
+__all__ = ["Facts", "fsync_latency_ms"]
+
+# Interfaces that containers, tunnels and the kernel make: never the board's own network.
+# Names as flannel, the CNI plugins, Docker, libvirt, WireGuard and the kernel give them.
+NOT_LAN = re.compile(
+    r"lo|(veth|cni|flannel|docker|br-|virbr|kube-|cali|cilium|weave|tun|wg|dummy).*"
+)
 
 
 class Facts:
@@ -19,18 +34,40 @@ class Facts:
         """True on the running system; False on a mounted image (no commands, no kernel)."""
         return self.host.live
 
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch, as the host's clock says."""
+        return self.host.clock.now()
+
     def read(self, path: str) -> bytes | None:
-        """A file's bytes, or None."""
+        """A file's bytes, or None. Raises OSError."""
         return self._keep(("read", path), lambda: self.host.read(path))  # type: ignore[no-any-return]
 
     def text(self, path: str) -> str | None:
-        """A file's text, or None."""
+        """A file's text, or None. Raises OSError."""
         data = self.read(path)
         return None if data is None else data.decode("utf-8", "replace")
+
+    def exists(self, path: str) -> bool:
+        """True for an existing file or folder."""
+        return self._keep(("exists", path), lambda: self.host.exists(path))  # type: ignore[no-any-return]
+
+    def any_of(self, *paths: str) -> bool:
+        """True where one of the paths exists."""
+        return any(self.exists(path) for path in paths)
 
     def names(self, folder: str) -> list[str]:
         """The sorted names in a folder."""
         return self._keep(("names", folder), lambda: self.host.names(folder))  # type: ignore[no-any-return]
+
+    def size(self, path: str) -> int:
+        """A file's size in bytes; 0 where there is none."""
+
+        def measure() -> int:
+            where = self.host.path(path)
+            return where.stat().st_size if where.is_file() else 0
+
+        return self._keep(("size", path), measure)  # type: ignore[no-any-return]
 
     def ask(self, *argv: str, timeout: float = 30) -> Result:
         """What a command that changes nothing answers."""
@@ -40,3 +77,159 @@ class Facts:
         if name not in self._kept:
             self._kept[name] = make()
         return self._kept[name]
+
+    # The board
+
+    @property
+    def memory_mib(self) -> int:
+        """Memory that the kernel has, in MiB (a little less than the board's)."""
+        return parse.memory_mib(self.text("/proc/meminfo") or "")
+
+    @property
+    def cpus(self) -> int:
+        """CPUs that are online, at least 1."""
+        return parse.cpus(self.text("/sys/devices/system/cpu/online") or "") or 1
+
+    @property
+    def model(self) -> str:
+        """Board model such as ``Raspberry Pi 5 Model B Rev 1.0``; empty where there is none."""
+        return parse.device_text(self.read("/proc/device-tree/model") or b"")
+
+    @property
+    def serial(self) -> str:
+        """The board's serial number in lower case; empty where it has none."""
+        return parse.device_text(self.read("/proc/device-tree/serial-number") or b"").lower()
+
+    # The system
+
+    @property
+    def os_id(self) -> str:
+        """``debian`` (Raspberry Pi OS 64-bit too), ``raspbian``, ``ubuntu`` (os-release(5), ID)."""
+        return self._os_release.get("ID", "")
+
+    @property
+    def codename(self) -> str:
+        """``trixie``, ``noble`` … (os-release(5), VERSION_CODENAME); empty where unknown."""
+        return self._os_release.get("VERSION_CODENAME", "")
+
+    @property
+    def _os_release(self) -> dict[str, str]:
+        text = self.text("/etc/os-release") or self.text("/usr/lib/os-release") or ""
+        return parse.os_release(text)
+
+    @property
+    def packages(self) -> dpkg.Packages:
+        """The packages that dpkg knows. Raises OSError."""
+
+        def make() -> dpkg.Packages:
+            return dpkg.Packages(self.text(dpkg.STATUS) or "", self.names(dpkg.UPDATES))
+
+        return self._keep(dpkg.STATUS, make)  # type: ignore[no-any-return]
+
+    @property
+    def architecture(self) -> str:
+        """Of the system, not of the kernel, in dpkg's words: ``arm64``, ``amd64``, ``armhf``."""
+        return self.packages.architecture
+
+    @property
+    def kernel(self) -> str:
+        """Release of the running kernel, as ``uname -r`` prints it."""
+        return (self.text("/proc/sys/kernel/osrelease") or "").strip()
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since boot; does not jump when the clock is set."""
+        return parse.seconds_up(self.text("/proc/uptime") or "")
+
+    @property
+    def machine_id(self) -> str:
+        """32 hexadecimal digits (machine-id(5)); empty or ``uninitialized`` before first boot."""
+        return (self.text("/etc/machine-id") or "").strip()
+
+    @property
+    def hostname(self) -> str:
+        """The kernel's host name; on an image what /etc/hostname says (hostname(5))."""
+        if self.live:
+            return (self.text("/proc/sys/kernel/hostname") or "").strip()
+        return self.static_hostname
+
+    @property
+    def static_hostname(self) -> str:
+        """The name in /etc/hostname: its first line that is no comment (hostname(5))."""
+        lines = (line.strip() for line in (self.text("/etc/hostname") or "").splitlines())
+        return next((line for line in lines if line and not line.startswith("#")), "")
+
+    @property
+    def controllers(self) -> frozenset[str] | None:
+        """The cgroup v2 controllers that the kernel offers; None where cgroup v2 is not in use
+        (kernel docs, admin-guide/cgroup-v2, cgroup.controllers)."""
+        text = self.text("/sys/fs/cgroup/cgroup.controllers")
+        return None if text is None else frozenset(text.split())
+
+    @property
+    def swaps(self) -> tuple[str, ...]:
+        """The swap files and devices in use."""
+        return parse.swaps(self.text("/proc/swaps") or "")
+
+    # The network
+
+    def interface(self, wanted: str = "auto") -> str | None:
+        """The LAN interface: the one named in the settings, or that of the best default route."""
+        if wanted != "auto":
+            return wanted
+        routes = [
+            route
+            for route in parse.routes(self.text("/proc/net/route") or "")
+            if route.network.prefixlen == 0 and not NOT_LAN.fullmatch(route.interface)
+        ]
+        best = min(routes, key=lambda r: (r.metric, not self._is_wired(r.interface)), default=None)
+        return best.interface if best else None
+
+    def address(self, wanted: str = "auto") -> str | None:
+        """The IPv4 address on the LAN interface, or None.
+
+        Without a new process in the usual case, since this is asked every few seconds: the one
+        local address inside the interface's own networks. ``ip`` decides where there are several.
+        """
+        name = self.interface(wanted)
+        networks = [
+            route.network
+            for route in parse.routes(self.text("/proc/net/route") or "")
+            if route.interface == name and route.network.prefixlen > 0 and not route.gateway
+        ]
+        own = [
+            str(address)
+            for address in parse.local_addresses(self.text("/proc/net/fib_trie") or "")
+            if any(address in network for network in networks)
+        ]
+        if name is None or len(own) == 1:
+            return own[0] if name is not None else None
+        answer = self.ask("ip", "-j", "-4", "addr", "show", "dev", name)
+        try:
+            entries = json.loads(answer.out)[0]["addr_info"]
+            return next(str(e["local"]) for e in entries if e.get("scope") == "global")
+        except (ValueError, LookupError, TypeError, StopIteration):
+            return None
+
+    def wired(self, wanted: str = "auto") -> bool:
+        """True where the LAN interface is not a wireless one."""
+        name = self.interface(wanted)
+        return name is not None and self._is_wired(name)
+
+    def _is_wired(self, name: str) -> bool:
+        # cfg80211 makes phy80211, and wireless extensions make wireless (sysfs-class-net).
+        return not self.any_of(f"/sys/class/net/{name}/phy80211", f"/sys/class/net/{name}/wireless")
+
+    @property
+    def wired_mac(self) -> str:
+        """Hardware address of the first real wired interface, or of any real one; else empty."""
+        real = [
+            name
+            for name in self.names("/sys/class/net")
+            if not NOT_LAN.fullmatch(name) and self.exists(f"/sys/class/net/{name}/device")
+        ]
+        for name in sorted(real, key=lambda n: (not self._is_wired(n), n)):
+            mac = (self.text(f"/sys/class/net/{name}/address") or "").strip().lower()
+            if re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", mac) and mac != "00:00:00:00:00:00":
+                return mac
+        return ""

@@ -1,0 +1,48 @@
+"""The sequence that turns a fresh system into a prepared node, in order, on one screen."""
+
+from __future__ import annotations
+
+from nodeagent.steps.architecture import Architecture
+from nodeagent.steps.cgroup import Cgroup
+from nodeagent.steps.clock import Clock
+from nodeagent.steps.containerd import Containerd, ContainerdConfig
+from nodeagent.steps.identity import Identity
+from nodeagent.steps.kubelet import Kubelet
+from nodeagent.steps.modules import Modules
+from nodeagent.steps.network import Network
+from nodeagent.steps.packages import InstalledPackages
+from nodeagent.steps.repositories import Repositories
+from nodeagent.steps.step import Step
+from nodeagent.steps.swap import Swap
+from nodeagent.steps.sysctls import Sysctls
+from nodeagent.steps.watchdog import Watchdog
+
+__all__ = ["KERNEL", "ON_IMAGE", "SEQUENCE", "SOFTWARE", "Step"]
+
+# What may ask for the one reboot comes first, so that nothing after it is done twice.
+KERNEL: tuple[Step, ...] = (
+    Architecture(),
+    Identity(),
+    Cgroup(),
+    Swap(),
+    Modules(),
+    Sysctls(),
+    Watchdog(),
+)
+
+SOFTWARE: tuple[Step, ...] = (
+    Network(),
+    Clock(),
+    Repositories(),
+    ContainerdConfig(),
+    InstalledPackages(),
+    Containerd(),
+    Kubelet(),
+)
+
+SEQUENCE: tuple[Step, ...] = KERNEL + SOFTWARE
+
+# The steps that can do something on a mounted image; the others yield nothing there.
+ON_IMAGE: frozenset[str] = frozenset(
+    {"architecture", "cgroup", "swap", "modules", "sysctls", "containerd-config"}
+)

@@ -1,0 +1,34 @@
+"""Step: the system is a 64-bit one. Kubernetes is published for no 32-bit ARM any more
+(Kubernetes 1.36 release binaries: amd64, arm64, ppc64le, s390x)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nodeagent.config import Settings
+from nodeagent.errors import Blocked
+from nodeagent.host.actions import Action
+from nodeagent.host.facts import Facts
+
+SUPPORTED = ("arm64", "amd64")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A 32-bit system often runs on a 64-bit kernel on Pis, so dpkg is asked, not the kernel."""
+
+    name: str = "architecture"
+    title: str = "Check that the system is a 64-bit one"
+
+    def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
+        """Only looks. Raises Blocked."""
+        found = facts.architecture
+        if found not in SUPPORTED:
+            what = f"is for {found}" if found else "is no Debian, Ubuntu or Raspberry Pi OS"
+            raise Blocked(
+                f"This system {what}; nodeagent needs a 64-bit one ({' or '.join(SUPPORTED)}).",
+                "Flash the card anew with the 64-bit system, for example Raspberry Pi OS Lite"
+                " (64-bit).",
+            )
+        yield from ()

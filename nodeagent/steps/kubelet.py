@@ -1,0 +1,32 @@
+"""Step: the kubelet starts at boot, and crictl knows where containerd listens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nodeagent.config import Settings
+from nodeagent.host.actions import Action, Enable
+from nodeagent.host.facts import Facts
+from nodeagent.steps.files import HEADER, holds
+
+WANTED = "/etc/systemd/system/multi-user.target.wants/kubelet.service"
+SOCKET = "unix:///run/containerd/containerd.sock"
+# crictl would try other runtimes' sockets first, and warn each time (cri-tools docs, crictl.md).
+CRICTL = f"{HEADER}runtime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n"
+
+
+@dataclass(frozen=True)
+class Kubelet:
+    """Enabled, not started: until kubeadm has configured it, it could only fail."""
+
+    name: str = "kubelet"
+    title: str = "Enable the kubelet"
+
+    def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
+        """Not for images."""
+        if not facts.live:
+            return
+        yield from holds(facts, "/etc/crictl.yaml", CRICTL)
+        if not facts.exists(WANTED):
+            yield Enable("kubelet.service", now=False)

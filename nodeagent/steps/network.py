@@ -1,0 +1,44 @@
+"""Step: the board has an address and a way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nodeagent.config import Settings
+from nodeagent.errors import Blocked
+from nodeagent.host.actions import Action
+from nodeagent.host.facts import Facts
+
+
+@dataclass(frozen=True)
+class Network:
+    """Waits; after ``timing.network_wait`` seconds from power-on it says more."""
+
+    name: str = "network"
+    title: str = "Wait for the network"
+
+    def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
+        """Only looks. Raises Blocked."""
+        yield from ()
+        if not facts.live:
+            return
+        wanted = settings.network.interface
+        if facts.address(wanted) and facts.interface():
+            return
+        if facts.uptime < settings.timing.network_wait:
+            raise Blocked(
+                "Waiting for an address on the network.", "Nothing yet; this takes some seconds."
+            )
+        name = facts.interface(wanted)
+        if name is None:
+            reason = "No network: there is no default route."
+            remedy = "Check the cable, or the Wi-Fi name and password, and the router's DHCP."
+        elif facts.address(wanted) is None:
+            there = facts.exists(f"/sys/class/net/{name}")
+            reason = f"No network: {name} {'has no IPv4 address' if there else 'does not exist'}."
+            remedy = "Check the cable or Wi-Fi, and `network.interface` in the settings."
+        else:
+            reason = f"No network: {name} has an address, but there is no default route."
+            remedy = "Check that the router announces itself as the gateway."
+        raise Blocked(reason, remedy)

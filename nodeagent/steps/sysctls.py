@@ -1,0 +1,38 @@
+"""Step: the kernel settings that kubeadm checks and the pod network needs (Kubernetes docs,
+"Container runtimes", network configuration; flannel needs the bridge ones for Services)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nodeagent.config import Settings
+from nodeagent.host.actions import Action, Run
+from nodeagent.host.facts import Facts
+from nodeagent.steps.files import HEADER, holds
+
+SYSCTLS = {
+    "net.bridge.bridge-nf-call-iptables": "1",
+    "net.bridge.bridge-nf-call-ip6tables": "1",
+    "net.ipv4.ip_forward": "1",
+}
+FILE = "/etc/sysctl.d/99-nodeagent.conf"  # sysctl.d(5)
+
+
+@dataclass(frozen=True)
+class Sysctls:
+    """Set now and at each boot."""
+
+    name: str = "sysctls"
+    title: str = "Let the kernel forward and filter the pods' traffic"
+
+    def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
+        """On the running system, and on an image (there: the file)."""
+        text = HEADER + "".join(f"{name} = {value}\n" for name, value in SYSCTLS.items())
+        yield from holds(facts, FILE, text)
+        if facts.live and not all(_is_set(facts, *item) for item in SYSCTLS.items()):
+            yield Run(("sysctl", "-p", FILE))
+
+
+def _is_set(facts: Facts, name: str, value: str) -> bool:
+    return (facts.text(f"/proc/sys/{name.replace('.', '/')}") or "").strip() == value
