@@ -1,0 +1,183 @@
+"""The root process: prepare, decide, form, keep (``nodeagent run``).
+
+Crash-only: each start reads the world and goes on from there; nothing here remembers where it
+was. What cannot be done now is shown with its reason and tried again until the cause goes away.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from nodeagent import config, engine, steps
+from nodeagent.board import Board, notify
+from nodeagent.config import Settings
+from nodeagent.errors import Blocked, CommandFailed, NoControlPlane, NodeAgentError
+from nodeagent.fleet import trust as fleet_trust
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.former import Former
+from nodeagent.host.actions import Reboot
+from nodeagent.host.host import Host
+from nodeagent.journal import Journal
+from nodeagent.radio import Radio
+
+LOG = logging.getLogger("nodeagent")
+T = TypeVar("T")
+
+SHORT_PAUSE = 2.0  # seconds; for waits on the world, which are cheap to look at
+LONG_PAUSE = 60.0
+PATIENCE = 3  # failed tries in a row before the phase says that a person is needed
+WATCHDOG_PERIOD = 60.0  # seconds; the unit's WatchdogSec is ten times that
+CLOUD_INIT_BOUND = 300.0  # seconds
+REPLAN_PERIOD = 3600.0
+LOOK_PERIOD = 15.0
+
+
+class DiskTrouble(NodeAgentError):
+    """A file could not be written or read."""
+
+    code = "E104"
+    exit_code = 74  # EX_IOERR
+
+
+class Internal(NodeAgentError):
+    """A fault of the agent itself."""
+
+    code = "E199"
+    exit_code = 70  # EX_SOFTWARE
+
+
+def main() -> None:
+    """Run the agent until it is stopped. Never returns on a healthy machine."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    Agent(Host()).run()
+
+
+class Agent:
+    """One node's life. ``run`` reads from top to bottom as the story of a boot."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.board = Board(host)
+        self.journal: Journal
+        self.radio: Radio
+
+    def run(self) -> None:
+        """The life of a node (design: prepare, announce, decide, form, keep)."""
+        threading.Thread(target=self._pet_watchdog, daemon=True).start()
+        self.board.enter("preparing", "Reading the settings")
+        notify("READY=1")
+        self.journal = self.insist(lambda: Journal(self.host))
+        settings = self.insist(self.settings)
+        self.board.set(detail="Reading the fleet's keys")
+        trust = self.insist(lambda: fleet_trust.import_card(self.host, self.journal))
+        key = self.insist(lambda: NodeKey.load_or_create(self.host))
+        self.radio = Radio(self.host, self.board, self.journal, trust, key, settings)
+        self.radio.start()
+
+        reboots = self.insist(lambda: self.sequence(steps.KERNEL))
+        if reboots:
+            self.insist(lambda: self.reboot(reboots))
+        self.radio.elect()
+        self.insist(lambda: self.sequence(steps.SOFTWARE))
+
+        former = Former(self.host, self.board, self.journal, self.radio, trust, key)
+        self.insist(former.form)
+        self.keep(former)
+
+    def settings(self) -> Settings:
+        """All layers of settings. Raises ConfigError, OSError."""
+        return config.load(self.host).settings
+
+    def sequence(self, sequence: tuple[steps.Step, ...]) -> list[Reboot]:
+        """Bring the steps to hold with the settings of now."""
+        self.board.enter("preparing", "Looking what is to do")
+        settings = self.settings()
+        return engine.run(sequence, self.host, settings, self.journal, self.board.progress)
+
+    def reboot(self, reboots: list[Reboot]) -> NoReturn:
+        """Reboot once for all reasons, recorded before it happens.
+
+        cloud-init works through its modules once only, so the reboot waits for it (bounded):
+        it writes result.json when its final stage ends (cloud-init docs, "Boot stages").
+        """
+        self.board.enter("rebooting", "; ".join(reboot.reason for reboot in reboots))
+        deadline = self.host.clock.monotonic() + CLOUD_INIT_BOUND
+        while (
+            self.host.exists("/run/cloud-init/enabled")
+            and not self.host.exists("/run/cloud-init/result.json")
+            and self.host.clock.monotonic() < deadline
+        ):
+            self.host.clock.sleep(1)
+        engine.ask_reboot(reboots, self.host, self.journal)
+        self.host.call("systemctl", "reboot")
+        while True:  # systemd ends this process
+            self.host.clock.sleep(LONG_PAUSE)
+
+    def keep(self, former: Former) -> NoReturn:
+        """Look after a formed node. A run on a healthy node plans nothing."""
+        planned = self.host.clock.monotonic()
+        while True:
+            self.insist(former.look)
+            self.host.clock.sleep(LOOK_PERIOD)
+            if self.host.clock.monotonic() - planned > REPLAN_PERIOD:
+                planned = self.host.clock.monotonic()
+                self.insist(self.replan)
+
+    def replan(self) -> None:
+        """The sequence once more on a running node: what drifted is put right, without reboot."""
+        settings = self.settings()
+        for step in steps.SEQUENCE:
+            engine.run_step(step, self.host, settings, self.journal, lambda _: None)
+
+    def insist(self, work: Callable[[], T]) -> T:
+        """Do ``work`` until it succeeds; show why it did not, and what to do."""
+        failures = 0
+        while True:
+            try:
+                return work()
+            except Blocked as error:
+                failures = 0
+                self.board.trouble(error, failed=False)
+                self.host.clock.sleep(SHORT_PAUSE)
+            except Exception as error:
+                failures += 1
+                shown = as_trouble(error)
+                self.board.trouble(shown, failed=needs_person(shown, failures))
+                self.host.clock.sleep(min(SHORT_PAUSE * 2**failures, LONG_PAUSE))
+
+    def _pet_watchdog(self) -> None:
+        while True:
+            notify("WATCHDOG=1")
+            self.host.clock.sleep(WATCHDOG_PERIOD)
+
+
+def as_trouble(error: Exception) -> NodeAgentError:
+    """Any exception as one with a code, a reason and a remedy."""
+    if isinstance(error, NodeAgentError):
+        return error
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "Free some space, or use a larger card; the agent then goes on by itself."
+        else:
+            remedy = "Check the card for faults; the agent tries again by itself."
+        return DiskTrouble(f"{where}{error.strerror or error}.", remedy)
+    LOG.error("a fault of the agent", exc_info=error)
+    return Internal(
+        f"The agent met a fault of its own: {type(error).__name__}: {error}.",
+        "It tries again by itself; please report it with `journalctl -u nodeagent`.",
+    )
+
+
+def needs_person(error: NodeAgentError, failures: int) -> bool:
+    """True where waiting alone is not likely to help."""
+    if isinstance(error, NoControlPlane):
+        return False
+    if isinstance(error, CommandFailed | DiskTrouble | Internal):
+        return failures >= PATIENCE or isinstance(error, DiskTrouble)
+    return True

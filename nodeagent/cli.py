@@ -1,0 +1,180 @@
+"""The command line: parse, call one function, print. No logic; heavy imports only where used."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from nodeagent import __version__
+from nodeagent.errors import NodeAgentError
+
+
+class Commands(click.Group):
+    """Shows errors a user can cause as one sentence and one remedy, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; NodeAgentError ends with its own exit code."""
+        try:
+            return super().invoke(ctx)
+        except NodeAgentError as error:
+            _fail(error.code, error.reason, error.remedy, error.exit_code)
+        except PermissionError as error:
+            _fail(
+                "E001",
+                f"{error.filename or 'A file'} may not be used by this user.",
+                "Run the command again with sudo.",
+                77,
+            )
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(
+                "E002",
+                f"{where}{error.strerror or error}.",
+                "Check that the path exists and the disk has room.",
+                74,
+            )
+
+
+def _fail(code: str, reason: str, remedy: str, status: int) -> NoReturn:
+    click.echo(f"nodeagent: {reason} ({code})\n{remedy}", err=True)
+    sys.exit(status)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nodeagent")
+def main() -> None:
+    """Turns freshly flashed boards into a Ready Kubernetes cluster, by itself.
+
+    Most people need two commands: `nodeagent status` and `nodeagent role --control-plane`.
+    """
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the status for scripts.")
+def status(as_json: bool) -> None:
+    """What this node is doing. Exit: 0 ready, 1 on its way, 2 needs help, 3 not running."""
+    from nodeagent import status as model
+
+    try:
+        current = model.read()
+    except FileNotFoundError:
+        click.echo("nodeagent is not running. Start it with: sudo systemctl start nodeagent")
+        sys.exit(model.NOT_RUNNING)
+    click.echo(model.dump(current) if as_json else model.render(current), nl=as_json)
+    sys.exit(model.exit_code(current))
+
+
+@main.command()
+@click.option("--control-plane", "wish", flag_value="control-plane", help="Lead the cluster.")
+@click.option("--worker", "wish", flag_value="worker", help="Join and run workloads only.")
+@click.option("--auto", "wish", flag_value="auto", help="Let the fleet decide (the default).")
+def role(wish: str | None) -> None:
+    """Show this node's role, or choose it before it is decided."""
+    from nodeagent import steer
+    from nodeagent.host.host import Host
+
+    click.echo(steer.choose_role(Host(), wish) if wish else steer.show_role(Host()))
+
+
+@main.command()
+def plan() -> None:
+    """Print what the agent would do now; changes nothing. Exit: 0 nothing to do, 1 something."""
+    from nodeagent import steer
+    from nodeagent.host.host import Host
+
+    lines, pending = steer.show_plan(Host())
+    click.echo("\n".join(lines))
+    sys.exit(1 if pending else 0)
+
+
+@main.command()
+@click.option(
+    "--root",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A mounted or unpacked image; its boot partition at DIR/boot/firmware.",
+)
+@click.option("--step", "name", help="Only this step.")
+def prepare(root: Path, name: str | None) -> None:
+    """Do the file actions of the steps on an image. Exit 0 when the steps now hold."""
+    from nodeagent import steer
+
+    for line in steer.prepare(root, name):
+        click.echo(line)
+
+
+@main.command()
+def config() -> None:
+    """Show each setting, its value and where it came from."""
+    from nodeagent import steer
+    from nodeagent.host.host import Host
+
+    for line in steer.show_config(Host()):
+        click.echo(line)
+
+
+@main.command()
+def nodes() -> None:
+    """List the nodes of the cluster (on a control plane)."""
+    from nodeagent import steer
+    from nodeagent.host.host import Host
+
+    for line in steer.show_nodes(Host()):
+        click.echo(line)
+
+
+@main.command("join-command")
+def join_command() -> None:
+    """Print what joins a machine that has no nodeagent, valid for 10 minutes."""
+    from nodeagent import steer
+    from nodeagent.host.host import Host
+
+    click.echo(steer.join_command(Host()))
+
+
+@main.group()
+def fleet() -> None:
+    """Make the files that say which cards belong together."""
+
+
+@fleet.command("new")
+@click.argument("name")
+@click.option(
+    "--out",
+    default=".",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder for the files; the current one by default.",
+)
+def fleet_new(name: str, out: Path) -> None:
+    """Make a fleet called NAME: NAME.fleet to keep, nodeagent.fleet for every card."""
+    from nodeagent.imaging import fleetfile
+
+    for line in fleetfile.create(name, out):
+        click.echo(line)
+
+
+@main.command()
+def run() -> None:
+    """The agent itself; systemd starts it."""
+    from nodeagent import agent
+
+    agent.main()
+
+
+@main.command()
+def serve() -> None:
+    """The unprivileged network process; systemd starts it."""
+    from nodeagent import serve as process
+
+    process.main()
+
+
+@main.command(hidden=True)
+def broker() -> None:
+    """The process that signs grants; systemd starts it on control planes."""
+    from nodeagent import broker_main
+
+    broker_main.main()

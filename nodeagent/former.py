@@ -1,0 +1,194 @@
+"""Forms the cluster: waits for the decision, then leads or joins, then looks after the node."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from nodeagent import config
+from nodeagent.board import Board
+from nodeagent.cluster import cni, kubeadm, node, versions
+from nodeagent.config import Settings
+from nodeagent.errors import Blocked, CommandFailed, NodeAgentError
+from nodeagent.fleet import broker, client
+from nodeagent.fleet.election import Join, Lead, Wait
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.trust import Trust
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+from nodeagent.journal import Journal
+from nodeagent.radio import PORT, Radio
+
+LOG = logging.getLogger("nodeagent")
+
+LOOK = 1.0  # seconds between looks at the decision
+READY_LOOK = 3.0  # seconds between looks at a node that is not Ready yet
+SLOW_FSYNC_MS = 10.0  # etcd wants fsync under 10 ms (etcd docs, "Hardware recommendations")
+
+
+class Former:
+    """What turns a prepared node into a member of the cluster."""
+
+    def __init__(
+        self,
+        host: Host,
+        board: Board,
+        journal: Journal,
+        radio: Radio,
+        trust: Trust,
+        key: NodeKey,
+    ) -> None:
+        self.host, self.board, self.journal = host, board, journal
+        self.radio, self.trust, self.key = radio, trust, key
+        self._prefetched = False
+
+    def form(self) -> None:
+        """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
+        settings = config.load(self.host).settings
+        role = self.journal.get("role")
+        if role == "control-plane":
+            self.lead(settings, "It was decided before.")
+        elif role == "worker":
+            self.follow(settings)
+        else:
+            self.decide(settings)
+
+    def decide(self, settings: Settings) -> None:
+        """Wait for the election's decision and carry it out."""
+        while True:
+            decision = self.radio.decision
+            self.board.set(role_why=decision.why)
+            if isinstance(decision, Lead):
+                self.lead(settings, decision.why)
+                return
+            if isinstance(decision, Join) or settings.control_plane:
+                self.join(settings, decision.why)
+                return
+            phase = "discovering" if isinstance(decision, Wait) else "electing"
+            self.board.enter(phase, decision.why)
+            self.prefetch(settings, "worker")
+            self.host.clock.sleep(LOOK)
+
+    def prefetch(self, settings: Settings, role: str) -> None:
+        """Pull images beside the waiting, once; the join then finds them at hand."""
+        if self._prefetched:
+            return
+        self._prefetched = True
+        tested = versions.tested_for(settings.kubernetes.version)
+
+        def pull() -> None:
+            try:
+                kubeadm.pull_images(self.host, settings, tested, role)
+            except (NodeAgentError, OSError) as error:
+                LOG.info("images are pulled later: %s", error)
+
+        threading.Thread(target=pull, daemon=True).start()
+
+    def lead(self, settings: Settings, why: str) -> None:
+        """kubeadm init where it is not done, then all that stands on it; each part repeatable."""
+        facts = Facts(self.host)
+        name, address = facts.hostname, facts.address(settings.network.interface)
+        if not address:
+            raise Blocked("This node has no address on the network.", "Check cable or Wi-Fi.")
+        tested = versions.tested_for(settings.kubernetes.version)
+        self.journal.set(role="control-plane")
+        self.board.set(role="control-plane", role_why=why, control_plane=address)
+        slow = self.journal.get("fsync_ms", 0) > SLOW_FSYNC_MS
+        if not self.journal.get("initialised"):
+            self.board.enter("initialising", "Making the control plane with kubeadm init")
+            kubeadm.initialise(self.host, settings, tested, name, address, slow)
+            self.journal.set(initialised=True)
+            self.journal.note("initialised", address=address)
+        self.board.set(kubernetes=tested.kubernetes)
+        if not self.journal.get("equipped"):
+            self.board.enter("initialising", "Installing the pod network and the join policy")
+            self.patiently(lambda: cni.apply(self.host, settings, tested))
+            self.patiently(lambda: node.apply_policy(self.host))
+            node.install_user_kubeconfig(self.host)
+            self.journal.set(equipped=True)
+        self.open_for_joins(address, tested.kubernetes)
+        self.until_ready(name)
+
+    def open_for_joins(self, address: str, version: str) -> None:
+        """Give broker and network process their keys and say that grants are to be had."""
+        broker.install(
+            self.host, self.trust, node.broker_credentials(self.host), f"{address}:6443", version
+        )
+        self.radio.serves_grants = True
+
+    def join(self, settings: Settings, why: str) -> None:
+        """Ask for a grant and join with it."""
+        self.board.set(role="worker", role_why=why)
+        self.board.enter("joining", "Asking the control plane for a grant")
+        facts = Facts(self.host)
+        tested = versions.tested_for(settings.kubernetes.version)
+        grant = client.ask(
+            self.trust,
+            self.key,
+            self.candidates(settings),
+            facts.hostname,
+            {"address": facts.address(settings.network.interface) or ""},
+            self.host.clock.now(),
+        )
+        self.board.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
+        self.board.set(control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version)
+        kubeadm.join(
+            self.host,
+            settings,
+            tested,
+            node_name=grant.node_name,
+            address=facts.address(settings.network.interface) or "",
+            endpoint=grant.endpoints[0],
+            ca_cert=grant.ca_cert,
+            token=grant.token.reveal(),
+        )
+        self.journal.set(
+            role="worker", node_name=grant.node_name, last_known=list(grant.endpoints)
+        )
+        self.journal.note("joined", name=grant.node_name, control_plane=grant.endpoints[0])
+        self.follow(settings)
+
+    def candidates(self, settings: Settings) -> list[tuple[str, int]]:
+        """Where to ask: heard, configured and last known addresses, each once."""
+        heard = [(h.beacon.address, h.beacon.port) for h in self.radio.heard if h.beacon.ready]
+        known = [*settings.control_plane]
+        known += [endpoint.rsplit(":", 1)[0] for endpoint in self.journal.get("last_known", [])]
+        return list(dict.fromkeys([*heard, *((address, PORT) for address in known)]))
+
+    def follow(self, settings: Settings) -> None:
+        """A worker that has joined: wait until it is Ready, drop what it needs no more."""
+        tested = versions.tested_for(settings.kubernetes.version)
+        known = self.journal.get("last_known", [""])
+        self.board.set(role="worker", control_plane=known[0], kubernetes=tested.kubernetes)
+        self.trust.drop_issuer(self.host)
+        self.until_ready(self.journal.get("node_name") or Facts(self.host).hostname)
+
+    def until_ready(self, name: str) -> None:
+        """Wait until Kubernetes calls this node Ready."""
+        while not node.ready(self.host, name):
+            self.board.set(detail="Waiting until Kubernetes calls this node Ready")
+            self.host.clock.sleep(READY_LOOK)
+        self.board.enter("ready", "Part of the cluster")
+        self.radio.formed = True
+
+    def look(self) -> None:
+        """A cheap look at a formed node. Raises Blocked where the kubelet does not answer."""
+        if not node.kubelet_healthy():
+            raise Blocked(
+                "The kubelet does not answer.",
+                "It restarts by itself; if it stays, see `journalctl -u kubelet`.",
+            )
+        if self.board.get("error") is not None:
+            self.board.enter("ready", "Part of the cluster")
+
+    def patiently(self, work: object) -> None:
+        """Repeat a call to a young API server, which refuses some at first."""
+        assert callable(work)
+        for left in reversed(range(20)):
+            try:
+                work()
+                return
+            except CommandFailed:
+                if not left:
+                    raise
+                self.host.clock.sleep(READY_LOOK)

@@ -1,0 +1,201 @@
+"""The radio: tells the fleet where this node stands, hears the others, and keeps the decision.
+
+A thread of the agent. Twice a second at most it looks at what the network process heard, opens
+the seals, asks the pure election, and says what changed. It is root but parses only beacons that
+were sealed with the fleet's key.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+
+from nodeagent import config
+from nodeagent.board import Board
+from nodeagent.config import Settings
+from nodeagent.errors import ConfigError, Untrusted
+from nodeagent.fleet import beacon as beacons
+from nodeagent.fleet import exchange
+from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.election import Claim, Decision, Heard, Timing, View, Wait, decide
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.trust import Trust
+from nodeagent.host.facts import Facts, fsync_latency_ms
+from nodeagent.host.host import Host
+from nodeagent.journal import FOLDER, Journal
+
+LOG = logging.getLogger("nodeagent")
+
+TICK = 1.0  # seconds between looks while the fleet forms
+IDLE_TICK = 5.0  # seconds between looks on a formed node
+RENEW = 20.0  # seconds after which an unchanged beacon is sealed anew; 60 s make it stale
+PORT = 6444
+FIT_CPUS, FIT_MEMORY_MIB = 2, 1700  # kubeadm's preflight NumCPU and Mem for a control plane
+
+
+class Radio(threading.Thread):
+    """Announces, listens and decides. Read ``decision`` and ``heard`` from other threads."""
+
+    def __init__(
+        self,
+        host: Host,
+        board: Board,
+        journal: Journal,
+        trust: Trust,
+        key: NodeKey,
+        settings: Settings,
+    ) -> None:
+        super().__init__(name="radio", daemon=True)
+        self.host, self.board, self.journal = host, board, journal
+        self.trust, self.key, self.settings = trust, key, settings
+        self.decision: Decision = Wait(0.0, "The node is being prepared.")
+        self.heard: list[Heard] = []
+        self.serves_grants = False
+        self.formed = False
+        self._electing_since: float | None = None
+        self._boot = secrets.token_hex(4)
+        self._fitness: tuple[int, ...] | None = None
+        self._sequence = 0
+        self._said: tuple[object, ...] = ()
+        self._said_at = 0.0
+        self._stamps: tuple[object, ...] = ()
+
+    def elect(self) -> None:
+        """From now on this node takes part in the election."""
+        self._electing_since = self.host.clock.now()
+
+    def run(self) -> None:
+        """Look and tell until the process ends; one bad look never stops the next."""
+        while True:
+            try:
+                self.look()
+            except Exception as error:
+                LOG.warning("the network could not be looked at: %s", error)
+            self.host.clock.sleep(IDLE_TICK if self.formed else TICK)
+
+    def look(self) -> None:
+        """One round: settings, what was heard, decision, announcement."""
+        self._reload()
+        facts = Facts(self.host)
+        address = facts.address(self.settings.network.interface)
+        self.board.set(
+            node_name=facts.hostname, node_id=self.key.node_id, address=address or "",
+            fleet=self.trust.name,
+        )
+        own_heard, self.heard = self._listen()
+        mine = self._beacon(facts, address or "")
+        if self._electing_since is not None and not self.formed:
+            self._decide(mine, own_heard)
+            mine = self._beacon(facts, address or "")
+        if address:
+            self._announce(mine, address)
+
+    def _reload(self) -> None:
+        """Take up changed settings (``nodeagent role``) while they can still matter."""
+        stamps = tuple(
+            (path, self.host.path(path).stat().st_mtime_ns) for path in config.sources(self.host)
+        )
+        if stamps == self._stamps or self.formed:
+            return
+        self._stamps = stamps
+        try:
+            self.settings = config.load(self.host).settings
+        except ConfigError as error:
+            LOG.warning("%s %s", error.reason, error.remedy)
+
+    def _listen(self) -> tuple[float | None, list[Heard]]:
+        own, candidates = exchange.read_heard(self.host)
+        heard: list[Heard] = []
+        for candidate in candidates:
+            try:
+                opened = beacons.open_(self.trust.beacon_key, candidate.beacon)
+            except Untrusted:
+                continue
+            if opened.node_id != self.key.node_id:
+                heard.append(Heard(opened, candidate.first, candidate.last))
+        self.board.set(
+            peers=[
+                {
+                    "name": h.beacon.name,
+                    "phase": h.beacon.phase,
+                    "role": h.beacon.role,
+                    "address": h.beacon.address,
+                }
+                for h in sorted(heard, key=lambda h: h.beacon.name)
+            ]
+        )
+        return own, heard
+
+    def fitness(self, facts: Facts) -> tuple[int, ...]:
+        """Rank of this node, greater is better: fit, fsync class, memory, wired (design, 8)."""
+        if self._fitness is None:
+            latency = self.journal.get("fsync_ms")
+            if latency is None:
+                latency = round(fsync_latency_ms(self.host, FOLDER), 2)
+                self.journal.set(fsync_ms=latency)
+            disk = 2 if latency < 10 else 1 if latency < 50 else 0
+            fit = int(facts.cpus >= FIT_CPUS and facts.memory_mib >= FIT_MEMORY_MIB)
+            wired = int(facts.wired(self.settings.network.interface))
+            self._fitness = (fit, disk, facts.memory_mib // 256, wired)
+        return self._fitness
+
+    def _beacon(self, facts: Facts, address: str) -> Beacon:
+        claim = self.journal.get("claim")
+        role = self.journal.get("role") or self.settings.role
+        return Beacon(
+            node_id=self.key.node_id,
+            boot=self._boot,
+            name=facts.hostname,
+            phase=self.board.phase,
+            role=role,
+            fitness=self.fitness(facts),
+            epoch=claim["epoch"] if claim else 0,
+            claim=claim is not None,
+            ready=self.serves_grants,
+            expected=self.settings.expected_nodes or 0,
+            address=address,
+            port=PORT,
+            seq=self._sequence,
+        )
+
+    def _decide(self, mine: Beacon, own_heard: float | None) -> None:
+        timing = self.settings.timing
+        claim = self.journal.get("claim")
+        view = View(
+            me=mine,
+            pinned=self.settings.role,
+            may_lead=self.trust.may_lead,
+            since=self._electing_since or 0.0,
+            own_heard=own_heard,
+            heard=tuple(self.heard),
+            expected_nodes=self.settings.expected_nodes,
+            timing=Timing(timing.listen, timing.hold_down, timing.solo_wait),
+            claimed=(claim["epoch"], claim["since"]) if claim else None,
+        )
+        decision = decide(view, self.host.clock.now())
+        if isinstance(decision, Claim):
+            self.journal.set(claim={"epoch": decision.epoch, "since": self.host.clock.now()})
+            self.journal.note("claim", epoch=decision.epoch, why=decision.why)
+        if type(decision) is not type(self.decision):
+            LOG.info("election: %s", decision.why)
+        self.decision = decision
+
+    def _announce(self, mine: Beacon, address: str) -> None:
+        now = self.host.clock.monotonic()
+        said = (mine.name, mine.phase, mine.role, mine.claim, mine.epoch, mine.ready, address)
+        if said == self._said and now - self._said_at < RENEW:
+            return
+        self._said, self._said_at = said, now
+        self._sequence += 1
+        exchange.write_announcement(
+            self.host,
+            exchange.Announcement(
+                interface_address=address,
+                instance=self.key.node_id,
+                beacon=beacons.seal(self.trust.beacon_key, mine),
+                port=PORT,
+                endpoint=self.serves_grants,
+                status_page=self.settings.status_page == "lan",
+            ),
+        )

@@ -1,0 +1,159 @@
+"""What people ask of a node on the command line, as functions that give lines of text."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nodeagent import config, engine, steps
+from nodeagent.errors import NotConverged, Refused
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+from nodeagent.journal import Journal
+
+ROLE_FILE = f"{config.DROP_INS}/90-role.yaml"
+
+
+def show_role(host: Host) -> str:
+    """The role this node has or wishes, in one line."""
+    need_root()
+    decided = Journal(host).get("role")
+    if decided:
+        return f"{decided} (decided)"
+    return f"{config.load(host).settings.role} (not decided yet)"
+
+
+def choose_role(host: Host, wish: str) -> str:
+    """Choose a role before it is decided; the running agent takes it up within seconds.
+
+    Raises Refused once a role is decided: nothing is then changed.
+    """
+    need_root()
+    journal = Journal(host)
+    decided = journal.get("role")
+    if decided and wish in (decided, "auto"):
+        return f"This node is a {decided} already."
+    if decided:
+        raise Refused(
+            f"This node is a {decided} already, and changing that means leaving the cluster: its "
+            "workloads move away"
+            + (" and the cluster it leads ends." if decided == "control-plane" else "."),
+            "To start it anew, write its card again; nothing was changed now.",
+        )
+    if wish == "control-plane" and not may_lead(host):
+        raise Refused(
+            "This card carries no control-plane issuer, so it can only be a worker.",
+            "Use a card made to lead, or make a fleet of identical cards.",
+        )
+    host.make_folder(config.DROP_INS)
+    host.write(ROLE_FILE, f"role: {wish}\n".encode())
+    settings = config.load(host).settings
+    return f"The role is {settings.role}; the agent takes it up now. See: nodeagent status"
+
+
+def may_lead(host: Host) -> bool:
+    """True unless imported fleet material says that this card is a worker's."""
+    from nodeagent.errors import FleetError
+    from nodeagent.fleet.trust import Trust
+
+    try:
+        return Trust.load(host).may_lead
+    except FleetError:
+        return True  # not imported yet: the election will tell
+
+
+def show_plan(host: Host) -> tuple[list[str], bool]:
+    """The sequence with the actions it would do now; True where there is something to do."""
+    need_root()
+    settings = config.load(host).settings
+    lines: list[str] = []
+    pending = False
+    for step, actions, blocked in engine.plan(steps.SEQUENCE, host, settings):
+        if not actions and blocked is None:
+            continue
+        pending = True
+        lines.append(f"{step.name}: {step.title}")
+        lines += [f"  {action.show()}" for action in actions]
+        if blocked is not None:
+            lines += [f"  waits: {blocked.reason}", f"  do: {blocked.remedy}"]
+    return lines or ["Nothing to do: every step holds."], pending
+
+
+def prepare(root: Path, name: str | None) -> list[str]:
+    """Do the file actions of the steps on an image below ``root``.
+
+    Raises Refused for an unknown step, NotConverged where a step does not hold afterwards,
+    Blocked, OSError.
+    """
+    host = Host(root.resolve())
+    known = {step.name: step for step in steps.SEQUENCE if step.name in steps.ON_IMAGE}
+    if name is not None and name not in known:
+        raise Refused(f"There is no step {name!r} for images.", f"Known: {', '.join(known)}.")
+    settings = config.load(host).settings
+    lines: list[str] = []
+    for step in [known[name]] if name else known.values():
+        actions = list(step.plan(Facts(host), settings))
+        for action in actions:
+            if not action.file_only:
+                continue
+            action.do(host)
+            lines.append(f"{step.name}: {action.show()}")
+        left = [a for a in step.plan(Facts(host), settings) if a.file_only]
+        if left:
+            raise NotConverged(
+                f"Step {step.name} does not hold on {root}: {left[0].show()}.",
+                "Check that the image is writable.",
+            )
+    return lines or ["Nothing to do: every step holds."]
+
+
+def show_config(host: Host) -> list[str]:
+    """Each dotted key with its value and origin."""
+    loaded = config.load(host)
+    return [
+        f"{name} = {_plain(origin.value)}  ({origin.where})"
+        for name, origin in loaded.origins.items()
+    ]
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "not set"
+    return "[" + ", ".join(value) + "]" if isinstance(value, tuple) else str(value)
+
+
+def show_nodes(host: Host) -> list[str]:
+    """A table of the cluster's nodes. Raises Refused where this is no control plane."""
+    from nodeagent.cluster import node
+
+    need_control_plane(host)
+    rows = [("NAME", "STATE", "ROLE", "VERSION", "ADDRESS")]
+    for info in node.nodes(host):
+        state = "Ready" if info.ready else "NotReady"
+        rows.append((info.name, state, info.role, info.version, info.address))
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def join_command(host: Host) -> str:
+    """What a person pastes on a machine without nodeagent. Raises Refused, CommandFailed."""
+    from nodeagent.cluster import node
+
+    need_control_plane(host)
+    return node.join_command(host)
+
+
+def need_control_plane(host: Host) -> None:
+    """Raises Refused where this node leads no cluster, or the user is not root."""
+    need_root()
+    if not host.exists("/etc/kubernetes/admin.conf"):
+        raise Refused(
+            "This node is no control plane.",
+            "Run the command on the control plane; `nodeagent status` names it.",
+        )
+
+
+def need_root() -> None:
+    """Raises Refused for an ordinary user."""
+    if os.geteuid() != 0:
+        raise Refused("This needs root.", "Run the command again with sudo.")
