@@ -8,7 +8,7 @@ lists for that Kubernetes minor; flannel and its CNI plugin are the pair named b
 
 A Kubernetes release enters this table when the lab has formed a cluster of it. The lab builds
 from Go modules, each verified against the Go checksum database, so the table's patch release
-is the newest one which that database knows: v1.36.5 was published but not in it (asked
+is the newest one that could be verified: v1.36.5 is published but was not in it (asked
 2026-11), v1.36.4 is.
 """
 
@@ -46,8 +46,8 @@ class Tested:
         return DEB_REVISION.format(version=self.kubernetes)
 
 
-# pkgs.k8s.io numbers its packages VERSION-REVISION (1.36.4-1.1); the revision says only that
-# the same release was packed again, so any is right. apt takes the pattern as it is.
+# The Kubernetes project numbers its packages VERSION-REVISION (1.36.4-1.1); the revision says
+# only that the same release was packed again, so any is right. apt takes the pattern as it is.
 DEB_REVISION: Final = "{version}-*"
 
 TESTED: Final[tuple[Tested, ...]] = (

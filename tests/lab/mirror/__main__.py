@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,9 @@ def build(store: Store) -> None:
         fresh = store.root / ".manifest.json.new"
         fresh.write_text(json.dumps(manifest, indent=2) + "\n")
         fresh.rename(store.root / "manifest.json")
+        # Compiled objects and sources, some ten gigabytes, are of no use until versions change.
+        for left in (store.shared / "go", store.root / "apt", store.root / "scratch"):
+            shutil.rmtree(left, ignore_errors=True)
     say(f"the mirror for {store.arch} is in {store.root}")
 
 

@@ -86,4 +86,4 @@ def www(store: Store, debs: Path) -> Path:
 
     prints = [SigningKey(store, name).fingerprint for name in ("kubernetes", "docker", "debian")]
     inputs = [(one / ".key").read_text() for one in (debs, guest)]
-    return store.part("www", key_of(prints, inputs, recipe()), make)
+    return store.part("www", key_of(prints, inputs, recipe("aptrepo", "keys")), make)

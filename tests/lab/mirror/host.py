@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from .debian import KEYRING
 from .store import MirrorError, say
 
 # program that must be there -> Debian package that brings it
@@ -57,6 +58,8 @@ def _apt(*packages: str) -> None:
 def installed_tools(arch: str) -> None:
     """Install what is missing for building and serving the mirror of ``arch``."""
     missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
+    if not Path(KEYRING).exists():
+        missing.append("debian-archive-keyring")
     compiler, packages = COMPILERS[arch]
     if not shutil.which(compiler):
         native = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True)

@@ -61,10 +61,10 @@ class Handler(BaseHTTPRequestHandler):
     def _file(self) -> Path | None:
         name = unquote(urlsplit(self.path).path)
         path = (self.server.root / re.sub(r"/+", "/", name).lstrip("/")).resolve()
-        inside = path.is_relative_to(self.server.root)
-        hidden = any(part.startswith(".") for part in path.relative_to(self.server.root).parts) \
-            if inside else True
-        return path if not hidden and path.is_file() else None
+        if not path.is_relative_to(self.server.root) or not path.is_file():
+            return None
+        hidden = any(part.startswith(".") for part in path.relative_to(self.server.root).parts)
+        return None if hidden else path
 
     def _fresh(self, modified: float) -> bool:
         said = self.headers.get("If-Modified-Since")

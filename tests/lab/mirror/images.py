@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from nodeagent.cluster.versions import DEFAULT as V
@@ -87,37 +88,28 @@ def _debian(store: Store, debs: Path, *only: str) -> bytes:
     return layer.close()
 
 
-def described(store: Store, built: dict[str, Path]) -> list[Image]:
-    """All images of the mirror."""
+def described(store: Store, built: dict[str, Path]) -> Iterator[Image]:
+    """All images of the mirror, one after the other: together they are a gigabyte."""
     debs = debian.closure(store, "debian-image", debian.IMAGE_PACKAGES)
     busybox, filters = _debian(store, debs, "busybox-static"), _debian(store, debs)
     kube, release = built["kubernetes"], f"v{V.kubernetes}"
-    servers = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
     etcd = [built["etcd"] / name for name in ("etcd", "etcdctl", "etcdutl")]
     flannel = [built["flannel"] / name for name in ("flanneld", "install-conf")]
-    coredns = _scratch(
-        built["coredns"] / "coredns", at="", capability=CAP_NET_BIND_SERVICE
-    )
-    return [
-        *(
-            Image(name, release, (_scratch(kube / name),), (f"/usr/local/bin/{name}",))
-            for name in servers
-        ),
-        Image(
-            "kube-proxy", release, (filters, _over(kube / "kube-proxy", at="/usr/local/bin")),
-            ("/usr/local/bin/kube-proxy",),
-        ),
-        Image("etcd", V.etcd, (_scratch(*etcd),)),
-        Image("coredns", V.coredns, (coredns,), ("/coredns",), user="65532:65532"),
-        Image("pause", V.pause, (_over(built["pause"] / "pause", at=""),), ("/pause",),
-              user="65535:65535"),
-        Image("agnhost", AGNHOST, (busybox, _over(kube / "agnhost", at="")), ("/agnhost",),
-              ("pause",)),
-        Image("flannel", V.flannel, (filters, _over(*flannel, at="/opt/bin")),
-              ("/opt/bin/flanneld",)),
-        Image("flannel-cni-plugin", V.flannel_cni_plugin,
-              (busybox, _over(built["flannel-cni"] / "flannel", at=""))),
-    ]  # fmt: skip
+    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+        yield Image(name, release, (_scratch(kube / name),), (f"/usr/local/bin/{name}",))
+    proxy = (filters, _over(kube / "kube-proxy", at="/usr/local/bin"))
+    yield Image("kube-proxy", release, proxy, ("/usr/local/bin/kube-proxy",))
+    yield Image("etcd", V.etcd, (_scratch(*etcd),))
+    coredns = _scratch(built["coredns"] / "coredns", at="", capability=CAP_NET_BIND_SERVICE)
+    yield Image("coredns", V.coredns, (coredns,), ("/coredns",), user="65532:65532")
+    pause = _over(built["pause"] / "pause", at="")
+    yield Image("pause", V.pause, (pause,), ("/pause",), user="65535:65535")
+    agnhost = (busybox, _over(kube / "agnhost", at=""))
+    yield Image("agnhost", AGNHOST, agnhost, ("/agnhost",), ("pause",))
+    flanneld = (filters, _over(*flannel, at="/opt/bin"))
+    yield Image("flannel", V.flannel, flanneld, ("/opt/bin/flanneld",))
+    plugin = (busybox, _over(built["flannel-cni"] / "flannel", at=""))
+    yield Image("flannel-cni-plugin", V.flannel_cni_plugin, plugin)
 
 
 def layout(store: Store, built: dict[str, Path]) -> Path:
@@ -125,11 +117,12 @@ def layout(store: Store, built: dict[str, Path]) -> Path:
 
     def make(target: Path) -> None:
         made = Layout(target, store.arch)
-        images = described(store, built)
-        for image in images:
+        names = []
+        for image in described(store, built):
             made.add(image)
+            names.append(f"{image.reference}\n")
         made.close()
-        (target / "images").write_text("".join(f"{one.reference}\n" for one in images))
+        (target / "images").write_text("".join(names))
 
     keys = {name: (part / ".key").read_text() for name, part in built.items()}
-    return store.part("oci", key_of(keys, recipe()), make)
+    return store.part("oci", key_of(keys, recipe("oci", "images", "debian")), make)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .store import Store
+from .store import Store, key_of
 
 HOST = "mirror.lab"
 ADDRESS = "10.77.0.1"
@@ -103,9 +103,7 @@ def tls(store: Store) -> Path:
         request = ["openssl", "req", *key, "-days", "3650"]
         usage = "keyUsage=critical,keyCertSign,cRLSign"
         ca = ["-x509", "-subj", "/CN=nodeagent lab CA", "-addext", usage]
-        store.run(
-            "tls", [*request, *ca, "-keyout", "ca.key", "-out", "ca.crt"], cwd=fresh
-        )
+        store.run("tls", [*request, *ca, "-keyout", "ca.key", "-out", "ca.crt"], cwd=fresh)
         names = f"subjectAltName=DNS:{HOST},IP:{ADDRESS},IP:127.0.0.1\n"
         (fresh / "ext").write_text(names + "extendedKeyUsage=serverAuth\n")
         server = ["-subj", f"/CN={HOST}", "-keyout", "server.key", "-out", "server.csr"]
@@ -119,4 +117,4 @@ def tls(store: Store) -> Path:
         for name in ("ca.crt", "server.crt", "server.key"):
             shutil.copy(made / name, target / name)
 
-    return store.part("tls", (made / "ca.crt").read_text(), copy)
+    return store.part("tls", key_of((made / "server.crt").read_text()), copy)

@@ -175,4 +175,4 @@ def debs(store: Store, built: dict[str, Path]) -> Path:
                 pack(store, package, target / folder)
 
     keys = {name: (part / ".key").read_text() for name, part in built.items()}
-    return store.part("debs", key_of(keys, recipe()), make)
+    return store.part("debs", key_of(keys, recipe("deb", "packages")), make)

@@ -14,7 +14,8 @@ from .store import MirrorError, Store, key_of, say
 
 
 def command(config: Path) -> list[str]:
-    return ["docker-registry", "serve", str(config)]
+    """It ends with its parent, even when that is killed: an orphan would keep the port."""
+    return ["setpriv", "--pdeathsig", "TERM", "docker-registry", "serve", str(config)]
 
 
 def configuration(storage: Path, address: str, tls: Path | None, *, readonly: bool) -> str:

@@ -36,10 +36,9 @@ def key_of(*inputs: object) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def recipe() -> str:
-    """A hash of this package's own source: cheap parts are made again when it changes."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return key_of([(one.name, one.read_text()) for one in files])
+def recipe(*modules: str) -> str:
+    """A hash of modules of this package: a cheap part is made again when its recipe changes."""
+    return key_of([Path(__file__).with_name(f"{one}.py").read_text() for one in modules])
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,8 @@ class Store:
             file.write(f"$ {' '.join(map(str, argv))}\n")
             file.flush()
             done = subprocess.run(
-                list(map(str, argv)),
+                # Killed with the build, whatever ends that: its successor cleans up after it.
+                ["setpriv", "--pdeathsig", "KILL", *map(str, argv)],
                 env={**os.environ, **(env or {})},
                 cwd=cwd,
                 input=stdin,
