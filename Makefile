@@ -1,0 +1,105 @@
+# What people type. `make` alone lists it. Variables: VERSION and the like are read, never set here.
+#
+# Nothing here installs into the machine's own Python; Debian packages are installed where they
+# are missing and the user is root (.ci/packages), otherwise a sentence says which.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The distribution's Python: its compiled modules (systemd, netifaces) are the ones of the .deb.
+SYSTEM_PYTHON ?= /usr/bin/python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+NAME := nodeagent
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nodeagent/__init__.py)
+DEB := dist/$(NAME)_$(VERSION)_all.deb
+
+VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
+TEST_PACKAGES := shellcheck systemd git openssl
+DEB_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all \
+	python3-setuptools fakeroot git
+
+# The lab reads these from the environment.
+export NODES ARCH MIRROR KEEP SCENARIO
+$(foreach n,1 2 3 4 5 6 7 8,$(eval export ROLE_$(n)))
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: $(VENV)/.ready ## make .venv with the nodeagent command and the development tools
+
+$(VENV)/.ready: pyproject.toml
+	@.ci/packages $(VENV_PACKAGES)
+	@rm -rf $(VENV)
+	$(SYSTEM_PYTHON) -m venv --system-site-packages $(VENV)
+	@# eager: the newest of everything, also where the distribution has an older one
+	$(PYTHON) -m pip install -q --upgrade --upgrade-strategy eager --editable '.[dev]'
+	@touch $@
+	@$(VENV)/bin/$(NAME) --version
+
+.PHONY: test
+test: venv ## unit and net tiers, linters; under 5 minutes
+	@.ci/packages $(TEST_PACKAGES)
+	$(PYTHON) -m pytest -q -n 2 tests
+
+.PHONY: test-oldest
+test-oldest: .venv-oldest/.ready ## the unit tier with the oldest supported libraries
+	.venv-oldest/bin/python -m pytest -q -n 2 tests/unit --ignore tests/unit/test_linters.py
+
+# Python 3.11, the oldest supported one, where it is there.
+.venv-oldest/.ready: pyproject.toml
+	@.ci/packages $(VENV_PACKAGES)
+	@rm -rf .venv-oldest
+	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo "make test-oldest needs Python 3.11, the oldest supported one; $(SYSTEM_PYTHON) is" \
+			"another. Run it on Debian 12, or name one: make test-oldest SYSTEM_PYTHON=..." >&2; \
+		exit 1; }
+	$(SYSTEM_PYTHON) -m venv --system-site-packages .venv-oldest
+	@sed -n '/^dependencies/,/^]/s/.*"\(.*\)>=\(.*\)".*/\1==\2/p' pyproject.toml \
+		> .venv-oldest/floors.txt
+	.venv-oldest/bin/python -m pip install -q -c .venv-oldest/floors.txt --editable '.[dev]'
+	@touch $@
+
+.PHONY: deb
+deb: $(DEB) ## dist/nodeagent_<version>_all.deb
+
+DEB_SOURCES := $(shell git ls-files -co --exclude-standard -- nodeagent debian systemd cloud-init \
+	firmware pyproject.toml README.md CHANGELOG.md LICENSE 2>/dev/null)
+
+# Built in a copy, so that the checkout stays clean. Reproducible: the time of the last commit
+# stands for every time inside.
+$(DEB): $(DEB_SOURCES) Makefile
+	@.ci/packages $(DEB_PACKAGES)
+	@rm -rf build/deb && mkdir -p build/deb/$(NAME) dist
+	@for file in $(DEB_SOURCES); do [ -e "$$file" ] && echo "$$file"; done \
+		| tar -cf - -T - | tar -xf - -C build/deb/$(NAME)
+	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); \
+	find build/deb/$(NAME) -exec touch -h -d "@$$SOURCE_DATE_EPOCH" {} +; \
+	cd build/deb/$(NAME) && { dpkg-buildpackage -b -us -uc >../log 2>&1 || { \
+		tail -n 40 ../log >&2; \
+		echo "The package could not be built; build/deb/log has the whole story." >&2; exit 1; }; }
+	@cp build/deb/$(NAME)_$(VERSION)_all.deb $@
+	@echo "$@"
+
+.PHONY: lab lab-shell lab-down
+lab: ## virtual Pis form a cluster (NODES=2 ARCH= MIRROR=built ROLE_1= SCENARIO= KEEP=)
+	$(LAB_PYTHON) -m tests.lab run
+
+lab-shell: ## a shell on node N of a lab that was kept
+	@$(LAB_PYTHON) -m tests.lab shell $(or $(N),1)
+
+lab-down: ## end the lab's machines and leave nothing behind
+	$(LAB_PYTHON) -m tests.lab down
+
+lab: venv deb
+lab-shell lab-down: venv
+LAB_PYTHON := $(PYTHON)
+
+.PHONY: clean
+clean: ## remove what was built; keeps the lab's caches
+	rm -rf build dist $(VENV) .venv-oldest *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find nodeagent tests -name __pycache__ -type d -prune -exec rm -rf {} +
