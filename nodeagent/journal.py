@@ -7,6 +7,7 @@ epoch, reboots asked for, when each step first held, and a bounded history for p
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 from nodeagent.errors import NodeAgentError
@@ -30,6 +31,7 @@ class Journal:
     def __init__(self, host: Host) -> None:
         """Raises JournalDamaged; a missing file is an empty journal."""
         self._host = host
+        self._lock = threading.RLock()
         data = host.read(PATH)
         try:
             self._values: dict[str, Any] = json.loads(data) if data is not None else {}
@@ -47,16 +49,17 @@ class Journal:
 
     def set(self, **values: Any) -> None:
         """Change values; None removes. Durable when it returns. Raises OSError."""
-        wanted = {**self._values, **values}
-        wanted = {k: v for k, v in wanted.items() if v is not None}
-        if wanted == self._values:
-            return
-        self._host.make_folder(FOLDER, 0o755)
-        data = json.dumps(wanted, indent=1, sort_keys=True).encode() + b"\n"
-        self._host.write(PATH, data, 0o600)
-        self._values = wanted
+        with self._lock:
+            wanted = {k: v for k, v in {**self._values, **values}.items() if v is not None}
+            if wanted == self._values:
+                return
+            self._host.make_folder(FOLDER, 0o755)
+            data = json.dumps(wanted, indent=1, sort_keys=True).encode() + b"\n"
+            self._host.write(PATH, data, 0o600)
+            self._values = wanted
 
     def note(self, event: str, **details: Any) -> None:
         """Add one line to the history: what happened, when (seconds since the epoch)."""
         line = {"time": round(self._host.clock.now(), 1), "event": event, **details}
-        self.set(history=[*self.get("history", []), line][-MAX_HISTORY:])
+        with self._lock:
+            self.set(history=[*self.get("history", []), line][-MAX_HISTORY:])

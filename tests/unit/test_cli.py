@@ -1,0 +1,118 @@
+"""The command line as a person meets it: outputs, exit codes, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from nodeagent import config, status, steer
+from nodeagent.cli import main
+from nodeagent.errors import ConfigError, NodeAgentError, Refused
+from nodeagent.host.host import Host
+from nodeagent.journal import Journal
+
+
+def run(*words: str) -> Any:
+    """Run the command in this process."""
+    return CliRunner().invoke(main, list(words))
+
+
+def tree(root: Path, **files: str) -> Path:
+    """A folder with files; ``__`` in a name stands for ``/``."""
+    for name, text in files.items():
+        path = root / name.replace("__", "/").replace("_DOT_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """The parts of a Raspberry Pi OS image that the steps read."""
+    return tree(
+        tmp_path,
+        boot__firmware__cmdline_DOT_txt="console=tty1 root=PARTUUID=1-02 rootwait\n",
+        boot__firmware__config_DOT_txt="[all]\n",
+        etc__fstab="PARTUUID=1-02 / ext4 defaults 0 1\n/var/swap none swap sw 0 0\n",
+        etc__hostname="raspberrypi\n",
+        **{"etc__os-release": "ID=debian\nVERSION_CODENAME=trixie\n"},
+    )
+
+
+def test_prepare_does_the_file_actions_and_a_second_run_has_nothing_to_do(image: Path) -> None:
+    first = run("prepare", "--root", str(image))
+    assert first.exit_code == 0, first.output
+    assert "cgroup_enable=memory" in (image / "boot/firmware/cmdline.txt").read_text()
+    second = run("prepare", "--root", str(image))
+    assert (second.exit_code, second.output) == (0, "Nothing to do: every step holds.\n")
+
+
+def test_prepare_one_step_leaves_the_others(image: Path) -> None:
+    assert run("prepare", "--root", str(image), "--step", "cgroup").exit_code == 0
+    assert not (image / "etc/modules-load.d").exists()
+
+
+def test_prepare_names_the_steps_it_knows(image: Path) -> None:
+    result = run("prepare", "--root", str(image), "--step", "packages")
+    assert result.exit_code == Refused.exit_code
+    assert "cgroup" in result.output and "Traceback" not in result.output
+
+
+def test_prepare_with_wrong_settings_changes_nothing(image: Path) -> None:
+    tree(image, boot__firmware__nodeagent_DOT_yaml="role: auto\nexpected_nods: 2\n")
+    before = (image / "boot/firmware/cmdline.txt").read_bytes()
+    result = run("prepare", "--root", str(image))
+    assert result.exit_code == ConfigError.exit_code
+    assert "/boot/firmware/nodeagent.yaml, line 2" in result.output
+    assert "Did you mean `expected_nodes`?" in result.output
+    assert (image / "boot/firmware/cmdline.txt").read_bytes() == before
+
+
+def test_status_without_an_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(status.read, "__defaults__", (str(tmp_path / "none.json"),))
+    result = run("status")
+    assert result.exit_code == status.NOT_RUNNING
+    assert "systemctl start nodeagent" in result.output
+
+
+def test_version() -> None:
+    assert run("--version").output.startswith("nodeagent, version ")
+
+
+def test_config_names_each_origin(tmp_path: Path) -> None:
+    tree(tmp_path, boot__firmware__nodeagent_DOT_yaml="expected_nodes: 3\n")
+    lines = steer.show_config(Host(tmp_path))
+    assert "expected_nodes = 3  (/boot/firmware/nodeagent.yaml:1)" in lines
+    assert "role = auto  (default)" in lines
+
+
+@pytest.mark.parametrize("wish", ["control-plane", "worker", "auto"])
+def test_role_before_it_is_decided(tmp_path: Path, wish: str) -> None:
+    host = Host(tmp_path)
+    steer.choose_role(host, wish)
+    assert config.load(host).settings.role == wish
+
+
+@pytest.mark.parametrize(("has", "wish"), [("worker", "control-plane"), ("control-plane", "worker")])
+def test_role_afterwards_is_refused_and_changes_nothing(
+    tmp_path: Path, has: str, wish: str
+) -> None:
+    host = Host(tmp_path)
+    Journal(host).set(role=has)
+    with pytest.raises(Refused) as caught:
+        steer.choose_role(host, wish)
+    assert has in caught.value.reason
+    assert not host.exists(steer.ROLE_FILE)
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    import nodeagent.agent  # noqa: F401  defines errors too
+
+    def below(kind: type[NodeAgentError]) -> list[type[NodeAgentError]]:
+        return [kind, *(found for sub in kind.__subclasses__() for found in below(sub))]
+
+    kinds = below(NodeAgentError)
+    assert len({kind.code for kind in kinds}) == len(kinds)
