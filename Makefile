@@ -79,7 +79,7 @@ $(DEB): $(DEB_SOURCES) Makefile
 		| tar -cf - -T - | tar -xf - -C build/deb/$(NAME)
 	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); \
 	find build/deb/$(NAME) -exec touch -h -d "@$$SOURCE_DATE_EPOCH" {} +; \
-	cd build/deb/$(NAME) && { dpkg-buildpackage -b -us -uc >../log 2>&1 || { \
+	cd build/deb/$(NAME) && { PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage -b -us -uc >../log 2>&1 || { \
 		tail -n 40 ../log >&2; \
 		echo "The package could not be built; build/deb/log has the whole story." >&2; exit 1; }; }
 	@cp build/deb/$(NAME)_$(VERSION)_all.deb $@
