@@ -1,0 +1,147 @@
+"""The Kubernetes API as the broker uses it: bootstrap tokens, certificate requests, nodes.
+
+Plain HTTPS with requests: kubectl would cost 50 MB and a second a call on a small board.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import requests
+
+from nodeagent.errors import CommandFailed
+
+BOUND = (5, 20)  # seconds to connect, to read
+GROUP = "system:bootstrappers:nodeagent"
+SECRETS = "/api/v1/namespaces/kube-system/secrets"
+REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+LIMIT = "500"  # objects an answer; a fleet has far fewer open requests
+
+
+@dataclass(frozen=True)
+class SigningRequest:
+    """A CertificateSigningRequest (certificates.k8s.io/v1). ``csr_pem`` is PKCS #10."""
+
+    name: str
+    username: str
+    groups: tuple[str, ...]
+    signer: str
+    usages: tuple[str, ...]
+    csr_pem: bytes
+    pending: bool
+
+
+class Api:
+    """One API server, ``server`` as ``https://ip:port``; the files are PEM."""
+
+    def __init__(self, server: str, ca_file: str, cert_file: str, key_file: str) -> None:
+        self._server = server
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy between a node and itself
+        self._session.verify = ca_file
+        self._session.cert = (cert_file, key_file)
+
+    def create_token(
+        self, token_id: str, secret: str, node_name: str, expires: datetime
+    ) -> None:
+        """A bootstrap token that can only authenticate (kubernetes.io, "Authenticating with
+        Bootstrap Tokens"). Raises CommandFailed."""
+        data = {
+            "token-id": token_id,
+            "token-secret": secret,
+            "expiration": expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "usage-bootstrap-authentication": "true",
+            "auth-extra-groups": GROUP,
+            "description": f"nodeagent grant for {node_name}",
+        }
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "bootstrap.kubernetes.io/token",
+            "metadata": {"name": _token_name(token_id), "namespace": "kube-system"},
+            "data": {k: base64.b64encode(v.encode()).decode() for k, v in data.items()},
+        }
+        self._call("POST", SECRETS, body, accept=(201, 409))
+
+    def delete_token(self, token_id: str) -> None:
+        """Delete a token; one that is gone is no error. Raises CommandFailed."""
+        self._call("DELETE", f"{SECRETS}/{_token_name(token_id)}", accept=(200, 202, 404))
+
+    def requests(self) -> list[SigningRequest]:
+        """Certificate requests of node clients. Raises CommandFailed."""
+        selector = "spec.signerName=kubernetes.io/kube-apiserver-client-kubelet"
+        answer = self._call("GET", f"{REQUESTS}?fieldSelector={selector}&limit={LIMIT}")
+        return [_request(item) for item in answer["items"]]
+
+    def approve(self, name: str, reason: str) -> None:
+        """Approve one request by name. Raises CommandFailed."""
+        path = f"{REQUESTS}/{_safe(name)}"
+        item = self._call("GET", path)
+        condition = {
+            "type": "Approved",
+            "status": "True",
+            "reason": "NodeAgentGrant",
+            "message": reason,
+        }
+        item.setdefault("status", {}).setdefault("conditions", []).append(condition)
+        self._call("PUT", f"{path}/approval", item)
+
+    def ready_nodes(self) -> dict[str, bool]:
+        """Name and readiness of every node. Raises CommandFailed."""
+        answer = self._call("GET", f"/api/v1/nodes?limit={LIMIT}")
+        return {item["metadata"]["name"]: _ready(item) for item in answer["items"]}
+
+    def delete_node(self, name: str) -> None:
+        """Delete a Node object; one that is gone is no error. Raises CommandFailed."""
+        self._call("DELETE", f"/api/v1/nodes/{_safe(name)}", accept=(200, 202, 404))
+
+    def _call(
+        self, method: str, path: str, body: Any = None, accept: tuple[int, ...] = (200,)
+    ) -> Any:
+        try:
+            answer = self._session.request(method, self._server + path, json=body, timeout=BOUND)
+            if answer.status_code in accept:
+                return answer.json()
+            # The body may repeat what was sent, a token among it: only status and reason.
+            said = f"status {answer.status_code} {answer.reason}"
+        except requests.JSONDecodeError:
+            said = "something that is not JSON"
+        except requests.RequestException as error:
+            said = type(error).__name__
+        raise CommandFailed(
+            f"The API server answered {method} {path.split('?')[0]} with {said}.",
+            "It is tried again by itself; see `kubectl get --raw /readyz` on the control plane.",
+        )
+
+
+def _token_name(token_id: str) -> str:
+    return f"bootstrap-token-{_safe(token_id)}"
+
+
+def _safe(name: str) -> str:
+    """A name that cannot leave its place in a path (RFC 1123 names)."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
+        raise ValueError(f"{name!r} is no name of a Kubernetes object")
+    return name
+
+
+def _request(item: dict[str, Any]) -> SigningRequest:
+    spec = item["spec"]
+    return SigningRequest(
+        name=item["metadata"]["name"],
+        username=spec.get("username", ""),
+        groups=tuple(spec.get("groups", ())),
+        signer=spec["signerName"],
+        usages=tuple(spec.get("usages", ())),
+        csr_pem=base64.b64decode(spec["request"]),
+        pending=not item.get("status", {}).get("conditions"),
+    )
+
+
+def _ready(item: dict[str, Any]) -> bool:
+    conditions = item["status"].get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

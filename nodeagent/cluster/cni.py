@@ -1,0 +1,30 @@
+"""The pod network: flannel with VXLAN, from our own manifest (flannel docs, "Kubernetes")."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+
+from nodeagent.cluster.kubectl import apply_text
+from nodeagent.cluster.kubeadm import flannel_images
+from nodeagent.cluster.versions import Tested
+from nodeagent.config import Settings
+from nodeagent.host.host import Host
+
+
+def manifest(settings: Settings, tested: Tested) -> str:
+    """The manifest with images and pod network filled in. All values are validated settings."""
+    flannel, plugin = flannel_images(settings, tested)
+    text = resources.files("nodeagent.cluster").joinpath("flannel.yaml.tmpl").read_text()
+    for name, value in {
+        "@FLANNEL@": flannel,
+        "@PLUGIN@": plugin,
+        "@NETWORK@": json.dumps(settings.network.pod_cidr),
+    }.items():
+        text = text.replace(name, value)
+    return text
+
+
+def apply(host: Host, settings: Settings, tested: Tested) -> None:
+    """Apply the manifest; repeatable. Raises CommandFailed."""
+    apply_text(host, manifest(settings, tested))

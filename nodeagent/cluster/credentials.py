@@ -1,0 +1,47 @@
+"""Client certificates for users of the cluster, as kubeadm makes them (kubeadm docs, "PKI
+certificates and requirements"): the user's name is the common name."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+LIFE = dt.timedelta(days=365)
+SLACK = dt.timedelta(hours=1)  # the API server's clock may be behind a little
+
+
+def client(user: str, ca_cert: bytes, ca_key: bytes, now: float) -> tuple[bytes, bytes]:
+    """(certificate, key) as PEM for ``user``; ``now`` in seconds since the epoch.
+
+    Raises ValueError where the CA's files are damaged.
+    """
+    issuer = x509.load_pem_x509_certificate(ca_cert)
+    signer = serialization.load_pem_private_key(ca_key, None)
+    key = ec.generate_private_key(ec.SECP256R1())
+    begin = dt.datetime.fromtimestamp(now, dt.UTC) - SLACK
+    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, user)]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin + LIFE)
+        .add_extension(x509.BasicConstraints(False, None), True)
+        .add_extension(usage, True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)
+        .sign(signer, hashes.SHA256())  # type: ignore[arg-type]
+    )
+    return (
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )

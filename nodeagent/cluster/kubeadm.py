@@ -1,0 +1,238 @@
+"""kubeadm: its configuration files, and init and join as repeatable calls.
+
+Configuration is kubeadm.k8s.io/v1beta4 (kubernetes.io, "kubeadm Configuration (v1beta4)"). Files that
+hold a token have mode 0600 and are removed afterwards: no secret in argv or environment.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import yaml
+
+from nodeagent.cluster.versions import Tested
+from nodeagent.config import Settings
+from nodeagent.errors import CommandFailed
+from nodeagent.host.host import Host
+
+LOG = logging.getLogger("nodeagent")
+
+FOLDER = "/var/lib/nodeagent/kubeadm"
+INIT_FILE, JOIN_FILE = f"{FOLDER}/init.yaml", f"{FOLDER}/join.yaml"
+DISCOVERY_FILE = f"{FOLDER}/discovery.conf"
+API = "kubeadm.k8s.io/v1beta4"
+SOCKET = "unix:///run/containerd/containerd.sock"
+PORT = 6443
+INIT_BOUND, JOIN_BOUND, PULL_BOUND, RESET_BOUND = 2400, 1800, 1800, 600  # seconds
+# What a try that was cut off leaves (kubeadm docs, "Implementation details").
+LEFT_BEHIND = (
+    "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/etc/kubernetes/manifests/etcd.yaml",
+    "/etc/kubernetes/pki",
+    "/etc/kubernetes/admin.conf",
+    "/etc/kubernetes/kubelet.conf",
+    "/etc/kubernetes/bootstrap-kubelet.conf",
+    "/var/lib/etcd/member",
+    "/var/lib/kubelet/config.yaml",
+)
+# kubeadm's defaults suit fast machines; a Pi with a slow card needs several times as long.
+TIMEOUTS = {
+    "controlPlaneComponentHealthCheck": "15m0s",
+    "kubeletHealthCheck": "10m0s",
+    "kubernetesAPICall": "5m0s",
+    "etcdAPICall": "5m0s",
+    "tlsBootstrap": "15m0s",
+    "discovery": "10m0s",
+}
+# bootstrap-token would make a standing token and approve whoever holds one; what nodes need of
+# that phase is in policy.yaml. show-join-command would print a token into the log.
+SKIPPED = ["bootstrap-token", "show-join-command"]
+
+
+def arguments(**values: str) -> list[dict[str, str]]:
+    """Flags of a component as v1beta4 writes them; ``_`` stands for ``-``."""
+    return [{"name": name.replace("_", "-"), "value": value} for name, value in values.items()]
+
+
+def registration(name: str, address: str, taints: list[Any] | None) -> dict[str, Any]:
+    """``nodeRegistration``: node name, container runtime and the address the kubelet tells."""
+    entry: dict[str, Any] = {
+        "name": name,
+        "criSocket": SOCKET,
+        "imagePullPolicy": "IfNotPresent",
+        "imagePullSerial": False,
+        "kubeletExtraArgs": arguments(node_ip=address),
+    }
+    if taints is not None:
+        entry["taints"] = taints
+    return entry
+
+
+def init_configuration(
+    settings: Settings, tested: Tested, name: str, address: str, slow: bool
+) -> bytes:
+    """All documents of ``kubeadm init``. ``slow`` relaxes etcd's timings (etcd docs, "Tuning":
+    heartbeat about the round trip, election ten times that; a slow disk delays both)."""
+    # Only one control plane runs these, so they need no lease to find a leader; renewing it is
+    # a tenth of an idle board's writes, and losing it restarts them (kube-scheduler reference).
+    alone = arguments(leader_elect="false")
+    etcd = arguments(heartbeat_interval="500", election_timeout="5000") if slow else []
+    documents: list[dict[str, Any]] = [
+        {
+            "apiVersion": API,
+            "kind": "InitConfiguration",
+            "localAPIEndpoint": {"advertiseAddress": address, "bindPort": PORT},
+            "nodeRegistration": registration(
+                name, address, [] if settings.expected_nodes == 1 else None
+            ),
+            "skipPhases": SKIPPED,
+            "timeouts": TIMEOUTS,
+        },
+        {
+            "apiVersion": API,
+            "kind": "ClusterConfiguration",
+            "kubernetesVersion": f"v{tested.kubernetes}",
+            "imageRepository": settings.kubernetes.image_repository,
+            "controlPlaneEndpoint": f"{address}:{PORT}",
+            "networking": {
+                "podSubnet": settings.network.pod_cidr,
+                "serviceSubnet": settings.network.service_cidr,
+            },
+            "apiServer": {"certSANs": [address, name]},
+            "controllerManager": {"extraArgs": alone},
+            "scheduler": {"extraArgs": alone},
+            "etcd": {"local": {"dataDir": "/var/lib/etcd", "extraArgs": etcd}},
+        },
+        {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "cgroupDriver": "systemd",
+            "serializeImagePulls": False,
+            "maxParallelImagePulls": 2,
+        },
+        {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            # The kernels and flannel of today are proved with it; the default is to change.
+            "mode": "iptables",
+        },
+    ]
+    return yaml.safe_dump_all(documents, sort_keys=False).encode()
+
+
+def join_configuration(name: str, address: str, token: str) -> bytes:
+    """``kubeadm join`` with file discovery: the file holds what the grant proved, so that
+    nothing is asked of a server that is not proved yet."""
+    document = {
+        "apiVersion": API,
+        "kind": "JoinConfiguration",
+        "nodeRegistration": registration(name, address, None),
+        "discovery": {
+            "file": {"kubeConfigPath": DISCOVERY_FILE},
+            "tlsBootstrapToken": token,
+        },
+        "timeouts": TIMEOUTS,
+    }
+    return yaml.safe_dump(document, sort_keys=False).encode()
+
+
+def discovery_configuration(endpoint: str, ca_cert: bytes) -> bytes:
+    """A kubeconfig with the cluster's address (``ip:port``) and CA, and no credentials."""
+    from base64 import b64encode
+
+    cluster = {
+        "server": f"https://{endpoint}",
+        "certificate-authority-data": b64encode(ca_cert).decode(),
+    }
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "", "cluster": cluster}],
+    }
+    return yaml.safe_dump(document, sort_keys=False).encode()
+
+
+def initialise(
+    host: Host, settings: Settings, tested: Tested, name: str, address: str, slow: bool
+) -> None:
+    """kubeadm init, from whatever an earlier try left. Raises CommandFailed, OSError."""
+    reset_leftovers(host)
+    host.make_folder(FOLDER, 0o700)
+    host.write(INIT_FILE, init_configuration(settings, tested, name, address, slow), 0o600)
+    pull_images(host, settings, tested, "control-plane")
+    said = host.call("kubeadm", "init", "--config", INIT_FILE, timeout=INIT_BOUND)
+    LOG.info("kubeadm init:\n%s", said)
+
+
+def join(
+    host: Host, *, node_name: str, address: str, endpoint: str, ca_cert: bytes, token: str
+) -> None:
+    """kubeadm join, from whatever an earlier try left. Raises CommandFailed, OSError.
+
+    The files with secrets are gone afterwards, whatever happened.
+    """
+    reset_leftovers(host)
+    host.make_folder(FOLDER, 0o700)
+    try:
+        host.write(DISCOVERY_FILE, discovery_configuration(endpoint, ca_cert), 0o600)
+        host.write(JOIN_FILE, join_configuration(node_name, address, token), 0o600)
+        said = host.call("kubeadm", "join", "--config", JOIN_FILE, timeout=JOIN_BOUND)
+        LOG.info("kubeadm join:\n%s", said)
+    finally:
+        host.remove(JOIN_FILE)
+        host.remove(DISCOVERY_FILE)
+
+
+def reset_leftovers(host: Host) -> None:
+    """Undo what an init or join that was cut off left; nothing left: nothing done.
+
+    etcd's member is not asked to leave: the cluster it belonged to never was.
+    Raises CommandFailed.
+    """
+    if not any(host.exists(path) for path in LEFT_BEHIND):
+        return
+    LOG.info("an earlier try was cut off; kubeadm reset")
+    host.call(
+        "kubeadm", "reset", "--force", "--cri-socket", SOCKET,
+        "--skip-phases", "remove-etcd-member", timeout=RESET_BOUND,
+    )  # fmt: skip
+    host.call("rm", "-rf", "/var/lib/etcd", "/etc/cni/net.d/10-flannel.conflist")
+
+
+def flannel_images(settings: Settings, tested: Tested) -> list[str]:
+    """The pod network's images."""
+    base = settings.network.image_repository
+    return [
+        f"{base}/flannel:{tested.flannel}",
+        f"{base}/flannel-cni-plugin:{tested.flannel_cni_plugin}",
+    ]
+
+
+def pull_images(host: Host, settings: Settings, tested: Tested, role: str) -> None:
+    """Pull what the role needs, two at a time; what is there already is left.
+
+    Raises CommandFailed with the reason of the last image that could not be had.
+    """
+    base = settings.kubernetes.image_repository
+    if role == "control-plane":
+        listed = host.call("kubeadm", "config", "images", "list", "--config", INIT_FILE)
+        images = listed.split()
+    else:
+        images = [f"{base}/kube-proxy:v{tested.kubernetes}", f"{base}/pause:{tested.pause}"]
+        images += flannel_images(settings, tested)
+    with ThreadPoolExecutor(2) as pool:
+        failures = [f for f in pool.map(lambda image: _pull(host, image), images) if f]
+    if failures:
+        raise failures[-1]
+
+
+def _pull(host: Host, image: str) -> CommandFailed | None:
+    if host.run("crictl", "inspecti", "-q", image).status == 0:
+        return None
+    try:
+        host.call("crictl", "pull", image, timeout=PULL_BOUND)
+    except CommandFailed as error:
+        return error
+    return None

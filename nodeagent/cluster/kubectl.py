@@ -1,0 +1,38 @@
+"""kubectl as the agent calls it: with the cluster administrator's file, input by stdin."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from nodeagent.host.host import Host
+
+ADMIN = "/etc/kubernetes/admin.conf"
+BOUND = 120  # seconds
+
+
+def apply_text(host: Host, text: str) -> None:
+    """``kubectl apply`` of a manifest. Raises CommandFailed."""
+    # Server-side: one request an object and no last-applied copy (kubernetes.io, "Server-Side
+    # Apply"); conflicts are ours to win, since these objects are ours.
+    host.call(
+        "kubectl", "--kubeconfig", ADMIN, "apply", "--server-side", "--force-conflicts",
+        "-f", "-", timeout=BOUND, stdin=text,
+    )  # fmt: skip
+
+
+def get(host: Host, *words: str, kubeconfig: str = ADMIN) -> Any:
+    """``kubectl get … -o json`` as Python values. Raises CommandFailed."""
+    return json.loads(
+        host.call(
+            "kubectl", "--kubeconfig", kubeconfig, "get", *words, "-o", "json",
+            "--request-timeout=20s", timeout=BOUND,
+        )
+    )  # fmt: skip
+
+
+def delete(host: Host, *words: str) -> None:
+    """``kubectl delete``; a missing object is no error. Raises CommandFailed."""
+    host.call(
+        "kubectl", "--kubeconfig", ADMIN, "delete", *words, "--ignore-not-found", timeout=BOUND
+    )

@@ -1,0 +1,167 @@
+"""What the control plane's agent does after init, and small looks at nodes; all repeatable."""
+
+from __future__ import annotations
+
+import http.client
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from nodeagent.cluster import kubectl, kubeadm
+from nodeagent.errors import CommandFailed, Refused
+from nodeagent.host.host import Host
+
+FIRST_USER = 1000  # the first human user of Debian and its descendants (adduser.conf(5))
+HEALTHZ_PORT = 10248  # kubelet reference, --healthz-port; on loopback only
+# Run as the user, so that links which the user planted lead only where the user may write.
+# A configuration that is not kubeadm's own is the user's, and is kept.
+KEEP_KUBECONFIG = """
+umask 077
+cd && mkdir -p .kube || exit 1
+if test -e .kube/config && ! grep -qs kubernetes-admin@kubernetes .kube/config; then exit 0; fi
+cat > .kube/config.nodeagent && sync .kube/config.nodeagent &&
+mv .kube/config.nodeagent .kube/config
+"""
+JOIN_COMMAND = """\
+# Paste as root on the machine that shall join; valid for 10 minutes.
+umask 077
+base64 -d > /root/nodeagent-discovery.conf <<'END'
+{discovery}
+END
+base64 -d > /root/nodeagent-join.conf <<'END'
+{config}
+END
+kubeadm join --config /root/nodeagent-join.conf
+rm -f /root/nodeagent-join.conf /root/nodeagent-discovery.conf
+# Then approve it here: kubectl get csr; kubectl certificate approve NAME"""
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """One node as Kubernetes knows it."""
+
+    name: str
+    ready: bool
+    role: str
+    version: str
+    address: str
+
+
+def apply_policy(host: Host) -> None:
+    """Who may join and what the broker may do (policy.yaml). Raises CommandFailed."""
+    text = resources.files("nodeagent.cluster").joinpath("policy.yaml").read_text()
+    kubectl.apply_text(host, text)
+
+
+def install_user_kubeconfig(host: Host) -> None:
+    """The administrator's file for the first human user, 0600 and their own; none: nothing.
+
+    Raises CommandFailed, OSError.
+    """
+    user = _user(host.text("/etc/passwd") or "")
+    admin = host.text(kubectl.ADMIN)
+    if user and admin:
+        host.call("runuser", "-u", user, "--", "/bin/sh", "-c", f"HOME=~{user}\n{KEEP_KUBECONFIG}",
+                  stdin=admin)  # fmt: skip
+
+
+def _user(passwd: str) -> str | None:
+    for line in passwd.splitlines():
+        fields = line.split(":")
+        if len(fields) >= 3 and fields[2] == str(FIRST_USER):
+            return fields[0]
+    return None
+
+
+def nodes(host: Host) -> list[NodeInfo]:
+    """All nodes of the cluster. Raises CommandFailed."""
+    return [_info(item) for item in kubectl.get(host, "nodes")["items"]]
+
+
+def _info(item: dict[str, Any]) -> NodeInfo:
+    labels, status = item["metadata"].get("labels", {}), item["status"]
+    leads = "node-role.kubernetes.io/control-plane" in labels
+    addresses = {a["type"]: a["address"] for a in status.get("addresses", [])}
+    return NodeInfo(
+        name=item["metadata"]["name"],
+        ready=_ready(status),
+        role="control-plane" if leads else "worker",
+        version=status["nodeInfo"]["kubeletVersion"],
+        address=addresses.get("InternalIP", ""),
+    )
+
+
+def _ready(status: dict[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+
+
+def ready(host: Host, name: str) -> bool:
+    """True when Kubernetes calls the node Ready. A cluster that does not answer: False.
+
+    A worker asks with its kubelet's own file, which may read its own node.
+    """
+    leads = host.exists(kubectl.ADMIN)
+    try:
+        item = kubectl.get(
+            host, "node", name,
+            kubeconfig=kubectl.ADMIN if leads else "/etc/kubernetes/kubelet.conf",
+        )  # fmt: skip
+    except (CommandFailed, ValueError):
+        return False
+    return _ready(item["status"])
+
+
+def kubelet_healthy() -> bool:
+    """True when the kubelet of this machine answers its health check."""
+    connection = http.client.HTTPConnection("127.0.0.1", HEALTHZ_PORT, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def broker_credentials(host: Host) -> tuple[bytes, bytes]:
+    """Certificate and key (PEM) of the Kubernetes user ``nodeagent:broker``, made with the
+    cluster's CA; a year long, made anew at each call. Raises Refused, OSError."""
+    from nodeagent.cluster import credentials
+
+    ca_cert = host.read("/etc/kubernetes/pki/ca.crt")
+    ca_key = host.read("/etc/kubernetes/pki/ca.key")
+    if ca_cert is None or ca_key is None:
+        raise Refused(
+            "The cluster's CA is not on this node.", "Run `nodeagent status` to see its role."
+        )
+    return credentials.client("nodeagent:broker", ca_cert, ca_key, host.clock.now())
+
+
+def join_command(host: Host) -> str:
+    """Shell lines that join a machine without nodeagent. Raises CommandFailed.
+
+    The token is in a file made by the lines, never in an argument; like every token here it
+    cannot approve itself.
+    """
+    import base64
+
+    import yaml
+
+    token = host.call(
+        "kubeadm", "token", "create", "--kubeconfig", kubectl.ADMIN, "--ttl", "10m",
+        "--usages", "authentication", "--groups", "system:bootstrappers:nodeagent",
+    ).strip()  # fmt: skip
+    admin = yaml.safe_load(host.text(kubectl.ADMIN) or "")
+    cluster = admin["clusters"][0]["cluster"]
+    discovery = {"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster}]}
+    lines = yaml.safe_dump(discovery)
+    config = {
+        "apiVersion": kubeadm.API,
+        "kind": "JoinConfiguration",
+        "discovery": {"file": {"kubeConfigPath": "/root/nodeagent-discovery.conf"},
+                      "tlsBootstrapToken": token},
+    }  # fmt: skip
+    return JOIN_COMMAND.format(
+        config=base64.encodebytes(yaml.safe_dump(config).encode()).decode().strip(),
+        discovery=base64.encodebytes(lines.encode()).decode().strip(),
+    )
