@@ -144,7 +144,7 @@ class Agent:
                 failures = 0
                 self.board.trouble(error, failed=False)
                 self.host.clock.sleep(SHORT_PAUSE)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  the agent outlives any fault, and shows it
                 failures += 1
                 shown = as_trouble(error)
                 self.board.trouble(shown, failed=needs_person(shown, failures))

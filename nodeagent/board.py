@@ -105,6 +105,6 @@ def _entry(phase: str, now: float) -> dict[str, Any]:
 
 def notify(message: str) -> None:
     """Tell systemd, where it listens (sd_notify(3)); the library does nothing otherwise."""
-    from systemd import daemon
+    import systemd.daemon as daemon
 
     daemon.notify(message.replace("\n", " ") if message.startswith("STATUS=") else message)

@@ -123,7 +123,8 @@ def addresses(value: Any) -> tuple[str, ...]:
     try:
         return tuple(str(ipaddress.ip_address(item)) for item in map(_text, value))
     except ValueError as error:
-        raise Wrong(f"has a bad address: {error}", "Write a list such as [192.168.1.10].") from error
+        right = "Write a list such as [192.168.1.10]."
+        raise Wrong(f"has a bad address: {error}", right) from error
 
 
 def _text(item: Any) -> str:

@@ -152,7 +152,9 @@ def _merge_file(host: Host, path: str, values: dict[str, Origin]) -> None:
         _merge_node(Settings, "", node, path, values)
 
 
-def _merge_node(kind: type, prefix: str, node: yaml.Node, path: str, out: dict[str, Origin]) -> None:
+def _merge_node(
+    kind: type, prefix: str, node: yaml.Node, path: str, out: dict[str, Origin]
+) -> None:
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(
             f"{path}, line {node.start_mark.line + 1}: `key: value` lines expected"

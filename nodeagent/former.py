@@ -7,7 +7,7 @@ import threading
 
 from nodeagent import config
 from nodeagent.board import Board
-from nodeagent.cluster import cni, kubeadm, node, versions
+from nodeagent.cluster import cni, kubeadm, node
 from nodeagent.config import Settings
 from nodeagent.errors import Blocked, CommandFailed, NodeAgentError
 from nodeagent.fleet import broker, client
@@ -18,6 +18,7 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.journal import Journal
 from nodeagent.radio import PORT, Radio
+from nodeagent.steps import runtime
 
 LOG = logging.getLogger("nodeagent")
 
@@ -74,7 +75,7 @@ class Former:
         if self._prefetched:
             return
         self._prefetched = True
-        tested = versions.tested_for(settings.kubernetes.version)
+        tested = runtime.tested(settings)
 
         def pull() -> None:
             try:
@@ -90,7 +91,7 @@ class Former:
         name, address = facts.hostname, facts.address(settings.network.interface)
         if not address:
             raise Blocked("This node has no address on the network.", "Check cable or Wi-Fi.")
-        tested = versions.tested_for(settings.kubernetes.version)
+        tested = runtime.tested(settings)
         self.journal.set(role="control-plane")
         self.board.set(role="control-plane", role_why=why, control_plane=address)
         slow = self.journal.get("fsync_ms", 0) > SLOW_FSYNC_MS
@@ -121,7 +122,6 @@ class Former:
         self.board.set(role="worker", role_why=why)
         self.board.enter("joining", "Asking the control plane for a grant")
         facts = Facts(self.host)
-        tested = versions.tested_for(settings.kubernetes.version)
         grant = client.ask(
             self.trust,
             self.key,
@@ -134,17 +134,13 @@ class Former:
         self.board.set(control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version)
         kubeadm.join(
             self.host,
-            settings,
-            tested,
             node_name=grant.node_name,
             address=facts.address(settings.network.interface) or "",
             endpoint=grant.endpoints[0],
-            ca_cert=grant.ca_cert,
+            ca_cert=grant.ca_cert.encode(),
             token=grant.token.reveal(),
         )
-        self.journal.set(
-            role="worker", node_name=grant.node_name, last_known=list(grant.endpoints)
-        )
+        self.journal.set(role="worker", node_name=grant.node_name, last_known=list(grant.endpoints))
         self.journal.note("joined", name=grant.node_name, control_plane=grant.endpoints[0])
         self.follow(settings)
 
@@ -157,7 +153,7 @@ class Former:
 
     def follow(self, settings: Settings) -> None:
         """A worker that has joined: wait until it is Ready, drop what it needs no more."""
-        tested = versions.tested_for(settings.kubernetes.version)
+        tested = runtime.tested(settings)
         known = self.journal.get("last_known", [""])
         self.board.set(role="worker", control_plane=known[0], kubernetes=tested.kubernetes)
         self.trust.drop_issuer(self.host)

@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from dataclasses import replace
 
 from nodeagent import config
 from nodeagent.board import Board
 from nodeagent.config import Settings
-from nodeagent.errors import ConfigError, Untrusted
+from nodeagent.errors import ConfigError
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import exchange
 from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import Claim, Decision, Heard, Timing, View, Wait, decide
+from nodeagent.fleet.election import Claim, Decision, Heard, Join, Timing, View, Wait, decide
+from nodeagent.fleet.hearing import Hearing
 from nodeagent.fleet.keys import NodeKey
 from nodeagent.fleet.trust import Trust
 from nodeagent.host.facts import Facts, fsync_latency_ms
@@ -50,10 +52,12 @@ class Radio(threading.Thread):
         self.host, self.board, self.journal = host, board, journal
         self.trust, self.key, self.settings = trust, key, settings
         self.decision: Decision = Wait(0.0, "The node is being prepared.")
-        self.heard: list[Heard] = []
+        self.heard: tuple[Heard, ...] = ()
         self.serves_grants = False
         self.formed = False
+        self._hearing = Hearing(trust.beacon_key, key.node_id)
         self._electing_since: float | None = None
+        self._claimed_at = host.clock.monotonic()
         self._boot = secrets.token_hex(4)
         self._fitness: tuple[int, ...] | None = None
         self._sequence = 0
@@ -63,14 +67,14 @@ class Radio(threading.Thread):
 
     def elect(self) -> None:
         """From now on this node takes part in the election."""
-        self._electing_since = self.host.clock.now()
+        self._electing_since = self._claimed_at = self.host.clock.monotonic()
 
     def run(self) -> None:
         """Look and tell until the process ends; one bad look never stops the next."""
         while True:
             try:
                 self.look()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  one bad look must not end the radio
                 LOG.warning("the network could not be looked at: %s", error)
             self.host.clock.sleep(IDLE_TICK if self.formed else TICK)
 
@@ -80,10 +84,12 @@ class Radio(threading.Thread):
         facts = Facts(self.host)
         address = facts.address(self.settings.network.interface)
         self.board.set(
-            node_name=facts.hostname, node_id=self.key.node_id, address=address or "",
+            node_name=facts.hostname,
+            node_id=self.key.node_id,
+            address=address or "",
             fleet=self.trust.name,
         )
-        own_heard, self.heard = self._listen()
+        own_heard = self._listen()
         mine = self._beacon(facts, address or "")
         if self._electing_since is not None and not self.formed:
             self._decide(mine, own_heard)
@@ -104,28 +110,14 @@ class Radio(threading.Thread):
         except ConfigError as error:
             LOG.warning("%s %s", error.reason, error.remedy)
 
-    def _listen(self) -> tuple[float | None, list[Heard]]:
-        own, candidates = exchange.read_heard(self.host)
-        heard: list[Heard] = []
-        for candidate in candidates:
-            try:
-                opened = beacons.open_(self.trust.beacon_key, candidate.beacon)
-            except Untrusted:
-                continue
-            if opened.node_id != self.key.node_id:
-                heard.append(Heard(opened, candidate.first, candidate.last))
-        self.board.set(
-            peers=[
-                {
-                    "name": h.beacon.name,
-                    "phase": h.beacon.phase,
-                    "role": h.beacon.role,
-                    "address": h.beacon.address,
-                }
-                for h in sorted(heard, key=lambda h: h.beacon.name)
-            ]
+    def _listen(self) -> float | None:
+        """Take up what the network process heard; when the own beacon last came back."""
+        mark, candidates = exchange.read_heard(self.host)
+        own_heard, self.heard = self._hearing.update(
+            mark, [c.beacon for c in candidates], self.host.clock.monotonic()
         )
-        return own, heard
+        self.board.set(peers=[_peer(h.beacon) for h in self.heard])
+        return own_heard
 
     def fitness(self, facts: Facts) -> tuple[int, ...]:
         """Rank of this node, greater is better: fit, fsync class, memory, wired (design, 8)."""
@@ -146,7 +138,7 @@ class Radio(threading.Thread):
         return Beacon(
             node_id=self.key.node_id,
             boot=self._boot,
-            name=facts.hostname,
+            name=facts.hostname or "unnamed",
             phase=self.board.phase,
             role=role,
             fitness=self.fitness(facts),
@@ -157,26 +149,32 @@ class Radio(threading.Thread):
             address=address,
             port=PORT,
             seq=self._sequence,
+            uptime=int(facts.uptime),
         )
 
     def _decide(self, mine: Beacon, own_heard: float | None) -> None:
         timing = self.settings.timing
+        now = self.host.clock.monotonic()
         claim = self.journal.get("claim")
         view = View(
             me=mine,
             pinned=self.settings.role,
             may_lead=self.trust.may_lead,
-            since=self._electing_since or 0.0,
+            since=self._electing_since or now,
             own_heard=own_heard,
-            heard=tuple(self.heard),
+            heard=self.heard,
             expected_nodes=self.settings.expected_nodes,
             timing=Timing(timing.listen, timing.hold_down, timing.solo_wait),
-            claimed=(claim["epoch"], claim["since"]) if claim else None,
+            claimed=(claim["epoch"], self._claimed_at) if claim else None,
         )
-        decision = decide(view, self.host.clock.now())
+        decision = decide(view, now)
         if isinstance(decision, Claim):
-            self.journal.set(claim={"epoch": decision.epoch, "since": self.host.clock.now()})
+            self._claimed_at = now
+            self.journal.set(claim={"epoch": decision.epoch})
             self.journal.note("claim", epoch=decision.epoch, why=decision.why)
+        elif claim and not self.journal.get("role") and _withdraws(decision):
+            self.journal.set(claim=None)
+            self.journal.note("withdrawn", why=decision.why)
         if type(decision) is not type(self.decision):
             LOG.info("election: %s", decision.why)
         self.decision = decision
@@ -188,6 +186,7 @@ class Radio(threading.Thread):
             return
         self._said, self._said_at = said, now
         self._sequence += 1
+        mine = replace(mine, seq=self._sequence)
         exchange.write_announcement(
             self.host,
             exchange.Announcement(
@@ -199,3 +198,16 @@ class Radio(threading.Thread):
                 status_page=self.settings.status_page == "lan",
             ),
         )
+
+
+def _withdraws(decision: Decision) -> bool:
+    return isinstance(decision, Join) or (isinstance(decision, Wait) and decision.withdraw)
+
+
+def _peer(beacon: Beacon) -> dict[str, str]:
+    return {
+        "name": beacon.name,
+        "phase": beacon.phase,
+        "role": beacon.role,
+        "address": beacon.address,
+    }

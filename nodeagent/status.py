@@ -64,10 +64,8 @@ def parse(data: bytes) -> dict[str, Any]:
 def render(status: dict[str, Any], now: float | None = None) -> str:
     """The status for people, at most 80 columns wide where words allow."""
     now = time.time() if now is None else now
-    lines = [
-        f"{status['node_name'] or 'this node'}: {status['phase']}"
-        f" for {_duration(now - status['since'])}",
-    ]
+    name = status["node_name"] or "this node"
+    lines = [f"{name}: {status['phase']} for {_duration(now - status['since'])}"]
     if status["detail"]:
         lines.append(f"  {status['detail']}")
     if status["error"]:
@@ -121,7 +119,7 @@ def read(path: str = PATH) -> dict[str, Any]:
 
     Raises FileNotFoundError where the agent has not run since boot, ValueError.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb") as file:  # noqa: PTH123  pathlib costs a third of the start
         return parse(file.read(MAX_BYTES))
 
 

@@ -132,7 +132,8 @@ def show_nodes(host: Host) -> list[str]:
         state = "Ready" if info.ready else "NotReady"
         rows.append((info.name, state, info.role, info.version, info.address))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    padded = ([c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows)
+    return ["  ".join(row).rstrip() for row in padded]
 
 
 def join_command(host: Host) -> str:

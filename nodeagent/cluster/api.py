@@ -45,9 +45,7 @@ class Api:
         self._session.verify = ca_file
         self._session.cert = (cert_file, key_file)
 
-    def create_token(
-        self, token_id: str, secret: str, node_name: str, expires: datetime
-    ) -> None:
+    def create_token(self, token_id: str, secret: str, node_name: str, expires: datetime) -> None:
         """A bootstrap token that can only authenticate (kubernetes.io, "Authenticating with
         Bootstrap Tokens"). Raises CommandFailed."""
         data = {

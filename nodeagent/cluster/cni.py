@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from importlib import resources
 
-from nodeagent.cluster.kubectl import apply_text
 from nodeagent.cluster.kubeadm import flannel_images
+from nodeagent.cluster.kubectl import apply_text
 from nodeagent.cluster.versions import Tested
 from nodeagent.config import Settings
 from nodeagent.host.host import Host

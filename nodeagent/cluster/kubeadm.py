@@ -1,7 +1,7 @@
 """kubeadm: its configuration files, and init and join as repeatable calls.
 
-Configuration is kubeadm.k8s.io/v1beta4 (kubernetes.io, "kubeadm Configuration (v1beta4)"). Files that
-hold a token have mode 0600 and are removed afterwards: no secret in argv or environment.
+Configuration is kubeadm.k8s.io/v1beta4 (kubernetes.io, "kubeadm Configuration (v1beta4)"). Files
+that hold a token have mode 0600 and are removed afterwards: no secret in argv or environment.
 """
 
 from __future__ import annotations

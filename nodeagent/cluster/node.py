@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from nodeagent.cluster import kubectl, kubeadm
+from nodeagent.cluster import kubeadm, kubectl
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host
 
@@ -153,8 +153,8 @@ def join_command(host: Host) -> str:
     ).strip()  # fmt: skip
     admin = yaml.safe_load(host.text(kubectl.ADMIN) or "")
     cluster = admin["clusters"][0]["cluster"]
-    discovery = {"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster}]}
-    lines = yaml.safe_dump(discovery)
+    clusters = [{"name": "", "cluster": cluster}]
+    lines = yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "clusters": clusters})
     config = {
         "apiVersion": kubeadm.API,
         "kind": "JoinConfiguration",

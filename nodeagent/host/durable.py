@@ -35,7 +35,7 @@ def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = No
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         # Also on a full disk: what cannot be removed now is replaced by the next attempt.
         with contextlib.suppress(OSError):
@@ -47,10 +47,8 @@ def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = No
 
 def _chmod(descriptor: int, mode: int) -> None:
     """Set the mode; FAT has none and refuses (mount(8), vfat ``quiet``), which is no harm."""
-    try:
+    with contextlib.suppress(PermissionError):
         os.fchmod(descriptor, mode)
-    except PermissionError:
-        pass
 
 
 def overwrite(path: Path, data: bytes) -> None:

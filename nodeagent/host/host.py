@@ -6,7 +6,6 @@ recorded machine or a machine that loses power in its place.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -97,7 +96,7 @@ class Host:
         ``follow=False`` leaves a symlink in the last place as it is.
         Raises OSError (ELOOP) for a circle of links.
         """
-        todo = [part for part in PurePosixPath("/", name).parts[1:]]
+        todo = list(PurePosixPath("/", name).parts[1:])
         done: list[str] = []
         links = 0
         while todo:
@@ -111,7 +110,7 @@ class Host:
                 links += 1
                 if links > MAX_LINKS:
                     raise OSError(40, "too many levels of symbolic links", name)
-                target = PurePosixPath(os.readlink(here))
+                target = PurePosixPath(here.readlink())
                 if target.is_absolute():
                     done = []
                 todo = [p for p in target.parts if p != "/"] + todo
@@ -138,7 +137,7 @@ class Host:
     def names(self, folder: str) -> list[str]:
         """The sorted names in a folder; empty where there is none."""
         where = self.path(folder)
-        return sorted(os.listdir(where)) if where.is_dir() else []
+        return sorted(entry.name for entry in where.iterdir()) if where.is_dir() else []
 
     def mode(self, name: str) -> int | None:
         """Permission bits of a file, or None where there is none."""
@@ -160,7 +159,7 @@ class Host:
         temporary = path.with_name(f".{path.name}{durable.TEMPORARY}")
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
-        os.replace(temporary, path)
+        temporary.replace(path)
         durable.sync_folder(path.parent)
 
     def overwrite(self, name: str, data: bytes) -> None:

@@ -10,6 +10,8 @@ from nodeagent.host.facts import Facts
 
 KUBERNETES = ("kubelet", "kubeadm", "kubectl")
 DOCKER_PACKAGE, DISTRO_PACKAGE = "containerd.io", "containerd"
+# kubeadm's preflight refuses a node without iptables, and the kubelet's package only recommends it.
+BESIDE = ("iptables",)
 # The kubelet's own credentials: from here on it is a member of a cluster (kubeadm docs,
 # "Implementation details").
 MEMBER = "/etc/kubernetes/kubelet.conf"
@@ -64,11 +66,9 @@ def missing(facts: Facts, settings: Settings) -> tuple[str, ...]:
     A member of a cluster keeps its release, whatever the settings say: moving a kubelet to
     another release is an upgrade of the cluster, not preparation.
     """
-    wanted = _kubernetes(facts, settings)
-    runtime = containerd_package(facts, settings)
-    if not facts.packages.version(runtime):
-        wanted.insert(0, runtime)
-    return tuple(wanted)
+    wanted = [containerd_package(facts, settings), *BESIDE]
+    wanted = [name for name in wanted if not facts.packages.version(name)]
+    return (*wanted, *_kubernetes(facts, settings))
 
 
 def _kubernetes(facts: Facts, settings: Settings) -> list[str]:

@@ -38,7 +38,10 @@ def image(tmp_path: Path) -> Path:
         boot__firmware__config_DOT_txt="[all]\n",
         etc__fstab="PARTUUID=1-02 / ext4 defaults 0 1\n/var/swap none swap sw 0 0\n",
         etc__hostname="raspberrypi\n",
-        **{"etc__os-release": "ID=debian\nVERSION_CODENAME=trixie\n"},
+        **{
+            "etc__os-release": "ID=debian\nVERSION_CODENAME=trixie\n",
+            "var__lib__dpkg__status": "Package: dpkg\nStatus: install ok installed\nArchitecture: arm64\nVersion: 1.22\n\n",
+        },
     )
 
 
