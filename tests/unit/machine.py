@@ -1,0 +1,79 @@
+"""Doubles of a machine for the unit tier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nodeagent.host.host import Clock, Host, Result
+
+KEYS = Path(__file__).parent / "steps" / "keys"
+NOW = 1_795_000_000.0  # 2026-11-18, seconds since the epoch
+
+
+class Machine(Host):
+    """A double of the running system: a folder is its root, commands have recorded answers.
+
+    Every command is noted in ``ran``; one without a recorded answer is not there (status 127).
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        answers: Mapping[str, Any] | None = None,
+        now: float = NOW,
+        live: bool = True,
+    ) -> None:
+        super().__init__(root, self._answer, Clock(now=lambda: now))
+        self.answers = dict(answers or {})
+        self.ran: list[str] = []
+        self._live = live
+
+    @property
+    def live(self) -> bool:
+        """As the case says; a folder alone would always be an image."""
+        return self._live
+
+    def _answer(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+        line = " ".join(argv)
+        self.ran.append(line)
+        answer = self.answers.get(line, {"status": 127, "err": f"{argv[0]}: command not found"})
+        return Result(0, answer) if isinstance(answer, str) else Result(**answer)
+
+
+def put(root: Path, files: Mapping[str, Any]) -> None:
+    """Lay out files: text, bytes, None (gone), or {link: TARGET}, {folder: true}, {key: NAME}."""
+    for name, content in files.items():
+        path = root / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or (path.is_file() and content is None):
+            path.unlink()
+        if isinstance(content, Mapping):
+            if "link" in content:
+                path.symlink_to(content["link"])
+            elif "key" in content:
+                path.write_bytes((KEYS / content["key"]).read_bytes())
+            else:
+                path.mkdir(exist_ok=True)
+        elif content is not None:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def dpkg_status(packages: Mapping[str, str], architecture: str = "arm64") -> str:
+    """A status file of dpkg out of ``name: VERSION [SELECTION [STATE [FLAG]]]``."""
+    stanzas = []
+    for name, text in {"dpkg": "1.22.21", **packages}.items():
+        version, selection, state, flag = _words(text)
+        stanzas.append(
+            f"Package: {name}\nStatus: {selection} {flag} {state}\nPriority: optional\n"
+            f"Architecture: {architecture}\nVersion: {version}\nDescription: {name}\n Text.\n"
+        )
+    return "\n".join(stanzas)
+
+
+def _words(text: str) -> tuple[str, str, str, str]:
+    words = text.split()
+    defaults = ("", "install", "installed", "ok")
+    filled = [*words, *defaults[len(words) :]]
+    return filled[0], filled[1], filled[2], filled[3]

@@ -1,0 +1,264 @@
+"""The door to the machine: paths, facts and their parsers, the package database, keys."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.errors import Blocked
+from nodeagent.host import dpkg, openpgp, parse
+from nodeagent.host.actions import FetchKey
+from nodeagent.host.facts import Facts, fsync_latency_ms
+from nodeagent.host.host import Host, run_process
+from tests.unit.machine import KEYS, NOW, Machine, dpkg_status, put
+
+LASTING = "DA802A6C250A4E635956AA65EFFABA7524165FA9"  # as gpg --show-keys prints them
+EXPIRING = "AE26EC676BCF1144EEE511FA3CA62DD192BFDEE1"
+
+
+def key(name: str) -> bytes:
+    return (KEYS / name).read_bytes()
+
+
+# Paths
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../../../etc/passwd", "/../etc/passwd"])
+def test_no_link_leads_out_of_the_root(target: str, tmp_path: Path) -> None:
+    put(tmp_path, {"/a/link": {"link": target}, "/etc/passwd": "inside\n"})
+    assert Host(tmp_path).text("/a/link") == "inside\n"
+
+
+def test_a_linked_folder_stays_inside(tmp_path: Path) -> None:
+    put(tmp_path, {"/a": {"link": "/"}, "/x": "inside"})
+    host = Host(tmp_path)
+    host.write("/a/a/../x", b"changed")
+    assert (tmp_path / "x").read_bytes() == b"changed"
+
+
+def test_a_circle_of_links_is_an_error(tmp_path: Path) -> None:
+    put(tmp_path, {"/a": {"link": "/b"}, "/b": {"link": "/a"}})
+    with pytest.raises(OSError, match="symbolic links"):
+        Host(tmp_path).read("/a")
+
+
+def test_link_and_remove_act_on_the_link_itself(tmp_path: Path) -> None:
+    put(tmp_path, {"/unit": "text"})
+    host = Host(tmp_path)
+    host.link("/masked", "/unit")
+    host.link("/masked", "/dev/null")
+    assert (tmp_path / "masked").readlink() == Path("/dev/null")
+    host.remove("/masked")
+    assert host.text("/unit") == "text" and not (tmp_path / "masked").is_symlink()
+
+
+def test_commands_have_a_fixed_environment_and_an_end() -> None:
+    assert run_process(["printenv", "LC_ALL"], 5, None).out == "C.UTF-8\n"
+    assert run_process(["no-such-command-here"], 5, None).status == 127
+    assert run_process(["sleep", "5"], 0.05, None).status == 124
+    assert run_process(["cat"], 5, "in").out == "in"
+
+
+def test_latency_is_measured_and_leaves_nothing(tmp_path: Path) -> None:
+    assert 0 <= fsync_latency_ms(Host(tmp_path), "/var/lib/nodeagent") < 10_000
+    assert Host(tmp_path).names("/var/lib/nodeagent") == []
+
+
+# Facts
+
+
+def test_facts_are_read_once_a_pass(tmp_path: Path) -> None:
+    put(tmp_path, {"/x": "1"})
+    host = Machine(tmp_path, {"ask me": "answer"})
+    facts = Facts(host)
+    assert facts.text("/x") == "1" and facts.ask("ask", "me").out == "answer"
+    put(tmp_path, {"/x": "2"})
+    assert facts.text("/x") == "1" and facts.ask("ask", "me").out == "answer"
+    assert host.ran == ["ask me"] and Facts(host).text("/x") == "2"
+
+
+def test_the_board(tmp_path: Path) -> None:
+    put(tmp_path, {
+        "/proc/meminfo": "MemTotal:        3883104 kB\nMemFree: 1 kB\n",
+        "/sys/devices/system/cpu/online": "0-3\n",
+        "/proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.5\0",
+        "/proc/device-tree/serial-number": "10000000ABCDEF12\0",
+        "/etc/os-release": 'PRETTY_NAME="x y"\nID=debian\nVERSION_CODENAME=trixie\n',
+        "/proc/uptime": "61.27 200.00\n", "/etc/machine-id": "ab\n",
+        "/proc/swaps": "Filename Type\n/dev/zram0 partition 1 2 3\n",
+        "/var/lib/dpkg/status": dpkg_status({}), "/etc/hostname": "# comment\n\nkitchen\n",
+    })  # fmt: skip
+    facts = Facts(Machine(tmp_path))
+    assert (facts.memory_mib, facts.cpus, facts.uptime) == (3792, 4, 61.27)
+    assert (facts.model, facts.serial) == ("Raspberry Pi 4 Model B Rev 1.5", "10000000abcdef12")
+    assert (facts.os_id, facts.codename, facts.architecture) == ("debian", "trixie", "arm64")
+    assert (facts.swaps, facts.static_hostname) == (("/dev/zram0",), "kitchen")
+
+
+def test_an_empty_machine_has_empty_facts(tmp_path: Path) -> None:
+    facts = Facts(Machine(tmp_path))
+    assert (facts.memory_mib, facts.cpus, facts.uptime, facts.model) == (0, 1, 0.0, "")
+    assert (facts.interface(), facts.address(), facts.controllers) == (None, None, None)
+    assert not facts.wired() and facts.wired_mac == "" and facts.architecture == ""
+
+
+HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+WIFI = "wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n"
+WIRE = "eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n"
+WIRE_NET = "eth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n"
+TRIE = "Local:\n |-- 192.168.1.23\n    /32 host LOCAL\n |-- 10.244.0.1\n    /32 host LOCAL\n"
+
+
+def test_the_best_default_route_is_the_lan(tmp_path: Path) -> None:
+    put(tmp_path, {"/proc/net/route": HEAD + WIFI + WIRE + WIRE_NET, "/proc/net/fib_trie": TRIE,
+                   "/sys/class/net/wlan0/phy80211/x": ""})  # fmt: skip
+    host = Machine(tmp_path)
+    facts = Facts(host)
+    assert (facts.interface(), facts.address(), facts.wired()) == ("eth0", "192.168.1.23", True)
+    assert (facts.interface("wlan0"), facts.wired("wlan0")) == ("wlan0", False)
+    assert host.ran == [], "asked every few seconds, so without a process"
+
+
+def test_ip_decides_among_several_addresses(tmp_path: Path) -> None:
+    more = TRIE + " |-- 192.168.1.200\n    /32 host LOCAL\n"
+    put(tmp_path, {"/proc/net/route": HEAD + WIRE + WIRE_NET, "/proc/net/fib_trie": more})
+    answer = (
+        '[{"ifname":"eth0","addr_info":[{"family":"inet","local":"169.254.1.1","scope":"link"},'
+        '{"family":"inet","local":"192.168.1.200","scope":"global"}]}]'
+    )
+    asked = "ip -j -4 addr show dev eth0"
+    assert Facts(Machine(tmp_path, {asked: answer})).address() == "192.168.1.200"
+    for odd in ("", "[]", "[{}]", '[{"addr_info":[]}]', "{"):
+        assert Facts(Machine(tmp_path, {asked: odd})).address() is None
+
+
+@given(st.text())
+def test_parsers_never_raise(text: str) -> None:
+    parse.memory_mib(text), parse.cpus(text), parse.os_release(text), parse.seconds_up(text)
+    parse.swaps(text), parse.routes(HEAD + text), parse.local_addresses(text)
+    parse.arguments(text), parse.device_text(text.encode()), list(dpkg.parse(text))
+
+
+# The package database
+
+
+def test_packages() -> None:
+    known = dpkg.Packages(dpkg_status({
+        "kubelet": "1.36.4-1.1 hold", "containerd.io": "2.3.7-1~debian.13~trixie",
+        "runc": "1.1.5+ds1-1+b1 deinstall config-files", "man-db": "2:2.11.2-2 install unpacked",
+    }))  # fmt: skip
+    assert known.version("kubelet") == "1.36.4" and known.version("containerd.io") == "2.3.7"
+    assert [known.version(name) for name in ("runc", "man-db", "none")] == [None] * 3
+    found = known.get("kubelet")
+    assert found is not None and found.selection == "hold"
+    assert known.interrupted and not known.journal_left
+    assert not dpkg.Packages(dpkg_status({"kubelet": "1-1"}), ["tmp.i"]).interrupted
+    assert dpkg.Packages("", ["0003"]).interrupted
+
+
+# Keys
+
+
+def test_a_key_is_read_as_gpg_reads_it() -> None:
+    lasting = openpgp.read_key(key("lasting.asc"))
+    assert lasting.fingerprint == LASTING and lasting.expires is None
+    expiring = openpgp.read_key(key("expired-2024-12-31.asc"))
+    assert expiring.fingerprint == EXPIRING and expiring.expires == 1735603200  # 2024-12-31
+    assert expiring.expired(NOW) and not expiring.expired(1735603199) and not lasting.expired(NOW)
+    assert openpgp.read_key(lasting.packets) == lasting, "binary form"
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "neither"),
+        (b"<html>login here</html>", "neither"),
+        (key("two.asc"), "more than one key"),
+        (key("lasting.asc") + key("expired-2024-12-31.asc"), "neither"),
+        (openpgp.read_key(key("lasting.asc")).packets[:-3], "cut off"),
+        (openpgp.read_key(key("lasting.asc")).packets[57:], "public key|header"),
+        (b"\xc6\x01\x04", "version 4"),
+        (b"\xc6\xe1x", "parts"),
+    ],
+)
+def test_anything_but_one_whole_key_is_refused(data: bytes, problem: str) -> None:
+    with pytest.raises(openpgp.BadKey, match=problem):
+        openpgp.read_key(data)
+
+
+@given(st.binary(max_size=300), st.integers(0, 250))
+def test_damaged_keys_never_crash_nor_pass_as_the_key(noise: bytes, at: int) -> None:
+    whole = openpgp.read_key(key("lasting.asc")).packets
+    for data in (noise, b"\xc6" + noise, whole[:at] + noise + whole[at:]):
+        try:
+            found = openpgp.read_key(data)
+        except openpgp.BadKey:
+            continue
+        assert found.fingerprint != LASTING or data.startswith(whole[:57])
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """A double of a key server: answers with what the path names."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.strip("/")
+            body = b"x" * 200_000 if name == "huge" else b""
+            if (KEYS / name).is_file():
+                body = key(name)
+            self.send_response(200 if body else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # the client may have seen enough
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+        thread.join()
+
+
+def test_a_key_is_fetched_and_kept_in_binary(server: str, tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    action = FetchKey(f"{server}/lasting.asc", "/etc/apt/keyrings/a.gpg", LASTING)
+    action.do(host)
+    action.do(host)
+    assert openpgp.read_key(host.read(action.path) or b"").fingerprint == LASTING
+    assert host.mode(action.path) == 0o644 and host.ran == []
+
+
+@pytest.mark.parametrize(
+    ("name", "fingerprint", "reason"),
+    [
+        ("expired-2024-12-31.asc", LASTING, "answered with the key AE26EC67"),
+        ("expired-2024-12-31.asc", EXPIRING, "has expired by this board's clock"),
+        ("two.asc", LASTING, "more than one key"),
+        ("huge", LASTING, "sent more than 65536 bytes"),
+        ("missing", LASTING, "could not be fetched: 404"),
+    ],
+)
+def test_a_wrong_key_is_not_written(
+    name: str, fingerprint: str, reason: str, server: str, tmp_path: Path
+) -> None:
+    host = Machine(tmp_path)
+    with pytest.raises(Blocked, match=reason):
+        FetchKey(f"{server}/{name}", "/etc/apt/keyrings/a.gpg", fingerprint).do(host)
+    assert host.names("/") == []
+
+
+def test_an_unreachable_mirror_is_a_plain_reason(tmp_path: Path) -> None:
+    with pytest.raises(Blocked, match=r"could not be fetched: .*Connection refused"):
+        FetchKey("http://127.0.0.1:9/key", "/k", LASTING).do(Machine(tmp_path))

@@ -1,0 +1,138 @@
+"""Every step against its cases: facts and settings in, expected actions out.
+
+A case is a file ``steps/STEP/CASE.yaml``:
+
+    why:       a sentence
+    live:      false for a mounted image (default true)
+    model, packages, architecture, uptime, now: short forms of facts
+    files:     path -> content, see machine.put
+    commands:  command line -> what it answers
+    settings:  as in nodeagent.yaml
+    expect:    the actions, in order; {write: PATH, text: CONTENT} to look at the content
+    blocked:   words of the reason; or
+    then:      what the commands and the reboot change in ``files``; afterwards, as always when
+               there are file actions only, the step must hold
+    again:     what the second plan still wants, where it may want something
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nodeagent import config, steps
+from nodeagent.errors import Blocked
+from nodeagent.host.actions import Action, FetchKey, Reboot, Write
+from nodeagent.host.facts import Facts
+from tests.unit.machine import NOW, Machine, dpkg_status, put
+
+CASES = sorted((Path(__file__).parent / "steps").glob("*/*.yaml"))
+STEPS = {step.name: step for step in steps.SEQUENCE}
+
+
+def machine(case: dict[str, Any], root: Path) -> Machine:
+    """The machine of a case."""
+    put(root, {"/var/lib/dpkg/status": dpkg_status(
+        case.get("packages", {}), case.get("architecture", "arm64"))})  # fmt: skip
+    if "model" in case:
+        put(root, {"/proc/device-tree/model": case["model"] + "\0"})
+    put(root, {"/proc/uptime": f"{case.get('uptime', 30)}.00 40.00\n"})
+    put(root, case.get("files", {}))
+    if "settings" in case:
+        put(root, {"/etc/nodeagent/config.d/case.yaml": yaml.safe_dump(case["settings"])})
+    return Machine(root, case.get("commands", {}), case.get("now", NOW), case.get("live", True))
+
+
+def short(action: Action) -> str:
+    """An action in the words of the cases."""
+    if isinstance(action, Write):
+        return f"write {action.path}"
+    if isinstance(action, Reboot):
+        return f"reboot {action.token}"
+    return f"fetch {action.path}" if isinstance(action, FetchKey) else action.show()
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_step(path: Path, tmp_path: Path) -> None:
+    case = yaml.safe_load(path.read_text())
+    assert case["why"]
+    host = machine(case, tmp_path)
+    settings = config.load(host).settings
+    step = STEPS[path.parent.name]
+
+    def plan() -> list[Action]:
+        return list(step.plan(Facts(host), settings))
+
+    if "blocked" in case:
+        with pytest.raises(Blocked) as caught:
+            plan()
+        assert case["blocked"] in caught.value.reason
+        assert caught.value.reason.endswith(".") and caught.value.remedy.endswith(".")
+        return
+
+    actions = plan()
+    expected = case.get("expect", [])
+    assert [short(a) for a in actions] == [
+        f"write {e['write']}" if isinstance(e, dict) else e for e in expected
+    ]
+    for action, wish in zip(actions, expected, strict=True):
+        if isinstance(wish, dict):
+            assert isinstance(action, Write)
+            assert action.content.decode() == wish["text"]
+    if not host.live:
+        assert all(a.file_only for a in actions), "an image has no kernel and runs no command"
+
+    for action in actions:
+        if action.file_only:
+            action.do(host)
+    put(tmp_path, case.get("then", {}))
+    if "then" in case or "again" in case or all(a.file_only for a in actions):
+        assert [short(a) for a in plan()] == case.get("again", [])
+
+
+def test_every_step_has_cases() -> None:
+    assert {path.parent.name for path in CASES} == set(STEPS)
+
+
+def test_the_order_of_the_sequence() -> None:
+    assert [step.name for step in steps.KERNEL] == [
+        "architecture", "identity", "cgroup", "swap", "modules", "sysctls", "watchdog",
+    ]  # fmt: skip
+    assert [step.name for step in steps.SOFTWARE] == [
+        "network", "clock", "repositories", "containerd-config", "packages", "containerd",
+        "kubelet",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", steps.SEQUENCE, ids=lambda s: s.name)
+def test_an_image_gets_file_actions_from_on_image_steps_only(
+    step: steps.Step, tmp_path: Path
+) -> None:
+    host = machine({"live": False, "files": {
+        "/boot/firmware/cmdline.txt": "console=tty1 root=LABEL=writable\n",
+        "/etc/os-release": "ID=debian\nVERSION_CODENAME=trixie\n"}}, tmp_path)  # fmt: skip
+    actions = list(step.plan(Facts(host), config.Settings()))
+    assert all(action.file_only for action in actions)
+    assert not actions or step.name in steps.ON_IMAGE
+    assert host.ran == []
+
+
+@pytest.mark.parametrize("step", steps.SEQUENCE, ids=lambda s: s.name)
+def test_odd_bytes_everywhere_never_crash_a_step(step: steps.Step, tmp_path: Path) -> None:
+    odd = b"\xff\xfe\0[\n=\r\n\0" * 40
+    host = Machine(tmp_path)
+    put(tmp_path, dict.fromkeys((
+        "/var/lib/dpkg/status", "/proc/swaps", "/proc/modules", "/proc/uptime", "/proc/net/route",
+        "/proc/net/fib_trie", "/etc/fstab", "/etc/hosts", "/etc/hostname", "/proc/cmdline",
+        "/boot/firmware/config.txt", "/boot/firmware/cmdline.txt", "/etc/os-release",
+        "/sys/fs/cgroup/cgroup.controllers", "/proc/device-tree/model", "/etc/rpi/swap.conf",
+        "/proc/device-tree/serial-number", "/etc/machine-id", "/etc/apt/sources.list",
+        "/etc/apt/keyrings/nodeagent-kubernetes.gpg", "/etc/systemd/zram-generator.conf",
+    ), odd))  # fmt: skip
+    try:
+        list(step.plan(Facts(host), config.Settings()))
+    except Blocked as blocked:
+        assert blocked.reason and blocked.remedy
