@@ -59,6 +59,7 @@ def test_link_and_remove_act_on_the_link_itself(tmp_path: Path) -> None:
     assert host.text("/unit") == "text" and not (tmp_path / "masked").is_symlink()
 
 
+@pytest.mark.processes
 def test_commands_have_a_fixed_environment_and_an_end() -> None:
     assert run_process(["printenv", "LC_ALL"], 5, None).out == "C.UTF-8\n"
     assert run_process(["no-such-command-here"], 5, None).status == 127
@@ -231,6 +232,7 @@ def server() -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.network
 def test_a_key_is_fetched_and_kept_in_binary(server: str, tmp_path: Path) -> None:
     host = Machine(tmp_path)
     action = FetchKey(f"{server}/lasting.asc", "/etc/apt/keyrings/a.gpg", LASTING)
@@ -240,6 +242,7 @@ def test_a_key_is_fetched_and_kept_in_binary(server: str, tmp_path: Path) -> Non
     assert host.mode(action.path) == 0o644 and host.ran == []
 
 
+@pytest.mark.network
 @pytest.mark.parametrize(
     ("name", "fingerprint", "reason"),
     [
@@ -259,6 +262,7 @@ def test_a_wrong_key_is_not_written(
     assert host.names("/") == []
 
 
+@pytest.mark.network
 def test_an_unreachable_mirror_is_a_plain_reason(tmp_path: Path) -> None:
     with pytest.raises(Blocked, match=r"could not be fetched: .*Connection refused"):
         FetchKey("http://127.0.0.1:9/key", "/k", LASTING).do(Machine(tmp_path))
