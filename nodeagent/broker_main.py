@@ -1,0 +1,196 @@
+"""The broker process (``nodeagent broker``), on control planes only; entry and socket.
+
+systemd starts it when somebody knocks at /run/nodeagent-broker.sock and hands the socket over
+(sd_listen_fds(3)); it ends when there is nothing to do for a minute. Who may ask what is decided
+by the kernel's word on who asks (unix(7), SO_PEERCRED), not by what they say. What is spoken is
+in ``fleet/frame.py``, the files it reads are in ``fleet/install.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import socket
+import struct
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from nodeagent.errors import FleetError, NodeAgentError, Untrusted
+from nodeagent.fleet import anchors, frame, install, pki, wire
+from nodeagent.fleet.broker import Broker, Offer, Overloaded, Stale
+from nodeagent.fleet.ledger import Ledger
+from nodeagent.host.host import Host
+
+LOG = logging.getLogger("nodeagent")
+
+IDLE = 60.0  # seconds without anything to do until the process ends
+TICK = 1.0  # seconds between looks at the cluster while tokens are outstanding
+PATIENCE = 5.0  # seconds a caller has to say what it wants
+NETWORK_USER = "nodeagent"
+FIRST_FD = 3  # SD_LISTEN_FDS_START
+
+_ASKS: dict[str, dict[str, wire.Check]] = {
+    "nonce": {},
+    "grant": {
+        "request": wire.text(r"[A-Za-z0-9_.-]+", 16 * 1024),
+        "source": wire.address,
+    },
+    "nodes": {},
+    "forget": {"name": wire.node_name},
+}
+FOR_THE_NETWORK = frozenset({"nonce", "grant"})
+
+
+def main() -> None:
+    """Serve the socket that systemd hands over, until idle."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    Service(Host(), load(Host()), inherited_socket()).run()
+
+
+def inherited_socket() -> socket.socket:
+    """The one listening socket from systemd. Raises FleetError where there is none."""
+    ours = os.environ.get("LISTEN_PID") == str(os.getpid())
+    if not ours or os.environ.get("LISTEN_FDS") != "1":
+        raise FleetError(
+            "The broker was started without its socket.",
+            "Start it with: systemctl start nodeagent-broker.socket",
+        )
+    return socket.socket(fileno=FIRST_FD)
+
+
+def load(host: Host) -> Broker:
+    """The broker as the agent set it up. Raises FleetError, OSError."""
+    from nodeagent.cluster.api import Api  # with requests, which only this process needs
+
+    try:
+        config = wire.record(
+            wire.loads(host.read(install.CONFIG) or b"", 64 * 1024),
+            {
+                "anchors": anchors.Anchors.from_json,
+                "endpoints": wire.array(wire.endpoint, 1, 8),
+                "server": wire.text(r"https://[0-9a-f.:\[\]]+", 80),
+                "kubernetes": wire.text(r"[0-9.]+", 16),
+            },
+        )
+        key = pki.read_key(host.read(install.BROKER_KEY) or b"")
+        cert = pki.read_cert((host.read(install.BROKER_CERT) or b"").decode("ascii", "replace"))
+    except (wire.Malformed, pki.BadCertificate) as error:
+        raise FleetError(
+            f"The broker's files are missing or damaged: {error}.",
+            "Restart the agent, which writes them: systemctl restart nodeagent",
+        ) from error
+    ca_cert = (host.read(install.CA) or b"").decode("ascii", "replace")
+    files = (str(host.path(n)) for n in (install.CA, install.CLIENT_CERT, install.CLIENT_KEY))
+    return Broker(
+        config["anchors"],
+        key,
+        cert,
+        Offer(config["endpoints"], ca_cert, config["kubernetes"]),
+        Api(config["server"], *files),
+        Ledger(host),
+        host.clock.now,
+    )
+
+
+class Service:
+    """One caller at a time; between callers a look at the cluster."""
+
+    def __init__(self, host: Host, broker: Broker, listener: socket.socket) -> None:
+        self._broker = broker
+        self._listener = listener
+        self._config = host.path(install.CONFIG)
+        self._stamp = self._config_stamp()
+        self._trouble = ""
+
+    def run(self) -> None:
+        """Until idle, or until the agent changed the configuration; systemd starts it again when
+        somebody knocks."""
+        self._listener.settimeout(TICK)
+        busy = ticked = time.monotonic()
+        while time.monotonic() - busy < IDLE and self._config_stamp() == self._stamp:
+            try:
+                connection, _ = self._listener.accept()
+                busy = time.monotonic()
+            except TimeoutError:
+                connection = None
+            if connection is not None:
+                with connection:
+                    self._serve(connection)
+            if self._broker.outstanding:
+                busy = time.monotonic()
+            if time.monotonic() - ticked >= TICK:
+                self._tick()
+                ticked = time.monotonic()
+
+    def _config_stamp(self) -> int:
+        return self._config.stat().st_mtime_ns if self._config.exists() else 0
+
+    def _tick(self) -> None:
+        try:
+            self._broker.tick()
+            self._trouble = ""
+        except (NodeAgentError, OSError) as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                LOG.warning("%s", error)
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(PATIENCE)
+        try:
+            asked = frame.receive(connection)
+            frame.send(connection, self.answer(asked, peer_uid(connection)))
+        except (OSError, wire.Malformed) as error:
+            LOG.info("a caller was not understood: %s", error)
+
+    def answer(self, asked: Any, uid: int) -> dict[str, Any]:
+        """The answer to one message from a process of user ``uid``. Raises wire.Malformed."""
+        op = asked.get("op") if isinstance(asked, dict) else None
+        if not isinstance(op, str) or op not in _ASKS:
+            raise wire.Malformed("no such question")
+        if not (uid == 0 or (op in FOR_THE_NETWORK and uid == _uid(NETWORK_USER))):
+            return _error(403, "This user may not ask that.")
+        checked = wire.record(asked, {"op": wire.text(op, 16), **_ASKS[op]})
+        try:
+            return self._answer(op, checked)
+        except Untrusted as error:
+            LOG.warning("%s", error.reason)
+            return _error(403, error.reason)
+        except Stale as error:
+            return _error(409, f"Ask again: {error}.")
+        except Overloaded as error:
+            return _error(503, f"{error}.")
+        except (NodeAgentError, OSError) as error:
+            LOG.warning("%s", error)
+            return _error(503, "The cluster could not be asked; see the journal there.")
+
+    def _answer(self, op: str, asked: dict[str, Any]) -> dict[str, Any]:
+        broker = self._broker
+        if op == "nonce":
+            return {"nonce": broker.nonce()}
+        if op == "grant":
+            answer = broker.grant(asked["request"].encode(), asked["source"])
+            return {"grant": answer.decode()}
+        if op == "forget":
+            return {"forgotten": broker.ledger.forget(asked["name"])}
+        return {"nodes": [asdict(entry) for entry in broker.ledger.admissions]}
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user id of the process at the other end (struct ucred: pid, uid, gid)."""
+    size = struct.calcsize("3i")
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int(struct.unpack("3i", data)[1])
+
+
+def _uid(user: str) -> int | None:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+def _error(status: int, sentence: str) -> dict[str, Any]:
+    return {"status": status, "error": sentence}

@@ -1,0 +1,51 @@
+"""What the broker needs of the Kubernetes API, and nothing more. ``cluster/api.py`` has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+
+class SigningRequest(Protocol):
+    """A CertificateSigningRequest (certificates.k8s.io/v1). ``pending``: neither approved nor
+    denied; ``csr_pem`` is PKCS #10 in PEM."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def username(self) -> str: ...
+    @property
+    def groups(self) -> tuple[str, ...]: ...
+    @property
+    def signer(self) -> str: ...
+    @property
+    def usages(self) -> tuple[str, ...]: ...
+    @property
+    def csr_pem(self) -> bytes: ...
+    @property
+    def pending(self) -> bool: ...
+
+
+class ClusterApi(Protocol):
+    """Each method raises OSError or a NodeAgentError where the API server does not do it."""
+
+    def create_token(self, token_id: str, secret: str, node_name: str, expires: datetime) -> None:
+        """Make a bootstrap token: authentication only, group system:bootstrappers:nodeagent."""
+
+    def delete_token(self, token_id: str) -> None:
+        """Delete a bootstrap token; a missing one is no error."""
+
+    def requests(self) -> Sequence[SigningRequest]:
+        """All certificate signing requests of node clients."""
+        ...
+
+    def approve(self, name: str, reason: str) -> None:
+        """Approve a signing request; ``reason`` is for people."""
+
+    def ready_nodes(self) -> dict[str, bool]:
+        """Every node by name, and whether it is Ready."""
+        ...
+
+    def delete_node(self, name: str) -> None:
+        """Delete a node object; a missing one is no error."""

@@ -1,0 +1,250 @@
+"""Election: the pure function from beacons and time to a decision. No I/O, no clock of its own.
+
+Hearing nobody is no proof of being alone, and two leaders are worse than none: a node claims
+only after it heard itself and listened, then waits for objections, looks again, and only then
+leads. A claim stands in everyone's way until it is withdrawn or goes stale; of two claimants the
+worse one withdraws. What stays open is bounded by ``patience``, so that no silent better node
+holds the fleet up for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nodeagent.fleet.beacon import Beacon
+
+STALE = 60.0  # seconds; a beacon not renewed for so long speaks for nobody
+CONTROL_PLANE, WORKER = "control-plane", "worker"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A node's newest beacon, when the node was first heard and when this beacon came."""
+
+    beacon: Beacon
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Bounds in seconds: ``settings.timing``."""
+
+    listen: float
+    hold_down: float
+    solo_wait: float
+
+
+@dataclass(frozen=True)
+class View:
+    """What a node knows. All times are seconds of one clock that never jumps.
+
+    ``pinned`` is the role in the settings, ``since`` when this node began to take part,
+    ``own_heard`` when its own beacon last came back, ``claimed`` (epoch, when) its claim.
+    """
+
+    me: Beacon
+    pinned: str
+    may_lead: bool
+    since: float
+    own_heard: float | None
+    heard: tuple[Heard, ...]
+    expected_nodes: int | None
+    timing: Timing
+    claimed: tuple[int, float] | None = None
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Not yet; look again at ``until`` even if nothing is heard. ``withdraw``: take the claim
+    back."""
+
+    until: float
+    why: str
+    withdraw: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Record the claim durably, then announce it."""
+
+    epoch: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Nobody objected: make the control plane."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Join:
+    """Join one of these nodes, the best first; a claim of one's own is taken back."""
+
+    node_ids: tuple[str, ...]
+    why: str
+
+
+Decision = Wait | Claim | Lead | Join
+
+
+def decide(view: View, now: float) -> Decision:
+    """What to be, as far as can be said now."""
+    peers = fresh(view, now)
+    leaders = [h for h in peers if h.beacon.ready and h.beacon.role == CONTROL_PLANE]
+    if leaders and view.pinned != CONTROL_PLANE:
+        best = sorted(leaders, key=lambda h: (h.beacon.epoch, rank(h.beacon)), reverse=True)
+        return Join(
+            tuple(h.beacon.node_id for h in best), f"{_name(best[0])} is the control plane."
+        )
+    if leaders:
+        return _wait(
+            view,
+            now,
+            f"This node is pinned to control-plane, but {_name(leaders[0])} already "
+            "leads this fleet; `nodeagent role --auto` lets this node join it.",
+        )
+    if view.pinned == WORKER:
+        return _wait(view, now, "This node is a worker; no control plane is in sight yet.")
+    if not view.may_lead:
+        return _wait(view, now, "This card may not lead; no control plane is in sight yet.")
+    better = _in_the_way(view, peers, now)
+    if better is not None:
+        return _wait(view, now, f"{_name(better)} is better placed to lead; it has the first say.")
+    claimants = [h for h in peers if h.beacon.claim]
+    if view.claimed is not None:
+        return _claimed(view, view.claimed, peers, claimants, now)
+    if claimants:
+        failed = claimants[0].beacon.phase == "failed"
+        trouble = ", but is in trouble; see its status" if failed else ""
+        return _wait(view, now, f"{_name(claimants[0])} claims to lead{trouble}.")
+    return _unclaimed(view, peers, now)
+
+
+def fresh(view: View, now: float) -> list[Heard]:
+    """The other nodes that were heard lately, each once, by its newest beacon."""
+    newest: dict[str, Heard] = {}
+    for heard in sorted(view.heard, key=lambda h: (h.last, h.beacon.seq)):
+        if heard.beacon.node_id != view.me.node_id and now - heard.last < STALE:
+            newest[heard.beacon.node_id] = heard
+    return [newest[node_id] for node_id in sorted(newest)]
+
+
+def rank(beacon: Beacon) -> tuple[object, ...]:
+    """Greater is better: explicit intent, then fitness, then the node id. Never an address."""
+    return (beacon.role == CONTROL_PLANE, beacon.fitness, beacon.node_id)
+
+
+def _in_the_way(view: View, peers: Iterable[Heard], now: float) -> Heard | None:
+    """The best node that ranks above this one and may still speak up."""
+    patience = view.timing.listen + view.timing.hold_down + view.timing.solo_wait
+    above = [
+        h
+        for h in peers
+        if h.beacon.role != WORKER
+        and h.beacon.phase != "failed"
+        and rank(h.beacon) > rank(view.me)
+        and (h.beacon.claim or now - max(h.first, view.since) < patience)
+    ]
+    return max(above, key=lambda h: rank(h.beacon), default=None)
+
+
+def _unclaimed(view: View, peers: list[Heard], now: float) -> Decision:
+    timing, pinned = view.timing, view.pinned == CONTROL_PLANE
+    expected = _expected(view, peers)
+    seen = len(peers) + 1
+    free = _free_since(view, now)
+    if pinned:
+        due, reason = free + timing.hold_down, "This node is pinned to control-plane"
+    else:
+        if view.own_heard is None or now - view.own_heard >= STALE:
+            return _wait(
+                view,
+                now,
+                "This node has not heard its own announcement come back: multicast "
+                "does not work on its network, or there is none.",
+            )
+        if expected is not None and 2 * seen <= expected:
+            return _wait(
+                view,
+                now,
+                f"{seen} of {expected} expected nodes are in sight; more than half are needed.",
+            )
+        listened = _listened(view, peers, expected)
+        if expected is None and not peers:
+            listened = max(listened, view.since + timing.solo_wait)
+        due = max(listened, free + timing.hold_down)
+        reason = "This node is the best in sight" if peers else "This node is alone"
+    if now < due:
+        return Wait(due, f"{reason}; it waits {due - now:.0f} s more for others to speak up.")
+    epoch = 1 + max([view.me.epoch, *(h.beacon.epoch for h in view.heard)])
+    return Claim(epoch, f"{reason} and claims to lead (epoch {epoch}).")
+
+
+def _claimed(
+    view: View, claimed: tuple[int, float], peers: list[Heard], rivals: list[Heard], now: float
+) -> Decision:
+    epoch, since = claimed
+    if rivals:
+        # All of them rank lower (a better one is in the way before), so they will withdraw, or
+        # they lead already, and are then joined once they are ready.
+        return Wait(now + view.timing.hold_down, f"{_name(rivals[0])} claims to lead as well.")
+    expected = _expected(view, peers)
+    if view.pinned != CONTROL_PLANE:
+        if view.own_heard is None or view.own_heard < since:
+            return Wait(
+                now + view.timing.hold_down, "This node's claim has not come back to it yet."
+            )
+        if expected is not None and 2 * (len(peers) + 1) <= expected:
+            return _wait(
+                view,
+                now,
+                f"{len(peers) + 1} of {expected} expected nodes are in sight; more "
+                "than half are needed.",
+            )
+    due = max(since, _free_since(view, now)) + view.timing.hold_down
+    if view.pinned != CONTROL_PLANE:
+        due = max(due, _listened(view, peers, expected))  # a claim may be older than this boot
+    if now < due:
+        return Wait(due, f"This node claims to lead; {due - now:.0f} s are left to object.")
+    return Lead(f"Nobody objected to this node's claim (epoch {epoch}).")
+
+
+def _listened(view: View, peers: list[Heard], expected: int | None) -> float:
+    """When this node will have listened for long enough."""
+    listened = view.since + view.timing.listen
+    if expected is not None and len(peers) + 1 >= expected:
+        # Safe to shorten: the window is there for nodes not heard yet, and all were heard.
+        listened = min(listened, max([view.since, *(h.first for h in peers)]))
+    return listened
+
+
+def _free_since(view: View, now: float) -> float:
+    """Since when no better node or claimant was in sight: when the last one went stale."""
+    gone = [
+        h.last + STALE
+        for h in view.heard
+        if h.beacon.node_id != view.me.node_id
+        and h.beacon.role != WORKER
+        and (h.beacon.claim or rank(h.beacon) > rank(view.me))
+    ]
+    return max([view.since, *(moment for moment in gone if moment <= now)])
+
+
+def _expected(view: View, peers: Iterable[Heard]) -> int | None:
+    """How many nodes the fleet is to have: this node's setting, else the most others say."""
+    if view.expected_nodes is not None:
+        return view.expected_nodes
+    return max((h.beacon.expected for h in peers), default=0) or None
+
+
+def _wait(view: View, now: float, why: str) -> Wait:
+    """Wait without a date; a claim already made is taken back."""
+    return Wait(now + view.timing.hold_down, why, withdraw=view.claimed is not None)
+
+
+def _name(heard: Heard) -> str:
+    return f"{heard.beacon.name} ({heard.beacon.node_id})"

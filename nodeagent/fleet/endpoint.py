@@ -1,0 +1,80 @@
+"""The endpoint of a control plane: HTTPS on port 6444, where nodes of the fleet ask for grants.
+
+``GET /v1/nonce`` gives a nonce, ``POST /v1/grant`` takes a signed request and gives a signed
+grant. The client must have a certificate of the fleet; what it asks is the broker's to judge, and
+nothing of it is looked at here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from dataclasses import dataclass
+
+from nodeagent.fleet import frame, tls, wire
+from nodeagent.fleet.door import Door, Refusal, answer, read_request
+
+MAX_REQUESTS = 2  # on one connection: a nonce, a grant
+
+
+@dataclass(frozen=True)
+class Files:
+    """Paths of the server's certificate chain, its key, and the fleet's root certificate."""
+
+    cert: str
+    key: str
+    root: str
+
+
+class Endpoint:
+    """Open from construction to ``close``."""
+
+    def __init__(self, address: str, port: int, files: Files, broker: str = frame.SOCKET) -> None:
+        """Raises OSError, ssl.SSLError."""
+        self._context = tls.server(files.cert, files.key, files.root)
+        self._broker = broker
+        self._door = Door(address, port, self._serve)
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        self._door.close()
+
+    def _serve(self, connection: socket.socket, address: str) -> None:
+        with self._context.wrap_socket(connection, server_side=True) as session:
+            for left in reversed(range(MAX_REQUESTS)):
+                try:
+                    request = read_request(session)
+                    if request is None:
+                        return
+                    kind, body = self._answer(*request, address)
+                except Refusal as refusal:
+                    answer(session, refusal.status, "text/plain", refusal.reason.encode(), False)
+                    return
+                answer(session, 200, kind, body, more=left > 0)
+            with contextlib.suppress(OSError, ssl.SSLError):
+                session.unwrap()
+
+    def _answer(self, method: str, path: str, body: bytes, address: str) -> tuple[str, bytes]:
+        if (method, path) == ("GET", "/v1/nonce"):
+            return "text/plain", self._ask({"op": "nonce"}, "nonce")
+        if (method, path) == ("POST", "/v1/grant"):
+            try:
+                request = body.decode("ascii")
+            except UnicodeDecodeError as error:
+                raise Refusal(400, "A join request is ASCII text.") from error
+            message = {"op": "grant", "request": request, "source": address}
+            return "application/jose", self._ask(message, "grant")
+        raise Refusal(404, "There is only GET /v1/nonce and POST /v1/grant.")
+
+    def _ask(self, message: dict[str, str], wanted: str) -> bytes:
+        """What the broker says. Raises Refusal."""
+        try:
+            said = frame.call(self._broker, message)
+        except (OSError, wire.Malformed) as error:
+            raise Refusal(503, "The broker of this control plane does not answer.") from error
+        if isinstance(said, dict) and isinstance(said.get(wanted), str):
+            return str(said[wanted]).encode()
+        if isinstance(said, dict) and type(said.get("status")) is int and "error" in said:
+            raise Refusal(said["status"], str(said["error"])[:300])
+        raise Refusal(502, "The broker's answer was not understood.")

@@ -1,0 +1,118 @@
+"""What the agent (root) hands to the broker and to the network process of a control plane.
+
+``/var/lib/nodeagent-broker/``, owner nodeagent-broker, 0600:
+  config.json    anchors (certificates of the fleet), endpoints, server, kubernetes
+  ca.crt         the cluster's CA certificate
+  client.crt, client.key   the broker's Kubernetes user
+  broker.crt, broker.key   what signs grants
+``/run/nodeagent/endpoint/``, owner nodeagent, 0600: server.crt (with its issuer), server.key,
+root.crt. In memory only, since each start of the agent makes them anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from typing import Literal
+
+from nodeagent.errors import FleetError
+from nodeagent.fleet import pki
+from nodeagent.fleet.ledger import FOLDER
+from nodeagent.fleet.trust import Trust
+from nodeagent.host.actions import Enable
+from nodeagent.host.host import Host
+
+CLUSTER_CA = "/etc/kubernetes/pki/ca.crt"
+CONFIG, CA = f"{FOLDER}/config.json", f"{FOLDER}/ca.crt"
+CLIENT_CERT, CLIENT_KEY = f"{FOLDER}/client.crt", f"{FOLDER}/client.key"
+BROKER_CERT, BROKER_KEY = f"{FOLDER}/broker.crt", f"{FOLDER}/broker.key"
+ENDPOINT_FOLDER = "/run/nodeagent/endpoint"
+SERVER_CERT, SERVER_KEY = f"{ENDPOINT_FOLDER}/server.crt", f"{ENDPOINT_FOLDER}/server.key"
+ROOT_CERT = f"{ENDPOINT_FOLDER}/root.crt"
+
+Owner = tuple[int, int] | None
+
+
+def install(
+    host: Host,
+    trust: Trust,
+    credentials: tuple[bytes, bytes],
+    endpoint: str,
+    kubernetes_version: str,
+) -> None:
+    """Write all of it; what fits already stays. Then enable the broker's socket.
+
+    ``credentials`` are certificate and key (PEM) of the broker's Kubernetes user, ``endpoint`` is
+    the API server's ADDRESS:PORT. Raises FleetError where this node may not lead or the package's
+    users are missing, OSError, CommandFailed.
+    """
+    ca = host.read(CLUSTER_CA)
+    if ca is None:
+        raise FleetError(
+            f"There is no {CLUSTER_CA}: this node has no cluster to let nodes into.",
+            "Wait until the control plane is made; the agent does that by itself.",
+        )
+    owner = _folder(host, FOLDER, "nodeagent-broker")
+    config = {
+        "anchors": trust.anchors.to_json(),
+        "endpoints": [endpoint],
+        "server": f"https://{endpoint}",
+        "kubernetes": kubernetes_version,
+    }
+    _leaf(host, trust, "broker", BROKER_CERT, BROKER_KEY, owner)
+    _keep(host, CLIENT_KEY, credentials[1], owner)
+    _keep(host, CLIENT_CERT, credentials[0], owner)
+    _keep(host, CA, ca, owner)
+    # Last: a broker that runs takes its change as the sign to begin anew.
+    _keep(host, CONFIG, json.dumps(config, indent=1).encode(), owner)
+
+    owner = _folder(host, ENDPOINT_FOLDER, "nodeagent")
+    _keep(host, ROOT_CERT, pki.cert_pem(trust.root_cert).encode(), owner)
+    _leaf(host, trust, "server", SERVER_CERT, SERVER_KEY, owner)
+    if host.live:
+        Enable("nodeagent-broker.socket").do(host)
+
+
+def _folder(host: Host, folder: str, user: str) -> Owner:
+    """Make the user's folder, 0700. Its user and group ids; None on a mounted image."""
+    host.make_folder(folder, 0o700)
+    if not host.live:
+        return None
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as error:
+        raise FleetError(
+            f"The system user {user} does not exist.", "Install the nodeagent package again."
+        ) from error
+    os.chown(host.path(folder), entry.pw_uid, entry.pw_gid)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _leaf(
+    host: Host,
+    trust: Trust,
+    kind: Literal["server", "broker"],
+    cert: str,
+    key: str,
+    owner: Owner,
+) -> None:
+    """A key and its certificate chain, unless there is one of this fleet already."""
+    old_cert, old_key = host.read(cert), host.read(key)
+    if old_cert is not None and old_key is not None:
+        try:
+            leaf = pki.read_cert(old_cert.decode("ascii", "replace"))
+            pki.check_issued(leaf, trust.control_plane.cert)
+            if pki.spki(leaf.public_key()) == pki.spki(pki.read_key(old_key).public_key()):
+                return
+        except pki.BadCertificate:
+            pass  # make it anew
+    private = pki.new_key()
+    chain = trust.leaf(kind, private.public_key())
+    host.write(key, pki.key_pem(private).encode(), 0o600, owner)
+    host.write(cert, "".join(map(pki.cert_pem, chain)).encode(), 0o600, owner)
+
+
+def _keep(host: Host, path: str, data: bytes, owner: Owner) -> None:
+    if host.read(path) != data:
+        host.write(path, data, 0o600, owner)

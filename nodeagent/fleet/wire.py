@@ -1,0 +1,174 @@
+"""Strict JSON for everything that comes from another process or machine.
+
+RFC 8259 leaves duplicate keys, huge numbers and depth to the reader; two readers that differ are
+how forged messages pass. Here each of these is an error, and so is every unknown key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+MAX_DEPTH = 6
+MAX_INTEGER = 2**53  # RFC 8259 6: larger ones are not read alike everywhere
+
+Check = Callable[[Any], Any]
+
+
+class Malformed(ValueError):
+    """The message is not of the agreed shape; the text says where, never what stood there."""
+
+
+def loads(data: bytes | str, limit: int) -> Any:
+    """Parse JSON of at most ``limit`` bytes. Raises Malformed."""
+    if len(data) > limit:
+        raise Malformed(f"longer than {limit} bytes")
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse,
+            parse_float=_refuse,
+            parse_int=_integer,
+        )
+    except Malformed:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Malformed("not JSON in UTF-8") from error
+    _measure(value, MAX_DEPTH)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise Malformed("a key stands twice")
+    return value
+
+
+def _refuse(text: str) -> NoReturn:
+    raise Malformed("a number that is no whole number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
+        raise Malformed("a number out of range")
+    return int(text)
+
+
+def _measure(value: Any, left: int) -> None:
+    if left < 0:
+        raise Malformed("nested too deeply")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in inner:
+        _measure(item, left - 1)
+
+
+def record(value: Any, required: Mapping[str, Check], optional: Mapping[str, Check] = {}) -> Any:
+    """An object with exactly these keys, each value checked. Raises Malformed."""
+    if not isinstance(value, dict):
+        raise Malformed("an object expected")
+    missing = required.keys() - value.keys()
+    unknown = value.keys() - required.keys() - optional.keys()
+    if missing or unknown:
+        raise Malformed(f"{len(missing)} keys missing, {len(unknown)} unknown")
+    checks = {**required, **optional}
+    checked = {}
+    for name, item in value.items():
+        try:
+            checked[name] = checks[name](item)
+        except Malformed as error:
+            raise Malformed(f"`{name}`: {error}") from error
+    return checked
+
+
+def text(pattern: str, longest: int) -> Check:
+    """A string of at most ``longest`` characters that matches ``pattern`` from end to end."""
+    compiled = re.compile(pattern)
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or len(value) > longest or not compiled.fullmatch(value):
+            raise Malformed("text of another form expected")
+        return value
+
+    return check
+
+
+def integer(lowest: int, highest: int) -> Check:
+    """A whole number in a range, both ends allowed."""
+
+    def check(value: Any) -> int:
+        if type(value) is not int or not lowest <= value <= highest:
+            raise Malformed(f"a whole number from {lowest} to {highest} expected")
+        return value
+
+    return check
+
+
+def flag(value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise Malformed("true or false expected")
+    return value
+
+
+def array(item: Check, fewest: int, most: int) -> Check:
+    """A list of ``fewest`` to ``most`` items, each checked; becomes a tuple."""
+
+    def check(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or not fewest <= len(value) <= most:
+            raise Malformed(f"a list of {fewest} to {most} items expected")
+        return tuple(item(entry) for entry in value)
+
+    return check
+
+
+def binary(longest: int) -> Check:
+    """Standard base64 (RFC 4648 4) of at most ``longest`` bytes; becomes bytes."""
+
+    def check(value: Any) -> bytes:
+        if not isinstance(value, str) or len(value) > longest * 4 // 3 + 4:
+            raise Malformed("base64 expected")
+        try:
+            return base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise Malformed("base64 expected") from error
+
+    return check
+
+
+def address(value: Any) -> str:
+    """An IPv4 or IPv6 address without zone; becomes its canonical text."""
+    if not isinstance(value, str) or len(value) > 45 or "%" in value:
+        raise Malformed("an IP address expected")
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError as error:
+        raise Malformed("an IP address expected") from error
+
+
+def endpoint(value: Any) -> str:
+    """``10.0.0.1:6443`` or ``[fd00::1]:6443`` (RFC 3986 3.2.2 host and port)."""
+    if not isinstance(value, str):
+        raise Malformed("ADDRESS:PORT expected")
+    host, _, port_text = value.rpartition(":")
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", port_text) or int(port_text) > 65535:
+        raise Malformed("ADDRESS:PORT expected")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if (":" in bare) != (bare != host):
+        raise Malformed("ADDRESS:PORT expected")
+    address(bare)
+    return value
+
+
+node_id = text(r"n-[a-z2-7]{16}", 18)
+fleet_id = text(r"f-[a-z2-7]{16}", 18)
+# RFC 1123 2.1 label: what Kubernetes takes as a node name and DNS as a host name.
+node_name = text(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", 63)
+port = integer(1, 65535)
