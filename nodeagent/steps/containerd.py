@@ -22,7 +22,8 @@ DROP_IN = "/etc/systemd/system/containerd.service.d/10-nodeagent.conf"
 MARK = "NODEAGENT_CONFIG"
 
 # image_pull_with_sync_fs: without it a power cut leaves images with empty files that count as
-# complete. discard_unpacked_layers: half the space on the card.
+# complete. discard_unpacked_layers: half the space on the card. With either, 2.x pulls images
+# without its transfer service, which knows neither; it says so in its log once.
 VERSION_2 = """version = 2
 
 [plugins."io.containerd.grpc.v1.cri"]

@@ -21,6 +21,8 @@ CLOUD_FILE = f"{CLOUD_FOLDER}/99-nodeagent.cfg"
 # cloud-init's update_hostname would set the seed's name again at each boot (cloud-init docs,
 # module cc_update_hostname, preserve_hostname).
 CLOUD_TEXT = HEADER + "preserve_hostname: true\n"
+# The kubelet's credentials, made out to the node's name (kubeadm docs, "Implementation details").
+MEMBER = "/etc/kubernetes/kubelet.conf"
 LOOPBACK = "127.0.1.1"  # Debian reference 5.1.1: the host's own name when it has no fixed address
 
 
@@ -37,7 +39,10 @@ class Identity:
             return
         chosen = facts.static_hostname or facts.hostname
         made = made_name(facts)
-        wanted = settings.node_name or (chosen if chosen.lower() not in UNNAMED else made)
+        named = chosen.lower() not in UNNAMED
+        wanted = settings.node_name or (chosen if named else made)
+        if named and facts.exists(MEMBER):
+            wanted = chosen  # the cluster knows the node by this name; another would be a stranger
         if not wanted:
             raise Blocked(
                 "The board has no serial number and no network card to make a name from.",
