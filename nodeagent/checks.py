@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from nodeagent.errors import ConfigError
+from nodeagent.plainyaml import show
 
 Check = Callable[[Any], Any]
+LONGEST = 255  # characters; of a DNS name (RFC 1035 section 2.3.4), ample for the rest
 
 
 class Wrong(ValueError):
@@ -27,19 +28,20 @@ def one_of(*allowed: str) -> Check:
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in allowed:
-            raise Wrong(f"is {value!r}", f"Write one of: {', '.join(allowed)}.")
+            raise Wrong(f"is {show(value)}", f"Write one of: {', '.join(allowed)}.")
         return value
 
     return check
 
 
 def integer(lowest: int, highest: int) -> Check:
-    """A whole number in a range, both ends allowed."""
+    """A whole number in a range, both ends allowed; files say it in decimal digits."""
 
     def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise Wrong(f"is {value!r}", f"Write a whole number from {lowest} to {highest}.")
-        return value
+        text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+        if not re.fullmatch(r"0|[1-9][0-9]{0,8}", text) or not lowest <= int(text) <= highest:
+            raise Wrong(f"is {show(value)}", f"Write a whole number from {lowest} to {highest}.")
+        return int(text)
 
     return check
 
@@ -48,8 +50,8 @@ def _pattern(expression: str, right: str) -> Check:
     compiled = re.compile(expression)
 
     def check(value: Any) -> str:
-        if not isinstance(value, str) or not compiled.fullmatch(value):
-            raise Wrong(f"is {value!r}", right)
+        if not isinstance(value, str) or len(value) > LONGEST or not compiled.fullmatch(value):
+            raise Wrong(f"is {show(value)}", right)
         return value
 
     return check
@@ -57,7 +59,7 @@ def _pattern(expression: str, right: str) -> Check:
 
 # A minor like 1.36, or one release like 1.36.5, of Kubernetes 1.x (semver.org).
 kubernetes_version = _pattern(
-    r"1\.[0-9]{1,3}(\.[0-9]{1,3})?", 'Write a release in quotes, for example "1.36" or "1.36.5".'
+    r"1\.[0-9]{1,3}(\.[0-9]{1,3})?", "Write a release, for example 1.36 or 1.36.5."
 )
 _hex40 = _pattern(
     r"[0-9A-F]{40}", "Write the 40 hexadecimal digits that `gpg --show-keys` prints for the key."
@@ -87,50 +89,75 @@ image_repository = _pattern(
 def url(value: Any) -> str:
     """An http or https address without user, query or fragment (RFC 3986)."""
     right = "Write an address such as https://mirror.example/kubernetes."
-    if not isinstance(value, str) or not re.fullmatch(r"https?://[!-~]+", value):
-        raise Wrong(f"is {value!r}", right)
+    if (
+        not isinstance(value, str)
+        or len(value) > LONGEST
+        or not re.fullmatch(r"https?://[A-Za-z0-9._~:/\[\]%+-]+", value)
+    ):
+        raise Wrong(f"is {show(value)}", right)
     try:
         parts = urlsplit(value)
-        port = parts.port
+        host, port = parts.hostname or "", parts.port
+        if ":" in host:
+            ipaddress.IPv6Address(host)
     except ValueError as error:
-        raise Wrong(f"is {value!r}", right) from error
-    if not parts.hostname or parts.username or parts.query or parts.fragment or port == 0:
-        raise Wrong(f"is {value!r}", right)
+        raise Wrong(f"is {show(value)}", right) from error
+    if port == 0 or not re.fullmatch(r"[a-z0-9:]([a-z0-9.:-]*[a-z0-9:])?", host) or ".." in host:
+        raise Wrong(f"is {show(value)}", right)
     return value.rstrip("/")
 
 
-def network(value: Any) -> str:
-    """An IPv4 network in CIDR notation, its host bits zero."""
-    try:
-        return str(ipaddress.IPv4Network(value if isinstance(value, str) else ""))
-    except ValueError as error:
-        raise Wrong(f"is {value!r}", "Write a network such as 10.244.0.0/16.") from error
+def network(shortest: int, longest: int) -> Check:
+    """An IPv4 network in CIDR notation, its host bits zero, its prefix in a range.
+
+    kubeadm refuses pod networks with fewer than 8 bits, or without room for a node's /24, and
+    service networks with fewer than 12 bits or without room for ten addresses
+    (k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/validation, ValidateNetworking).
+    """
+
+    def check(value: Any) -> str:
+        right = f"Write a network such as 10.244.0.0/16, its prefix from {shortest} to {longest}."
+        try:
+            if not isinstance(value, str) or not re.fullmatch(r"[0-9.]{7,15}/[0-9]{1,2}", value):
+                raise ValueError("not CIDR notation")
+            result = ipaddress.IPv4Network(value)
+        except ValueError as error:
+            raise Wrong(f"is {show(value)}", right) from error
+        if not shortest <= result.prefixlen <= longest or _odd(result.network_address):
+            raise Wrong(f"is {show(value)}", right)
+        return str(result)
+
+    return check
 
 
-def networks_apart(first: str, second: str) -> None:
-    """Raises ConfigError where the two networks overlap."""
-    if ipaddress.ip_network(first).overlaps(ipaddress.ip_network(second)):
-        raise ConfigError(
-            f"`network.pod_cidr` {first} and `network.service_cidr` {second} overlap.",
-            "Choose two networks that share no address.",
-        )
+def overlap(first: str, second: str) -> bool:
+    """True where two networks in CIDR notation share addresses."""
+    return ipaddress.IPv4Network(first).overlaps(ipaddress.IPv4Network(second))
 
 
 def addresses(value: Any) -> tuple[str, ...]:
     """A list of IP addresses; names are refused because .local names do not resolve in time."""
+    right = "Write a list of IP addresses such as [192.168.1.10]."
     if not isinstance(value, list) or len(value) > 64:
-        raise Wrong(f"is {value!r}", "Write a list such as [192.168.1.10].")
+        raise Wrong(f"is {show(value)}", right)
     try:
-        return tuple(str(ipaddress.ip_address(item)) for item in map(_text, value))
+        return tuple(_address(item) for item in value)
     except ValueError as error:
-        right = "Write a list such as [192.168.1.10]."
         raise Wrong(f"has a bad address: {error}", right) from error
 
 
-def _text(item: Any) -> str:
-    if not isinstance(item, str):
-        raise ValueError(f"{item!r} is not an address")
-    return item
+def _address(item: Any) -> str:
+    try:
+        address = ipaddress.ip_address(item if isinstance(item, str) else "")
+    except ValueError as error:
+        raise ValueError(show(item)) from error
+    if _odd(address):
+        raise ValueError(f"{address} is no machine's own")
+    return str(address)
+
+
+def _odd(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return address.is_multicast or address.is_loopback or address.is_unspecified
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

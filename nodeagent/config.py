@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
-from nodeagent import checks
+from nodeagent import checks, plainyaml
 from nodeagent.errors import ConfigError
 from nodeagent.host.host import Host
+from nodeagent.plainyaml import Entry
 
 BOOT_FILES = ("/boot/firmware/nodeagent.yaml", "/boot/nodeagent.yaml")
 DROP_INS = "/etc/nodeagent/config.d"
@@ -54,8 +53,8 @@ class Network:
     """``network:`` the LAN interface and the cluster's own networks (CIDR notation, RFC 4632)."""
 
     interface: str = key("auto", checks.interface)
-    pod_cidr: str = key("10.244.0.0/16", checks.network)
-    service_cidr: str = key("10.96.0.0/12", checks.network)
+    pod_cidr: str = key("10.244.0.0/16", checks.network(8, 24))
+    service_cidr: str = key("10.96.0.0/12", checks.network(12, 28))
     cni: str = key("flannel", checks.one_of("flannel"))
     image_repository: str = key("ghcr.io/flannel-io", checks.image_repository)
 
@@ -106,80 +105,90 @@ def load(host: Host, flags: Mapping[str, Any] | None = None) -> Loaded:
     """Read and validate all layers. Raises ConfigError; nothing is half used."""
     values: dict[str, Origin] = {}
     for path in sources(host):
-        _merge_file(host, path, values)
+        _merge_section(Settings, "", plainyaml.parse(_read(host, path), path), path, values)
     role = os.environ.get("NODEAGENT_ROLE")
     if role is not None:
         values["role"] = Origin(_checked("role", role, "environment NODEAGENT_ROLE"), "environment")
     for name, value in (flags or {}).items():
         values[name] = Origin(_checked(name, value, "command line"), "command line")
     settings, origins = _build(Settings, "", values)
-    checks.networks_apart(settings.network.pod_cidr, settings.network.service_cidr)
+    _networks_apart(origins)
     return Loaded(settings, origins)
 
 
 def sources(host: Host) -> list[str]:
-    """The files that exist, in the order in which they are read."""
+    """The files that exist, in the order in which they are read.
+
+    Raises ConfigError for a file that was meant to be one: what is not read must not look read.
+    """
+    for path in BOOT_FILES:
+        for wrong in (f"{path}.txt", f"{path.removesuffix('.yaml')}.yml"):
+            if host.exists(wrong):
+                raise ConfigError(
+                    f"{wrong} is not read, because of its name.", f"Rename it to {path}."
+                )
     boot = [path for path in BOOT_FILES if host.exists(path)][:1]
-    drop_ins = [f"{DROP_INS}/{n}" for n in host.names(DROP_INS) if n.endswith(".yaml")]
-    return boot + drop_ins
+    names = host.names(DROP_INS)
+    for name in names:
+        if name.endswith((".yml", ".yaml.txt")):
+            raise ConfigError(
+                f"{DROP_INS}/{name} is not read, because of its name.",
+                f"Rename it to {name.split('.')[0]}.yaml.",
+            )
+    return boot + [f"{DROP_INS}/{name}" for name in names if name.endswith(".yaml")]
 
 
-def _merge_file(host: Host, path: str, values: dict[str, Origin]) -> None:
+def _read(host: Host, path: str) -> bytes:
     try:
-        data = host.read(path) or b""
+        size = host.path(path).stat().st_size
+        data = host.read(path) if size <= MAX_BYTES else None
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}.", "Check the card, or write the file again."
         ) from error
-    if len(data) > MAX_BYTES:
+    if size > MAX_BYTES:
         raise ConfigError(
             f"{path} is larger than {MAX_BYTES} bytes.", "Keep only nodeagent's settings in it."
         )
-    try:
-        # utf-8-sig: editors on Windows put a byte order mark first.
-        node = yaml.compose(data.decode("utf-8-sig"), Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text.", "Save the file as UTF-8.") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it is nested too deeply"
-        raise ConfigError(
-            f"{path}{line}: not YAML: {problem}.",
-            "Write one `key: value` a line; indent with spaces, not tabs.",
-        ) from error
-    if node is not None:
-        _merge_node(Settings, "", node, path, values)
+    return data or b""
 
 
-def _merge_node(
-    kind: type, prefix: str, node: yaml.Node, path: str, out: dict[str, Origin]
+def _merge_section(
+    kind: type, prefix: str, entries: Mapping[str, Entry], path: str, out: dict[str, Origin]
 ) -> None:
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(
-            f"{path}, line {node.start_mark.line + 1}: `key: value` lines expected"
-            f"{f' below {prefix[:-1]}' if prefix else ''}.",
-            "See `nodeagent config` for all keys.",
-        )
     known = {f.name: f for f in dataclasses.fields(kind)}
-    seen: set[str] = set()
-    for key_node, value_node in node.value:
-        name, line = str(key_node.value), key_node.start_mark.line + 1
-        where = f"{path}, line {line}"
+    for name, entry in entries.items():
+        where = f"{path}, line {entry.line}"
         if name not in known:
             raise ConfigError(
-                f"{where}: unknown key `{prefix}{name}`.", checks.did_you_mean(name, known)
+                f"{where}: unknown key `{plainyaml.show(prefix + name)}`.",
+                checks.did_you_mean(name, known),
             )
-        if name in seen:
-            raise ConfigError(f"{where}: `{prefix}{name}` stands twice.", "Keep one of them.")
-        seen.add(name)
         default = known[name].default
-        if dataclasses.is_dataclass(default):
-            _merge_node(type(default), f"{prefix}{name}.", value_node, path, out)
-            continue
-        value = yaml.SafeLoader("").construct_object(value_node, deep=True)
-        checked = _checked(f"{prefix}{name}", value, where)
-        out[f"{prefix}{name}"] = Origin(checked, f"{path}:{line}")
+        if not dataclasses.is_dataclass(default):
+            checked = _checked(f"{prefix}{name}", entry.value, where)
+            out[f"{prefix}{name}"] = Origin(checked, f"{path}:{entry.line}")
+        elif isinstance(entry.value, dict):
+            _merge_section(type(default), f"{prefix}{name}.", entry.value, path, out)
+        elif entry.value is not None:  # a section whose lines are all comments says nothing
+            raise ConfigError(
+                f"{where}: `{name}` is {plainyaml.show(entry.value)}, not a section.",
+                f"Write `{name}:` and below it, indented, {_listed(default)}.",
+            )
+
+
+def _listed(section: Any) -> str:
+    return ", ".join(f"`{f.name}: …`" for f in dataclasses.fields(section))
+
+
+def _networks_apart(origins: Mapping[str, Origin]) -> None:
+    pods, services = origins["network.pod_cidr"], origins["network.service_cidr"]
+    if checks.overlap(pods.value, services.value):
+        raise ConfigError(
+            f"`network.pod_cidr` {pods.value} ({pods.where}) and `network.service_cidr` "
+            f"{services.value} ({services.where}) overlap.",
+            "Choose two networks that share no address.",
+        )
 
 
 def _field(name: str) -> dataclasses.Field[Any]:

@@ -10,7 +10,7 @@ from nodeagent.board import Board
 from nodeagent.cluster import cni, kubeadm, node
 from nodeagent.config import Settings
 from nodeagent.errors import Blocked, CommandFailed, NodeAgentError
-from nodeagent.fleet import broker, client
+from nodeagent.fleet import client, install
 from nodeagent.fleet.election import Join, Lead, Wait
 from nodeagent.fleet.keys import NodeKey
 from nodeagent.fleet.trust import Trust
@@ -19,6 +19,7 @@ from nodeagent.host.host import Host
 from nodeagent.journal import Journal
 from nodeagent.radio import PORT, Radio
 from nodeagent.steps import runtime
+from nodeagent.steps.clock import SYNCHRONISED
 
 LOG = logging.getLogger("nodeagent")
 
@@ -112,7 +113,7 @@ class Former:
 
     def open_for_joins(self, address: str, version: str) -> None:
         """Give broker and network process their keys and say that grants are to be had."""
-        broker.install(
+        install.install(
             self.host, self.trust, node.broker_credentials(self.host), f"{address}:6443", version
         )
         self.radio.serves_grants = True
@@ -129,6 +130,7 @@ class Former:
             facts.hostname,
             {"address": facts.address(settings.network.interface) or ""},
             self.host.clock.now(),
+            clock_synced=self.host.exists(SYNCHRONISED),
         )
         self.board.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
         self.board.set(control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version)

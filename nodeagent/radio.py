@@ -30,8 +30,10 @@ from nodeagent.journal import FOLDER, Journal
 LOG = logging.getLogger("nodeagent")
 
 TICK = 1.0  # seconds between looks while the fleet forms
-IDLE_TICK = 5.0  # seconds between looks on a formed node
-RENEW = 20.0  # seconds after which an unchanged beacon is sealed anew; 60 s make it stale
+IDLE_TICK = 10.0  # seconds between looks on a formed node
+# Seconds after which an unchanged beacon is sealed anew. A beacon is lost now and then, and 60 s
+# make it stale.
+RENEW, IDLE_RENEW = 5.0, 20.0
 PORT = 6444
 FIT_CPUS, FIT_MEMORY_MIB = 2, 1700  # kubeadm's preflight NumCPU and Mem for a control plane
 
@@ -135,6 +137,8 @@ class Radio(threading.Thread):
     def _beacon(self, facts: Facts, address: str) -> Beacon:
         claim = self.journal.get("claim")
         role = self.journal.get("role") or self.settings.role
+        if not self.trust.may_lead:
+            role = "worker"  # others must not wait for it as the better one
         return Beacon(
             node_id=self.key.node_id,
             boot=self._boot,
@@ -142,7 +146,7 @@ class Radio(threading.Thread):
             phase=self.board.phase,
             role=role,
             fitness=self.fitness(facts),
-            epoch=claim["epoch"] if claim else 0,
+            epoch=claim["epoch"] if claim else self.journal.get("epoch", 0),
             claim=claim is not None,
             ready=self.serves_grants,
             expected=self.settings.expected_nodes or 0,
@@ -170,7 +174,7 @@ class Radio(threading.Thread):
         decision = decide(view, now)
         if isinstance(decision, Claim):
             self._claimed_at = now
-            self.journal.set(claim={"epoch": decision.epoch})
+            self.journal.set(claim={"epoch": decision.epoch}, epoch=decision.epoch)
             self.journal.note("claim", epoch=decision.epoch, why=decision.why)
         elif claim and not self.journal.get("role") and _withdraws(decision):
             self.journal.set(claim=None)
@@ -182,7 +186,8 @@ class Radio(threading.Thread):
     def _announce(self, mine: Beacon, address: str) -> None:
         now = self.host.clock.monotonic()
         said = (mine.name, mine.phase, mine.role, mine.claim, mine.epoch, mine.ready, address)
-        if said == self._said and now - self._said_at < RENEW:
+        renew = IDLE_RENEW if self.formed else RENEW
+        if said == self._said and now - self._said_at < renew:
             return
         self._said, self._said_at = said, now
         self._sequence += 1
