@@ -14,6 +14,12 @@ import yaml
 from nodeagent.errors import ConfigError
 
 SHOWN = 60  # characters of what was read that an error repeats
+STANDARD = "tag:yaml.org,2002:"
+# What PyYAML takes unmarked words, lists and sections for; any other tag was written on purpose.
+PLAIN = frozenset(
+    STANDARD + name
+    for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "seq", "map")
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Entry:
     """One ``key: value``: its line, and a word, None (nothing written), a list or a section."""
 
     line: int
-    value: str | None | list[str | None] | dict[str, Entry]
+    value: str | list[str | None] | dict[str, Entry] | None
 
 
 def show(value: object) -> str:
@@ -57,6 +63,8 @@ def parse(data: bytes, path: str) -> dict[str, Entry]:
         ) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if error.problem == "could not find expected ':'":  # noticed a line later
+            mark = error.context_mark
         where = f"{path}, line {mark.line + 1}" if mark else path
         raise ConfigError(
             f"{where}: not YAML: {show(error.problem)}.",
@@ -85,6 +93,9 @@ def _section(node: yaml.Node, path: str, prefix: str) -> dict[str, Entry]:
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigError(f"{where}: a key is one word.", "Write `key: value`.")
         name = f"{prefix}{key.value}"
+        if value.tag not in PLAIN:
+            tag = show(value.tag.replace(STANDARD, "!!"))
+            raise ConfigError(f"{where}: `{show(name)}` has the tag {tag}.", f"Remove {tag}.")
         if key.value in entries:
             raise ConfigError(f"{where}: `{show(name)}` stands twice.", "Keep one of them.")
         if isinstance(value, yaml.MappingNode):
@@ -97,22 +108,20 @@ def _section(node: yaml.Node, path: str, prefix: str) -> dict[str, Entry]:
     return entries
 
 
-def _words(node: yaml.Node, where: str) -> str | None | list[str | None]:
+def _words(node: yaml.Node, where: str) -> str | list[str | None] | None:
     if isinstance(node, yaml.ScalarNode):
-        return _word(node, where)
-    if any(not isinstance(item, yaml.ScalarNode) for item in node.value):
+        return _word(node)
+    if any(not isinstance(item, yaml.ScalarNode) or item.tag not in PLAIN for item in node.value):
         raise ConfigError(f"{where} has more than words in its list.", "Write [word, word].")
-    return [_word(item, where) for item in node.value]
+    return [_word(item) for item in node.value]
 
 
-def _word(node: yaml.ScalarNode, where: str) -> str | None:
-    if not node.tag.startswith("tag:yaml.org,2002:"):
-        raise ConfigError(f"{where} has the tag {show(node.tag)}.", "Remove the word with the !.")
+def _word(node: yaml.ScalarNode) -> str | None:
     return None if _is_nothing(node) else str(node.value)
 
 
 def _is_nothing(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+    return isinstance(node, yaml.ScalarNode) and node.tag == f"{STANDARD}null"
 
 
 def _line(node: yaml.Node) -> int:

@@ -1,0 +1,116 @@
+"""What all tests share: nothing in the unit tier touches the machine by accident.
+
+The guard is an audit hook (PEP 578), so it sees what every library does too. It raises a
+BaseException, which no ``except Exception`` of the code under test can swallow. The mark
+``processes`` or ``network`` on a test says that it means it; net and lab tiers are free.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+CHECKOUT = Path(__file__).parent.parent
+FREE_TIERS = (CHECKOUT / "tests" / "net", CHECKOUT / "tests" / "lab")
+# Where tests and the tools that run them may write.
+WRITABLE = (tempfile.gettempdir(), "/dev/", str(CHECKOUT / ".hypothesis"))
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+# event -> the mark that allows it
+MARKS = {
+    "subprocess.Popen": "processes",
+    "os.system": "processes",
+    "os.exec": "processes",
+    "os.posix_spawn": "processes",
+    "os.fork": "processes",
+    "socket.bind": "network",
+    "socket.connect": "network",
+    "socket.sendto": "network",
+    "socket.getaddrinfo": "network",
+}
+# event -> places of the paths it changes, and place of the folder descriptor they are relative to
+CHANGES = {
+    "os.mkdir": ((0,), 2),
+    "os.remove": ((0,), 1),
+    "os.rmdir": ((0,), 1),
+    "os.rename": ((0, 1), 2),
+    "os.chmod": ((0,), 2),
+    "os.chown": ((0,), 3),
+    "os.symlink": ((1,), 2),
+    "os.link": ((1,), 3),
+}
+
+# Slow machines take their time, and that is no defect.
+settings.register_profile("nodeagent", deadline=None)
+settings.load_profile("nodeagent")
+
+
+class TouchedTheMachine(BaseException):
+    """A test of the unit tier used the real machine."""
+
+
+class Guard:
+    """Off, or on with the marks of the running test."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.marks: frozenset[str] = frozenset()
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        """The audit hook: raises for what the running test may not do."""
+        if not self.on:
+            return
+        if event in MARKS:
+            if MARKS[event] not in self.marks:
+                _refuse(f"{event} {args[:2]!r}", f"mark the test {MARKS[event]!r}")
+        elif event == "open":
+            path, _, flags = args
+            if isinstance(path, str | bytes) and flags & WRITES and not _writable(path):
+                _refuse(f"writing {path!r}", "write below tmp_path")
+        elif event in CHANGES:
+            places, folder = CHANGES[event]
+            for path in (args[place] for place in places if args[folder] == -1):
+                if isinstance(path, str | bytes) and not _writable(path):
+                    _refuse(f"{event} {path!r}", "write below tmp_path")
+
+
+def _writable(path: str | bytes) -> bool:
+    absolute = os.path.abspath(os.fsdecode(path))
+    return absolute.startswith(WRITABLE) or "/__pycache__" in absolute
+
+
+def _refuse(what: str, remedy: str) -> None:
+    raise TouchedTheMachine(f"{what}: a unit test must not. Use a double of Host, or {remedy}.")
+
+
+GUARD = Guard()
+sys.addaudithook(GUARD)
+
+
+@pytest.fixture(autouse=True)
+def guard(request: pytest.FixtureRequest) -> Iterator[None]:
+    """On for every test of the unit tier, while it runs."""
+    if any(request.node.path.is_relative_to(tier) for tier in FREE_TIERS):
+        yield
+        return
+    GUARD.marks = frozenset(mark.name for mark in request.node.iter_markers())
+    GUARD.on = True
+    try:
+        yield
+    finally:
+        GUARD.on = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of the net tier share one machine's network, so one worker runs them all."""
+    for item in items:
+        if item.path.is_relative_to(CHECKOUT / "tests" / "net"):
+            item.add_marker(pytest.mark.net)
+            item.add_marker(pytest.mark.xdist_group("net"))
