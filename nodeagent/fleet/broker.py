@@ -93,7 +93,10 @@ class Broker:
         request = grants.verify_request(self.anchors, data)
         for token in self.ledger.tokens:
             if (token.node_id, token.nonce) == (request.node_id, request.nonce):
-                return token.grant.encode()
+                if token.deleted:
+                    raise Stale("its grant was used or replaced")
+                if token.grant:
+                    return token.grant.encode()
         now = self.clock()
         if not self.ledger.is_fresh(request.nonce, now):
             raise Stale("the nonce is not, or no longer, one of this broker's")
@@ -122,25 +125,15 @@ class Broker:
             expires=now + TOKEN_LIFE,
         )
         answer = grants.build_grant(self.anchors.fleet_id, self.key, self.cert, request, granted)
-        # Remembered first: a power cut may leave a note without a token, never the reverse.
         token = Token(
-            token_id,
-            request.node_id,
-            request.nonce,
-            name,
-            source,
-            granted.expires,
-            answer.decode(),
-            known,
+            token_id, request.node_id, request.nonce, name, source, granted.expires, known=known
         )
+        # Before the token, so that none is ever forgotten; the answer only after it, so that
+        # none is ever repeated that has no token.
         self.ledger.put(token)
-        try:
-            expires = datetime.fromtimestamp(granted.expires, UTC)
-            self.api.create_token(token_id, secret, name, expires)
-        except BaseException:
-            # The answer must not be repeated. That the token exists all the same is possible.
-            self.ledger.put(replace(token, nonce="", grant=""))
-            raise
+        expires = datetime.fromtimestamp(granted.expires, UTC)
+        self.api.create_token(token_id, secret, name, expires)
+        self.ledger.put(replace(token, grant=answer.decode()))
         _audit("granted", token)
         return answer
 

@@ -41,7 +41,7 @@ class Token:
     name: str
     source: str
     expires: int
-    grant: str = dataclasses.field(repr=False)
+    grant: str = dataclasses.field(default="", repr=False)
     known: bool = False
     csr: str = ""
     deleted: bool = False

@@ -1,0 +1,39 @@
+"""A joining node's question: ``python -m tests.net.ask_process ROOT WISH ADDRESS...``; prints the
+grant, or the error, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from nodeagent.errors import NodeAgentError
+from nodeagent.fleet import client
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.trust import Trust
+from nodeagent.host.host import Host
+
+
+def main(root: str, wish: str, *addresses: str) -> None:
+    """Ask once."""
+    host = Host(Path(root))
+    key = NodeKey.load_or_create(host)
+    candidates = [(address, 6444) for address in addresses]
+    try:
+        grant = client.ask(
+            Trust.load(host), key, candidates, wish, {"model": "virtual"}, time.time(), host=host
+        )
+        said: dict[str, object] = {
+            "name": grant.node_name,
+            "endpoints": grant.endpoints,
+            "token": grant.token.reveal(),
+            "kubernetes": grant.kubernetes_version,
+        }
+    except NodeAgentError as error:
+        said = {"error": type(error).__name__, "reason": error.reason}
+    json.dump(said, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

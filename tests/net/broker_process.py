@@ -1,0 +1,84 @@
+"""The real broker service on a double of the cluster: ``python -m tests.net.broker_process ROOT``.
+
+The double keeps what it is told in files below ROOT/cluster: tokens/ID, csr/NAME.json (put there
+by the test), approved/NAME, nodes/NAME.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from nodeagent import broker_main
+from nodeagent.fleet import frame
+from nodeagent.host.host import Host
+
+
+class Request(NamedTuple):
+    """A certificate request as the test wrote it."""
+
+    name: str
+    username: str
+    groups: tuple[str, ...]
+    signer: str
+    usages: tuple[str, ...]
+    csr_pem: bytes
+    pending: bool
+
+
+class ClusterInFiles:
+    """A double of the Kubernetes API."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for name in ("tokens", "csr", "approved", "nodes"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def create_token(self, token_id: str, secret: str, node_name: str, expires: datetime) -> None:
+        (self._folder / "tokens" / token_id).write_text(f"{secret} {node_name}")
+
+    def delete_token(self, token_id: str) -> None:
+        (self._folder / "tokens" / token_id).unlink(missing_ok=True)
+
+    def requests(self) -> list[Request]:
+        return [self._request(path) for path in sorted((self._folder / "csr").glob("*.json"))]
+
+    def _request(self, path: Path) -> Request:
+        item = json.loads(path.read_text())
+        return Request(
+            path.stem,
+            item["username"],
+            tuple(item["groups"]),
+            item["signer"],
+            tuple(item["usages"]),
+            item["csr"].encode(),
+            not (self._folder / "approved" / path.stem).exists(),
+        )
+
+    def approve(self, name: str, reason: str) -> None:
+        (self._folder / "approved" / name).write_text(reason)
+
+    def ready_nodes(self) -> dict[str, bool]:
+        return {path.name: True for path in (self._folder / "nodes").iterdir()}
+
+    def delete_node(self, name: str) -> None:
+        (self._folder / "nodes" / name).unlink(missing_ok=True)
+
+
+def main(root: str) -> None:
+    """Load everything the real way, then put the double in the API's place."""
+    host = Host(Path(root))
+    broker = broker_main.load(host)
+    broker.api = ClusterInFiles(Path(root, "cluster"))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(host.path(frame.SOCKET)))
+    listener.listen(16)
+    broker_main.Service(host, broker, listener).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,29 @@
+"""Fixtures of the net tier: a fleet's card and a LAN of namespaces for each test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeagent.fleet import card as cards
+from tests.net.lan import Lan, plugged
+
+
+@pytest.fixture(scope="session")
+def card() -> bytes:
+    """The card file of one fleet."""
+    return cards.make("home")[1]
+
+
+@pytest.fixture
+def lan(tmp_path: Path, card: bytes) -> Iterator[Lan]:
+    """An empty LAN."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need root and iproute2")
+    with plugged(f"na{secrets.token_hex(3)}", tmp_path, card) as made:
+        yield made

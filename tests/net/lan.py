@@ -1,0 +1,177 @@
+"""A LAN of network namespaces on one bridge, as ip-netns(8) makes it. Needs root."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nodeagent.fleet import beacon as beacons
+from nodeagent.fleet import exchange, trust
+from nodeagent.fleet.exchange import Announcement
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.trust import Trust
+from nodeagent.host.host import Host
+from nodeagent.journal import Journal
+
+PROJECT = Path(__file__).parents[2]
+PORT = 6444
+
+
+def ip(*arguments: str) -> None:
+    """Run ip(8); it must succeed."""
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)
+
+
+class Node:
+    """One machine: a namespace with an address, a root folder, and the processes started in it."""
+
+    def __init__(self, lan: str, number: int, root: Path, card: bytes) -> None:
+        self.space, self.number = f"{lan}-{number}", number
+        self.address = f"10.77.0.{10 + number}"
+        self.host = Host(root)
+        self.host.write(trust.CARD_FILES[0], card, 0o600)
+        self.trust: Trust = trust.import_card(self.host, Journal(self.host))
+        self.key = NodeKey.load_or_create(self.host)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._sequence = 0
+        self.host.make_folder(exchange.SERVE_FOLDER)
+        self.host.make_folder("/run/nodeagent")
+
+    def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start ``python -m module`` here; its errors go to a file in the root folder."""
+        log = self.host.path(f"/{module}.log").open("ab")
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", self.space, sys.executable, "-m", module, *arguments],
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+        log.close()
+        self.processes.append(process)
+        return process
+
+    def serve(self) -> subprocess.Popen[bytes]:
+        """Start the real network process."""
+        return self.start("nodeagent.serve", str(self.host.root))
+
+    def announce(
+        self, *, endpoint: bool = False, claim: bool = False, status_page: bool = False
+    ) -> str:
+        """Write what the agent would; gives the sealed beacon."""
+        self._sequence += 1
+        beacon = beacons.Beacon(
+            node_id=self.key.node_id,
+            boot=f"{self.number:08x}",
+            name=f"pi-{self.number}",
+            phase="discovering",
+            role="auto",
+            fitness=(1, 2, 8, 1),
+            epoch=0,
+            claim=claim,
+            ready=endpoint,
+            expected=0,
+            address=self.address,
+            port=PORT,
+            seq=self._sequence,
+        )
+        sealed = beacons.seal(self.trust.beacon_key, beacon)
+        exchange.write_announcement(
+            self.host,
+            Announcement(self.address, self.key.node_id, sealed, PORT, endpoint, status_page),
+        )
+        return sealed
+
+    def heard(self) -> dict[str, exchange.Candidate]:
+        """What the network process tells, by the id in the sealed beacon; forged ones left out."""
+        found = {}
+        for candidate in exchange.read_heard(self.host)[1]:
+            try:
+                opened = beacons.open_(self.trust.beacon_key, candidate.beacon)
+            except Exception:
+                continue
+            found[opened.node_id] = candidate
+        return found
+
+    def own_heard(self) -> int | None:
+        """When the node's own announcement last came back."""
+        return exchange.read_heard(self.host)[0]
+
+    def logs(self) -> str:
+        """What the processes said."""
+        return "".join(path.read_text() for path in sorted(self.host.root.glob("*.log")))
+
+
+class Lan:
+    """The bridge and its nodes."""
+
+    def __init__(self, name: str, folder: Path, card: bytes) -> None:
+        self.name, self._folder, self._card = name, folder, card
+        self.nodes: list[Node] = []
+
+    def add(self, card: bytes | None = None) -> Node:
+        """Plug in one more machine."""
+        number = len(self.nodes) + 1
+        node = Node(self.name, number, self._folder / f"node-{number}", card or self._card)
+        ip("netns", "add", node.space)
+        self.nodes.append(node)
+        ip(
+            "link",
+            "add",
+            "eth0",
+            "netns",
+            node.space,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            f"port{number}",
+            "netns",
+            self.name,
+        )
+        ip("-n", self.name, "link", "set", f"port{number}", "master", "br0", "up")
+        ip("-n", node.space, "link", "set", "lo", "up")
+        ip("-n", node.space, "addr", "add", f"{node.address}/24", "dev", "eth0")
+        ip("-n", node.space, "link", "set", "eth0", "up")
+        return node
+
+    def unplug(self, node: Node) -> None:
+        """Pull the cable."""
+        ip("-n", self.name, "link", "set", f"port{node.number}", "down")
+
+
+@contextmanager
+def plugged(name: str, folder: Path, card: bytes) -> Iterator[Lan]:
+    """A LAN that leaves nothing behind."""
+    ip("netns", "add", name)
+    lan = Lan(name, folder, card)
+    try:
+        ip("-n", name, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+        ip("-n", name, "link", "set", "br0", "up")
+        yield lan
+    finally:
+        for node in lan.nodes:
+            for process in node.processes:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait(10)
+                if process.stdout is not None:
+                    process.stdout.close()
+            ip("netns", "del", node.space)
+        ip("netns", "del", name)
+
+
+def eventually(condition: Callable[[], object], seconds: float = 15) -> bool:
+    """True as soon as the condition holds; False when time is up."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return bool(condition())
