@@ -1,0 +1,155 @@
+"""kubeadm's configuration, and init and join from whatever an earlier try left."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nodeagent.cluster import cni, kubeadm, node, versions
+from nodeagent.config import Settings
+from nodeagent.errors import CommandFailed
+from tests.unit.machine import Machine, put
+
+TOKEN = "abcdef.0123456789abcdef"
+RESET = (
+    "kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock "
+    "--skip-phases remove-etcd-member"
+)
+CLEAN = "rm -rf /var/lib/etcd /etc/cni/net.d/10-flannel.conflist"
+JOIN = f"kubeadm join --config {kubeadm.JOIN_FILE}"
+
+
+def documents(slow: bool = False, **changes: Any) -> dict[str, dict[str, Any]]:
+    """What kubeadm init gets, by kind."""
+    settings = dataclasses.replace(Settings(), **changes)
+    text = kubeadm.init_configuration(settings, versions.DEFAULT, "pi-1", "10.0.0.7", slow)
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+def join(machine: Machine) -> None:
+    """Join as a worker would."""
+    kubeadm.join(
+        machine, node_name="pi-2", address="10.0.0.8", endpoint="10.0.0.7:6443",
+        ca_cert=b"CA", token=TOKEN,
+    )  # fmt: skip
+
+
+def test_init_names_node_address_networks_and_release() -> None:
+    found = documents()
+    cluster, init = found["ClusterConfiguration"], found["InitConfiguration"]
+    assert cluster["kubernetesVersion"] == f"v{versions.KUBERNETES}"
+    assert cluster["controlPlaneEndpoint"] == "10.0.0.7:6443"
+    assert cluster["networking"] == {
+        "podSubnet": "10.244.0.0/16",
+        "serviceSubnet": "10.96.0.0/12",
+    }
+    assert init["nodeRegistration"]["name"] == "pi-1"
+    assert init["nodeRegistration"]["kubeletExtraArgs"] == [
+        {"name": "node-ip", "value": "10.0.0.7"}
+    ]
+    assert found["KubeletConfiguration"]["cgroupDriver"] == "systemd"
+
+
+def test_init_leaves_no_standing_token() -> None:
+    assert {"bootstrap-token", "show-join-command"} <= set(
+        documents()["InitConfiguration"]["skipPhases"]
+    )
+
+
+@pytest.mark.parametrize(("expected", "taints"), [(1, []), (2, None), (None, None)])
+def test_only_a_fleet_of_one_runs_workloads_on_its_leader(
+    expected: int | None, taints: list[Any] | None
+) -> None:
+    found = documents(expected_nodes=expected)["InitConfiguration"]["nodeRegistration"]
+    assert found.get("taints") == taints
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_slow_disk_relaxes_etcd(slow: bool) -> None:
+    arguments = documents(slow)["ClusterConfiguration"]["etcd"]["local"]["extraArgs"]
+    assert bool(arguments) is slow
+
+
+@pytest.mark.parametrize("left", kubeadm.LEFT_BEHIND)
+def test_whatever_is_left_is_reset_before_a_join(tmp_path: Path, left: str) -> None:
+    put(tmp_path, {left: "x"})
+    machine = Machine(tmp_path, {RESET: "", CLEAN: "", JOIN: ""})
+    join(machine)
+    assert machine.ran == [RESET, CLEAN, JOIN]
+
+
+def test_a_fresh_node_joins_without_reset(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, {JOIN: ""})
+    join(machine)
+    assert machine.ran == [JOIN]
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_no_token_in_arguments_and_none_left_on_disk(tmp_path: Path, status: int) -> None:
+    machine = Machine(tmp_path, {JOIN: {"status": status, "err": "no"}})
+    if status:
+        with pytest.raises(CommandFailed):
+            join(machine)
+    else:
+        join(machine)
+    assert not any(TOKEN.split(".")[1] in line for line in machine.ran)
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == []
+
+
+def test_files_with_a_token_are_private(tmp_path: Path) -> None:
+    modes: list[int | None] = []
+
+    class Looking(Machine):
+        """A double that looks at the files while kubeadm would run."""
+
+        def _answer(self, argv: Any, timeout: float, stdin: str | None) -> Any:
+            modes.append(self.mode(kubeadm.JOIN_FILE))
+            return super()._answer(argv, timeout, stdin)
+
+    join(Looking(tmp_path, {JOIN: ""}))
+    assert modes == [0o600]
+
+
+def test_join_uses_file_discovery_and_no_insecure_way() -> None:
+    document = yaml.safe_load(kubeadm.join_configuration("pi-2", "10.0.0.8", TOKEN))
+    assert document["discovery"] == {
+        "file": {"kubeConfigPath": kubeadm.DISCOVERY_FILE},
+        "tlsBootstrapToken": TOKEN,
+    }
+
+
+def test_flannel_gets_images_and_pod_network() -> None:
+    settings = dataclasses.replace(
+        Settings(),
+        network=dataclasses.replace(
+            Settings().network, pod_cidr="10.10.0.0/16", image_repository="mirror.example:5000"
+        ),
+    )
+    text = cni.manifest(settings, versions.DEFAULT)
+    assert "@" not in text.replace("@FLANNEL@, @PLUGIN@ and @NETWORK@", "")
+    found = {d["kind"]: d for d in yaml.safe_load_all(text)}
+    assert '"Network": "10.10.0.0/16"' in found["ConfigMap"]["data"]["net-conf.json"]
+    containers = found["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+    assert containers[0]["image"] == f"mirror.example:5000/flannel:{versions.FLANNEL}"
+
+
+@pytest.mark.parametrize(
+    ("passwd", "user"),
+    [
+        ("root:x:0:0::/root:/bin/bash\npi:x:1000:1000::/home/pi:/bin/bash\n", "pi"),
+        ("root:x:0:0::/root:/bin/bash\n", None),
+        ("", None),
+        ("broken\n:::\n", None),
+    ],
+)
+def test_the_first_human_user(passwd: str, user: str | None) -> None:
+    assert node._user(passwd) == user
+
+
+def test_a_node_asked_of_a_silent_cluster_is_not_ready(tmp_path: Path) -> None:
+    assert node.ready(Machine(tmp_path), "pi-1") is False
