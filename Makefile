@@ -14,6 +14,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 NAME := nodeagent
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nodeagent/__init__.py)
+SCHEMA := build/cloud-init-schema.json
 DEB := dist/$(NAME)_$(VERSION)_all.deb
 
 VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
@@ -34,7 +35,7 @@ venv: $(VENV)/.ready ## make .venv with the nodeagent command and the developmen
 
 $(VENV)/.ready: pyproject.toml
 	@.ci/packages $(VENV_PACKAGES)
-	@rm -rf $(VENV)
+	@[ -x $(PYTHON) ] && $(PYTHON) -m pip --version >/dev/null 2>&1 || rm -rf $(VENV)
 	$(SYSTEM_PYTHON) -m venv --system-site-packages $(VENV)
 	@# eager: the newest of everything, also where the distribution has an older one
 	$(PYTHON) -m pip install -q --upgrade --upgrade-strategy eager --editable '.[dev]'
@@ -42,12 +43,22 @@ $(VENV)/.ready: pyproject.toml
 	@$(VENV)/bin/$(NAME) --version
 
 .PHONY: test
-test: venv ## unit and net tiers, linters; under 5 minutes
+test: venv $(SCHEMA) ## unit and net tiers, linters; under 5 minutes
 	@.ci/packages $(TEST_PACKAGES)
-	$(PYTHON) -m pytest -q -n 2 tests
+	$(PYTHON) -m pytest -q -n 2 --dist loadgroup tests
+
+# What the examples for cloud-init are checked against: out of the distribution's own package,
+# which is not installed, because it would take over the machine at its next boot.
+$(SCHEMA):
+	@mkdir -p build/cloud-init
+	@cd build/cloud-init && apt-get download -q cloud-init >/dev/null 2>&1 || { \
+		echo "apt-get could not fetch the package cloud-init; is there a network?" >&2; exit 1; }
+	@dpkg-deb --fsys-tarfile build/cloud-init/cloud-init_*.deb \
+		| tar -xO --wildcards '*/schema-cloud-config-v1.json' > $@.new
+	@mv $@.new $@
 
 .PHONY: test-oldest
-test-oldest: .venv-oldest/.ready ## the unit tier with the oldest supported libraries
+test-oldest: .venv-oldest/.ready $(SCHEMA) ## the unit tier with the oldest supported libraries
 	.venv-oldest/bin/python -m pytest -q -n 2 tests/unit --ignore tests/unit/test_linters.py
 
 # Python 3.11, the oldest supported one, where it is there.

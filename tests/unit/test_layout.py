@@ -1,0 +1,179 @@
+"""The house stays as ARCHITECTURE.md draws it: floors, one writer, one printer, short modules."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "nodeagent"
+
+# Imports run downwards, or along a floor where that makes no circle. Longest name wins.
+FLOORS = {
+    "cli": 1,
+    "agent": 2, "radio": 2, "former": 2, "board": 2, "steer": 2, "serve": 2, "broker_main": 2,
+    "imaging": 2,
+    "engine": 3, "fleet": 3, "status": 3,
+    "steps": 4, "cluster": 4, "journal": 4,
+    "host": 5, "config": 5, "checks": 5, "plainyaml": 5,
+    "errors": 6,
+}  # fmt: skip
+
+LONGEST = 400  # lines of a module, without a reason written at its top
+MEDIAN = 150
+
+# Who else may open a file for writing, and why.
+WRITERS = {
+    "host/durable.py": "the one durable write",
+    "host/storage.py": "measures how long a write takes to be durable; what it writes is nothing",
+}
+# imaging/ runs on the user's computer, into files that are made anew if it is interrupted.
+FREE_WRITERS = ("imaging/",)
+
+WRITING_METHODS = {"write_text", "write_bytes", "touch", "copyfile", "copy", "copy2", "copytree",
+                   "mkstemp", "NamedTemporaryFile"}  # fmt: skip
+WRITING_FLAGS = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name below the package -> file; a package counts as its ``__init__``."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = path
+    found.pop("")  # the version only
+    return found
+
+
+MODULES = modules()
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+def imported(name: str) -> set[str]:
+    """Modules of the package that a module imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            wanted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: write imports out, as `from nodeagent...`"
+            base = node.module or ""
+            below = [f"{base}.{alias.name}" for alias in node.names]
+            known = [full for full in below if full.removeprefix("nodeagent.") in MODULES]
+            wanted = known if len(known) == len(below) else [base, *known]
+        else:
+            continue
+        found |= {w.removeprefix("nodeagent.") for w in wanted if w.startswith("nodeagent.")}
+    return found & set(MODULES)
+
+
+def floor(name: str) -> int:
+    """The floor of a module, by itself or by its folder."""
+    while name not in FLOORS:
+        assert "." in name, f"{name} has no floor; give it one here and in ARCHITECTURE.md"
+        name = name.rpartition(".")[0]
+    return FLOORS[name]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_run_downwards(name: str) -> None:
+    upwards = [other for other in imported(name) if floor(other) < floor(name)]
+    assert not upwards, f"{name} (floor {floor(name)}) imports upwards: {', '.join(upwards)}"
+
+
+def test_no_circle() -> None:
+    # A package's __init__ is loaded before its modules, but what it lists is not what they use.
+    graph = {name: imported(name) - {name.rpartition(".")[0]} for name in MODULES}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]), pytrace=False)
+
+
+def test_no_step_imports_another() -> None:
+    steps = {
+        name
+        for name in MODULES
+        if name.startswith("steps.")
+        and name != "steps.step"  # the protocol
+        and any(isinstance(n, ast.FunctionDef) and n.name == "plan" for n in ast.walk(TREES[name]))
+    }
+    assert steps
+    for name in steps:
+        assert not imported(name) & steps, f"{name} imports {imported(name) & steps}"
+
+
+def test_the_election_is_pure() -> None:
+    impure = {"os", "time", "datetime", "random", "secrets", "socket", "subprocess", "pathlib",
+              "threading", "logging"}  # fmt: skip
+    for node in ast.walk(TREES["fleet.election"]):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            assert not {n.split(".")[0] for n in names} & impure
+    assert not {o for o in imported("fleet.election") if o.startswith(("cluster", "host", "steps"))}
+
+
+def test_lengths(record_property: Callable[[str, object], None]) -> None:
+    lengths = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    median = statistics.median(lengths.values())
+    record_property("median_module_length", median)
+    long = {name: lines for name, lines in lengths.items() if lines > LONGEST}
+    assert not long, f"longer than {LONGEST} lines: {long}"
+    assert median <= MEDIAN, f"the median module has {median} lines, about 100 are wanted"
+
+
+def calls(name: str) -> Iterator[tuple[ast.Call, str]]:
+    """Every call in a module with the last part of what is called."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name):
+                yield node, node.func.id
+            elif isinstance(node.func, ast.Attribute):
+                yield node, node.func.attr
+
+
+def opens_for_writing(call: ast.Call, called: str) -> bool:
+    """True for calls that open a file for writing, as far as the text tells."""
+    if called in WRITING_METHODS:
+        # Host.copy and dict.copy are other things; the names above come from pathlib and shutil.
+        return called != "copy" or "shutil" in ast.unparse(call.func)
+    if called not in ("open", "fdopen"):
+        return False
+    if "os." in ast.unparse(call.func) and called == "open":
+        flags = {n.attr for a in call.args[1:] for n in ast.walk(a) if isinstance(n, ast.Attribute)}
+        return bool(flags & WRITING_FLAGS)
+    modes = [
+        a.value
+        for a in [*call.args, *(k.value for k in call.keywords if k.arg == "mode")]
+        if isinstance(a, ast.Constant) and isinstance(a.value, str) and len(a.value) <= 3
+    ]
+    return any(set(mode) & set("wax+") for mode in modes)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_durable_writes_files(name: str) -> None:
+    place = str(MODULES[name].relative_to(PACKAGE))
+    if place in WRITERS or place.startswith(FREE_WRITERS):
+        return
+    lines = [call.lineno for call, called in calls(name) if opens_for_writing(call, called)]
+    assert not lines, f"{place} writes files in lines {lines}; use host.write (host/durable.py)"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "cli"])
+def test_only_cli_prints_and_exits(name: str) -> None:
+    wrong = []
+    for node in ast.walk(TREES[name]):
+        text = ast.unparse(node) if isinstance(node, ast.Call | ast.Raise) else ""
+        if text.startswith(("print(", "click.echo(", "sys.exit(", "exit(", "os._exit(", "quit(",
+                            "sys.stdout.write(", "raise SystemExit")):  # fmt: skip
+            wrong.append(f"{name}:{node.lineno} {text[:60]}")  # type: ignore[attr-defined]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_says_what_it_is(name: str) -> None:
+    assert ast.get_docstring(TREES[name]), f"{name} has no docstring"

@@ -1,0 +1,125 @@
+"""What is not Python: units, package, examples for cloud-init."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from nodeagent import __version__, config
+from nodeagent.host.host import Host
+from tests.unit.test_linters import tool
+
+CHECKOUT = Path(__file__).parents[2]
+UNITS = sorted((CHECKOUT / "systemd").iterdir())
+EXAMPLES = sorted((CHECKOUT / "cloud-init" / "examples").iterdir())
+SCHEMA = CHECKOUT / "build" / "cloud-init-schema.json"
+
+
+def analyze(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run systemd-analyze; it needs no running systemd for this."""
+    command = tool("systemd-analyze", "Install it with: apt-get install systemd")
+    return subprocess.run([command, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> list[Path]:
+    """The units with a program that exists: verify looks for it."""
+    copies = []
+    for unit in UNITS:
+        copy = tmp_path / unit.name
+        copy.write_text(unit.read_text().replace("/usr/bin/nodeagent ", "/bin/true "))
+        copies.append(copy)
+    return copies
+
+
+@pytest.mark.processes
+def test_units_are_right(units: list[Path]) -> None:
+    done = analyze("verify", "--man=no", *map(str, units))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", ["nodeagent-serve.service", "nodeagent-broker.service"])
+def test_what_strangers_reach_is_locked_in(name: str) -> None:
+    done = analyze("security", "--offline=true", str(CHECKOUT / "systemd" / name))
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found, done.stderr
+    assert float(found[1]) <= 2.0, done.stdout
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda p: p.name)
+def test_units_explain_themselves(unit: Path) -> None:
+    text = unit.read_text()
+    opening = text.split("\n\n[Unit]")[0]
+    assert all(line.startswith("#") for line in opening.splitlines())
+    assert "# Who:" in opening and "# When:" in opening and "# Why" in opening
+
+
+def test_no_unit_waits_for_what_comes_after_it() -> None:
+    for unit in UNITS:
+        for line in unit.read_text().splitlines():
+            if line.startswith(("After=", "Requires=", "Wants=")):
+                assert not re.search("cloud-final|cloud-config|multi-user|network-online", line)
+
+
+def test_package_version_is_the_program_s() -> None:
+    first = (CHECKOUT / "debian" / "changelog").read_text().split("\n", 1)[0]
+    assert first.startswith(f"nodeagent ({__version__}) ")
+
+
+def test_package_depends_on_what_the_program_needs() -> None:
+    """Every dependency of pyproject.toml, with the same floor, under Debian's name."""
+    debian = {"systemd-python": "systemd", "pyjwt": "jwt", "pyyaml": "yaml"}
+    control = (CHECKOUT / "debian" / "control").read_text()
+    project = (CHECKOUT / "pyproject.toml").read_text()
+    listed = project.split("\ndependencies = [")[1].split("]")[0]
+    for name, floor in re.findall(r'"([\w-]+)>=([\d.]+)"', listed):
+        wanted = f"python3-{debian.get(name.lower(), name.lower())} (>= {floor})"
+        assert wanted in control, wanted
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_examples_pass_cloud_init_s_schema(path: Path) -> None:
+    if not SCHEMA.exists():
+        pytest.fail(f"{SCHEMA.name} is missing. Run `make {SCHEMA.parent.name}/{SCHEMA.name}`.",
+                    pytrace=False)  # fmt: skip
+    text = path.read_text()
+    assert text.startswith("#cloud-config\n")
+    schema = json.loads(SCHEMA.read_text())
+    data = yaml.safe_load(text)
+    jsonschema.Draft4Validator(schema).validate(data)
+    # Old schemas let unknown keys pass, newer cloud-inits warn about them (root
+    # additionalProperties, since 23.4): so look for each key by name.
+    assert set(data) <= _properties(schema)
+
+
+def _properties(schema: dict[str, Any]) -> set[str]:
+    names: set[str] = set(schema.get("properties", {}))
+    for part in schema.get("allOf", []):
+        name = part["$ref"].rpartition("/")[2]
+        names |= set(schema["$defs"][name].get("properties", {}))
+    return names
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_settings_in_examples_are_right(path: Path, tmp_path: Path) -> None:
+    for file in yaml.safe_load(path.read_text()).get("write_files", []):
+        assert file["path"].startswith(f"{config.DROP_INS}/")
+        target = tmp_path / file["path"].lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(file["content"])
+    origins = config.load(Host(tmp_path)).origins
+    changed = [o for o in origins.values() if o.where != "default"]
+    assert bool(changed) == ("settings" in path.name or "vendor" in path.name)
+
+
+def test_nothing_of_this_project_is_a_key_in_user_data() -> None:
+    for path in EXAMPLES:
+        assert "nodeagent" not in yaml.safe_load(path.read_text())
