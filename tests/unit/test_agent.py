@@ -1,0 +1,186 @@
+"""The agent's patience and the radio's part in the election, on doubles of a machine."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeagent.agent import Agent, Internal, as_trouble, needs_person
+from nodeagent.board import Board
+from nodeagent.config import Settings
+from nodeagent.errors import Blocked, CommandFailed, ConfigError, NoControlPlane, NodeAgentError
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import exchange, trust
+from nodeagent.fleet.election import Claim, Join, Lead, Wait
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.host.host import Clock, Host
+from nodeagent.journal import Journal
+from nodeagent.radio import Radio
+from tests.unit.machine import Machine, put
+
+
+class Time:
+    """A clock that moves only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def clock(self) -> Clock:
+        """As Host wants it."""
+        return Clock(now=lambda: self.now, monotonic=lambda: self.now, sleep=self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        """Move on."""
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No systemd listens here."""
+    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+
+
+def failing(*errors: Exception) -> Any:
+    """Work that fails with each error in turn, then succeeds."""
+    left = list(errors)
+
+    def work() -> str:
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("errors", "phase"),
+    [
+        ([Blocked("The clock is off.", "Wait.")] * 9, "preparing"),
+        ([CommandFailed("apt-get ended.", "Wait.")] * 2, "preparing"),
+        ([CommandFailed("apt-get ended.", "Wait.")] * 3, "failed"),
+        ([ConfigError("nodeagent.yaml, line 1.", "Correct it.")], "failed"),
+        ([OSError(errno.ENOSPC, "No space left on device", "/etc/x")], "failed"),
+        ([NoControlPlane("Nobody answered.", "Wait.")] * 9, "preparing"),
+        ([ZeroDivisionError("a fault")] * 3, "failed"),
+    ],
+)
+def test_what_fails_is_shown_and_tried_until_it_works(
+    tmp_path: Path, errors: list[Exception], phase: str
+) -> None:
+    time = Time()
+    agent = Agent(Host(tmp_path, clock=time.clock()))
+    seen: list[str] = []
+    trouble = agent.board.trouble
+
+    def watch(error: NodeAgentError, failed: bool) -> None:
+        trouble(error, failed)
+        seen.append(agent.board.phase)
+
+    agent.board.trouble = watch  # type: ignore[method-assign]
+    assert agent.insist(failing(*errors)) == "done"
+    assert seen[-1] == phase
+    assert time.now - 1000 < 61 * len(errors)
+
+
+def test_a_full_disk_says_what_to_do() -> None:
+    error = as_trouble(OSError(errno.ENOSPC, "No space left on device", "/etc/x"))
+    assert error.reason == "/etc/x: No space left on device."
+    assert "Free some space" in error.remedy
+    assert needs_person(error, 1)
+
+
+def test_a_fault_of_our_own_is_named_as_one() -> None:
+    assert isinstance(as_trouble(KeyError("x")), Internal)
+
+
+def node(root: Path, card: bytes, time: Time, settings: Settings) -> Radio:
+    """A radio on a machine of its own with an address on the LAN."""
+    put(
+        root,
+        {
+            f"/boot/firmware/{cards.NAME}": card,
+            "/proc/sys/kernel/hostname": f"{root.name}\n",
+            "/proc/meminfo": "MemTotal: 4000000 kB\n",
+            "/sys/devices/system/cpu/online": "0-3\n",
+            "/proc/net/route": (
+                "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n"
+                "eth0\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\n"
+                "eth0\t0000000A\t00000000\t0001\t0\t0\t100\t00FFFFFF\n"
+            ),
+            "/proc/net/fib_trie": "           |-- 10.0.0.7\n              /32 host LOCAL\n",
+        },
+    )
+    machine = Machine(root)
+    machine.clock = time.clock()
+    journal = Journal(machine)
+    radio = Radio(
+        machine,
+        Board(machine),
+        journal,
+        trust.import_card(machine, journal),
+        NodeKey.load_or_create(machine),
+        settings,
+    )
+    radio.elect()
+    return radio
+
+
+def hear(*radios: Radio) -> None:
+    """A double of the network processes: everybody hears everybody, themselves too."""
+    said = [exchange.read_announcement(radio.host) for radio in radios]
+    now = int(radios[0].host.clock.now())
+    candidates = [
+        exchange.Candidate(a.interface_address, a.port, a.beacon, now, now) for a in said if a
+    ]
+    for radio in radios:
+        radio.host.make_folder(exchange.SERVE_FOLDER)
+        exchange.write_heard(radio.host, now, candidates)
+
+
+def test_two_nodes_agree_on_one_leader_and_the_other_joins_it(tmp_path: Path) -> None:
+    time, card = Time(), trust.new_fleet("home")[1]
+    settings = Settings(expected_nodes=2)
+    radios = [node(tmp_path / name, card, time, settings) for name in ("pi-a", "pi-b")]
+    for _ in range(60):
+        for radio in radios:
+            radio.look()
+        hear(*radios)
+        time.sleep(1)
+    leaders = [radio for radio in radios if isinstance(radio.decision, Lead)]
+    assert len(leaders) == 1, [radio.decision for radio in radios]
+    leader = leaders[0]
+    leader.journal.set(role="control-plane")
+    leader.serves_grants = True
+    for _ in range(10):
+        for radio in radios:
+            radio.look()
+        hear(*radios)
+        time.sleep(1)
+    (other,) = [radio for radio in radios if radio is not leader]
+    assert isinstance(other.decision, Join)
+    assert other.decision.node_ids == (leader.key.node_id,)
+    assert other.journal.get("claim") is None
+
+
+def test_a_node_that_hears_nobody_of_the_expected_waits(tmp_path: Path) -> None:
+    time, card = Time(), trust.new_fleet("home")[1]
+    radio = node(tmp_path / "pi-a", card, time, Settings(expected_nodes=3))
+    for _ in range(400):
+        radio.look()
+        hear(radio)
+        time.sleep(1)
+    assert isinstance(radio.decision, Wait)
+    assert "1 of 3" in radio.decision.why
+
+
+def test_a_claim_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> None:
+    time, card = Time(), trust.new_fleet("home")[1]
+    radio = node(tmp_path / "pi-a", card, time, Settings(expected_nodes=1))
+    while not isinstance(radio.decision, Claim):
+        radio.look()
+        hear(radio)
+        time.sleep(1)
+    assert Journal(radio.host).get("claim") == {"epoch": 1}
