@@ -1,0 +1,158 @@
+"""One virtual board: ``python3 -m tests.lab.board CARD.json`` is its power supply.
+
+At every power-on the firmware double reads the card, then QEMU starts. A guest's reboot ends QEMU
+and the board is powered on again; after a guest's poweroff it stays off; when QEMU is killed (a
+power cut) power comes back after a few seconds. Each of these is one line in the board's events.
+The supply is a process of its own, so that boards live on when the runner has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import disk, firmware, toolbox
+from .place import LabError, logs, run_folder
+
+OUTAGE = 5.0  # seconds a power cut lasts
+ACCELERATORS = {
+    "kvm": ["-accel", "kvm", "-cpu", "host"],
+    # qemu64 is amd64's baseline, which Debian and GOAMD64=v1 need; more features cost time.
+    "tcg-amd64": ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "qemu64"],
+    "tcg-arm64": ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "cortex-a72"],
+}
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board and the card in it. ``index`` counts from 1."""
+
+    index: int
+    arch: str
+    accelerator: str
+    kernel: str
+    initrd: str
+    memory: int = 3072
+    processors: int = 2
+
+    @property
+    def name(self) -> str:
+        return f"node{self.index}"
+
+    @property
+    def mac(self) -> str:
+        return f"dc:a6:32:77:00:{self.index:02x}"  # the prefix of the Pi 4
+
+    @property
+    def tap(self) -> str:
+        return f"tap{self.index}"
+
+    @property
+    def card(self) -> Path:
+        return run_folder() / "disks" / f"{self.name}.img"
+
+    @property
+    def console(self) -> Path:
+        return logs() / f"{self.name}.console"
+
+    @property
+    def events(self) -> Path:
+        return run_folder() / f"{self.name}.events"
+
+    @property
+    def monitor(self) -> Path:
+        return run_folder() / f"{self.name}.qmp"
+
+    @property
+    def description(self) -> Path:
+        return run_folder() / f"{self.name}.json"
+
+    def command(self, arguments: str) -> list[str]:
+        """QEMU's command line for a power-on with these kernel arguments."""
+        kvm = self.accelerator == "kvm"
+        binary, machine = toolbox.EMULATORS[self.arch]
+        return [
+            binary, "-name", self.name, "-M", machine, "-nodefaults", "-no-user-config",
+            *ACCELERATORS["kvm" if kvm else f"tcg-{self.arch}"],
+            "-smp", str(self.processors), "-m", str(self.memory), "-display", "none",
+            "-no-reboot", "-qmp", f"unix:{self.monitor},server=on,wait=off",
+            "-kernel", self.kernel, "-initrd", self.initrd, "-append", arguments,
+            "-chardev", f"file,id=console,path={self.console},append=on",
+            "-serial", "chardev:console",
+            "-drive", f"if=none,id=card,file={self.card},format=raw,cache=unsafe,discard=unmap",
+            "-device", "virtio-blk-pci,drive=card",
+            "-netdev", f"tap,id=lan,ifname={self.tap},script=no,downscript=no",
+            "-device", f"virtio-net-pci,netdev=lan,mac={self.mac},romfile=",
+            "-device", "virtio-rng-pci",
+            # A Pi has a hardware watchdog that resets it; this is a PC's.
+            "-device", "i6300esb", "-action", "watchdog=reset",
+        ]  # fmt: skip
+
+    def note(self, event: str, **details: object) -> None:
+        line = {"event": event, "at": time.time(), **details}
+        with self.events.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _why_it_ended(monitor: Path, process: subprocess.Popen[bytes]) -> str:
+    """Follow QEMU to its end: ``reboot``, ``off``, or ``cut`` when it said no last word."""
+    reason = "cut"
+    for _ in range(100):
+        if monitor.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    with socket.socket(socket.AF_UNIX) as line:
+        try:
+            line.connect(str(monitor))
+            line.sendall(b'{"execute": "qmp_capabilities"}\n')
+            for text in line.makefile():
+                message = json.loads(text)
+                if message.get("event") == "SHUTDOWN":
+                    why = message["data"]["reason"]
+                    reason = "off" if why == "guest-shutdown" else "reboot"
+        except (OSError, ValueError):
+            pass
+    process.wait()
+    return reason
+
+
+def supply(board: Board) -> None:
+    """Power the board until it turns itself off. Runs in the lab's network namespace."""
+    while True:
+        arguments = firmware.command_line(lambda name: disk.read(board.card, name))
+        board.note("power-on", arguments=arguments)
+        board.monitor.unlink(missing_ok=True)
+        begin = time.monotonic()
+        with (logs() / f"{board.name}.qemu").open("ab") as out:
+            argv = toolbox.command(*board.command(arguments))
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        board.note("running", pid=process.pid)
+        reason = _why_it_ended(board.monitor, process)
+        if process.returncode not in (0, -signal.SIGKILL):
+            board.note("broken", code=process.returncode)
+            return
+        board.note(reason, seconds=round(time.monotonic() - begin, 1))
+        if reason == "off":
+            return
+        time.sleep(OUTAGE if reason == "cut" else 0.5)
+
+
+def load(path: Path) -> Board:
+    return Board(**json.loads(path.read_text()))
+
+
+def save(board: Board) -> None:
+    board.description.write_text(json.dumps(asdict(board)))
+
+
+if __name__ == "__main__":
+    try:
+        supply(load(Path(sys.argv[1])))
+    except LabError as error:
+        sys.exit(str(error))

@@ -1,0 +1,81 @@
+"""Disk images shaped like a Pi's card: MBR, FAT32 ``bootfs``, ext4 ``rootfs``.
+
+Everything works on plain files (mtools, mke2fs with an offset): no loop device, no kernel driver,
+as containers and CI machines lack them. Layout as pi-gen's export-image makes it, with a smaller
+boot partition.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+from . import toolbox
+from .place import LabError
+
+MIB = 1024 * 1024
+BOOT_START, BOOT_SIZE = 8 * MIB, 256 * MIB
+ROOT_START, ROOT_SIZE = BOOT_START + BOOT_SIZE, 8192 * MIB
+# The disk's signature in the MBR: PARTUUIDs are <it>-01 and <it>-02, as on every flashed card.
+IDENTITY = "6e6f6465"
+SECTOR = 512
+
+
+def _mbr() -> bytes:
+    def entry(kind: int, start: int, size: int) -> bytes:
+        nowhere = b"\xfe\xff\xff"  # cylinders end at 8 GB; LBA is what counts
+        where = struct.pack("<II", start // SECTOR, size // SECTOR)
+        return b"\0" + nowhere + bytes([kind]) + nowhere + where
+
+    table = entry(0x0C, BOOT_START, BOOT_SIZE) + entry(0x83, ROOT_START, ROOT_SIZE)
+    signature = struct.pack("<I", int(IDENTITY, 16))
+    return bytes(440) + signature + bytes(2) + table + bytes(32) + b"\x55\xaa"
+
+
+def make(image: Path, root: Path, boot: Path) -> None:
+    """Make ``image`` with the trees ``root`` and ``boot`` in its partitions (all in the cache)."""
+    with image.open("wb") as file:
+        file.write(_mbr())
+        file.truncate(ROOT_START + ROOT_SIZE)
+    offset = str(BOOT_START // SECTOR)
+    fat = ["mkfs.vfat", "-F", "32", "-n", "bootfs", "-S", str(SECTOR), "--offset", offset]
+    toolbox.run(*fat, image, str(BOOT_SIZE // 1024))
+    for file_ in sorted(boot.iterdir()):
+        put(image, file_.name, file_)
+    # The file is new and sparse: zeroing inode tables, now or by the guest, would be for nothing.
+    extended = f"offset={ROOT_START},assume_storage_prezeroed=1,lazy_itable_init=0"
+    ext4 = ["mke2fs", "-q", "-F", "-t", "ext4", "-L", "rootfs", "-m", "1", "-i", "32768"]
+    toolbox.run(*ext4, "-E", extended, "-d", root, image, f"{ROOT_SIZE // 1024}k")
+
+
+def _fat(image: Path) -> str:
+    return f"{image}@@{BOOT_START}"
+
+
+def read(image: Path, name: str) -> str | None:
+    """A text file of the boot partition as it lies on the card, or None."""
+    command = toolbox.command("mtype", "-i", _fat(image), f"::{name}")
+    done = subprocess.run(command, capture_output=True)
+    if done.returncode:
+        if b"not found" in done.stderr:
+            return None
+        raise LabError(f"The boot partition of {image} cannot be read: {done.stderr.decode()}")
+    return done.stdout.decode(errors="replace")
+
+
+def put(image: Path, name: str, source: Path) -> None:
+    """Copy a file onto the boot partition, over one of that name."""
+    toolbox.run("mcopy", "-o", "-i", _fat(image), source, f"::{name}")
+
+
+def copy(source: Path, target: Path) -> None:
+    """A card of its own: only the blocks in use are copied."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_suffix(".new")
+    argv = ["cp", "--sparse=always", "--reflink=auto", str(source), str(fresh)]
+    if subprocess.run(argv).returncode:
+        room = shutil.disk_usage(target.parent).free // MIB
+        raise LabError(f"{source} could not be copied to {target}; {room} MiB are free there.")
+    fresh.rename(target)

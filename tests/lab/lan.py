@@ -1,0 +1,175 @@
+"""The LAN of the virtual boards: a network namespace with a bridge, DHCP, DNS, NTP, the mirror.
+
+The namespace stands for a home network behind a router at 10.77.0.1. In mode ``built`` the router
+has no way out (packets for elsewhere are answered "unreachable" at once); in mode ``upstream`` it
+does NAT to this machine's network. Every process of the lab that runs with the boards is inside
+the namespace, so ``down`` finds them all there, whoever started them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from . import toolbox
+from .place import ADDRESS, NAMESPACE, REPOSITORY, LabError, logs, run_folder
+
+PREFIX = 24
+WAY_OUT = ("lab-out", "10.77.1.1", "10.77.1.2")  # veth on this machine, its ends' addresses
+NAT = "nodeagent_lab"
+
+CHRONY = f"""local stratum 8
+allow {ADDRESS.rsplit(".", 1)[0]}.0/{PREFIX}
+cmdport 0
+bindcmdaddress /
+pidfile {{run}}/chronyd.pid
+"""
+
+
+def ip(*argv: str) -> None:
+    done = subprocess.run(["ip", *argv], capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"ip {' '.join(argv)} failed: {done.stderr.strip()}")
+
+
+def inside(*argv: str) -> list[str]:
+    """The command line that runs ``argv`` in the namespace."""
+    return ["ip", "netns", "exec", NAMESPACE, *argv]
+
+
+def exists() -> bool:
+    return Path("/run/netns", NAMESPACE).exists()
+
+
+def up(boards: int, mirror: str, arch: str, serve_mirror: bool = True) -> None:
+    """Make the LAN and start its services."""
+    ip("netns", "add", NAMESPACE)
+    there = ("-n", NAMESPACE)
+    ip(*there, "link", "set", "lo", "up")
+    # A plain switch: no spanning tree to wait for, multicast flooded to every port.
+    bridge = ["type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0"]
+    ip(*there, "link", "add", "lan0", *bridge)
+    ip(*there, "addr", "add", f"{ADDRESS}/{PREFIX}", "dev", "lan0")
+    ip(*there, "link", "set", "lan0", "up")
+    for index in range(1, boards + 1):
+        ip(*there, "tuntap", "add", "dev", f"tap{index}", "mode", "tap")
+        ip(*there, "link", "set", f"tap{index}", "master", "lan0", "up")
+    forward = "echo 1 > /proc/sys/net/ipv4/ip_forward"
+    subprocess.run(inside("sh", "-c", forward), check=True)
+    if mirror == "upstream":
+        _way_out()
+    _services(mirror)
+    if mirror == "built" and serve_mirror:
+        _mirror(arch)
+
+
+def _way_out() -> None:
+    name, here, there = WAY_OUT
+    ip("link", "add", name, "type", "veth", "peer", "name", "out0", "netns", NAMESPACE)
+    ip("addr", "add", f"{here}/30", "dev", name)
+    ip("link", "set", name, "up")
+    ip("-n", NAMESPACE, "addr", "add", f"{there}/30", "dev", "out0")
+    ip("-n", NAMESPACE, "link", "set", "out0", "up")
+    ip("-n", NAMESPACE, "route", "add", "default", "via", here)
+    # The machine's own forwarding setting is changed and stays: it is shared with others.
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    masquerade = "chain c { type nat hook postrouting priority 100; oifname != lo masquerade; }"
+    for inner in (False, True):
+        rule = masquerade.replace("!= lo", "out0" if inner else f'!= "{name}" ip saddr {there}')
+        nft = toolbox.command("nft", f"table ip {NAT} {{ {rule} }}", network=inner)
+        subprocess.run(nft, check=True)
+
+
+def _resolvers() -> list[str]:
+    """Name servers of this machine that the namespace can reach."""
+    for path in ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"):
+        if Path(path).exists():
+            lines = [line.split() for line in Path(path).read_text().splitlines()]
+            found = [w[1] for w in lines if len(w) > 1 and w[0] == "nameserver"]
+            usable = [one for one in found if not one.startswith("127.")]
+            if usable:
+                return usable
+    raise LabError("No name server that the boards could use: MIRROR=upstream needs one.")
+
+
+def _start(name: str, argv: list[str]) -> subprocess.Popen[bytes]:
+    with (logs() / f"{name}.log").open("ab") as out:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd=REPOSITORY,
+            start_new_session=True,
+        )
+
+
+def _services(mirror: str) -> None:
+    first, last = (f"{ADDRESS.rsplit('.', 1)[0]}.{host}" for host in (100, 199))
+    dnsmasq = [
+        "dnsmasq", "--keep-in-foreground", "--user=root", "--conf-file=/dev/null", "--no-hosts",
+        "--no-resolv", "--pid-file=", "--log-dhcp", "--log-facility=-", "--interface=lan0",
+        "--bind-interfaces", "--except-interface=lo", "--dhcp-authoritative",
+        f"--dhcp-range={first},{last},10m", f"--dhcp-leasefile={leases_file()}",
+        f"--dhcp-option=option:ntp-server,{ADDRESS}", "--dhcp-ignore-names",
+    ]  # fmt: skip
+    if mirror == "upstream":
+        dnsmasq += [f"--server={one}" for one in _resolvers()]
+    else:
+        dnsmasq += [f"--host-record=mirror.lab,{ADDRESS}", "--local=/#/"]
+    _start("dnsmasq", toolbox.command(*dnsmasq, network=True))
+    conf = run_folder() / "chrony.conf"
+    conf.write_text(CHRONY.format(run=run_folder()))
+    # -x: it serves this machine's clock and never touches it.
+    chronyd = ["chronyd", "-x", "-d", "-u", "root", "-f", str(conf)]
+    _start("chronyd", toolbox.command(*chronyd, network=True))
+
+
+def _mirror(arch: str) -> None:
+    argv = [sys.executable, "-m", "tests.lab.mirror", "serve", "--arch", arch]
+    process = _start("mirror", inside(*argv, "--address", ADDRESS))
+    log = logs() / "mirror.log"
+    for _ in range(120):
+        if process.poll() is not None:
+            break
+        if "serving http" in log.read_text():
+            return
+        time.sleep(0.25)
+    raise LabError(f"The mirror does not serve; its last words: {log.read_text()[-400:]}")
+
+
+def leases_file() -> Path:
+    return run_folder() / "leases"
+
+
+def address_of(mac: str) -> str | None:
+    """The address that DHCP gave to a board last."""
+    try:
+        lines = leases_file().read_text().splitlines()
+    except FileNotFoundError:
+        return None
+    found = [line.split()[2] for line in lines if line.split()[1:2] == [mac]]
+    return found[-1] if found else None
+
+
+def down() -> None:
+    """End every process in the namespace and remove it. Does nothing where there is none."""
+    if exists():
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+            pids = subprocess.run(["ip", "netns", "pids", NAMESPACE], capture_output=True).stdout
+            for pid in map(int, pids.split()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            if not pids.split():
+                break
+            time.sleep(1)
+        subprocess.run(["ip", "netns", "del", NAMESPACE], capture_output=True)
+    if Path("/sys/class/net", WAY_OUT[0]).exists():
+        subprocess.run(["ip", "link", "del", WAY_OUT[0]], capture_output=True)
+        nft = toolbox.command("nft", f"delete table ip {NAT}")
+        subprocess.run(nft, capture_output=True)

@@ -1,0 +1,100 @@
+"""Where the lab lives on this machine, and what this run of it was asked for.
+
+Everything made lies in one cache outside the checkout: ``tools/`` (the toolbox), ``image/``,
+``mirror/`` (tests/lab/mirror) and ``run/`` (disks, logs and pids of the machines of now, gone
+after ``down``). What varies comes from the environment, so that make variables reach it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RECIPE = REPOSITORY / "image" / "lab"
+NAMESPACE = "nodeagent-lab"
+ADDRESS = "10.77.0.1"
+STARTED = time.monotonic()
+
+
+class LabError(Exception):
+    """Something that stops the lab: what happened, why, what to do, in plain words."""
+
+
+def cache() -> Path:
+    """The lab's cache folder."""
+    default = Path.home() / ".cache" / "nodeagent-lab"
+    return Path(os.environ.get("NODEAGENT_LAB_CACHE") or default).absolute()
+
+
+def run_folder() -> Path:
+    """What belongs to the machines that run now."""
+    return cache() / "run"
+
+
+def logs() -> Path:
+    """Serial consoles, services and what was collected from nodes."""
+    return run_folder() / "logs"
+
+
+def say(text: str, node: str = "") -> None:
+    """One line of progress: seconds since the start, who, what."""
+    print(f"{time.monotonic() - STARTED:7.1f}  {node or 'lab':<6} {text}", flush=True)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for by environment: NODES, ARCH, MIRROR, ROLE_1..n, KEEP, LAB_MINUTES."""
+
+    nodes: int = 2
+    arch: str = "amd64"
+    mirror: str = "built"
+    roles: dict[int, str] = field(default_factory=dict)
+    keep: bool = False
+    minutes: float = 40.0
+
+    @staticmethod
+    def from_environment() -> Asked:
+        """Raises LabError where a value makes no sense."""
+        environment = os.environ
+
+        def number(name: str, default: str, least: float, most: float) -> float:
+            text = environment.get(name) or default
+            try:
+                value = float(text)
+            except ValueError:
+                value = least - 1
+            if not least <= value <= most:
+                raise LabError(f"{name}={text} is no number from {least:g} to {most:g}.")
+            return value
+
+        def one_of(name: str, *allowed: str) -> str:
+            text = environment.get(name) or allowed[0]
+            if text not in allowed:
+                raise LabError(f"{name}={text} is none of {', '.join(allowed)}.")
+            return text
+
+        nodes = int(number("NODES", "2", 1, 9))
+        roles = {
+            index: one_of(f"ROLE_{index}", "auto", "control-plane", "worker")
+            for index in range(1, nodes + 1)
+        }
+        return Asked(
+            nodes=nodes,
+            arch=one_of("ARCH", "amd64", "arm64"),
+            mirror=one_of("MIRROR", "built", "upstream"),
+            roles=roles,
+            keep=(environment.get("KEEP") or "0") not in ("0", "no", "false"),
+            minutes=number("LAB_MINUTES", "40", 1, 600),
+        )
+
+
+def need_root() -> None:
+    """Raises LabError where the lab cannot work at all."""
+    if sys.platform != "linux":
+        raise LabError("The lab runs on Linux only: Debian 12 or newer, Ubuntu 24.04 or newer.")
+    if os.geteuid():
+        raise LabError("The lab makes network namespaces and root file systems: run it as root.")

@@ -1,0 +1,157 @@
+"""The lab's tools, in a small Debian trixie of their own below the cache.
+
+QEMU must be 10 or newer: 7.2 of Debian 12 corrupts guests with ``-accel tcg,thread=multi``. With
+it come the tools that make disks and serve the LAN, so that they are the same on every machine
+and no daemon of this machine is touched. A command runs there in a mount namespace of its own
+that ends with it, the cache at its usual path.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .mirror import debian
+from .place import NAMESPACE, LabError, cache, say
+
+SUITE = "trixie"
+PACKAGES = (
+    "qemu-system-x86", "qemu-system-arm", "qemu-utils", "mtools", "dosfstools", "e2fsprogs",
+    "dnsmasq-base", "chrony", "nftables",
+)  # fmt: skip
+# program that this machine must have itself -> package
+HOST = {
+    "mmdebstrap": "mmdebstrap",
+    "ip": "iproute2",
+    "ssh": "openssh-client",
+    "unshare": "util-linux",
+    "apt-ftparchive": "apt-utils",
+}
+ENTER = """set -e
+mount --rbind /dev "$1/dev"; mount -t proc proc "$1/proc"
+mkdir -p "$1$2"; mount --bind "$2" "$1$2"
+root=$1; shift 2; exec chroot "$root" "$@" """
+KVM_GET_API_VERSION = 0xAE00  # linux/kvm.h
+
+
+def install_host_tools() -> None:
+    """Install by apt what this machine lacks. None of these packages starts a daemon."""
+    missing = sorted({HOST[tool] for tool in HOST if not shutil.which(tool)})
+    if not missing:
+        return
+    say(f"installing {' '.join(missing)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
+        done = subprocess.run(
+            ["apt-get", "-q", *command], env=environment, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise LabError(
+                f"apt-get {command[0]} failed: {done.stderr.strip()[-400:]} "
+                f"Install {' '.join(missing)} by hand and try again."
+            )
+
+
+def root() -> Path:
+    """Where the toolbox is."""
+    return cache() / "tools" / "root"
+
+
+def ensure() -> None:
+    """Make the toolbox unless it is there: whole or absent, as a killed run leaves it."""
+    place, stamp = root(), root() / ".packages"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with (place.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.exists() and stamp.read_text() == " ".join(PACKAGES):
+            return
+        say("making the toolbox (QEMU 10 and what makes disks), once")
+        fresh = place.with_name("new")
+        for left in (fresh, place):
+            shutil.rmtree(left, ignore_errors=True)
+        log = place.parent / "log"
+        bootstrap(fresh, PACKAGES, "minbase", log, docs_option())
+        (fresh / ".packages").write_text(" ".join(PACKAGES))
+        fresh.rename(place)
+
+
+def docs_option() -> list[str]:
+    """Leave documentation and translations out."""
+    paths = ("doc/*", "man/*", "locale/*", "info/*")
+    return [f"--dpkgopt=path-exclude=/usr/share/{path}" for path in paths]
+
+
+def bootstrap(
+    target: Path, packages: Sequence[str], variant: str, log: Path, options: Sequence[str] = ()
+) -> None:
+    """mmdebstrap with Debian's own keys, from where this machine's apt gets Debian."""
+    command = ["mmdebstrap", "--mode=root", f"--variant={variant}", *options]
+    command += [f"--include={','.join(packages)}", f"--keyring={debian.KEYRING}"]
+    with log.open("w") as out:
+        done = subprocess.run(
+            [*command, SUITE, str(target), debian.mirror_address()], stdout=out, stderr=out
+        )
+    if done.returncode:
+        raise LabError(f"mmdebstrap failed; why is in {log}. Mend that and run again.")
+
+
+def command(*argv: str | Path, network: bool = False) -> list[str]:
+    """The command line that runs ``argv`` in the toolbox; ``network``: in the lab's LAN.
+
+    Each link of it is an exec: the process that is started is the tool itself in the end.
+    """
+    # ip-netns(8) gives a mount namespace of its own, too.
+    enter = ["ip", "netns", "exec", NAMESPACE] if network else ["unshare", "--mount"]
+    return [*enter, "sh", "-c", ENTER, "toolbox", str(root()), str(cache()), *map(str, argv)]
+
+
+def run(*argv: str | Path, stdin: str | None = None) -> str:
+    """Run a tool to its end and give what it printed. Raises LabError."""
+    done = subprocess.run(command(*argv), input=stdin, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()[-600:]
+        raise LabError(f"{' '.join(map(str, argv))} failed: {said}")
+    return done.stdout
+
+
+def kvm_works(arch: str) -> bool:
+    """Whether guests can run on the processor itself: asked, then tried.
+
+    A /dev/kvm that answers may still belong to a hypervisor that emulates, so a machine with
+    nothing but its firmware is started; one that is dead within a second has no KVM.
+    """
+    native = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine)
+    if native != arch:
+        return False
+    try:
+        with open("/dev/kvm", "rb+", buffering=0) as device:
+            if fcntl.ioctl(device, KVM_GET_API_VERSION, 0) != 12:
+                return False
+    except OSError:
+        return False
+    binary, board = EMULATORS[arch]
+    guest = [binary, "-M", board, "-accel", "kvm", "-cpu", "host", "-nodefaults", "-display"]
+    process = subprocess.Popen(
+        command(*guest, "none"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(1)
+    alive = process.poll() is None
+    process.kill()
+    process.wait()
+    return alive
+
+
+EMULATORS = {
+    "amd64": ("qemu-system-x86_64", "q35,sata=off"),
+    "arm64": ("qemu-system-aarch64", "virt"),
+}
+
+if __name__ == "__main__":
+    ensure()
+    print("kvm" if kvm_works(sys.argv[1] if sys.argv[1:] else "amd64") else "tcg")
