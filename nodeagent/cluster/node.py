@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -11,16 +12,21 @@ from nodeagent.cluster import kubeadm, kubectl
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host
 
+LOG = logging.getLogger("nodeagent")
+
 FIRST_USER = 1000  # the first human user of Debian and its descendants (adduser.conf(5))
 HEALTHZ_PORT = 10248  # kubelet reference, --healthz-port; on loopback only
-# Run as the user, so that links which the user planted lead only where the user may write.
-# A configuration that is not kubeadm's own is the user's, and is kept.
-KEEP_KUBECONFIG = """
+MARK = "# Written by nodeagent; a file that you have changed is kept."
+KEPT = 3
+# Run as the user, so that links which the user planted lead only where the user may write. A file
+# without our first line is the user's own: kubectl drops comments when it changes a file.
+KEEP_KUBECONFIG = f"""
 umask 077
-cd && mkdir -p .kube || exit 1
-if test -e .kube/config && ! grep -qs kubernetes-admin@kubernetes .kube/config; then exit 0; fi
-cat > .kube/config.nodeagent && sync .kube/config.nodeagent &&
-mv .kube/config.nodeagent .kube/config
+cd "$1" && mkdir -p .kube && chmod 700 .kube || exit 1
+if test -s .kube/config && test "$(head -n 1 .kube/config)" != '{MARK}'; then exit {KEPT}; fi
+rm -f .kube/config.nodeagent &&
+cat > .kube/config.nodeagent && chmod 600 .kube/config.nodeagent && sync .kube/config.nodeagent &&
+mv -T .kube/config.nodeagent .kube/config
 """
 JOIN_COMMAND = """\
 # Paste as root on the machine that shall join; valid for 10 minutes.
@@ -48,28 +54,42 @@ class NodeInfo:
 
 
 def apply_policy(host: Host) -> None:
-    """Who may join and what the broker may do (policy.yaml). Raises CommandFailed."""
-    text = resources.files("nodeagent.cluster").joinpath("policy.yaml").read_text()
-    kubectl.apply_text(host, text)
+    """Who may join and what the broker may do (policy.yaml), and what kubeadm's bootstrap-token
+    phase leaves open (`kubeadm upgrade apply` runs it) closed again. Raises CommandFailed."""
+    kubectl.apply_text(
+        host, resources.files("nodeagent.cluster").joinpath("policy.yaml").read_text()
+    )
+    # The first approves whoever holds a token of kubeadm's group; the second shows everybody a
+    # kubeconfig signed with each token.
+    kubectl.delete(host, "clusterrolebinding", "kubeadm:node-autoapprove-bootstrap")
+    kubectl.delete(host, "-n", "kube-public", "rolebinding", "kubeadm:bootstrap-signer-clusterinfo")
 
 
-def install_user_kubeconfig(host: Host) -> None:
-    """The administrator's file for the first human user, 0600 and their own; none: nothing.
+def install_user_kubeconfig(host: Host) -> bool:
+    """The administrator's file for the first human user, 0600 and their own. True where it is
+    there now; False where there is no such user or home, or where the user has their own.
 
-    Raises CommandFailed, OSError.
+    A convenience, so it never fails: a full or strange home must not stop the cluster.
     """
     user = _user(host.text("/etc/passwd") or "")
     admin = host.text(kubectl.ADMIN)
-    if user and admin:
-        host.call("runuser", "-u", user, "--", "/bin/sh", "-c", f"HOME=~{user}\n{KEEP_KUBECONFIG}",
-                  stdin=admin)  # fmt: skip
+    if user is None or not admin:
+        return False
+    result = host.run(
+        "runuser", "-u", user[0], "--", "/bin/sh", "-c", KEEP_KUBECONFIG, "sh", user[1],
+        stdin=f"{MARK}\n{admin}",
+    )  # fmt: skip
+    if result.status not in (0, KEPT):
+        LOG.warning("no kubeconfig for %s: %s", user[0], result.err.strip() or result.status)
+    return result.status == 0
 
 
-def _user(passwd: str) -> str | None:
+def _user(passwd: str) -> tuple[str, str] | None:
+    """Name and home of the first human user (passwd(5))."""
     for line in passwd.splitlines():
         fields = line.split(":")
-        if len(fields) >= 3 and fields[2] == str(FIRST_USER):
-            return fields[0]
+        if len(fields) == 7 and fields[2] == str(FIRST_USER):
+            return fields[0], fields[5]
     return None
 
 

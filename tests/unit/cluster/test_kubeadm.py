@@ -141,13 +141,13 @@ def test_flannel_gets_images_and_pod_network() -> None:
 @pytest.mark.parametrize(
     ("passwd", "user"),
     [
-        ("root:x:0:0::/root:/bin/bash\npi:x:1000:1000::/home/pi:/bin/bash\n", "pi"),
+        ("root:x:0:0::/root:/bin/bash\npi:x:1000:1000::/home/pi:/bin/bash\n", ("pi", "/home/pi")),
         ("root:x:0:0::/root:/bin/bash\n", None),
         ("", None),
         ("broken\n:::\n", None),
     ],
 )
-def test_the_first_human_user(passwd: str, user: str | None) -> None:
+def test_the_first_human_user(passwd: str, user: tuple[str, str] | None) -> None:
     assert node._user(passwd) == user
 
 
