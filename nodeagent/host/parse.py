@@ -23,7 +23,7 @@ def cpus(online: str) -> int:
     total = 0
     for part in online.strip().split(","):
         first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
+        if (first + last).isascii() and first.isdecimal() and (last or first).isdecimal():
             total += int(last or first) - int(first) + 1
     return total
 

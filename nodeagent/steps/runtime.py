@@ -38,7 +38,7 @@ def containerd_release(facts: Facts, settings: Settings) -> tuple[int, int]:
     """Major and minor of the containerd that is installed, or that will be."""
     name = containerd_package(facts, settings)
     words = (facts.packages.version(name) or "").replace("~", ".").replace("+", ".").split(".")
-    if len(words) >= 2 and words[0].isdigit() and words[1].isdigit():
+    if len(words) >= 2 and words[0].isdecimal() and words[1].isdecimal():
         return int(words[0]), int(words[1])
     return (1, 7) if name == DISTRO_PACKAGE and facts.codename in BEFORE_2 else (2, 2)
 

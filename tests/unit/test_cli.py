@@ -99,7 +99,9 @@ def test_role_before_it_is_decided(tmp_path: Path, wish: str) -> None:
     assert config.load(host).settings.role == wish
 
 
-@pytest.mark.parametrize(("has", "wish"), [("worker", "control-plane"), ("control-plane", "worker")])
+@pytest.mark.parametrize(
+    ("has", "wish"), [("worker", "control-plane"), ("control-plane", "worker")]
+)
 def test_role_afterwards_is_refused_and_changes_nothing(
     tmp_path: Path, has: str, wish: str
 ) -> None:
