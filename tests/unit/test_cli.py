@@ -40,7 +40,10 @@ def image(tmp_path: Path) -> Path:
         etc__hostname="raspberrypi\n",
         **{
             "etc__os-release": "ID=debian\nVERSION_CODENAME=trixie\n",
-            "var__lib__dpkg__status": "Package: dpkg\nStatus: install ok installed\nArchitecture: arm64\nVersion: 1.22\n\n",
+            "var__lib__dpkg__status": (
+                "Package: dpkg\nStatus: install ok installed\nArchitecture: arm64\n"
+                "Version: 1.22\n\n"
+            ),
         },
     )
 
