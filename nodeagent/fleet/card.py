@@ -131,7 +131,10 @@ def parse(data: bytes) -> Card:
         raise wire.Malformed(f"longer than {MAX_BYTES} bytes")
     lines = data.removeprefix(b"\xef\xbb\xbf").splitlines()
     body = b"\n".join(line for line in lines if not line.startswith(b"#"))
-    value = wire.record(wire.loads(body, MAX_BYTES), _FIELDS)
+    content = wire.loads(body, MAX_BYTES)
+    if isinstance(content, dict) and content.get("kind") == "fleet":
+        raise wire.Malformed("it is the file to keep, with the fleet's root key, not the card's")
+    value = wire.record(content, _FIELDS)
     if len(value["beacon_key"]) != BEACON_KEY_BYTES:
         raise wire.Malformed("`beacon_key`: 32 bytes expected")
     return Card(

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from nodeagent.fleet.beacon import Beacon
 
 STALE = 60.0  # seconds; a beacon not renewed for so long speaks for nobody
+# Seconds for which a silent leader still counts: it may only have lost power, and comes back with
+# its cluster. After that its board is taken for dead, and others may lead.
+GONE = 600.0
 CONTROL_PLANE, WORKER = "control-plane", "worker"
 
 
@@ -111,6 +114,21 @@ def decide(view: View, now: float) -> Decision:
         return _wait(view, now, "This node is a worker; no control plane is in sight yet.")
     if not view.may_lead:
         return _wait(view, now, "This card may not lead; no control plane is in sight yet.")
+    silent = [h for h in view.heard if _leads(h.beacon) and STALE <= now - h.last < GONE]
+    if silent:
+        return _wait(
+            view,
+            now,
+            f"{_name(silent[0])} led this fleet and has been silent for"
+            f" {now - silent[0].last:.0f} s; it has {GONE:.0f} s to come back.",
+        )
+    members = [h for h in peers if h.beacon.role == WORKER and h.beacon.phase == "ready"]
+    if members and view.pinned != CONTROL_PLANE:
+        return _wait(
+            view,
+            now,
+            f"{_name(members[0])} is in a cluster already, whose control plane is not in sight.",
+        )
     better = _in_the_way(view, peers, now)
     if better is not None:
         return _wait(view, now, f"{_name(better)} is better placed to lead; it has the first say.")
@@ -136,6 +154,11 @@ def fresh(view: View, now: float) -> list[Heard]:
 def rank(beacon: Beacon) -> tuple[object, ...]:
     """Greater is better: explicit intent, then fitness, then the node id. Never an address."""
     return (beacon.role == CONTROL_PLANE, beacon.fitness, beacon.node_id)
+
+
+def _leads(beacon: Beacon) -> bool:
+    """True for a node that has decided to lead, whether its cluster is ready or not."""
+    return beacon.role == CONTROL_PLANE and beacon.claim
 
 
 def _in_the_way(view: View, peers: Iterable[Heard], now: float) -> Heard | None:

@@ -1,0 +1,126 @@
+"""Beacons: small, opened only with the fleet's key, and read strictly."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.errors import Untrusted
+from nodeagent.fleet.beacon import Beacon, open_, seal
+from nodeagent.fleet.discovery import from_txt, to_txt
+from nodeagent.fleet.hearing import Hearing
+
+KEY = bytes(32)
+ME = Beacon(
+    node_id="n-abcdefghij234567", boot="0123abcd", name="raspberrypi", phase="electing",
+    role="auto", fitness=(1, 2, 8, 1), epoch=1, claim=True, ready=False, expected=4,
+    address="10.77.0.11", port=6444, seq=1,
+)  # fmt: skip
+
+beacons = st.builds(
+    Beacon,
+    node_id=st.from_regex(r"n-[a-z2-7]{16}", fullmatch=True),
+    boot=st.from_regex(r"[0-9a-f]{8}", fullmatch=True),
+    name=st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
+    phase=st.sampled_from(["preparing", "initialising", "failed"]),
+    role=st.sampled_from(["auto", "control-plane", "worker"]),
+    fitness=st.lists(st.integers(0, 2**31), max_size=8).map(tuple),
+    epoch=st.integers(0, 2**31),
+    claim=st.booleans(),
+    ready=st.booleans(),
+    expected=st.integers(0, 1000),
+    address=st.one_of(st.just(""), st.ip_addresses(v=4).map(str)),
+    port=st.integers(1, 65535),
+    seq=st.integers(0, 2**48),
+    uptime=st.integers(0, 2**40),
+)
+
+
+@given(beacons)
+def test_what_is_sealed_is_opened_and_fits_txt_records(beacon: Beacon) -> None:
+    sealed = seal(KEY, beacon)
+    assert open_(KEY, sealed) == beacon
+    strings = to_txt(sealed)
+    assert all(len(name) + 1 + len(text) <= 255 for name, text in strings.items())
+    assert from_txt({k.encode(): v.encode() for k, v in strings.items()}) == sealed
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_any_changed_byte_is_refused(place: int, change: int) -> None:
+    data = bytearray(base64.urlsafe_b64decode(seal(KEY, ME) + "=="))
+    data[place % len(data)] ^= change
+    with pytest.raises(Untrusted):
+        open_(KEY, base64.urlsafe_b64encode(data).rstrip(b"=").decode())
+
+
+@given(st.text(max_size=1000))
+def test_any_text_is_refused(text: str) -> None:
+    with pytest.raises(Untrusted):
+        open_(KEY, text)
+
+
+def test_another_fleets_beacon_is_refused() -> None:
+    with pytest.raises(Untrusted):
+        open_(bytes(31) + b"\1", seal(KEY, ME))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v[:-1], lambda v: [*v, 0], lambda v: [2, *v[1:]], lambda v: {"a": 1},
+        lambda v: [*v[:4], "dancing", *v[5:]], lambda v: [*v[:3], "a b", *v[4:]],
+        lambda v: [*v[:8], 1, *v[9:]],
+    ],
+)  # fmt: skip
+def test_sealed_nonsense_is_refused(change: object) -> None:
+    assert callable(change)
+    nonce = os.urandom(12)
+    inside = base64.urlsafe_b64decode(seal(KEY, ME) + "==")
+    values = json.loads(
+        ChaCha20Poly1305(KEY).decrypt(inside[:12], inside[12:], b"nodeagent beacon")
+    )
+    box = ChaCha20Poly1305(KEY).encrypt(
+        nonce, json.dumps(change(values)).encode(), b"nodeagent beacon"
+    )
+    with pytest.raises(Untrusted):
+        open_(KEY, base64.urlsafe_b64encode(nonce + box).rstrip(b"=").decode())
+
+
+class TestHearing:
+    """A replayed beacon is not a node; a node once heard stays."""
+
+    def test_only_a_moving_counter_is_life(self) -> None:
+        hearing = Hearing(KEY, "n-" + "a" * 16)
+        first = seal(KEY, ME)
+        assert hearing.update(None, [first], 1.0)[1][0].last == 1.0
+        assert hearing.update(None, [first, seal(KEY, ME)], 50.0)[1][0].last == 1.0
+        moved = seal(KEY, replace(ME, seq=2))
+        heard = hearing.update(None, [first, moved], 60.0)[1]
+        assert [(h.first, h.last, h.beacon.seq) for h in heard] == [(1.0, 60.0, 2)]
+
+    def test_an_earlier_boot_is_an_echo(self) -> None:
+        hearing = Hearing(KEY, "n-" + "a" * 16)
+        hearing.update(None, [seal(KEY, replace(ME, seq=7))], 1.0)
+        hearing.update(None, [seal(KEY, replace(ME, boot="aaaaaaaa", claim=False))], 2.0)
+        (heard,) = hearing.update(None, [seal(KEY, replace(ME, seq=9))], 3.0)[1]
+        assert (heard.beacon.boot, heard.last) == ("aaaaaaaa", 2.0)
+
+    def test_a_flood_of_forgeries_displaces_nobody(self) -> None:
+        hearing = Hearing(KEY, "n-" + "a" * 16)
+        hearing.update(None, [seal(KEY, ME)], 1.0)
+        flood = [base64.urlsafe_b64encode(os.urandom(150)).decode() for _ in range(5000)]
+        assert [h.beacon for h in hearing.update(None, flood, 2.0)[1]] == [ME]
+
+    def test_the_own_beacon_is_no_other_node_and_its_mark_must_move(self) -> None:
+        hearing = Hearing(KEY, ME.node_id)
+        assert hearing.update(None, [seal(KEY, ME)], 1.0) == (None, ())
+        assert hearing.update(1700000000, [], 2.0)[0] == 2.0
+        assert hearing.update(1700000000, [], 99.0)[0] == 2.0
+        assert hearing.update(1700000005, [], 100.0)[0] == 100.0

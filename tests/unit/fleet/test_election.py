@@ -1,0 +1,186 @@
+"""The election as a table: what a node sees, and what it decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.election import (
+    STALE,
+    Claim,
+    Heard,
+    Join,
+    Lead,
+    Timing,
+    View,
+    Wait,
+    decide,
+)
+
+TIMING = Timing(listen=10, hold_down=5, solo_wait=180)
+START = 1000.0
+
+
+def beacon(letter: str, **changes: Any) -> Beacon:
+    values: dict[str, Any] = {
+        "node_id": "n-" + letter * 16, "boot": "00000000", "name": f"pi-{letter}",
+        "phase": "electing", "role": "auto", "fitness": (1, 2, 8, 1), "epoch": 0, "claim": False,
+        "ready": False, "expected": 0, "address": "10.77.0.11", "port": 6444, "seq": 1,
+    }  # fmt: skip
+    return Beacon(**{**values, **changes})
+
+
+def heard(letter: str, first: float = START, last: float | None = None, **changes: Any) -> Heard:
+    return Heard(beacon(letter, **changes), first, first if last is None else last)
+
+
+def view(*others: Heard, **changes: Any) -> View:
+    values: dict[str, Any] = {
+        "me": beacon("m"), "pinned": "auto", "may_lead": True, "since": START,
+        "own_heard": START + 1, "heard": others, "expected_nodes": None, "timing": TIMING,
+    }  # fmt: skip
+    return View(**{**values, **changes})
+
+
+WORSE, BETTER = "a", "z"  # by node id, all else being equal
+CLAIMED: dict[str, Any] = {"claimed": (1, START + 15), "own_heard": START + 16}
+READY = {"role": "control-plane", "claim": True, "ready": True, "epoch": 3}
+
+# what: (view, seconds after its start, decision, word in its reason)
+TABLE: dict[str, tuple[View, float, type, str]] = {
+    "alone, it waits long": (view(own_heard=START + 99), 100, Wait, "alone"),
+    "alone for long enough, it claims": (view(own_heard=START + 179), 181, Claim, "alone"),
+    "alone and deaf, it waits for ever": (view(own_heard=None), 10_000, Wait, "multicast"),
+    "it heard itself, but long ago": (view(own_heard=START), 200, Wait, "multicast"),
+    "the best, still listening": (view(heard(WORSE)), 9, Wait, "best in sight"),
+    "the best, after the window": (view(heard(WORSE)), 11, Claim, "best in sight"),
+    "a better one is there": (view(heard(BETTER)), 30, Wait, "better placed"),
+    "a better one that says nothing is passed over": (
+        view(heard(BETTER, last=START + 200), own_heard=START + 190), 200, Claim, "best",
+    ),
+    "a better one that failed is passed over": (
+        view(heard(BETTER, phase="failed"), own_heard=START + 10), 11, Claim, "best",
+    ),
+    "a better one that is a worker is no candidate": (
+        view(heard(BETTER, role="worker")), 11, Claim, "best",
+    ),
+    "a better one went away, hold-down": (
+        view(heard(BETTER), own_heard=START + 61), STALE + 4, Wait, "alone",
+    ),
+    "fitness counts before the id": (
+        view(heard(WORSE, fitness=(1, 2, 9, 0))), 30, Wait, "better placed",
+    ),
+    "explicit intent counts before fitness": (
+        view(heard(WORSE, role="control-plane", fitness=(0, 0, 0, 0))), 30, Wait, "better placed",
+    ),
+    "somebody claims": (view(heard(WORSE, claim=True)), 30, Wait, "claims to lead"),
+    "somebody claimed and is in trouble": (
+        view(heard(WORSE, claim=True, phase="failed")), 30, Wait, "in trouble",
+    ),
+    "a stale claim is over": (
+        view(heard(WORSE, claim=True), own_heard=START + 300), 300, Claim, "alone",
+    ),
+    "a control plane in sight": (view(heard(WORSE, **READY)), 1, Join, "is the control plane"),
+    "a control plane in sight ends a claim": (
+        view(heard(WORSE, **READY), **CLAIMED), 16, Join, "is the control plane",
+    ),
+    "a control plane that is gone": (view(heard(WORSE, **READY)), 61, Wait, "led this fleet"),
+    "a control plane that is gone for long": (
+        view(heard(WORSE, **READY), own_heard=START + 600), 610, Claim, "alone",
+    ),
+    "a worker of a cluster whose control plane is away": (
+        view(heard(WORSE, role="worker", phase="ready")), 30, Wait, "in a cluster already",
+    ),
+    "pinned worker": (view(heard(WORSE), pinned="worker"), 500, Wait, "worker"),
+    "pinned worker joins": (view(heard(WORSE, **READY), pinned="worker"), 0, Join, "pi-a"),
+    "a card that may not lead": (view(may_lead=False), 500, Wait, "card may not lead"),
+    "pinned control plane, hold-down only": (
+        view(pinned="control-plane", own_heard=None), 4, Wait, "pinned",
+    ),
+    "pinned control plane, claims alone and deaf": (
+        view(pinned="control-plane", own_heard=None), 5, Claim, "pinned",
+    ),
+    "pinned control plane, leads": (
+        view(pinned="control-plane", own_heard=None, claimed=(1, START + 5)), 10, Lead, "Nobody",
+    ),
+    "pinned control plane, another leads": (
+        view(heard(WORSE, **READY), pinned="control-plane"), 50, Wait, "already leads",
+    ),
+    "no majority of the expected": (
+        view(heard(WORSE), expected_nodes=4), 50, Wait, "2 of 4 expected",
+    ),
+    "a majority of the expected": (
+        view(heard(WORSE), heard("b"), expected_nodes=4), 11, Claim, "best",
+    ),
+    "all expected are there: no need to listen on": (
+        view(heard(WORSE, first=START + 1), expected_nodes=2), 5, Claim, "best",
+    ),
+    "all expected are there, hold-down stays": (
+        view(heard(WORSE, first=START + 1), expected_nodes=2), 4, Wait, "speak up",
+    ),
+    "one expected: itself": (view(expected_nodes=1), 5, Claim, "alone"),
+    "others expect more": (
+        view(heard(WORSE, expected=6), heard("b")), 50, Wait, "3 of 6",
+    ),
+    "its claim waits for objections": (view(heard(WORSE), **CLAIMED), 17, Wait, "object"),
+    "nobody objected": (view(heard(WORSE), **CLAIMED), 20, Lead, "Nobody objected"),
+    "its claim was not heard": (
+        view(heard(WORSE), claimed=(1, START + 15), own_heard=START + 14), 30, Wait, "come back",
+    ),
+    "a claim from before a reboot listens again": (
+        view(heard(WORSE), claimed=(1, START), own_heard=START + 1), 9, Wait, "object",
+    ),
+    "a worse one claims too: it will withdraw": (
+        view(heard(WORSE, claim=True), **CLAIMED), 25, Wait, "as well",
+    ),
+    "a majority was lost after the claim": (
+        view(heard(WORSE, last=START), expected_nodes=2, **{**CLAIMED, "own_heard": START + 70}),
+        75, Wait, "1 of 2 expected",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TABLE)
+def test_decisions(what: str) -> None:
+    seen, after, kind, word = TABLE[what]
+    decision = decide(seen, START + after)
+    assert type(decision) is kind, decision
+    assert word in decision.why
+    if isinstance(decision, Wait):
+        assert decision.until > START + after
+
+
+@pytest.mark.parametrize(
+    "objection",
+    [
+        heard(BETTER), heard(BETTER, claim=True), heard(WORSE, role="control-plane"),
+        heard(BETTER, claim=True, phase="failed"),
+    ],
+)  # fmt: skip
+def test_a_claim_is_withdrawn_for_a_better_node(objection: Heard) -> None:
+    decision = decide(view(objection, **CLAIMED), START + 18)
+    assert isinstance(decision, Wait)
+    if objection.beacon.phase != "failed":
+        assert decision.withdraw
+
+
+def test_epochs_grow_past_everything_heard() -> None:
+    seen = view(heard(WORSE, epoch=6, last=START - 500), heard("b"))
+    decision = decide(replace(seen, me=beacon("m", epoch=2)), START + 11)
+    assert isinstance(decision, Claim)
+    assert decision.epoch == 7
+
+
+def test_the_newest_control_plane_comes_first() -> None:
+    others = (heard("b", **READY), heard("c", **{**READY, "epoch": 4}))
+    decision = decide(view(*others), START)
+    assert isinstance(decision, Join)
+    assert decision.node_ids == ("n-" + "c" * 16, "n-" + "b" * 16)
+
+
+def test_an_old_address_of_a_node_is_not_a_second_node() -> None:
+    seen = view(heard(WORSE, address="10.0.0.5"), heard(WORSE, first=START + 2), expected_nodes=4)
+    assert "2 of 4" in decide(seen, START + 30).why

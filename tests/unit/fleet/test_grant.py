@@ -1,0 +1,198 @@
+"""Requests and grants: only what the right key signed, for the right node, in exact form."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.errors import Untrusted
+from nodeagent.fleet import grant as grants
+from nodeagent.fleet import jws, pki, wire
+from nodeagent.fleet.grant import GRANT_TYPE, REQUEST_TYPE, Grant, Request, Secret
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.trust import Trust
+
+NONCE = "A" * 43
+NOW = 1_795_000_000
+BROKER = pki.new_key()
+CA_KEY = pki.new_key()
+CA = pki.cert_pem(pki.issue("kubernetes", CA_KEY.public_key(), "kubernetes", CA_KEY, path_length=0))
+
+
+def request(trust: Trust, key: NodeKey, name: str = "pi-2") -> bytes:
+    chain = trust.leaf("client", key.public)
+    return grants.build_request(trust.fleet_id, key, chain, name, NONCE, {"model": "Pi 5"})
+
+
+def offer(**changes: Any) -> Grant:
+    values: dict[str, Any] = {
+        "node_name": "pi-2", "endpoints": ("10.77.0.11:6443",), "ca_cert": CA,
+        "ca_hash": grants.ca_hash(CA), "token": Secret("abcdef.0123456789abcdef"),
+        "kubernetes_version": "1.36.4", "issued": NOW, "expires": NOW + 600,
+    }  # fmt: skip
+    return Grant(**{**values, **changes})
+
+
+def granted(trust: Trust, key: NodeKey, **changes: Any) -> bytes:
+    (cert, _) = trust.leaf("broker", BROKER.public_key())
+    asked = Request(key.node_id, "pi-2", NONCE, {})
+    return grants.build_grant(trust.fleet_id, BROKER, cert, asked, offer(**changes))
+
+
+def claims(data: bytes) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(base64.urlsafe_b64decode(data.split(b".")[1] + b"=="))
+    return value
+
+
+def test_a_request_is_believed(trust: Trust, key: NodeKey) -> None:
+    proved = grants.verify_request(trust.anchors, request(trust, key, "PI-2"))
+    assert proved == Request(key.node_id, "pi-2", NONCE, {"model": "Pi 5"})
+
+
+def test_a_grant_is_believed(trust: Trust, key: NodeKey) -> None:
+    data = granted(trust, key)
+    proved = grants.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW + 5)
+    assert proved == offer()
+    assert "0123456789abcdef" not in repr(proved)
+    assert "0123456789abcdef" not in str(proved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: {**v, "fleet": "f-" + "a" * 16},
+        lambda v: {**v, "node": "n-" + "a" * 16},
+        lambda v: {**v, "name": "Pi 2"},
+        lambda v: {**v, "name": "pi;reboot"},
+        lambda v: {**v, "chain": v["chain"][:1]},
+        lambda v: {**v, "chain": v["chain"][::-1]},
+        lambda v: {**v, "chain": [v["chain"][0], base64.b64encode(b"x").decode()]},
+        lambda v: {**v, "facts": {"A": "b"}},
+        lambda v: {**v, "facts": {"a": "b\n"}},
+        lambda v: {**v, "facts": {chr(97 + i): "" for i in range(9)}},
+        lambda v: {**v, "more": 1},
+        lambda v: {k: v[k] for k in v if k != "nonce"},
+        lambda v: [v],
+    ],
+)  # fmt: skip
+def test_a_request_of_another_form_is_refused(
+    change: Callable[[Any], Any], trust: Trust, key: NodeKey
+) -> None:
+    forged = jws.sign(change(claims(request(trust, key))), key.private, REQUEST_TYPE)
+    with pytest.raises(Untrusted):
+        grants.verify_request(trust.anchors, forged)
+
+
+def test_a_request_needs_a_certificate_of_its_own_key(
+    trust: Trust, stranger: Trust, key: NodeKey
+) -> None:
+    thief = NodeKey(pki.new_key())
+    chains = [
+        trust.leaf("client", key.public),  # somebody else's certificate
+        stranger.leaf("client", thief.public),  # another fleet's
+        trust.leaf("server", thief.public),  # not for clients
+    ]
+    for chain in chains:
+        data = grants.build_request(trust.fleet_id, thief, chain, "pi-2", NONCE, {})
+        with pytest.raises(Untrusted):
+            grants.verify_request(trust.anchors, data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: {**v, "aud": "n-" + "a" * 16},
+        lambda v: {**v, "nonce": "B" * 43},
+        lambda v: {**v, "exp": NOW - 100},
+        lambda v: {**v, "iat": NOW + 1000},
+        lambda v: {**v, "iat": True},
+        lambda v: {**v, "endpoints": []},
+        lambda v: {**v, "endpoints": ["evil.example:6443"]},
+        lambda v: {**v, "ca_hash": "sha256:" + "0" * 64},
+        lambda v: {**v, "ca_cert": v["ca_cert"].replace("MII", "MIJ", 1)},
+        lambda v: {**v, "token": "abcdef.0123456789abcdef\n"},
+        lambda v: {**v, "kubernetes": "1.36.4 --insecure"},
+        lambda v: {**v, "name": "../pi"},
+        lambda v: {**v, "extra": ""},
+    ],
+)  # fmt: skip
+def test_a_grant_of_another_form_is_refused(
+    change: Callable[[Any], Any], trust: Trust, key: NodeKey
+) -> None:
+    forged = jws.sign(change(claims(granted(trust, key))), BROKER, GRANT_TYPE)
+    with pytest.raises(Untrusted):
+        grants.verify_grant(trust.anchors, forged, key.node_id, NONCE, NOW)
+
+
+def test_only_the_brokers_certificate_signs_grants(trust: Trust, key: NodeKey) -> None:
+    for kind in ("client", "server"):
+        (cert, _) = trust.leaf(kind, BROKER.public_key())  # type: ignore[arg-type]
+        asked = Request(key.node_id, "pi-2", NONCE, {})
+        data = grants.build_grant(trust.fleet_id, BROKER, cert, asked, offer())
+        with pytest.raises(Untrusted):
+            grants.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
+
+
+def test_an_unknown_clock_leaves_only_the_dates_out(trust: Trust, key: NodeKey) -> None:
+    data = granted(trust, key)
+    assert grants.verify_grant(trust.anchors, data, key.node_id, NONCE, None)
+    with pytest.raises(Untrusted):
+        grants.verify_grant(trust.anchors, data, key.node_id, "B" * 43, None)
+
+
+HEADERS: list[dict[str, Any]] = [
+    {"typ": REQUEST_TYPE}, {"typ": "JWT"}, {"jku": "https://evil.example"}, {"x5u": "https://e"},
+    {"jwk": {"kty": "EC"}}, {"crit": ["exp"]}, {"b64": False}, {"kid": "1"}, {"zip": "DEF"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=str)
+def test_other_headers_are_refused(header: dict[str, Any], trust: Trust, key: NodeKey) -> None:
+    whole = json.dumps({"alg": "ES256", "typ": GRANT_TYPE, **header}).encode()
+    signing = _b64(whole) + b"." + granted(trust, key).split(b".")[1]
+    raw = jwt.get_algorithm_by_name("ES256").sign(signing, BROKER)
+    with pytest.raises(Untrusted):
+        grants.verify_grant(trust.anchors, signing + b"." + _b64(raw), key.node_id, NONCE, NOW)
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "ES384"])
+def test_other_algorithms_are_refused(algorithm: str, trust: Trust, key: NodeKey) -> None:
+    head = _b64(json.dumps({"alg": algorithm, "typ": GRANT_TYPE}).encode())
+    data = b".".join([head, *granted(trust, key).split(b".")[1:]])
+    with pytest.raises(Untrusted):
+        grants.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
+
+
+def test_duplicate_names_are_refused(key: NodeKey) -> None:
+    payload = b'{"a":1,"a":2}'
+    text = jwt.PyJWS().encode(payload, key.private, "ES256", {"typ": GRANT_TYPE})
+    with pytest.raises(wire.Malformed):
+        jws.verify(text.encode(), key.public, GRANT_TYPE)
+
+
+@given(st.integers(0, 5000), st.integers(1, 255))
+def test_any_changed_byte_is_refused(place: int, change: int) -> None:
+    data = bytearray(SIGNED)
+    data[place % len(data)] ^= change
+    with pytest.raises(wire.Malformed):
+        jws.verify(bytes(data), BROKER.public_key(), GRANT_TYPE)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(wire.Malformed):
+        jws.verify(data, BROKER.public_key(), GRANT_TYPE)
+
+
+def _b64(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+SIGNED = jws.sign({"hello": "world", "list": [1, 2]}, BROKER, GRANT_TYPE)

@@ -1,0 +1,191 @@
+"""Import and scrub: a power cut anywhere neither loses the keys nor leaves them on the card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nodeagent.errors import FleetError
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import keys, trust
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.trust import CARD_FILES, FLEET_FILE, LEAD_KEY_FILE, Trust, import_card
+from nodeagent.host.host import Host
+from nodeagent.journal import Journal
+from tests.unit.powercut import WAYS, Disk, PowerCut
+
+CARD = CARD_FILES[0]
+
+
+def node(tmp_path: Path, card: bytes | None) -> Host:
+    host = Host(tmp_path / "root")
+    if card is not None:
+        host.write(CARD, card, 0o600)
+    return host
+
+
+def test_import_takes_the_keys_over_and_scrubs(tmp_path: Path, card: bytes) -> None:
+    host = node(tmp_path, card)
+    taken = import_card(host, Journal(host))
+    left = host.read(CARD)
+    assert left is not None
+    assert len(left) == len(card)
+    assert b"PRIVATE" not in left
+    assert b"fleet home" in left
+    assert (host.mode(FLEET_FILE), host.mode(LEAD_KEY_FILE)) == (0o600, 0o600)
+    assert host.mode(keys.FOLDER) == 0o700
+    assert taken.may_lead
+    again = import_card(host, Journal(host))
+    assert again.fleet_id == taken.fleet_id
+    assert host.read(CARD) == left, "a second start changes nothing"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_cut_at_every_write(way: str, tmp_path: Path, card: bytes) -> None:
+    host = node(tmp_path, card)
+    disk = Disk(host.root)
+    new = disk.tree()
+    cut_at = 0
+    while True:
+        cut_at += 1
+        disk.become(new)
+        disk.calls, disk.cut_at = 0, cut_at
+        try:
+            with disk.watched():
+                import_card(host, Journal(host))
+        except PowerCut:
+            disk.cut(way)
+            disk.cut_at = None
+            assert import_card(host, Journal(host)).may_lead, f"cut before call {cut_at}"
+            assert cards.is_scrubbed(host.read(CARD) or b""), f"cut before call {cut_at}"
+        else:
+            break
+    assert cut_at > 25, "the model sees what is done"
+
+
+@pytest.mark.parametrize("share", [1, 40, 400, 3000])
+def test_a_half_done_scrub_is_finished(share: int, tmp_path: Path, card: bytes) -> None:
+    host = node(tmp_path, card)
+    import_card(host, Journal(host))
+    note = host.read(CARD) or b""
+    host.write(CARD, note[:share] + card[share:], 0o600)
+    import_card(host, Journal(host))
+    assert cards.is_scrubbed(host.read(CARD) or b"")
+
+
+@pytest.mark.parametrize("length", [0, 1, 60, 200, 230, 5000])
+def test_the_note_has_the_files_length(length: int) -> None:
+    assert len(cards.scrub_text("home", length, 0.0)) == length
+
+
+def _without(*path: str) -> object:
+    def change(card: bytes) -> bytes:
+        content = inner = json.loads(b"\n".join(card.splitlines()[3:]))
+        for name in path[:-1]:
+            inner = inner[name]
+        del inner[path[-1]]
+        return json.dumps(content).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda card: b"", lambda card: card[:900], lambda card: card + b"x",
+        lambda card: card.replace(b'"format": 1', b'"format": 2'),
+        lambda card: card.replace(b'"name"', b'"Name"'),
+        lambda card: card.replace(b"MII", b"MIJ", 1),
+        lambda card: cards.make("home")[0],
+        lambda card: bytes(len(card)),
+        lambda card: card + b" " * 40_000,
+        _without("beacon_key"), _without("root"), _without("control_plane", "cert"),
+    ],
+)  # fmt: skip
+def test_a_damaged_card_is_refused_and_kept(change: object, tmp_path: Path, card: bytes) -> None:
+    assert callable(change)
+    damaged = change(card)
+    host = node(tmp_path, damaged)
+    with pytest.raises(FleetError) as raised:
+        import_card(host, Journal(host))
+    assert raised.value.remedy
+    assert host.read(CARD) == damaged
+    assert not host.exists(FLEET_FILE)
+    host.write(CARD, card, 0o600)  # a person mends it; no restart is needed
+    assert import_card(host, Journal(host)).may_lead
+
+
+def test_a_card_with_mixed_keys_is_refused(tmp_path: Path, card: bytes) -> None:
+    mine, other = (json.loads(b"\n".join(c.splitlines()[3:])) for c in (card, cards.make("x")[1]))
+    for part in ("root", "control_plane", "enrol", "fleet_id"):
+        host = node(tmp_path, json.dumps({**mine, part: other[part]}).encode())
+        with pytest.raises(FleetError):
+            import_card(host, Journal(host))
+
+
+def test_no_card_says_what_to_do(tmp_path: Path) -> None:
+    host = node(tmp_path, None)
+    with pytest.raises(FleetError, match=r"Copy the fleet's card file, nodeagent\.fleet"):
+        import_card(host, Journal(host))
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_borne(tmp_path: Path, card: bytes) -> None:
+    host = node(tmp_path, b"\xef\xbb\xbf" + card.replace(b"\n", b"\r\n"))
+    assert import_card(host, Journal(host)).name == "home"
+    assert b"PRIVATE" not in (host.read(CARD) or b"")
+
+
+def test_another_fleets_card_is_left_alone(host: Host) -> None:
+    other = cards.make("other")[1]
+    host.write(CARD, other, 0o600)
+    assert import_card(host, Journal(host)).name == "home"
+    assert host.read(CARD) == other
+
+
+def test_a_worker_forgets_the_control_plane_issuer(host: Host) -> None:
+    dropped = Trust.load(host).drop_issuer(host)
+    assert not dropped.may_lead
+    assert not host.exists(LEAD_KEY_FILE)
+    loaded = Trust.load(host)
+    assert not loaded.may_lead
+    assert loaded.drop_issuer(host) == loaded
+    assert loaded.leaf("client", NodeKey.load_or_create(host).public)
+    with pytest.raises(FleetError):
+        loaded.leaf("server", NodeKey.load_or_create(host).public)
+    assert not import_card(host, Journal(host)).may_lead
+
+
+def test_a_cut_while_forgetting_counts_as_forgotten(host: Host) -> None:
+    host.overwrite(LEAD_KEY_FILE, b"\0" * len(host.read(LEAD_KEY_FILE) or b""))
+    assert not Trust.load(host).may_lead
+
+
+def test_a_split_card_leads_or_joins(tmp_path: Path, card: bytes) -> None:
+    content = json.loads(b"\n".join(card.splitlines()[3:]))
+    del content["control_plane"]["key"]
+    host = node(tmp_path, json.dumps(content).encode())
+    assert not import_card(host, Journal(host)).may_lead
+
+
+def test_the_node_key_is_made_once(host: Host) -> None:
+    first = NodeKey.load_or_create(host)
+    assert NodeKey.load_or_create(host).node_id == first.node_id
+    assert host.mode(keys.PATH) == 0o600
+    assert "PRIVATE" not in repr(first)
+    host.write(keys.PATH, b"", 0o600)
+    with pytest.raises(FleetError, match="damaged"):
+        NodeKey.load_or_create(host)
+
+
+def test_secrets_are_not_in_reprs(trust: Trust) -> None:
+    assert repr(trust.beacon_key) not in repr(trust)
+    assert "PrivateKey" not in repr(trust)
+
+
+def test_the_kept_file_has_the_root_key_and_the_card_has_not() -> None:
+    kept, card = trust.new_fleet("home")
+    assert kept.count(b"BEGIN PRIVATE KEY") == 3
+    assert card.count(b"BEGIN PRIVATE KEY") == 2
+    assert b"root key" in kept.splitlines()[1]
