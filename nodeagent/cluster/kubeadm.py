@@ -12,31 +12,25 @@ from typing import Any
 
 import yaml
 
+from nodeagent.cluster import state
+from nodeagent.cluster.state import FOLDER, State
 from nodeagent.cluster.versions import Tested
 from nodeagent.config import Settings
-from nodeagent.errors import CommandFailed
+from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
 
-FOLDER = "/var/lib/nodeagent/kubeadm"
 INIT_FILE, JOIN_FILE = f"{FOLDER}/init.yaml", f"{FOLDER}/join.yaml"
 DISCOVERY_FILE = f"{FOLDER}/discovery.conf"
 API = "kubeadm.k8s.io/v1beta4"
 SOCKET = "unix:///run/containerd/containerd.sock"
 PORT = 6443
-INIT_BOUND, JOIN_BOUND, PULL_BOUND, RESET_BOUND = 2400, 1800, 1800, 600  # seconds
-# What a try that was cut off leaves (kubeadm docs, "Implementation details").
-LEFT_BEHIND = (
-    "/etc/kubernetes/manifests/kube-apiserver.yaml",
-    "/etc/kubernetes/manifests/etcd.yaml",
-    "/etc/kubernetes/pki",
-    "/etc/kubernetes/admin.conf",
-    "/etc/kubernetes/kubelet.conf",
-    "/etc/kubernetes/bootstrap-kubelet.conf",
-    "/var/lib/etcd/member",
-    "/var/lib/kubelet/config.yaml",
-)
+INIT_BOUND, JOIN_BOUND, PULL_BOUND, RESET_BOUND, SYNC_BOUND = 2400, 1800, 1800, 600, 600  # seconds
+# The pod network's: they would keep the addresses of the cluster that never was.
+DEVICES = ("cni0", "flannel.1")
+REMAINS = ("/var/lib/etcd", "/var/lib/cni", "/etc/cni/net.d/10-flannel.conflist")
+JOINED_PERHAPS = (State.HALF_JOIN, State.WORKER, State.FOREIGN)
 # kubeadm's defaults suit fast machines; a Pi with a slow card needs several times as long.
 TIMEOUTS = {
     "controlPlaneComponentHealthCheck": "15m0s",
@@ -157,48 +151,80 @@ def discovery_configuration(endpoint: str, ca_cert: bytes) -> bytes:
 def initialise(
     host: Host, settings: Settings, tested: Tested, name: str, address: str, slow: bool
 ) -> None:
-    """kubeadm init, from whatever an earlier try left. Raises CommandFailed, OSError."""
-    reset_leftovers(host)
+    """kubeadm init, from whatever an earlier try left; nothing where the control plane is formed.
+
+    Raises CommandFailed, OSError, and Refused where undoing would lose a cluster.
+    """
+    found = state.read(host)
+    if found is State.CONTROL_PLANE:
+        return
+    make_room(host, found)
     host.make_folder(FOLDER, 0o700)
     host.write(INIT_FILE, init_configuration(settings, tested, name, address, slow), 0o600)
     pull_images(host, settings, tested, "control-plane")
+    state.mark(host, state.BEGUN, "init")
     said = host.call("kubeadm", "init", "--config", INIT_FILE, timeout=INIT_BOUND)
     LOG.info("kubeadm init:\n%s", said)
+    formed(host, "control-plane")
 
 
 def join(
     host: Host, *, node_name: str, address: str, endpoint: str, ca_cert: bytes, token: str
 ) -> None:
-    """kubeadm join, from whatever an earlier try left. Raises CommandFailed, OSError.
+    """kubeadm join, from whatever an earlier try left; nothing where that try has joined.
 
-    The files with secrets are gone afterwards, whatever happened.
+    The files with secrets are gone afterwards, whatever happened. Raises CommandFailed, OSError,
+    and Refused where undoing would lose a cluster.
     """
-    reset_leftovers(host)
-    host.make_folder(FOLDER, 0o700)
+    found = state.read(host)
     try:
-        host.write(DISCOVERY_FILE, discovery_configuration(endpoint, ca_cert), 0o600)
-        host.write(JOIN_FILE, join_configuration(node_name, address, token), 0o600)
-        said = host.call("kubeadm", "join", "--config", JOIN_FILE, timeout=JOIN_BOUND)
-        LOG.info("kubeadm join:\n%s", said)
+        host.remove(JOIN_FILE)
+        if found in JOINED_PERHAPS and state.has_joined(host, node_name, ca_cert):
+            host.call("systemctl", "enable", "--now", "kubelet", timeout=180)
+        else:
+            make_room(host, found)
+            state.mark(host, state.BEGUN, "join")
+            host.write(DISCOVERY_FILE, discovery_configuration(endpoint, ca_cert), 0o600)
+            host.write(JOIN_FILE, join_configuration(node_name, address, token), 0o600)
+            said = host.call("kubeadm", "join", "--config", JOIN_FILE, timeout=JOIN_BOUND)
+            LOG.info("kubeadm join:\n%s", said)
     finally:
         host.remove(JOIN_FILE)
         host.remove(DISCOVERY_FILE)
+    host.remove(state.BOOTSTRAP_CONF)  # it holds the token; kubeadm removes it unless cut off
+    formed(host, "worker")
 
 
-def reset_leftovers(host: Host) -> None:
+def formed(host: Host, role: str) -> None:
+    """Put what kubeadm wrote on the disk, then say so. Without the first, a power cut within half
+    a minute leaves a member with empty files (ext4(5), ``delalloc``)."""
+    host.run("sync", timeout=SYNC_BOUND)
+    state.mark(host, state.FORMED, role)
+
+
+def make_room(host: Host, found: State) -> None:
     """Undo what an init or join that was cut off left; nothing left: nothing done.
 
-    etcd's member is not asked to leave: the cluster it belonged to never was.
-    Raises CommandFailed.
+    Raises Refused where it is not the agent's own half-done work, CommandFailed.
     """
-    if not any(host.exists(path) for path in LEFT_BEHIND):
+    if found is State.NOTHING:
         return
+    if found not in (State.HALF_INIT, State.HALF_JOIN):
+        whose = "was set up by someone else" if found is State.FOREIGN else f"is a {found.value}"
+        raise Refused(
+            f"This node {whose} already, and starting anew would lose that cluster.",
+            "If it may be lost, run `sudo kubeadm reset` and `sudo rm -rf /var/lib/etcd`;"
+            " the agent then goes on by itself.",
+        )
     LOG.info("an earlier try was cut off; kubeadm reset")
+    # etcd's member is not asked to leave: the cluster it belonged to never was.
     host.call(
         "kubeadm", "reset", "--force", "--cri-socket", SOCKET,
         "--skip-phases", "remove-etcd-member", timeout=RESET_BOUND,
     )  # fmt: skip
-    host.call("rm", "-rf", "/var/lib/etcd", "/etc/cni/net.d/10-flannel.conflist")
+    for device in DEVICES:
+        host.run("ip", "link", "delete", device)
+    host.call("rm", "-rf", *REMAINS)
 
 
 def flannel_images(settings: Settings, tested: Tested) -> list[str]:
