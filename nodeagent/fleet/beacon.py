@@ -32,7 +32,8 @@ class Beacon:
     ``boot`` is random per boot and ``seq`` counts up within it. ``fitness`` ranks candidates,
     greater is better. ``claim`` says that the node wants to lead with ``epoch``; ``ready`` that
     grants are to be had from it. ``expected`` is its ``expected_nodes`` (0: not set), ``uptime``
-    in seconds.
+    in seconds. ``leader`` is the node it knows to lead or to claim, "" for none
+    (``election.known_leader``).
     """
 
     node_id: str
@@ -49,6 +50,7 @@ class Beacon:
     port: int
     seq: int
     uptime: int = 0
+    leader: str = ""
 
 
 def _address(value: object) -> str:
@@ -71,6 +73,7 @@ _FIELDS: tuple[tuple[str, wire.Check], ...] = (
     ("port", wire.port),
     ("seq", wire.integer(0, 2**48)),
     ("uptime", wire.integer(0, 2**40)),
+    ("leader", lambda value: "" if value == "" else wire.node_id(value)),
 )
 
 

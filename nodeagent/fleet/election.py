@@ -122,6 +122,13 @@ def decide(view: View, now: float) -> Decision:
             f"{_name(silent[0])} led this fleet and has been silent for"
             f" {now - silent[0].last:.0f} s; it has {GONE:.0f} s to come back.",
         )
+    told = _told(view, peers)
+    if told is not None:
+        return _wait(
+            view,
+            now,
+            f"{_name(told)} knows {told.beacon.leader} to lead, which is not in sight from here.",
+        )
     members = [h for h in peers if h.beacon.role == WORKER and h.beacon.phase == "ready"]
     if members and view.pinned != CONTROL_PLANE:
         return _wait(
@@ -154,6 +161,26 @@ def fresh(view: View, now: float) -> list[Heard]:
 def rank(beacon: Beacon) -> tuple[object, ...]:
     """Greater is better: explicit intent, then fitness, then the node id. Never an address."""
     return (beacon.role == CONTROL_PLANE, beacon.fitness, beacon.node_id)
+
+
+def known_leader(heard: Iterable[Heard], now: float) -> str:
+    """For ``Beacon.leader``: whom this node itself heard lead or claim, "" for nobody.
+
+    So a leader that only some hear, or that lost power a moment ago, is not unknown to the rest.
+    """
+    known = [
+        h
+        for h in heard
+        if (h.beacon.claim and now - h.last < STALE) or (_leads(h.beacon) and now - h.last < GONE)
+    ]
+    best = max(known, key=lambda h: (_leads(h.beacon), rank(h.beacon)), default=None)
+    return best.beacon.node_id if best else ""
+
+
+def _told(view: View, peers: list[Heard]) -> Heard | None:
+    """A node that knows a leader which this node does not hear."""
+    heard = {h.beacon.node_id for h in peers} | {view.me.node_id, ""}
+    return next((h for h in peers if h.beacon.leader not in heard), None)
 
 
 def _leads(beacon: Beacon) -> bool:

@@ -40,6 +40,7 @@ beacons = st.builds(
     port=st.integers(1, 65535),
     seq=st.integers(0, 2**48),
     uptime=st.integers(0, 2**40),
+    leader=st.sampled_from(["", "n-abcdefghij234567"]),
 )
 
 

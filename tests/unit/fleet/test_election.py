@@ -94,6 +94,12 @@ TABLE: dict[str, tuple[View, float, type, str]] = {
     "a worker of a cluster whose control plane is away": (
         view(heard(WORSE, role="worker", phase="ready")), 30, Wait, "in a cluster already",
     ),
+    "somebody knows a leader that is not heard here": (
+        view(heard(WORSE, leader="n-" + "q" * 16)), 30, Wait, "not in sight from here",
+    ),
+    "somebody speaks of a claim that was withdrawn": (
+        view(heard(WORSE, leader="n-" + "b" * 16), heard("b")), 30, Claim, "best",
+    ),
     "pinned worker": (view(heard(WORSE), pinned="worker"), 500, Wait, "worker"),
     "pinned worker joins": (view(heard(WORSE, **READY), pinned="worker"), 0, Join, "pi-a"),
     "a card that may not lead": (view(may_lead=False), 500, Wait, "card may not lead"),

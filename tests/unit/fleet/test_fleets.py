@@ -8,7 +8,18 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import Claim, Decision, Heard, Join, Lead, Timing, View, Wait, decide
+from nodeagent.fleet.election import (
+    Claim,
+    Decision,
+    Heard,
+    Join,
+    Lead,
+    Timing,
+    View,
+    Wait,
+    decide,
+    known_leader,
+)
 
 TIMING = Timing(listen=10, hold_down=5, solo_wait=180)
 PERIOD = 5.0  # seconds between beacons
@@ -46,7 +57,7 @@ class Pi:
             role="auto" if self.led is None else "control-plane", fitness=self.fitness,
             epoch=self.epoch, claim=self.claim is not None,
             ready=self.led is not None and now - self.led > INIT, expected=self.expected or 0,
-            address="", port=6444, seq=self.seq,
+            address="", port=6444, seq=self.seq, leader=known_leader(self.heard.values(), now),
         )  # fmt: skip
 
     def boot(self, now: float) -> None:
