@@ -38,6 +38,10 @@ BOMB = "a: &a [x, x, x]\n" + "".join(
     for i in range(20)
 )
 
+BOMB_IN_ONE = "&a [x, x, x]" + "".join(
+    f", &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}, *{chr(97 + i)}]" for i in range(20)
+)
+
 # name -> (file, line, words the reason must have, words the remedy must have)
 BAD: dict[str, tuple[bytes | str, int | None, str, str]] = {
     # keys
@@ -90,7 +94,7 @@ BAD: dict[str, tuple[bytes | str, int | None, str, str]] = {
     "bad binary": ("role: !!binary x\n", 1, "the tag !!binary", ""),
     "bad int": ("expected_nodes: !!int x\n", 1, "`expected_nodes` is x", "1 to 1000"),
     "bomb": (f"{BOMB}control_plane: *t\n", 2, "`b` has more than words", ""),
-    "bomb as value": (f"role: &a [x]\ncontrol_plane: {'[' * 3}*a{']' * 3}\n", 2, "control_p", ""),
+    "bomb as value": (f"role: [{BOMB_IN_ONE}]\n", 1, "`role` has more than words", "[word"),
     "circle": ("control_plane: &a [*a]\n", 1, "`control_plane`", ""),
     "circle of sections": ("network: &a {cni: *a}\n", 1, "`network.cni` is a section", ""),
     "huge number": (f"expected_nodes: {'9' * 60000}\n", 1, "`expected_nodes` is 999", "1 to 1000"),
