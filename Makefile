@@ -1,4 +1,4 @@
-# What people type. `make` alone lists it. Variables: VERSION and the like are read, never set here.
+# What people type. `make` alone lists it.
 #
 # Nothing here installs into the machine's own Python; Debian packages are installed where they
 # are missing and the user is root (.ci/packages), otherwise a sentence says which.
@@ -21,10 +21,6 @@ VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
 TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables
 DEB_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all \
 	python3-setuptools fakeroot git
-
-# The lab reads these from the environment.
-export NODES ARCH MIRROR KEEP SCENARIO
-$(foreach n,1 2 3 4 5 6 7 8,$(eval export ROLE_$(n)))
 
 .PHONY: help
 help: ## list the targets
@@ -96,19 +92,24 @@ $(DEB): $(DEB_SOURCES) Makefile
 	@cp build/deb/$(NAME)_$(VERSION)_all.deb $@
 	@echo "$@"
 
-.PHONY: lab lab-shell lab-down
-lab: ## virtual Pis form a cluster (NODES=2 ARCH= MIRROR=built ROLE_1= SCENARIO= KEEP=)
-	$(LAB_PYTHON) -m tests.lab run
+# NODES=2 ARCH=amd64 MIRROR=built ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
+# in the environment, reach the lab as they are: tests/lab/place.py says what each may be.
+LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline
+.PHONY: lab $(LAB_SCENARIOS) lab-shell lab-down
+lab: venv deb ## virtual Pis form a cluster (NODES=2 ARCH=amd64 MIRROR=built ROLE_1=auto KEEP=)
+	$(PYTHON) -m tests.lab run
 
-lab-shell: ## a shell on node N of a lab that was kept
-	@$(LAB_PYTHON) -m tests.lab shell $(or $(N),1)
+lab-reboot: ## the same, then all nodes are rebooted
+lab-powercut: ## the same, with the power cut during installation and kubeadm init
+lab-baseline: ## the time a plain script takes for the same
+$(LAB_SCENARIOS): lab-%: venv deb
+	SCENARIO=$* $(PYTHON) -m tests.lab run
 
-lab-down: ## end the lab's machines and leave nothing behind
-	$(LAB_PYTHON) -m tests.lab down
+lab-shell: venv ## a shell on node N=1 of a lab started with KEEP=1
+	@$(PYTHON) -m tests.lab shell $(or $(N),1)
 
-lab: venv deb
-lab-shell lab-down: venv
-LAB_PYTHON := $(PYTHON)
+lab-down: venv ## end the lab's machines and leave nothing behind
+	$(PYTHON) -m tests.lab down
 
 .PHONY: clean
 clean: ## remove what was built; keeps the lab's caches
