@@ -1,20 +1,25 @@
-"""The join policy on a real API server (lab tier): how long a token may live, what kubeadm's own
-phase would have granted and must or must not be there. The rest is in tests/lab/test_policy.py.
+"""Our manifests and files before a real API server and a real kubeadm (lab tier): how long a token
+may live, what kubeadm's own phase would have granted and must or must not be there, whether the
+configuration files are understood. The rest of the policy is in tests/lab/test_policy.py.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from nodeagent.cluster import kubectl, node
+from nodeagent.cluster import cni, kubeadm, kubectl, node, versions
 from nodeagent.cluster.api import SECRETS, Api
+from nodeagent.config import Settings
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host, Result
 from tests.lab.test_policy import KUBERNETES, Cluster, secret
@@ -47,24 +52,34 @@ subjects:
 """
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One API server with kubeadm's leftovers, then the policy as the agent applies it."""
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+def control_plane(cluster: Cluster) -> Host:
+    """A control plane of this cluster: the real kubectl and kubeadm, with the cluster's file."""
+    root = cluster.folder / "root"
+    admin = root / kubectl.ADMIN[1:]
+    admin.parent.mkdir(parents=True, exist_ok=True)
+    admin.write_bytes(cluster.admin.read_bytes())
 
     def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
-        """The real kubectl, on this cluster instead of the machine's own."""
-        words = [str(cluster.admin) if word == kubectl.ADMIN else word for word in argv]
+        words = [str(admin) if word == kubectl.ADMIN else word for word in argv]
         words[0] = str(KUBERNETES / words[0])
         done = subprocess.run(
             words, input=stdin, capture_output=True, text=True, timeout=timeout, check=False
         )
         return Result(done.returncode, done.stdout, done.stderr)
 
+    return Host(root, run)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One API server with kubeadm's leftovers, then the policy as the agent applies it."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+
     try:
         cluster.kubectl("apply", "-f", "-", stdin=LEFTOVERS)
-        node.apply_policy(Host(run=run))
-        node.apply_policy(Host(run=run))  # repeatable
+        host = control_plane(cluster)
+        node.apply_policy(host)
+        node.apply_policy(host)  # repeatable
         time.sleep(5)  # admission policies are watched, not read
         yield cluster
     finally:
@@ -126,3 +141,57 @@ def test_the_api_server_may_reach_kubelets(cluster: Cluster) -> None:
             "--as", "kube-apiserver-kubelet-client",
         )  # fmt: skip
         assert said.startswith("yes"), (verb, part)
+
+
+def test_flannel_is_taken_as_it_is_and_again(cluster: Cluster) -> None:
+    host = control_plane(cluster)
+    cni.apply(host, Settings(), versions.DEFAULT)
+    cni.apply(host, Settings(), versions.DEFAULT)
+    sets = cluster.kubectl("-n", "kube-flannel", "get", "daemonsets", "-o", "name")
+    assert sets.split() == ["daemonset.apps/kube-flannel-ds"]
+
+
+def understood(path: Path) -> None:
+    """kubeadm takes the file, and says nothing about it."""
+    done = subprocess.run(
+        [str(KUBERNETES / "kubeadm"), "config", "validate", "--config", str(path)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_kubeadm_understands_the_init_configuration(tmp_path: Path, slow: bool) -> None:
+    path = tmp_path / "init.yaml"
+    path.write_bytes(
+        kubeadm.init_configuration(Settings(), versions.DEFAULT, "pi-1", "192.0.2.10", slow)
+    )
+    understood(path)
+
+
+def test_kubeadm_understands_the_join_configuration(tmp_path: Path) -> None:
+    discovery, path = tmp_path / "discovery.conf", tmp_path / "join.yaml"
+    discovery.write_bytes(kubeadm.discovery_configuration("192.0.2.10:6443", b"CA"))
+    text = kubeadm.join_configuration("pi-2", "192.0.2.11", "abcdef.0123456789abcdef").decode()
+    path.write_text(text.replace(kubeadm.DISCOVERY_FILE, str(discovery)))
+    understood(path)
+
+
+def test_the_join_command_for_machines_without_the_agent(cluster: Cluster, tmp_path: Path) -> None:
+    script = node.join_command(control_plane(cluster))
+    files, command = script.split("kubeadm join", 1)
+    assert command.startswith(" --config /root/nodeagent-join.conf\n")
+    subprocess.run(
+        ["sh", "-e", "-c", files.replace("/root", str(tmp_path))], check=True, timeout=60
+    )
+    path = tmp_path / "nodeagent-join.conf"
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text(path.read_text().replace("/root", str(tmp_path)))
+    understood(path)
+    token = yaml.safe_load(path.read_text())["discovery"]["tlsBootstrapToken"]
+    assert token not in script
+    name = f"bootstrap-token-{token.split('.')[0]}"
+    found = json.loads(cluster.kubectl("-n", "kube-system", "get", "secret", name, "-o", "json"))
+    assert "usage-bootstrap-signing" not in found["data"]
+    groups = base64.b64decode(found["data"]["auth-extra-groups"]).decode()
+    assert groups == "system:bootstrappers:nodeagent"

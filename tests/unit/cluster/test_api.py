@@ -1,0 +1,153 @@
+"""The broker's view of the Kubernetes API, against a double of an HTTP session.
+
+A real API server answers in test_policy_real.py and tests/lab.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+import requests
+
+from nodeagent.cluster.api import Api, SigningRequest
+from nodeagent.errors import CommandFailed
+
+SECRET = "0123456789abcdef"
+EXPIRES = datetime(2026, 11, 21, 13, 30, tzinfo=timezone(timedelta(hours=2)))
+
+
+class Session:
+    """A double of requests.Session: notes what is asked, gives recorded answers in turn."""
+
+    def __init__(self, *answers: tuple[int, Any] | Exception) -> None:
+        self.answers, self.asked = list(answers), list[tuple[str, str, Any]]()
+
+    def request(self, method: str, url: str, json: Any, timeout: Any) -> requests.Response:
+        assert all(0 < seconds < 60 for seconds in timeout)
+        self.asked.append((method, url.removeprefix("https://10.0.0.7:6443"), json))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        response = requests.Response()
+        response.status_code, response.reason = answer[0], "Reason"
+        body = answer[1] if isinstance(answer[1], str) else _json(answer[1])
+        response._content = body.encode()
+        return response
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value)
+
+
+def api(*answers: tuple[int, Any] | Exception) -> tuple[Api, Session]:
+    session = Session(*answers)
+    made = Api("https://10.0.0.7:6443", "ca.crt", "client.crt", "client.key")
+    assert made._session.verify == "ca.crt" and not made._session.trust_env
+    made._session = session  # type: ignore[assignment]
+    return made, session
+
+
+def test_a_token_only_authenticates_and_expires_in_utc() -> None:
+    made, session = api((201, {}))
+    made.create_token("abc123", SECRET, "pi-2", EXPIRES)
+    ((method, path, body),) = session.asked
+    assert (method, path) == ("POST", "/api/v1/namespaces/kube-system/secrets")
+    assert body["type"] == "bootstrap.kubernetes.io/token"
+    assert body["metadata"] == {"name": "bootstrap-token-abc123", "namespace": "kube-system"}
+    assert {k: base64.b64decode(v).decode() for k, v in body["data"].items()} == {
+        "token-id": "abc123",
+        "token-secret": SECRET,
+        "expiration": "2026-11-21T11:30:00Z",
+        "usage-bootstrap-authentication": "true",
+        "auth-extra-groups": "system:bootstrappers:nodeagent",
+        "description": "nodeagent grant for pi-2",
+    }
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (403, {"message": SECRET}),
+        (201, "<html>"),
+        (503, "busy"),
+        requests.ConnectTimeout(),
+        requests.exceptions.SSLError(SECRET),
+        requests.ConnectionError(SECRET),
+    ],
+    ids=str,
+)
+def test_an_error_tells_what_failed_and_no_secret(answer: Any) -> None:
+    made, _ = api(answer)
+    with pytest.raises(CommandFailed, match=r"POST .*secrets") as caught:
+        made.create_token("abc123", SECRET, "pi-2", EXPIRES)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../../pods", "a/b", "", "a?x=1", "A", "é", "-a", "a" * 300])
+def test_no_name_leaves_its_place_in_a_path(name: str) -> None:
+    made, session = api()
+    for act in (made.delete_token, made.delete_node, lambda n: made.approve(n, "why")):
+        with pytest.raises(ValueError, match="no name of a Kubernetes object"):
+            act(name)
+    assert session.asked == []
+
+
+def test_what_is_gone_is_deleted() -> None:
+    made, session = api((404, {}), (404, {}))
+    made.delete_token("abc123")
+    made.delete_node("pi-2")
+    assert [path for _, path, _ in session.asked] == [
+        "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abc123",
+        "/api/v1/nodes/pi-2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "pending"),
+    [({}, True), ({"conditions": []}, True), ({"conditions": [{"type": "Denied"}]}, False)],
+)
+def test_signing_requests(status: Any, pending: bool) -> None:
+    spec = {
+        "username": "system:bootstrap:abc123", "groups": ["system:bootstrappers:nodeagent"],
+        "signerName": "kubernetes.io/kube-apiserver-client-kubelet", "usages": ["client auth"],
+        "request": base64.b64encode(b"CSR").decode(),
+    }  # fmt: skip
+    made, _ = api(
+        (200, {"items": [{"metadata": {"name": "csr-1"}, "spec": spec, "status": status}]})
+    )
+    assert made.requests() == [
+        SigningRequest(
+            "csr-1", "system:bootstrap:abc123", ("system:bootstrappers:nodeagent",),
+            "kubernetes.io/kube-apiserver-client-kubelet", ("client auth",), b"CSR", pending,
+        )
+    ]  # fmt: skip
+
+
+def test_approval_adds_one_condition_to_what_stands_there() -> None:
+    item = {"metadata": {"name": "csr-1"}, "spec": {"request": "eA=="}}
+    made, session = api((200, item), (200, {}))
+    made.approve("csr-1", "granted to pi-2")
+    (_, (method, path, body)) = session.asked
+    assert method == "PUT" and path.endswith("/certificatesigningrequests/csr-1/approval")
+    (condition,) = body["status"]["conditions"]
+    assert (condition["type"], condition["status"]) == ("Approved", "True")
+    assert body["spec"] == item["spec"]
+
+
+def test_ready_nodes() -> None:
+    def item(name: str, *conditions: tuple[str, str]) -> dict[str, Any]:
+        listed = [{"type": kind, "status": status} for kind, status in conditions]
+        return {"metadata": {"name": name}, "status": {"conditions": listed}}
+
+    new = {"metadata": {"name": "new"}, "status": {}}
+    nodes = [
+        item("a", ("MemoryPressure", "True"), ("Ready", "True")),
+        item("b", ("Ready", "Unknown")),
+    ]
+    made, _ = api((200, {"items": [*nodes, new]}))
+    assert made.ready_nodes() == {"a": True, "b": False, "new": False}

@@ -1,0 +1,180 @@
+"""What the control plane's agent does after init, on doubles; the user's file with a real shell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from nodeagent.cluster import kubectl, node
+from nodeagent.errors import CommandFailed, Refused
+from nodeagent.host.host import Host, Result
+from tests.unit.cluster.authority import CA_CERT, CA_KEY
+from tests.unit.machine import NOW, Machine, put
+
+GET = "kubectl --kubeconfig {} get {} -o json --request-timeout=20s"
+OURS = f"{node.MARK}\n"
+
+
+def item(name: str, leads: bool, ready: str, address: str = "10.0.0.7") -> dict[str, Any]:
+    """A Node as the API writes it."""
+    labels = {"node-role.kubernetes.io/control-plane": ""} if leads else {}
+    return {
+        "metadata": {"name": name, "labels": labels},
+        "status": {
+            "conditions": [{"type": "Ready", "status": ready}],
+            "addresses": [{"type": "Hostname", "address": name},
+                          {"type": "InternalIP", "address": address}],
+            "nodeInfo": {"kubeletVersion": "v1.36.4"},
+        },
+    }  # fmt: skip
+
+
+def test_nodes(tmp_path: Path) -> None:
+    answer = {"items": [item("pi-1", True, "True"), item("pi-2", False, "Unknown", "10.0.0.8")]}
+    machine = Machine(tmp_path, {GET.format(kubectl.ADMIN, "nodes"): json.dumps(answer)})
+    assert node.nodes(machine) == [
+        node.NodeInfo("pi-1", True, "control-plane", "v1.36.4", "10.0.0.7"),
+        node.NodeInfo("pi-2", False, "worker", "v1.36.4", "10.0.0.8"),
+    ]
+
+
+@pytest.mark.parametrize(("status", "expected"), [("True", True), ("False", False)])
+def test_a_worker_asks_with_its_own_file(tmp_path: Path, status: str, expected: bool) -> None:
+    line = GET.format("/etc/kubernetes/kubelet.conf", "node pi-2")
+    machine = Machine(tmp_path, {line: json.dumps(item("pi-2", False, status))})
+    assert node.ready(machine, "pi-2") is expected
+
+
+@pytest.mark.parametrize("said", ["", "not json"])
+def test_a_cut_answer_is_not_ready(tmp_path: Path, said: str) -> None:
+    machine = Machine(tmp_path, {GET.format("/etc/kubernetes/kubelet.conf", "node pi-2"): said})
+    assert node.ready(machine, "pi-2") is False
+
+
+def test_the_policy_is_applied_by_stdin_before_anything_is_closed(tmp_path: Path) -> None:
+    said: list[tuple[str, str | None]] = []
+
+    def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+        said.append((" ".join(argv), stdin))
+        return Result(0)
+
+    node.apply_policy(Host(tmp_path, run))
+    (apply, text), *deletes = said
+    assert apply.endswith("apply --server-side --force-conflicts -f -")
+    assert text is not None and "nodeagent-broker-secrets" in text
+    assert [words.split(" delete ")[1] for words, _ in deletes] == [
+        "clusterrolebinding kubeadm:node-autoapprove-bootstrap --ignore-not-found",
+        "-n kube-public rolebinding kubeadm:bootstrap-signer-clusterinfo --ignore-not-found",
+    ]
+
+
+def test_the_brokers_certificate(tmp_path: Path) -> None:
+    put(tmp_path, {"/etc/kubernetes/pki/ca.crt": CA_CERT, "/etc/kubernetes/pki/ca.key": CA_KEY})
+    machine = Machine(tmp_path)
+    cert_pem, key_pem = node.broker_credentials(machine)
+    cert = x509.load_pem_x509_certificate(cert_pem)
+    assert cert.subject.rfc4514_string() == "CN=nodeagent:broker"  # and no group
+    authority = x509.load_pem_x509_certificate(CA_CERT).public_key()
+    assert isinstance(authority, ec.EllipticCurvePublicKey)
+    authority.verify(cert.signature, cert.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256()))
+    usage = cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    # The first name is of cryptography 42 and newer.
+    end = getattr(cert, "not_valid_after_utc", None) or cert.not_valid_after.replace(tzinfo=UTC)
+    assert 364 <= (end.timestamp() - NOW) / 86400 <= 366
+    assert b"PRIVATE KEY" in key_pem and machine.ran == []
+
+
+def test_a_worker_has_no_broker(tmp_path: Path) -> None:
+    with pytest.raises(Refused):
+        node.broker_credentials(Machine(tmp_path))
+
+
+class Home:
+    """A control plane with a first user whose home is real; `runuser` is left out."""
+
+    def __init__(self, root: Path) -> None:
+        self.home = root / "home" / "pi"
+        self.home.mkdir(parents=True)
+        passwd = f"root:x:0:0::/root:/bin/sh\npi:x:1000:1000:,,,:{self.home}:/bin/bash\n"
+        put(root, {"/etc/passwd": passwd, kubectl.ADMIN: "admin\n"})
+        self.host = Host(root, self._run)
+        self.config = self.home / ".kube" / "config"
+
+    def _run(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+        assert list(argv[:4]) == ["runuser", "-u", "pi", "--"]
+        done = subprocess.run(
+            argv[4:], input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.processes
+def test_the_users_file_is_made_and_renewed(tmp_path: Path) -> None:
+    place = Home(tmp_path)
+    assert node.install_user_kubeconfig(place.host)
+    assert place.config.read_text() == f"{OURS}admin\n"
+    assert place.config.stat().st_mode & 0o777 == 0o600
+    assert place.config.parent.stat().st_mode & 0o777 == 0o700
+    put(tmp_path, {kubectl.ADMIN: "new\n"})
+    assert node.install_user_kubeconfig(place.host)
+    assert place.config.read_text() == f"{OURS}new\n"
+    assert [path.name for path in place.config.parent.iterdir()] == ["config"]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("own", ["apiVersion: v1\n", f"# mine\n{OURS}"])
+def test_the_users_own_file_is_kept(tmp_path: Path, own: str) -> None:
+    place = Home(tmp_path)
+    place.config.parent.mkdir()
+    place.config.write_text(own)
+    assert not node.install_user_kubeconfig(place.host)
+    assert place.config.read_text() == own
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("planted", ["config", "config.nodeagent"])
+@pytest.mark.parametrize("content", ["", OURS])
+def test_planted_links_are_not_followed(tmp_path: Path, planted: str, content: str) -> None:
+    place = Home(tmp_path)
+    target = tmp_path / "target"
+    target.write_text(content)
+    place.config.parent.mkdir()
+    (place.config.parent / planted).symlink_to(target)
+    assert node.install_user_kubeconfig(place.host)
+    assert target.read_text() == content
+    assert not place.config.is_symlink()
+
+
+@pytest.mark.processes
+def test_a_strange_home_does_not_stop_the_cluster(tmp_path: Path) -> None:
+    place = Home(tmp_path)
+    (place.home / ".kube").write_text("a file, no folder")
+    assert not node.install_user_kubeconfig(place.host)
+    (place.home / ".kube").unlink()
+    place.home.rmdir()
+    assert not node.install_user_kubeconfig(place.host)
+
+
+@pytest.mark.parametrize("missing", ["/etc/passwd", kubectl.ADMIN])
+def test_without_a_user_or_a_cluster_nothing_is_run(tmp_path: Path, missing: str) -> None:
+    put(tmp_path, {"/etc/passwd": "pi:x:1000:1000::/home/pi:/bin/sh\n", kubectl.ADMIN: "x"})
+    put(tmp_path, {missing: None})
+    machine = Machine(tmp_path)
+    assert not node.install_user_kubeconfig(machine)
+    assert machine.ran == []
+
+
+def test_a_failing_kubectl_names_itself(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="kubectl"):
+        node.nodes(Machine(tmp_path))
