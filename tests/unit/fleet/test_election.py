@@ -47,7 +47,7 @@ def view(*others: Heard, **changes: Any) -> View:
 
 WORSE, BETTER = "a", "z"  # by node id, all else being equal
 CLAIMED: dict[str, Any] = {"claimed": (1, START + 15), "own_heard": START + 16}
-READY = {"role": "control-plane", "claim": True, "ready": True, "epoch": 3}
+READY: dict[str, Any] = {"role": "control-plane", "claim": True, "ready": True, "epoch": 3}
 
 # what: (view, seconds after its start, decision, word in its reason)
 TABLE: dict[str, tuple[View, float, type, str]] = {

@@ -1,0 +1,351 @@
+"""The broker: who gets a token, under which name, and which signing request it approves."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
+
+from nodeagent.errors import CommandFailed, FleetError, Untrusted
+from nodeagent.fleet import grant as grants
+from nodeagent.fleet import install, ledger, pki
+from nodeagent.fleet.broker import MAX_OUTSTANDING, TOKEN_LIFE, Broker, Offer, Overloaded, Stale
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.ledger import Ledger
+from nodeagent.fleet.trust import Trust
+from nodeagent.host.host import Clock, Host
+from tests.unit.fleet.test_grant import CA
+from tests.unit.powercut import WAYS, Disk, PowerCut
+
+NOW = 1_795_000_000.0
+
+
+@dataclass(frozen=True)
+class Csr:
+    """A certificate signing request as the API shows it."""
+
+    name: str
+    username: str
+    csr_pem: bytes
+    groups: tuple[str, ...] = ("system:bootstrappers:nodeagent", "system:authenticated")
+    signer: str = "kubernetes.io/kube-apiserver-client-kubelet"
+    usages: tuple[str, ...] = ("digital signature", "client auth")
+    pending: bool = True
+
+
+@dataclass
+class Cluster:
+    """A double of the Kubernetes API."""
+
+    tokens: dict[str, str] = field(default_factory=dict)
+    csrs: list[Csr] = field(default_factory=list)
+    approved: list[str] = field(default_factory=list)
+    nodes: dict[str, bool] = field(default_factory=lambda: {"pi-1": True})
+    down: bool = False
+
+    def create_token(self, token_id: str, secret: str, node_name: str, expires: datetime) -> None:
+        if self.down:
+            raise CommandFailed("The API server is away.", "Wait.")
+        assert expires.timestamp() == NOW + TOKEN_LIFE
+        self.tokens[token_id] = secret
+
+    def delete_token(self, token_id: str) -> None:
+        self.tokens.pop(token_id, None)
+
+    def requests(self) -> list[Csr]:
+        return [replace(csr, pending=csr.name not in self.approved) for csr in self.csrs]
+
+    def approve(self, name: str, reason: str) -> None:
+        self.approved.append(name)
+
+    def ready_nodes(self) -> dict[str, bool]:
+        return self.nodes
+
+    def delete_node(self, name: str) -> None:
+        self.nodes.pop(name, None)
+
+
+class Setup:
+    """A broker with its doubles, and nodes that ask it."""
+
+    def __init__(self, folder: Path, trust: Trust) -> None:
+        self.now = NOW
+        self.trust = trust
+        self.host = Host(folder / "broker", clock=Clock(now=lambda: self.now))
+        self.cluster = Cluster()
+        self.key = pki.new_key()
+        self.start()
+
+    def start(self) -> None:
+        """The process begins; the disk is what it was."""
+        offer = Offer(("10.77.0.11:6443",), CA, "1.36.4")
+        (cert, _) = self.trust.leaf("broker", self.key.public_key())
+        self.broker = Broker(
+            self.trust.anchors, self.key, cert, offer, self.cluster, Ledger(self.host),
+            lambda: self.now,
+        )  # fmt: skip
+
+    def request(self, key: NodeKey, wish: str, nonce: str | None = None) -> bytes:
+        nonce = nonce or self.broker.nonce()
+        chain = self.trust.leaf("client", key.public)
+        return grants.build_request(self.trust.fleet_id, key, chain, wish, nonce, {})
+
+    def ask(self, key: NodeKey, wish: str) -> grants.Grant:
+        nonce = self.broker.nonce()
+        data = self.broker.grant(self.request(key, wish, nonce), "10.77.0.12")
+        return grants.verify_grant(self.trust.anchors, data, key.node_id, nonce, self.now)
+
+
+@pytest.fixture
+def setup(tmp_path: Path, trust: Trust) -> Setup:
+    """A fresh broker."""
+    return Setup(tmp_path, trust)
+
+
+def csr(
+    name: str, token: str, cn: str = "system:node:pi-2", o: str = "system:nodes", **more: Any
+) -> Csr:
+    """What a kubelet asks for with a token."""
+    extra = more.pop("extra", None)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(
+        x509.Name([
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, o),
+            x509.NameAttribute(NameOID.COMMON_NAME, cn),
+            *(more.pop("subject", [])),
+        ])
+    )  # fmt: skip
+    if extra:
+        builder = builder.add_extension(extra, False)
+    key = more.pop("key", None) or pki.new_key()
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    user = f"system:bootstrap:{token.partition('.')[0]}"
+    return Csr(**{"name": name, "username": user, "csr_pem": pem, **more})
+
+
+def test_a_grant_carries_a_token_of_its_own(setup: Setup, key: NodeKey) -> None:
+    grant = setup.ask(key, "pi-2")
+    token_id, _, secret = grant.token.reveal().partition(".")
+    assert setup.cluster.tokens == {token_id: secret}
+    assert (grant.node_name, grant.expires - grant.issued) == ("pi-2", 600)
+
+
+def test_asking_twice_gives_the_same_answer(setup: Setup, key: NodeKey) -> None:
+    request = setup.request(key, "pi-2")
+    first = setup.broker.grant(request)
+    setup.start()
+    assert setup.broker.grant(request) == first
+    assert len(setup.cluster.tokens) == 1
+
+
+def test_asking_anew_replaces_the_token(setup: Setup, key: NodeKey) -> None:
+    old = setup.request(key, "pi-2")
+    setup.broker.grant(old)
+    grant = setup.ask(key, "pi-2")
+    assert list(setup.cluster.tokens) == [grant.token.reveal().partition(".")[0]]
+    with pytest.raises(Stale):
+        setup.broker.grant(old)
+
+
+def test_nonces_are_ours_and_fresh(setup: Setup, key: NodeKey, tmp_path: Path) -> None:
+    elsewhere = Ledger(Host(tmp_path / "other")).nonce(NOW)
+    late = setup.request(key, "pi-2")
+    for request in (setup.request(key, "pi-2", elsewhere), setup.request(key, "pi-2", "A" * 43)):
+        with pytest.raises(Stale):
+            setup.broker.grant(request)
+    setup.now += ledger.NONCE_LIFE + 1
+    with pytest.raises(Stale):
+        setup.broker.grant(late)
+
+
+def test_strangers_are_refused(setup: Setup, stranger: Trust, key: NodeKey) -> None:
+    chain = stranger.leaf("client", key.public)
+    request = grants.build_request(stranger.fleet_id, key, chain, "pi-2", setup.broker.nonce(), {})
+    with pytest.raises(Untrusted):
+        setup.broker.grant(request)
+    assert not setup.cluster.tokens
+
+
+def test_names_belong_to_the_first_key(setup: Setup, key: NodeKey) -> None:
+    other = NodeKey(pki.new_key())
+    assert setup.ask(key, "pi-2").node_name == "pi-2"
+    assert setup.ask(other, "pi-2").node_name == f"pi-2-{other.node_id[2:6]}"
+    setup.start()
+    assert setup.ask(other, "pi-2").node_name == f"pi-2-{other.node_id[2:6]}"
+    assert setup.ask(key, "pi-2").node_name == "pi-2"
+    assert setup.broker.ledger.forget("pi-2")
+    assert not setup.broker.ledger.forget("pi-2")
+    assert setup.ask(other, "pi-2").node_name == "pi-2"
+
+
+def test_the_control_planes_own_name_is_taken(setup: Setup, key: NodeKey) -> None:
+    assert setup.ask(key, "pi-1").node_name == f"pi-1-{key.node_id[2:6]}"
+
+
+def test_long_names_stay_labels(setup: Setup, key: NodeKey) -> None:
+    setup.ask(key, "a" * 63)
+    other = NodeKey(pki.new_key())
+    assert len(setup.ask(other, "a" * 63).node_name) <= 63
+
+
+def test_outstanding_tokens_are_bounded(setup: Setup) -> None:
+    for number in range(MAX_OUTSTANDING):
+        setup.ask(NodeKey(pki.new_key()), f"pi-{number + 2}")
+    with pytest.raises(Overloaded):
+        setup.ask(NodeKey(pki.new_key()), "one-more")
+    setup.now += TOKEN_LIFE
+    setup.broker.tick()
+    assert not setup.cluster.tokens
+    setup.now = NOW
+    assert setup.ask(NodeKey(pki.new_key()), "one-more").node_name == "one-more"
+
+
+def test_a_failed_mint_is_not_repeated(setup: Setup, key: NodeKey) -> None:
+    request = setup.request(key, "pi-2")
+    setup.cluster.down = True
+    with pytest.raises(CommandFailed):
+        setup.broker.grant(request)
+    setup.cluster.down = False
+    setup.broker.grant(request)
+    assert len(setup.cluster.tokens) == 1
+
+
+def test_the_granted_request_is_approved_and_recorded(setup: Setup, key: NodeKey) -> None:
+    token = setup.ask(key, "pi-2").token.reveal()
+    setup.cluster.csrs = [csr("right", token)]
+    setup.broker.tick()
+    assert setup.cluster.approved == ["right"]
+    assert setup.cluster.tokens, "the kubelet fetches its certificate with it"
+    setup.cluster.nodes["pi-2"] = False
+    setup.broker.tick()
+    assert not setup.cluster.tokens
+    assert not setup.broker.outstanding
+    (admission,) = setup.broker.ledger.admissions
+    assert (admission.name, admission.node_id) == ("pi-2", key.node_id)
+    assert admission.source == "10.77.0.12"
+
+
+def test_a_known_node_keeps_its_token_until_it_is_ready(setup: Setup, key: NodeKey) -> None:
+    setup.broker.ledger.claim("pi-2", key.node_id, frozenset())
+    setup.cluster.nodes["pi-2"] = False
+    token = setup.ask(key, "pi-2").token.reveal()
+    setup.cluster.csrs = [csr("right", token)]
+    setup.broker.tick()
+    assert setup.cluster.tokens
+    setup.cluster.nodes["pi-2"] = True
+    setup.broker.tick()
+    assert not setup.cluster.tokens
+
+
+SERIAL = x509.NameAttribute(NameOID.SERIAL_NUMBER, "1")
+WRONG: dict[str, dict[str, Any]] = {
+    "another name": {"cn": "system:node:pi-1"},
+    "the control plane": {"cn": "system:masters"},
+    "another organisation": {"o": "system:masters"},
+    "a second organisation": {
+        "subject": [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:masters")]
+    },
+    "more in the subject": {"subject": [SERIAL]},
+    "a serving name": {"extra": x509.SubjectAlternativeName([x509.DNSName("pi-1")])},
+    "another signer": {"signer": "kubernetes.io/kubelet-serving"},
+    "another user": {"username": "system:bootstrap:zzzzzz"},
+    "an administrator": {"username": "kubernetes-admin"},
+    "another group": {"groups": ("system:bootstrappers:kubeadm:default-node-token",)},
+    "server usage": {"usages": ("digital signature", "server auth")},
+    "more usages": {"usages": ("digital signature", "client auth", "cert sign")},
+    "no request": {"csr_pem": b"hello"},
+    "approved or denied already": {"pending": False},
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_no_other_request_is_approved(what: str, setup: Setup, key: NodeKey) -> None:
+    token = setup.ask(key, "pi-2").token.reveal()
+    wrong = csr("wrong", token, **WRONG[what])
+    if not wrong.pending:
+        setup.cluster.approved = ["wrong"]
+    setup.cluster.csrs = [wrong]
+    setup.broker.tick()
+    assert setup.cluster.approved == ([] if wrong.pending else ["wrong"])
+    assert not setup.broker.ledger.admissions
+
+
+def test_a_token_serves_one_key_only(setup: Setup, key: NodeKey) -> None:
+    token, kubelet = setup.ask(key, "pi-2").token.reveal(), pki.new_key()
+    setup.cluster.csrs = [csr("first", token, key=kubelet)]
+    setup.broker.tick()
+    setup.cluster.csrs += [csr("second", token), csr("again", token, key=kubelet)]
+    setup.broker.tick()
+    assert setup.cluster.approved == ["first", "again"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_cut_anywhere_leaves_no_forgotten_token(
+    way: str, tmp_path: Path, trust: Trust, key: NodeKey
+) -> None:
+    cut_at, done = 0, False
+    while not done:
+        cut_at += 1
+        setup = Setup(tmp_path / f"{way}{cut_at}", trust)
+        disk = Disk(setup.host.root)
+        disk.cut_at = cut_at
+        request = setup.request(key, "pi-2")
+        try:
+            with disk.watched():
+                first = setup.broker.grant(request)
+                done = True
+        except PowerCut:
+            disk.cut(way)
+        setup.start()
+        known = {token.token_id for token in setup.broker.outstanding}
+        assert setup.cluster.tokens.keys() <= known, "a token that nobody would delete"
+        answer = setup.broker.grant(request)
+        assert not done or answer == first
+        assert len(setup.cluster.tokens) == 1
+    assert cut_at > 10
+
+
+def test_a_damaged_memory_is_said(setup: Setup) -> None:
+    setup.host.write(ledger.PATH, b"{}", 0o600)
+    with pytest.raises(FleetError, match="damaged"):
+        setup.start()
+
+
+def test_no_secret_is_logged(setup: Setup, key: NodeKey, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = setup.ask(key, "pi-2").token.reveal().partition(".")[2]
+    assert json.loads(caplog.messages[0])["event"] == "granted"
+    assert secret not in caplog.text
+
+
+def test_install_is_repeatable(host: Host) -> None:
+    host.write(install.CLUSTER_CA, CA.encode())
+    own = Trust.load(host)
+    arguments = (host, own, (b"cert", b"key"), "10.77.0.11:6443", "1.36.4")
+    install.install(*arguments)
+    files = [install.CONFIG, install.BROKER_KEY, install.BROKER_CERT, install.SERVER_CERT,
+             install.SERVER_KEY, install.ROOT_CERT, install.CLIENT_KEY, install.CA]  # fmt: skip
+    before = {name: host.read(name) for name in files}
+    assert None not in before.values()
+    assert {host.mode(name) for name in files} == {0o600}
+    install.install(*arguments)
+    assert {name: host.read(name) for name in files} == before
+
+
+def test_only_a_card_that_may_lead_is_installed(host: Host) -> None:
+    host.write(install.CLUSTER_CA, CA.encode())
+    worker = Trust.load(host).drop_issuer(host)
+    with pytest.raises(FleetError, match="worker's card"):
+        install.install(host, worker, (b"", b""), "10.77.0.11:6443", "1.36.4")
+
+
+def test_install_needs_a_cluster(host: Host) -> None:
+    with pytest.raises(FleetError, match="no cluster"):
+        install.install(host, Trust.load(host), (b"", b""), "10.77.0.11:6443", "1.36.4")
