@@ -10,8 +10,9 @@ from nodeagent.host.facts import Facts
 
 KUBERNETES = ("kubelet", "kubeadm", "kubectl")
 DOCKER_PACKAGE, DISTRO_PACKAGE = "containerd.io", "containerd"
-# kubeadm's preflight refuses a node without iptables, and the kubelet's package only recommends it.
-BESIDE = ("iptables",)
+# What the Kubernetes packages only recommend: kubeadm refuses a node without iptables, flannel needs
+# the CNI plugins, and images are pulled with crictl (kubernetes/release, packages of 1.32 and later).
+BESIDE = ("iptables", "kubernetes-cni", "cri-tools")
 # The kubelet's own credentials: from here on it is a member of a cluster (kubeadm docs,
 # "Implementation details").
 MEMBER = "/etc/kubernetes/kubelet.conf"
