@@ -45,11 +45,10 @@ def _hash(*parts: str | bytes) -> str:
     return one.hexdigest()[:16]
 
 
-def _recipe() -> str:
-    files = sorted(path for path in RECIPE.rglob("*") if path.is_file())
-    sources = [Path(__file__), Path(disk.__file__)]
+def _recipe(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = [str(path.relative_to(RECIPE)) for path in files]
-    return _hash(*names, *(path.read_bytes() for path in (*files, *sources)))
+    return _hash(*names, *(path.read_bytes() for path in files))
 
 
 def packages() -> list[str]:
@@ -84,10 +83,6 @@ def ssh_key() -> Path:
 
 
 def _base(arch: str, folder: Path) -> Path:
-    tar = folder / f"base-{_recipe()}.tar"
-    if tar.exists():
-        return tar
-    say(f"making the base root file system for {arch}, once per recipe")
     options = [
         *toolbox.docs_option(),
         f"--architectures={arch}",
@@ -97,8 +92,14 @@ def _base(arch: str, folder: Path) -> Path:
         f"--essential-hook=cp -rT --no-preserve=ownership '{RECIPE}/files' \"$1\"",
         f"--customize-hook=sh '{RECIPE}/customize.sh' \"$1\"",
     ]
-    fresh = folder / "new.tar"
     wanted = [*packages(), KERNELS[arch]]
+    customize = (RECIPE / "customize.sh").read_bytes()
+    key = _hash(*options, *wanted, _recipe(RECIPE / "files"), customize)
+    tar = folder / f"base-{key}.tar"
+    if tar.exists():
+        return tar
+    say(f"making the base root file system for {arch}, once per recipe")
+    fresh = folder / "new.tar"
     toolbox.bootstrap(fresh, wanted, "apt", folder / "base.log", options)
     for old in folder.glob("base-*.tar"):
         old.unlink()
@@ -181,7 +182,10 @@ def build(arch: str, mirror: str, deb: Path | None) -> Image:
     store = Store(arch)
     with _folder(arch) as folder:
         tar = _base(arch, folder)
+        # How the layers are put together is part of it, too.
         made_of: list[str | bytes] = [tar.name, mirror, deb.read_bytes() if deb else b""]
+        made_of += [Path(one).read_bytes() for one in (__file__, disk.__file__)]
+        made_of.append(_recipe(RECIPE / "firmware"))
         if mirror == "built":
             key = keys.SigningKey(store, "debian")
             made_of += [key.fingerprint, (keys.tls(store) / "ca.crt").read_bytes()]

@@ -1,0 +1,168 @@
+"""The machines of one lab run: from nothing to powered on, and back to nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from . import board, disk, image, lan, toolbox
+from .guest import Guest
+from .mirror.store import Store
+from .place import (
+    REPOSITORY,
+    Asked,
+    LabError,
+    cache,
+    logs,
+    run_folder,
+    say,
+)
+from .watch import Watch
+
+
+class Cluster:
+    """What a run was asked for, and its guests while they live."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.guests: list[Guest] = []
+        self.formed = False
+        self._watch: Watch | None = None
+        self._accelerator = ""
+        self._deb: Path | None = None
+
+    @property
+    def accelerator(self) -> str:
+        if not self._accelerator:
+            self._accelerator = "kvm" if toolbox.kvm_works(self.asked.arch) else "tcg"
+        return self._accelerator
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the mirror says of itself."""
+        data = json.loads((Store(self.asked.arch).root / "manifest.json").read_text())
+        assert isinstance(data, dict)
+        return data
+
+    def prepare(self) -> None:
+        """Everything that outlives a run: tools, mirror, the agent's package."""
+        toolbox.install_host_tools()
+        toolbox.ensure()
+        if self.asked.mirror == "built":
+            say("mirror: building what is missing")
+            argv = [sys.executable, "-m", "tests.lab.mirror", "build", "--arch", self.asked.arch]
+            if subprocess.run(argv, cwd=REPOSITORY).returncode:
+                raise LabError("The mirror could not be built; its reason stands above.")
+        self._deb = agent_package()
+        say(f"{self._deb.name}; guests run with {self.accelerator}")
+
+    def power_on(self, agent: bool = True) -> None:
+        """Fresh cards into all boards, identical but for what a user would write on them."""
+        self.end()
+        logs().mkdir(parents=True, exist_ok=True)
+        asked = self.asked
+        flashed = image.build(asked.arch, asked.mirror, self._deb if agent else None)
+        lan.up(asked.nodes, asked.mirror, asked.arch)
+        fleet = new_fleet() if agent else None
+        for index in range(1, asked.nodes + 1):
+            one = board.Board(
+                index, asked.arch, self.accelerator, str(flashed.kernel), str(flashed.initrd)
+            )
+            say("flashing the card", one.name)
+            disk.copy(flashed.disk, one.card)
+            if fleet:
+                settings = run_folder() / f"{one.name}.yaml"
+                settings.write_text(self.settings(index))
+                disk.put(one.card, "nodeagent.yaml", settings)
+                disk.put(one.card, "nodeagent.fleet", fleet)
+            self.guests.append(Guest(one))
+        self._watch = Watch(self.guests)
+        self._watch.start()
+        for guest in self.guests:
+            guest.power_on()
+
+    def settings(self, index: int) -> str:
+        """nodeagent.yaml of a node: the mirror as an air-gapped user would configure it."""
+        asked = self.asked
+        lines = [f"role: {asked.roles.get(index, 'auto')}", f"expected_nodes: {asked.nodes}"]
+        if asked.mirror == "built":
+            manifest = self.manifest
+            lines += [
+                "kubernetes:",
+                "  repository: http://mirror.lab/kubernetes",
+                f"  key_fingerprint: {manifest['kubernetes_fingerprint']}",
+                "  image_repository: mirror.lab:5000",
+                "containerd:",
+                "  source: docker",
+                "  repository: http://mirror.lab/docker/linux/debian",
+                f"  key_fingerprint: {manifest['docker_fingerprint']}",
+                "network:",
+                "  image_repository: mirror.lab:5000",
+            ]
+        return "\n".join(lines) + "\n"
+
+    def release(self) -> None:
+        """Stop watching; the machines live on."""
+        if self._watch:
+            self._watch.stop()
+        self._watch = None
+
+    def end(self) -> None:
+        """Machines, LAN and their files are gone afterwards; logs of the last run stay."""
+        self.release()
+        self.guests, self.formed = [], False
+        down(keep_logs=True)
+
+
+def down(keep_logs: bool = False) -> None:
+    """End everything of any earlier run. The caches stay."""
+    lan.down()
+    if not run_folder().exists():
+        return
+    last = cache() / "last-logs"
+    if keep_logs and logs().exists():
+        shutil.rmtree(last, ignore_errors=True)
+        logs().rename(last)
+    if not keep_logs:
+        shutil.rmtree(last, ignore_errors=True)
+    shutil.rmtree(run_folder())
+
+
+def agent_package() -> Path:
+    """The agent's .deb, fresh: make decides whether it must be built."""
+    say("the agent's package")
+    done = subprocess.run(["make", "-s", "deb"], cwd=REPOSITORY, capture_output=True, text=True)
+    debs = sorted((REPOSITORY / "dist").glob("nodeagent_*.deb"), key=lambda p: p.stat().st_mtime)
+    if done.returncode or not debs:
+        raise LabError(f"make deb failed: {(done.stderr or done.stdout).strip()[-600:]}")
+    return debs[-1]
+
+
+def new_fleet() -> Path:
+    """A new fleet, made with the product's own command; the file for the cards."""
+    folder = run_folder() / "fleet"
+    folder.mkdir()
+    command = REPOSITORY / ".venv" / "bin" / "nodeagent"
+    if not command.exists():
+        subprocess.run(["make", "-s", "venv"], cwd=REPOSITORY, check=True)
+    argv = [str(command), "fleet", "new", "lab", "--out", str(folder)]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"nodeagent fleet new failed: {done.stderr.strip()}")
+    return folder / "nodeagent.fleet"
+
+
+def alone() -> IO[str]:
+    """Only one run at a time in one cache. Hold what is given. Raises LabError."""
+    cache().mkdir(parents=True, exist_ok=True)
+    lock = (cache() / "run.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LabError("Another run of the lab is under way on this machine.") from None
+    return lock

@@ -1,0 +1,159 @@
+"""Timelines of a run, from the nodes' journals and power supplies, into tests/lab/results/.
+
+A span begins with the agent's line ``<phase>: ...`` in the journal and ends with the next one;
+before the first line of a boot the machine is ``booting``. Power events have this machine's
+clock, the journals the guests', which follow it by NTP.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from nodeagent.status import PHASES
+
+from .checks import control_planes
+from .cluster import Cluster
+from .guest import Guest, SshFailed
+from .place import REPOSITORY
+
+FOLDER = REPOSITORY / "tests" / "lab" / "results"
+FIELDS = "MESSAGE,_SOURCE_REALTIME_TIMESTAMP"
+Span = tuple[str, float]  # phase, when it began
+
+
+def _journal(guest: Guest) -> list[Span]:
+    command = f"sudo journalctl -u nodeagent -o json --output-fields={FIELDS} --no-pager"
+    spans: list[Span] = []
+    for line in guest.ssh(command, timeout=180).splitlines():
+        entry = json.loads(line)
+        message = entry.get("MESSAGE")
+        if not isinstance(message, str):
+            continue
+        phase = message.partition(":")[0]
+        if phase in PHASES:
+            spans.append((phase, int(entry["__REALTIME_TIMESTAMP"]) / 1e6))
+    return spans
+
+
+def timeline(guest: Guest) -> list[Span]:
+    """Begin of each span, from the first power-on to the first time the node was ready."""
+    power = [("booting", event["at"]) for event in guest.power_ons()]
+    merged: list[Span] = []
+    for phase, at in sorted([*power, *_journal(guest)], key=lambda span: span[1]):
+        if not merged or merged[-1][0] != phase or phase == "booting":
+            merged.append((phase, at))
+        if phase == "ready":
+            break
+    return merged
+
+
+def seconds(spans: list[Span]) -> dict[str, float]:
+    """Seconds in each phase, in order of first appearance."""
+    total: dict[str, float] = {}
+    for (phase, begin), (_, end) in itertools.pairwise(spans):
+        total[phase] = round(total.get(phase, 0.0) + end - begin, 1)
+    return total
+
+
+def machine(cluster: Cluster) -> str:
+    """The machine of these numbers, in a line."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    board = cluster.guests[0].board
+    return (
+        f"{model}, {os.cpu_count()} cores, {pages / 2**30:.0f} GiB; guests {board.arch} with "
+        f"{board.processors} CPUs and {board.memory} MiB, QEMU 10 {board.accelerator}"
+    )
+
+
+def collect(cluster: Cluster) -> dict[str, Any]:
+    """Everything measured of nodes that run the agent."""
+    leaders = {guest.name for guest in control_planes(cluster)}
+    found: dict[str, Any] = {}
+    for guest in cluster.guests:
+        spans = timeline(guest)
+        found[guest.name] = {
+            "role": "control-plane" if guest.name in leaders else "worker",
+            "total": round(spans[-1][1] - spans[0][1], 1),
+            "phases": seconds(spans),
+            "timeline": [[phase, round(at - spans[0][1], 1)] for phase, at in spans],
+            "steps": {step["title"]: step["seconds"] for step in guest.status.get("steps", [])},
+        }
+    return found
+
+
+def write(cluster: Cluster, scenario: str, data: dict[str, Any]) -> None:
+    """``<scenario>.json`` and ``<scenario>.md``."""
+    FOLDER.mkdir(exist_ok=True)
+    commit = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
+    whole = {
+        "scenario": scenario,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(cluster),
+        "mirror": cluster.asked.mirror,
+        "commit": subprocess.run(commit, capture_output=True, text=True).stdout.strip(),
+        **data,
+    }
+    (FOLDER / f"{scenario}.json").write_text(json.dumps(whole, indent=1) + "\n")
+    (FOLDER / f"{scenario}.md").write_text(markdown(whole))
+
+
+def markdown(data: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [
+        f"# Lab run: {data['scenario']}",
+        "",
+        f"{data['date']}, {data['machine']}; mirror {data['mirror']}.",
+        "",
+    ]
+    nodes = data.get("nodes", {})
+    if nodes:
+        phases = list(dict.fromkeys(phase for node in nodes.values() for phase in node["phases"]))
+        heads = [f"{name} ({node['role']})" for name, node in nodes.items()]
+        lines += [f"| seconds | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+        for phase in phases:
+            cells = [f"{node['phases'].get(phase, 0):.0f}" for node in nodes.values()]
+            lines.append(f"| {phase} | {' | '.join(cells)} |")
+        totals = [f"**{node['total']:.0f}**" for node in nodes.values()]
+        lines += [f"| **power-on to Ready** | {' | '.join(totals)} |", ""]
+        titles = list(dict.fromkeys(step for node in nodes.values() for step in node["steps"]))
+        lines += [f"| steps of the last boot | {' | '.join(heads)} |"]
+        lines += ["|---|" + "---:|" * len(heads)]
+        for title in titles:
+            cells = [f"{node['steps'].get(title, 0):.1f}" for node in nodes.values()]
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+        lines.append("")
+    for name, value in data.get("measured", {}).items():
+        lines.append(f"* {name}: {value}")
+    for name, (passed, seen) in data.get("checks", {}).items():
+        lines.append(f"* {'pass' if passed else 'FAIL'}: {name}: {' '.join(seen.split())}")
+    return "\n".join(lines) + "\n"
+
+
+def baseline_ratio(total: float) -> str | None:
+    """This run's time as a part of the plain script's, where that was measured."""
+    path = FOLDER / "baseline.json"
+    if not path.exists():
+        return None
+    script = json.loads(path.read_text())["measured"]["power-on to all Ready, seconds"]
+    return f"{total / float(script):.2f} of the plain script's {script} s"
+
+
+def gather_logs(cluster: Cluster, folder: Path) -> None:
+    """Journals of all nodes that still answer, beside consoles and service logs."""
+    for guest in cluster.guests:
+        try:
+            text = guest.ssh("sudo journalctl --no-pager -o short-precise", timeout=120)
+        except SshFailed as why:
+            text = f"{why}\n"
+        (folder / f"{guest.name}.journal").write_text(text)
