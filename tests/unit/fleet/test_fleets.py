@@ -16,7 +16,6 @@ from nodeagent.fleet.election import (
     Lead,
     Timing,
     View,
-    Wait,
     decide,
     known_leader,
 )
@@ -84,7 +83,7 @@ class Pi:
             self.led = now
         elif isinstance(decision, Join):
             self.claim, self.joined = None, decision.node_ids[0]
-        elif isinstance(decision, Wait) and decision.withdraw:
+        elif decision.withdraw:
             self.claim = None
 
 
