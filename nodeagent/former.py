@@ -24,6 +24,7 @@ from nodeagent.steps.clock import SYNCHRONISED
 LOG = logging.getLogger("nodeagent")
 
 LOOK = 1.0  # seconds between looks at the decision
+PREFETCH_PAUSE = 20.0  # seconds until images that could not be had are asked for again
 READY_LOOK = 3.0  # seconds between looks at a node that is not Ready yet
 SLOW_FSYNC_MS = 10.0  # etcd wants fsync under 10 ms (etcd docs, "Hardware recommendations")
 
@@ -83,6 +84,8 @@ class Former:
                 kubeadm.pull_images(self.host, settings, tested, role)
             except (NodeAgentError, OSError) as error:
                 LOG.info("images are pulled later: %s", error)
+                self.host.clock.sleep(PREFETCH_PAUSE)
+                self._prefetched = False
 
         threading.Thread(target=pull, daemon=True).start()
 
@@ -96,6 +99,7 @@ class Former:
         self.journal.set(role="control-plane")
         self.board.set(role="control-plane", role_why=why, control_plane=address)
         slow = self.journal.get("fsync_ms", 0) > SLOW_FSYNC_MS
+        self.prefetch(settings, "worker")  # every node runs flannel and kube-proxy
         if not self.journal.get("initialised"):
             self.board.enter("initialising", "Making the control plane with kubeadm init")
             kubeadm.initialise(self.host, settings, tested, name, address, slow)
