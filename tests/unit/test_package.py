@@ -123,3 +123,16 @@ def test_settings_in_examples_are_right(path: Path, tmp_path: Path) -> None:
 def test_nothing_of_this_project_is_a_key_in_user_data() -> None:
     for path in EXAMPLES:
         assert "nodeagent" not in yaml.safe_load(path.read_text())
+
+
+def test_the_broker_keeps_its_socket() -> None:
+    """Neither a broker that fails at its start nor an upgrade may close the door to the cluster.
+
+    systemd ends a socket whose service failed too often (systemd.unit(5), StartLimitIntervalSec=)
+    or is woken too often (systemd.socket(5), TriggerLimitIntervalSec=); debhelper stops what it
+    did not start at every upgrade (dh_installsystemd(1), --no-start).
+    """
+    service = (CHECKOUT / "systemd" / "nodeagent-broker.service").read_text().splitlines()
+    assert {"StartLimitIntervalSec=0", "Restart=on-failure", "RestartSec=5"} <= set(service)
+    rules = (CHECKOUT / "debian" / "rules").read_text()
+    assert "--no-stop-on-upgrade nodeagent-broker.socket" in rules
