@@ -51,7 +51,6 @@ class Server:
         self._stamp = 0
         self._latest: Announcement | None = None
         self._open_for: dict[str, object] = {}
-        self._told: int | None = -1
         self._trouble: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -76,11 +75,13 @@ class Server:
                 self._failed("announcement", error)
             self._fit_endpoint(wish)
             self._fit_page(wish)
-        if self.discovery.changed or self.discovery.ear.heard != self._told:
-            self.discovery.changed, self._told = False, self.discovery.ear.heard
+        if self.discovery.changed:
+            self.discovery.changed = False
             try:
-                exchange.write_heard(self.host, self._told, self.discovery.candidates)
+                exchange.write_heard(self.host, self.discovery.own_heard, self.discovery.candidates)
+                self._well("note of what was heard")
             except OSError as error:
+                self.discovery.changed = True
                 self._failed("note of what was heard", error)
 
     def _wish(self) -> Announcement | None:

@@ -7,22 +7,23 @@ loop, on the one LAN interface that the agent names.
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
-from dataclasses import replace
+from typing import Any
 
 from zeroconf import IPVersion, ServiceStateChange, Zeroconf
+from zeroconf._protocol.incoming import DNSIncoming  # the same place in 0.47 and now
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from nodeagent.fleet import exchange, wire
-from nodeagent.fleet.ear import Ear
+from nodeagent.fleet import wire
+from nodeagent.fleet.ear import Ear, has_carrier
 from nodeagent.fleet.exchange import Announcement, Candidate
+from nodeagent.fleet.pool import Pool
 
 TYPE = "_nodeagent._tcp.local."
+MARK = b"\x0a_nodeagent\x04_tcp"  # in every packet that names the type (RFC 1035 3.1)
+TXT_RECORD = 16  # RFC 1035 3.2.2
 CHUNK = 250  # a TXT string has at most 255 bytes with its key (RFC 6763 6.1)
-MAX_ASKING = 8  # incomplete records asked for at a time
-MAX_ADDRESSES = 4  # of one instance
+MAX_STRINGS = 4
 
 
 def to_txt(beacon: str) -> dict[str, str]:
@@ -31,14 +32,14 @@ def to_txt(beacon: str) -> dict[str, str]:
     return {f"b{number}": piece for number, piece in enumerate(pieces)}
 
 
-def from_txt(properties: dict[bytes, bytes | None]) -> str | None:
-    """The sealed beacon in TXT strings, or None where there is none of the right form."""
-    pieces = []
-    for number in range(4):
-        piece = properties.get(f"b{number}".encode())
-        if piece is None:
-            break
-        pieces.append(piece)
+def from_txt(text: bytes) -> str | None:
+    """The sealed beacon in the strings of a TXT record (RFC 1035 3.3.14), or None."""
+    strings: dict[bytes, bytes] = {}
+    while text and len(strings) < MAX_STRINGS:
+        string, text = text[1 : 1 + text[0]], text[1 + text[0] :]
+        name, _, value = string.partition(b"=")
+        strings.setdefault(name, value)
+    pieces = [strings.get(f"b{number}".encode(), b"") for number in range(MAX_STRINGS)]
     try:
         return str(wire.text(r"[A-Za-z0-9_-]+", 900)(b"".join(pieces).decode("ascii")))
     except (wire.Malformed, UnicodeDecodeError):
@@ -46,99 +47,100 @@ def from_txt(properties: dict[bytes, bytes | None]) -> str | None:
 
 
 class Discovery:
-    """Announces one beacon and keeps every candidate heard, at most 64."""
+    """Announces one beacon and keeps the candidates heard.
+
+    ``own_heard`` is when the own announcement last came back (unix time), ``changed`` is set
+    when there is something new to tell the agent.
+    """
 
     def __init__(self) -> None:
-        self.ear = Ear()
-        self.changed = False  # set when there is something new to tell the agent
-        self._candidates: dict[tuple[str, str, int], Candidate] = {}
+        self.own_heard: int | None = None
+        self.changed = False
+        self._pool = Pool()
+        self._said: Announcement | None = None
+        self._echo = b""
+        self._ear: Ear | None = None
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
-        self._said: Announcement | None = None
-        self._asking: set[asyncio.Task[None]] = set()
 
     @property
     def candidates(self) -> list[Candidate]:
-        """All that were heard, newest last."""
-        return sorted(self._candidates.values(), key=lambda entry: entry.last)
+        """All that are remembered, newest last."""
+        return self._pool.all()
 
-    async def announce(self, announcement: Announcement) -> None:
-        """Make the network say this; does nothing where it says so already. Raises OSError."""
-        before, self._said = self._said, announcement
-        if before is None or before.interface_address != announcement.interface_address:
-            await self.close()
-            self._said = announcement
-            await self._open(announcement)
-        elif (before.beacon, before.port) != (announcement.beacon, announcement.port):
-            assert self._zeroconf is not None
-            self.ear.listen_for(to_txt(announcement.beacon)["b0"], announcement.interface_address)
-            await self._zeroconf.async_update_service(_info(announcement))
-
-    async def _open(self, announcement: Announcement) -> None:
+    async def announce(self, wanted: Announcement) -> None:
+        """Make the network say this; does nothing where it says so already. Raises OSError, and
+        what zeroconf raises."""
+        said = self._said
+        if said is not None and said.interface_address == wanted.interface_address:
+            if (said.beacon, said.port) != (wanted.beacon, wanted.port):
+                self._say(wanted)
+                assert self._zeroconf is not None
+                await self._zeroconf.async_update_service(_info(wanted))
+            return
+        await self.close()
         try:
+            self._ear = Ear(wanted.interface_address, self._packet)
             self._zeroconf = AsyncZeroconf(
-                interfaces=[announcement.interface_address], ip_version=IPVersion.V4Only
+                interfaces=[wanted.interface_address], ip_version=IPVersion.V4Only
             )
             await self._zeroconf.zeroconf.async_wait_for_start()
-            self.ear.listen_for(to_txt(announcement.beacon)["b0"], announcement.interface_address)
+            self._say(wanted)
             # Cooperating: without it anybody could keep this node silent by taking its name.
-            await self._zeroconf.async_register_service(
-                _info(announcement), cooperating_responders=True
-            )
+            await self._zeroconf.async_register_service(_info(wanted), cooperating_responders=True)
             self._browser = AsyncServiceBrowser(
                 self._zeroconf.zeroconf, TYPE, handlers=[self._on_change]
             )
-        except Exception:
+        except BaseException:
             await self.close()  # the next attempt begins anew
             raise
+
+    def _say(self, wanted: Announcement) -> None:
+        self._said = wanted
+        # A TXT string stands in a packet as it is.
+        self._echo = to_txt(wanted.beacon)["b0"].encode()
+
+    def _packet(self, data: bytes, source: str) -> None:
+        """A multicast packet: the own echo, or somebody's records."""
+        if MARK not in data or self._said is None:
+            return
+        if self._echo and self._echo in data and has_carrier(self._said.interface_address):
+            self._echo = b""
+            self.own_heard, self.changed = int(time.time()), True
+        if source == self._said.interface_address:
+            return
+        answers: Any = DNSIncoming(data).answers  # a property in 0.47, a method later
+        for record in answers() if callable(answers) else answers:
+            if record.type == TXT_RECORD and record.ttl:
+                self._note(source, record.name, record.text, source, self._said.port)
 
     def _on_change(
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
-        instance = name.removesuffix(f".{TYPE}")
+        """What zeroconf heard, also in answers sent to it alone (RFC 6762 5.4), which the ear
+        does not hear. Who sent it is not known, so all of it shares one share."""
+        info = AsyncServiceInfo(TYPE, name)
+        if state_change is not ServiceStateChange.Removed and info.load_from_cache(zeroconf):
+            for address in info.parsed_addresses(IPVersion.V4Only)[:1]:
+                self._note("", name, info.text, address, info.port or 0)
+
+    def _note(self, source: str, name: str, text: bytes | None, address: str, port: int) -> None:
+        instance, beacon = name.removesuffix(f".{TYPE}"), from_txt(text or b"")
         try:
             wire.node_id(instance)
+            wire.port(port)
         except wire.Malformed:
             return
         own = self._said is not None and instance == self._said.instance
-        if own or state_change is ServiceStateChange.Removed:
-            return
-        # At once, while the cache still holds what the packet said.
-        info = AsyncServiceInfo(TYPE, name)
-        if info.load_from_cache(zeroconf):
-            self._note(instance, info)
-        elif len(self._asking) < MAX_ASKING:
-            task = asyncio.get_running_loop().create_task(self._ask(zeroconf, instance, info))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
-
-    async def _ask(self, zeroconf: Zeroconf, instance: str, info: AsyncServiceInfo) -> None:
-        if await info.async_request(zeroconf, 3000):
-            self._note(instance, info)
-
-    def _note(self, instance: str, info: AsyncServiceInfo) -> None:
-        beacon = from_txt(info.properties)
-        if beacon is None or not info.port:
-            return
-        now = int(time.time())
-        for address in info.parsed_addresses(IPVersion.V4Only)[:MAX_ADDRESSES]:
-            key = (instance, address, info.port)
-            known = self._candidates.get(key)
-            if known is not None and known.beacon == beacon:
-                continue
-            if known is None and len(self._candidates) >= exchange.MAX_CANDIDATES:
-                # By lot: whoever floods the network cannot choose who is forgotten.
-                del self._candidates[random.choice(list(self._candidates))]  # noqa: S311  no secret
-            fresh = Candidate(address, info.port, beacon, now, now)
-            self._candidates[key] = replace(fresh, first=known.first) if known else fresh
-            self.changed = True
+        if beacon is not None and not own:
+            self.changed |= self._pool.add(source, instance, address, port, beacon)
 
     async def close(self) -> None:
         """Leave the network, with a goodbye where possible. Candidates are kept."""
-        self._said = None
-        self.ear.close()
-        for task in list(self._asking):
-            task.cancel()
+        self._said, self._echo = None, b""
+        if self._ear is not None:
+            self._ear.close()
+            self._ear = None
         if self._browser is not None:
             await self._browser.async_cancel()
             self._browser = None

@@ -1,9 +1,8 @@
-"""Hears whether this node's own announcement comes back by multicast.
+"""Hears the mDNS group with a socket of its own, beside zeroconf's (RFC 6762 3).
 
-zeroconf does not tell (it drops what it knows), so a second socket joins the mDNS group (RFC 6762
-3) and looks for the beacon's text in the packets. It is open only for some seconds after each
-announcement, so that an idle node does nothing. The kernel loops packets back even on a dead
-cable, hence the look at the carrier.
+zeroconf tells neither whether the own announcement came back, nor from which address a record
+came; the first is what an election rests on, the second is what keeps one flooding stranger from
+crowding everybody else out.
 """
 
 from __future__ import annotations
@@ -12,70 +11,57 @@ import asyncio
 import contextlib
 import socket
 import struct
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ifaddr
 
 GROUP, PORT = "224.0.0.251", 5353
-PATIENCE = 8.0  # seconds an announcement may take to come back
+MAX_PACKET = 9000  # RFC 6762 17
+MAX_AT_ONCE = 64  # packets taken before others on the event loop get their turn
 IP_MULTICAST_ALL = 49  # ip(7): 0 means only groups joined on this socket
+
+OnPacket = Callable[[bytes, str], None]
 
 
 class Ear:
-    """``heard`` is when the own text last came back (unix time), or None."""
+    """Open from construction to ``close``; gives each packet with the address it came from."""
 
-    def __init__(self) -> None:
-        self.heard: int | None = None
-        self._needle = b""
-        self._socket: socket.socket | None = None
-        self._end: asyncio.TimerHandle | None = None
-
-    def listen_for(self, text: str, address: str) -> None:
-        """Begin to listen on the interface that has ``address``. Raises OSError."""
-        self.close()
-        self._needle = text.encode("ascii")
-        if not has_carrier(address):
-            return
-        ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    def __init__(self, address: str, on_packet: OnPacket) -> None:
+        """Listen on the interface that has ``address``. Raises OSError."""
+        self._on_packet = on_packet
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            ear.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
-            ear.bind((GROUP, PORT))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self._socket.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
+            self._socket.bind((GROUP, PORT))
             member = struct.pack("4s4s", socket.inet_aton(GROUP), socket.inet_aton(address))
-            ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
-            ear.setblocking(False)
+            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+            self._socket.setblocking(False)
         except OSError:
-            ear.close()
+            self._socket.close()
             raise
-        self._socket = ear
-        loop = asyncio.get_running_loop()
-        loop.add_reader(ear, self._packet)
-        self._end = loop.call_later(PATIENCE, self.close)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self._packets)
 
-    def _packet(self) -> None:
-        if self._socket is None:
-            return
-        with contextlib.suppress(BlockingIOError):
-            # A TXT string stands in a packet as it is (RFC 1035 3.3.14).
-            if self._needle in self._socket.recv(9000):
-                self.heard = int(time.time())
-                self.close()
+    def _packets(self) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(MAX_AT_ONCE):
+                data, source = self._socket.recvfrom(MAX_PACKET)
+                self._on_packet(data, source[0])
 
     def close(self) -> None:
-        """Stop listening; may be called at any time."""
-        if self._end is not None:
-            self._end.cancel()
-            self._end = None
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None
+        """Stop listening."""
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
 
 
 def has_carrier(address: str) -> bool:
-    """True where the interface with this address has a link; also where that cannot be known."""
+    """True where the interface with this address has a link; also where that cannot be known.
+
+    The kernel loops multicast back on a dead cable too, so an echo alone shows nothing.
+    """
     for adapter in ifaddr.get_adapters():
         if any(ip.ip == address for ip in adapter.ips):
             try:

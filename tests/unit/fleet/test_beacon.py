@@ -50,7 +50,13 @@ def test_what_is_sealed_is_opened_and_fits_txt_records(beacon: Beacon) -> None:
     assert open_(KEY, sealed) == beacon
     strings = to_txt(sealed)
     assert all(len(name) + 1 + len(text) <= 255 for name, text in strings.items())
-    assert from_txt({k.encode(): v.encode() for k, v in strings.items()}) == sealed
+    record = [f"{name}={text}".encode() for name, text in strings.items()]
+    assert from_txt(b"".join(bytes([len(string)]) + string for string in record)) == sealed
+
+
+@given(st.binary(max_size=600))
+def test_any_txt_record_is_borne(record: bytes) -> None:
+    from_txt(record)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
