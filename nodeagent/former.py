@@ -7,7 +7,7 @@ import threading
 
 from nodeagent import config
 from nodeagent.board import Board
-from nodeagent.cluster import cni, kubeadm, node
+from nodeagent.cluster import cni, kubeadm, kubectl, node
 from nodeagent.config import Settings
 from nodeagent.errors import Blocked, CommandFailed, NodeAgentError
 from nodeagent.fleet import client, install
@@ -96,23 +96,30 @@ class Former:
         if not address:
             raise Blocked("This node has no address on the network.", "Check cable or Wi-Fi.")
         tested = runtime.tested(settings)
-        self.journal.set(role="control-plane")
         self.board.set(role="control-plane", role_why=why, control_plane=address)
         slow = self.journal.get("fsync_ms", 0) > SLOW_FSYNC_MS
         self.prefetch(settings, "worker")  # every node runs flannel and kube-proxy
         if not self.journal.get("initialised"):
             self.board.enter("initialising", "Making the control plane with kubeadm init")
-            kubeadm.initialise(self.host, settings, tested, name, address, slow)
-            self.journal.set(initialised=True)
+            self.radio.leading = True
+            try:
+                kubeadm.initialise(self.host, settings, tested, name, address, slow)
+            except Exception:
+                self.radio.leading = False  # another may do better
+                raise
+            # Not before: a power cut during init leads through the election again.
+            self.journal.set(role="control-plane", initialised=True)
             self.journal.note("initialised", address=address)
         self.board.set(kubernetes=tested.kubernetes)
         if not self.journal.get("equipped"):
             self.board.enter("initialising", "Installing the pod network and the join policy")
-            self.patiently(lambda: cni.apply(self.host, settings, tested))
-            self.patiently(lambda: node.apply_policy(self.host))
-            node.install_user_kubeconfig(self.host)
+            # One call of kubectl for both: on a small board each costs seconds.
+            manifest = f"{cni.manifest(settings, tested)}---\n{node.policy()}"
+            self.patiently(lambda: kubectl.apply_text(self.host, manifest))
             self.journal.set(equipped=True)
         self.open_for_joins(address, tested.kubernetes)
+        node.install_user_kubeconfig(self.host)
+        self.patiently(lambda: node.close_doors(self.host))
         self.until_ready(name)
 
     def open_for_joins(self, address: str, version: str) -> None:

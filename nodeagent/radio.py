@@ -19,7 +19,18 @@ from nodeagent.errors import ConfigError
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import exchange
 from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import Claim, Decision, Heard, Join, Timing, View, Wait, decide
+from nodeagent.fleet.election import (
+    Claim,
+    Decision,
+    Heard,
+    Join,
+    Lead,
+    Timing,
+    View,
+    Wait,
+    decide,
+    known_leader,
+)
 from nodeagent.fleet.hearing import Hearing
 from nodeagent.fleet.keys import NodeKey
 from nodeagent.fleet.trust import Trust
@@ -30,6 +41,7 @@ from nodeagent.journal import FOLDER, Journal
 LOG = logging.getLogger("nodeagent")
 
 TICK = 1.0  # seconds between looks while the fleet forms
+CALM_TICK = 3.0  # before the election, and while kubeadm needs the processor
 IDLE_TICK = 10.0  # seconds between looks on a formed node
 # Seconds after which an unchanged beacon is sealed anew. A beacon is lost now and then, and 60 s
 # make it stale.
@@ -57,6 +69,7 @@ class Radio(threading.Thread):
         self.heard: tuple[Heard, ...] = ()
         self.serves_grants = False
         self.formed = False
+        self.leading = False  # kubeadm init has begun: the decision stands
         self._hearing = Hearing(trust.beacon_key, key.node_id)
         self._electing_since: float | None = None
         self._claimed_at = host.clock.monotonic()
@@ -78,7 +91,17 @@ class Radio(threading.Thread):
                 self.look()
             except Exception as error:  # noqa: BLE001  one bad look must not end the radio
                 LOG.warning("the network could not be looked at: %s", error)
-            self.host.clock.sleep(IDLE_TICK if self.formed else TICK)
+            self.host.clock.sleep(self._tick())
+
+    def _tick(self) -> float:
+        if self.formed:
+            return IDLE_TICK
+        return CALM_TICK if self._electing_since is None or self._settled else TICK
+
+    @property
+    def _settled(self) -> bool:
+        """True where the decision is made and others only need to hear of it."""
+        return isinstance(self.decision, Lead | Join)
 
     def look(self) -> None:
         """One round: settings, what was heard, decision, announcement."""
@@ -93,7 +116,8 @@ class Radio(threading.Thread):
         )
         own_heard = self._listen()
         mine = self._beacon(facts, address or "")
-        if self._electing_since is not None and not self.formed:
+        decided = self.formed or self.leading or self.journal.get("role") is not None
+        if self._electing_since is not None and not decided:
             self._decide(mine, own_heard)
             mine = self._beacon(facts, address or "")
         if address:
@@ -137,6 +161,8 @@ class Radio(threading.Thread):
     def _beacon(self, facts: Facts, address: str) -> Beacon:
         claim = self.journal.get("claim")
         role = self.journal.get("role") or self.settings.role
+        if isinstance(self.decision, Lead):
+            role = "control-plane"
         if not self.trust.may_lead:
             role = "worker"  # others must not wait for it as the better one
         return Beacon(
@@ -154,6 +180,7 @@ class Radio(threading.Thread):
             port=PORT,
             seq=self._sequence,
             uptime=int(facts.uptime),
+            leader=known_leader(self.heard, self.host.clock.monotonic()),
         )
 
     def _decide(self, mine: Beacon, own_heard: float | None) -> None:

@@ -6,10 +6,8 @@ import json
 from importlib import resources
 
 from nodeagent.cluster.kubeadm import flannel_images
-from nodeagent.cluster.kubectl import apply_text
 from nodeagent.cluster.versions import Tested
 from nodeagent.config import Settings
-from nodeagent.host.host import Host
 
 
 def manifest(settings: Settings, tested: Tested) -> str:
@@ -23,8 +21,3 @@ def manifest(settings: Settings, tested: Tested) -> str:
     }.items():
         text = text.replace(name, value)
     return text
-
-
-def apply(host: Host, settings: Settings, tested: Tested) -> None:
-    """Apply the manifest; repeatable. Raises CommandFailed."""
-    apply_text(host, manifest(settings, tested))

@@ -26,6 +26,7 @@ DISCOVERY_FILE = f"{FOLDER}/discovery.conf"
 API = "kubeadm.k8s.io/v1beta4"
 SOCKET = "unix:///run/containerd/containerd.sock"
 PORT = 6443
+CLUSTER_CA = "/etc/kubernetes/pki/ca.crt"
 INIT_BOUND, JOIN_BOUND, PULL_BOUND, RESET_BOUND, SYNC_BOUND = 2400, 1800, 1800, 600, 600  # seconds
 # The pod network's: they would keep the addresses of the cluster that never was.
 DEVICES = ("cni0", "flannel.1")
@@ -40,6 +41,11 @@ TIMEOUTS = {
     "tlsBootstrap": "15m0s",
     "discovery": "10m0s",
 }
+# A busy small board answers late, and a control plane that is killed for that only gets busier:
+# four minutes of silence instead of kubeadm's 80 s (kubeadm docs, "Customizing with patches").
+PATIENT = {"livenessProbe": {"timeoutSeconds": 30, "failureThreshold": 24}}
+PATCHES = f"{FOLDER}/patches"
+PATCHED = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
 # bootstrap-token would make a standing token and approve whoever holds one; what nodes need of
 # that phase is in policy.yaml. show-join-command would print a token into the log.
 SKIPPED = ["bootstrap-token", "show-join-command"]
@@ -82,6 +88,7 @@ def init_configuration(
                 name, address, [] if settings.expected_nodes == 1 else None
             ),
             "skipPhases": SKIPPED,
+            "patches": {"directory": PATCHES},
             "timeouts": TIMEOUTS,
         },
         {
@@ -114,6 +121,16 @@ def init_configuration(
         },
     ]
     return yaml.safe_dump_all(documents, sort_keys=False).encode()
+
+
+def patches() -> dict[str, bytes]:
+    """File names and contents of the patches to the control plane's static pods."""
+    return {
+        f"{name}+strategic.yaml": yaml.safe_dump(
+            {"spec": {"containers": [{"name": name, **PATIENT}]}}
+        ).encode()
+        for name in PATCHED
+    }
 
 
 def join_configuration(name: str, address: str, token: str) -> bytes:
@@ -160,6 +177,8 @@ def initialise(
         return
     make_room(host, found)
     host.make_folder(FOLDER, 0o700)
+    for file, patch in patches().items():
+        host.write(f"{PATCHES}/{file}", patch)
     host.write(INIT_FILE, init_configuration(settings, tested, name, address, slow), 0o600)
     pull_images(host, settings, tested, "control-plane")
     state.mark(host, state.BEGUN, "init")

@@ -31,8 +31,9 @@ def get(host: Host, *words: str, kubeconfig: str = ADMIN) -> Any:
     )  # fmt: skip
 
 
-def delete(host: Host, *words: str) -> None:
-    """``kubectl delete``; a missing object is no error. Raises CommandFailed."""
+def delete_text(host: Host, text: str) -> None:
+    """``kubectl delete`` of a manifest; a missing object is no error. Raises CommandFailed."""
     host.call(
-        "kubectl", "--kubeconfig", ADMIN, "delete", *words, "--ignore-not-found", timeout=BOUND
-    )
+        "kubectl", "--kubeconfig", ADMIN, "delete", "--ignore-not-found", "-f", "-",
+        timeout=BOUND, stdin=text,
+    )  # fmt: skip

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import http.client
+import json
 import logging
+import re
+import ssl
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from nodeagent.cluster import kubeadm, kubectl
-from nodeagent.errors import CommandFailed, Refused
+from nodeagent.errors import Refused
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
 
 FIRST_USER = 1000  # the first human user of Debian and its descendants (adduser.conf(5))
+KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
+KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+CNI_CONFIGURATION = "/etc/cni/net.d/10-flannel.conflist"
+ANSWER_BOUND = 15.0  # seconds
 HEALTHZ_PORT = 10248  # kubelet reference, --healthz-port; on loopback only
 MARK = "# Written by nodeagent; a file that you have changed is kept."
 KEPT = 3
@@ -53,16 +60,28 @@ class NodeInfo:
     address: str
 
 
-def apply_policy(host: Host) -> None:
-    """Who may join and what the broker may do (policy.yaml), and what kubeadm's bootstrap-token
-    phase leaves open (`kubeadm upgrade apply` runs it) closed again. Raises CommandFailed."""
-    kubectl.apply_text(
-        host, resources.files("nodeagent.cluster").joinpath("policy.yaml").read_text()
-    )
-    # The first approves whoever holds a token of kubeadm's group; the second shows everybody a
-    # kubeconfig signed with each token.
-    kubectl.delete(host, "clusterrolebinding", "kubeadm:node-autoapprove-bootstrap")
-    kubectl.delete(host, "-n", "kube-public", "rolebinding", "kubeadm:bootstrap-signer-clusterinfo")
+# What kubeadm's bootstrap-token phase leaves open: the first approves whoever holds a token of
+# kubeadm's group, the second shows everybody a kubeconfig signed with each token.
+OPEN_DOORS = """\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: "kubeadm:node-autoapprove-bootstrap"}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: "kubeadm:bootstrap-signer-clusterinfo", namespace: kube-public}
+"""
+
+
+def policy() -> str:
+    """The manifest of who may join and what the broker may do."""
+    return resources.files("nodeagent.cluster").joinpath("policy.yaml").read_text()
+
+
+def close_doors(host: Host) -> None:
+    """Remove what `kubeadm upgrade apply` makes again; init here leaves it out. Raises
+    CommandFailed."""
+    kubectl.delete_text(host, OPEN_DOORS)
 
 
 def install_user_kubeconfig(host: Host) -> bool:
@@ -118,17 +137,28 @@ def _ready(status: dict[str, Any]) -> bool:
 def ready(host: Host, name: str) -> bool:
     """True when Kubernetes calls the node Ready. A cluster that does not answer: False.
 
-    A worker asks with its kubelet's own file, which may read its own node.
+    Asks as the kubelet, which may read its own node, and in this process: on a small board each
+    kubectl costs seconds, and this is asked often while a node comes up.
     """
-    leads = host.exists(kubectl.ADMIN)
-    try:
-        item = kubectl.get(
-            host, "node", name,
-            kubeconfig=kubectl.ADMIN if leads else "/etc/kubernetes/kubelet.conf",
-        )  # fmt: skip
-    except (CommandFailed, ValueError):
+    if not host.exists(CNI_CONFIGURATION):
+        return False  # the kubelet is not ready without a pod network
+    server = re.search(r"server: https://([0-9.]+):([0-9]+)", host.text(KUBELET_CONF) or "")
+    if server is None:
         return False
-    return _ready(item["status"])
+    try:
+        context = ssl.create_default_context(cafile=str(host.path(kubeadm.CLUSTER_CA)))
+        context.load_cert_chain(host.path(KUBELET_CLIENT))
+        connection = http.client.HTTPSConnection(
+            server[1], int(server[2]), timeout=ANSWER_BOUND, context=context
+        )
+        try:
+            connection.request("GET", f"/api/v1/nodes/{name}")
+            answer = connection.getresponse()
+            return answer.status == 200 and _ready(json.load(answer)["status"])
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return False
 
 
 def kubelet_healthy() -> bool:

@@ -97,6 +97,17 @@ def test_files_with_a_token_are_private(tmp_path: Path) -> None:
     assert modes[0] == 0o600
 
 
+def test_init_writes_its_patches_and_keeps_the_nodes_name(tmp_path: Path) -> None:
+    listed = f"kubeadm config images list --config {kubeadm.INIT_FILE}"
+    machine = Machine(
+        tmp_path, {listed: "", f"kubeadm init --config {kubeadm.INIT_FILE}": "", "sync": ""}
+    )
+    kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", "10.0.0.7", False)
+    assert len(machine.names(kubeadm.PATCHES)) == len(kubeadm.PATCHED)
+    text = (machine.text(kubeadm.INIT_FILE) or "").split("---")[0]
+    assert yaml.safe_load(text)["nodeRegistration"]["name"] == "pi-1"
+
+
 def test_join_uses_file_discovery_and_no_insecure_way() -> None:
     document = yaml.safe_load(kubeadm.join_configuration("pi-2", "10.0.0.8", TOKEN))
     assert document["discovery"] == {

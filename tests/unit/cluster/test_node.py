@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -48,34 +49,42 @@ def test_nodes(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("status", "expected"), [("True", True), ("False", False)])
-def test_a_worker_asks_with_its_own_file(tmp_path: Path, status: str, expected: bool) -> None:
-    line = GET.format("/etc/kubernetes/kubelet.conf", "node pi-2")
-    machine = Machine(tmp_path, {line: json.dumps(item("pi-2", False, status))})
-    assert node.ready(machine, "pi-2") is expected
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {node.KUBELET_CONF: "server: https://10.0.0.7:6443"},
+        {node.CNI_CONFIGURATION: "{}", node.KUBELET_CONF: "server: elsewhere"},
+        {
+            node.CNI_CONFIGURATION: "{}",
+            node.KUBELET_CONF: "server: https://10.0.0.7:6443",
+            "/etc/kubernetes/pki/ca.crt": "no certificate",
+        },
+    ],
+)
+def test_a_node_without_what_it_needs_to_ask_is_not_ready(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
+    put(tmp_path, files)
+    assert node.ready(Machine(tmp_path), "pi-2") is False
 
 
-@pytest.mark.parametrize("said", ["", "not json"])
-def test_a_cut_answer_is_not_ready(tmp_path: Path, said: str) -> None:
-    machine = Machine(tmp_path, {GET.format("/etc/kubernetes/kubelet.conf", "node pi-2"): said})
-    assert node.ready(machine, "pi-2") is False
-
-
-def test_the_policy_is_applied_by_stdin_before_anything_is_closed(tmp_path: Path) -> None:
+def test_manifests_go_by_stdin_and_open_doors_are_closed(tmp_path: Path) -> None:
     said: list[tuple[str, str | None]] = []
 
     def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
         said.append((" ".join(argv), stdin))
         return Result(0)
 
-    node.apply_policy(Host(tmp_path, run))
-    (apply, text), *deletes = said
+    host = Host(tmp_path, run)
+    kubectl.apply_text(host, node.policy())
+    node.close_doors(host)
+    (apply, text), (delete, doors) = said
     assert apply.endswith("apply --server-side --force-conflicts -f -")
     assert text is not None and "nodeagent-broker-secrets" in text
-    assert [words.split(" delete ")[1] for words, _ in deletes] == [
-        "clusterrolebinding kubeadm:node-autoapprove-bootstrap --ignore-not-found",
-        "-n kube-public rolebinding kubeadm:bootstrap-signer-clusterinfo --ignore-not-found",
-    ]
+    assert delete.endswith("delete --ignore-not-found -f -")
+    names = [document["metadata"]["name"] for document in yaml.safe_load_all(doors or "")]
+    assert names == ["kubeadm:node-autoapprove-bootstrap", "kubeadm:bootstrap-signer-clusterinfo"]
 
 
 def test_the_brokers_certificate(tmp_path: Path) -> None:
