@@ -96,6 +96,9 @@ def init_configuration(
             "kind": "ClusterConfiguration",
             "kubernetesVersion": f"v{tested.kubernetes}",
             "imageRepository": settings.kubernetes.image_repository,
+            # Every TLS handshake signs with it; RSA costs a small board ten times as much, and
+            # its keys some seconds each to make.
+            "encryptionAlgorithm": "ECDSA-P256",
             "controlPlaneEndpoint": f"{address}:{PORT}",
             "networking": {
                 "podSubnet": settings.network.pod_cidr,

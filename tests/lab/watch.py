@@ -19,19 +19,16 @@ from .place import say
 
 # kubeadm's token; its secret half is random, so one without a digit does not occur in practice.
 TOKEN = r"(^|[^a-z0-9.-])[a-z0-9]{6}\.[a-z0-9]{16}([^a-z0-9.-]|$)"
-# While a node initialises or joins, every command line of its processes is looked at, too.
-FOLLOW = f"""
-while sleep 1; do
+FOLLOW = """
+while sleep 2; do
     s=$(cat /run/nodeagent/status.json 2>/dev/null) || continue
     [ "$s" = "$old" ] || printf 'status %s\\n' "$s"
     old=$s
-    case $s in *'"phase": "joining"'*|*'"phase": "initialising"'*)
-        cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' \\
-            | grep -aoE '{TOKEN}' | sed 's/^/leak /'
-        echo sampled ;;
-    esac
 done
 """
+# A look at the command lines of all processes, as `ps` shows them.
+SAMPLE = f"cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -aoE '{TOKEN}' || true"
+SAMPLE_PERIOD = 3.0  # seconds; kubeadm join takes tens of them here
 
 
 class Watch:
@@ -46,6 +43,7 @@ class Watch:
         for guest in self._guests:
             for work in (self._power, self._agent):
                 threading.Thread(target=work, args=(guest,), daemon=True).start()
+        threading.Thread(target=self._sample, daemon=True).start()
 
     def stop(self) -> None:
         self._stop.set()
@@ -103,18 +101,26 @@ class Watch:
 
     def _line(self, guest: Guest, line: str) -> None:
         kind, _, rest = line.strip().partition(" ")
-        if kind == "sampled":
-            guest.samples += 1
-        elif kind == "leak":
-            if any(letter.isdigit() for letter in rest.rpartition(".")[2]):
-                guest.leaks.append(rest)
-        elif kind == "status":
+        if kind == "status":
             try:
                 status = json.loads(rest)
             except ValueError:
                 return
             before, guest.status = guest.status, status
             self._show(guest, before, status)
+
+    def _sample(self) -> None:
+        """While any node joins, look for tokens in the command lines on all nodes."""
+        while not self._stop.wait(SAMPLE_PERIOD):
+            if not any(guest.phase == "joining" for guest in self._guests):
+                continue
+            for guest in self._guests:
+                try:
+                    found = guest.ssh(SAMPLE, 30).splitlines()
+                except SshFailed:
+                    continue
+                guest.samples += 1
+                guest.leaks += [one for one in found if has_digit(one)]
 
     def _show(self, guest: Guest, before: dict[str, Any], now: dict[str, Any]) -> None:
         phase, detail = now.get("phase", ""), now.get("detail", "")
@@ -131,3 +137,8 @@ class Watch:
 def _short(detail: str) -> str:
     """A step with its action, without the action's small print."""
     return detail if len(detail) <= 110 else f"{detail[:107]}..."
+
+
+def has_digit(match: str) -> bool:
+    """Whether the secret half has one, as every real token's has."""
+    return any(letter.isdigit() for letter in match.strip().rpartition(".")[2])
