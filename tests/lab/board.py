@@ -21,10 +21,13 @@ from . import disk, firmware, toolbox
 from .place import LabError, logs, run_folder
 
 OUTAGE = 5.0  # seconds a power cut lasts
+# qemu64 is amd64's baseline, which Debian and GOAMD64=v1 need; more features cost time. With these
+# TLS is seven times as fast (AES-128-GCM, openssl speed: 184 against 27 MB/s), as QEMU hands
+# them to the real processor.
+CRYPTO = ",+aes,+pclmulqdq,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand"
 ACCELERATORS = {
     "kvm": ["-accel", "kvm", "-cpu", "host"],
-    # qemu64 is amd64's baseline, which Debian and GOAMD64=v1 need; more features cost time.
-    "tcg-amd64": ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "qemu64"],
+    "tcg-amd64": ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", f"qemu64{CRYPTO}"],
     "tcg-arm64": ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "cortex-a72"],
 }
 
