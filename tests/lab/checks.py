@@ -150,8 +150,9 @@ def agent_memory(cluster: Cluster) -> str:
     guest = worker(cluster)
     pids = guest.ssh("systemctl show -p ControlGroup --value 'nodeagent*.service'").split()
     files = " ".join(f"/sys/fs/cgroup{group}/cgroup.procs" for group in pids)
+    # What several processes share (the interpreter, libraries) counts once: proc(5), Pss.
     sums = guest.ssh(
-        f"for p in $(cat {files}); do sudo grep -h VmRSS /proc/$p/status; done || true"
+        f"for p in $(cat {files}); do sudo grep -h ^Pss: /proc/$p/smaps_rollup; done || true"
     )
     resident = sum(int(line.split()[1]) for line in sums.splitlines()) / 1024
     need(0 < resident <= WORKER_MEMORY, f"{resident:.0f} MB on {guest.name}")
@@ -198,6 +199,7 @@ AGENT: dict[str, Check] = {
     "no token seen": no_token,
     "nothing left to do": nothing_to_do,
 }
+# Measured and shown against the design's budgets; a miss does not fail the run.
 BUDGETS: dict[str, Check] = {
     "resident memory of the agent": agent_memory,
     "nodeagent status is quick": status_speed,
@@ -209,7 +211,9 @@ WEB: dict[str, Check] = {
 }
 
 
-def perform(cluster: Cluster, *groups: dict[str, Check]) -> dict[str, tuple[bool, str]]:
+def perform(
+    cluster: Cluster, *groups: dict[str, Check], miss: str = "FAIL"
+) -> dict[str, tuple[bool, str]]:
     """Run checks; each prints one line."""
     results: dict[str, tuple[bool, str]] = {}
     for name, check in (item for group in groups for item in group.items()):
@@ -218,5 +222,5 @@ def perform(cluster: Cluster, *groups: dict[str, Check]) -> dict[str, tuple[bool
         except (CheckFailed, SshFailed, ValueError, KeyError) as why:
             results[name] = (False, str(why) or type(why).__name__)
         passed, seen = results[name]
-        print(f"  {'pass' if passed else 'FAIL'}  {name}: {seen.strip()}", flush=True)
+        print(f"  {'pass' if passed else miss}  {name}: {seen.strip()}", flush=True)
     return results
