@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from nodeagent import config, engine, steps
+from nodeagent import config, engine, keeper, steps
 from nodeagent.board import Board, notify
 from nodeagent.config import Settings
 from nodeagent.errors import Blocked, CommandFailed, NoControlPlane, NodeAgentError
@@ -33,8 +33,6 @@ LONG_PAUSE = 60.0
 PATIENCE = 3  # failed tries in a row before the phase says that a person is needed
 WATCHDOG_PERIOD = 60.0  # seconds; the unit's WatchdogSec is ten times that
 CLOUD_INIT_BOUND = 300.0  # seconds
-REPLAN_PERIOD = 3600.0
-LOOK_PERIOD = 15.0
 
 
 class DiskTrouble(NodeAgentError):
@@ -87,7 +85,7 @@ class Agent:
 
         former = Former(self.host, self.board, self.journal, self.radio, trust, key)
         self.insist(former.form)
-        self.keep(former)
+        self.keep()
 
     def settings(self) -> Settings:
         """All layers of settings. Raises ConfigError, OSError."""
@@ -118,21 +116,19 @@ class Agent:
         while True:  # systemd ends this process
             self.host.clock.sleep(LONG_PAUSE)
 
-    def keep(self, former: Former) -> NoReturn:
-        """Look after a formed node. A run on a healthy node plans nothing."""
-        planned = self.host.clock.monotonic()
-        while True:
-            self.insist(former.look)
-            self.host.clock.sleep(LOOK_PERIOD)
-            if self.host.clock.monotonic() - planned > REPLAN_PERIOD:
-                planned = self.host.clock.monotonic()
-                self.insist(self.replan)
-
-    def replan(self) -> None:
-        """The sequence once more on a running node: what drifted is put right, without reboot."""
-        settings = self.settings()
-        for step in steps.SEQUENCE:
-            engine.run_step(step, self.host, settings, self.journal, lambda _: None)
+    def keep(self) -> NoReturn:
+        """Look after a formed node, as the lean process that the agent turns into."""
+        settings = self.radio.settings
+        self.insist(
+            lambda: keeper.hand_over(
+                self.host,
+                self.radio.last_said(),
+                self.radio.trust.beacon_key,
+                settings.network.interface,
+                settings.status_page == "lan",
+            )
+        )
+        raise AssertionError("execve(2) does not return")
 
     def insist(self, work: Callable[[], T]) -> T:
         """Do ``work`` until it succeeds; show why it did not, and what to do."""

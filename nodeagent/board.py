@@ -10,12 +10,14 @@ import json
 import logging
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodeagent import status
-from nodeagent.engine import Progress
 from nodeagent.errors import NodeAgentError
 from nodeagent.host.host import Host
+
+if TYPE_CHECKING:  # the keeper has a board and no engine
+    from nodeagent.engine import Progress
 
 LOG = logging.getLogger("nodeagent")
 
@@ -23,12 +25,15 @@ LOG = logging.getLogger("nodeagent")
 class Board:
     """What this node is doing, for everyone who looks."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, goes_on: dict[str, Any] | None = None) -> None:
+        """``goes_on``: the status to go on from; a new one otherwise."""
         self._host = host
         self._lock = threading.RLock()
-        self._status = status.empty()
-        now = host.clock.now()
-        self._status.update(pid=os.getpid(), since=now, phases=[_entry("preparing", now)])
+        self._status = goes_on or status.empty()
+        if goes_on is None:
+            now = host.clock.now()
+            self._status.update(since=now, phases=[_entry("preparing", now)])
+        self._status["pid"] = os.getpid()
 
     @property
     def phase(self) -> str:

@@ -180,16 +180,6 @@ class Former:
         self.board.enter("ready", "Part of the cluster")
         self.radio.formed = True
 
-    def look(self) -> None:
-        """A cheap look at a formed node. Raises Blocked where the kubelet does not answer."""
-        if not node.kubelet_healthy():
-            raise Blocked(
-                "The kubelet does not answer.",
-                "It restarts by itself; if it stays, see `journalctl -u kubelet`.",
-            )
-        if self.board.get("error") is not None:
-            self.board.enter("ready", "Part of the cluster")
-
     def patiently(self, work: object) -> None:
         """Repeat a call to a young API server, which refuses some at first."""
         assert callable(work)

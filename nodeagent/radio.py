@@ -69,6 +69,7 @@ class Radio(threading.Thread):
         self.heard: tuple[Heard, ...] = ()
         self.serves_grants = False
         self.formed = False
+        self.quiet = False
         self.leading = False  # kubeadm init has begun: the decision stands
         self._hearing = Hearing(trust.beacon_key, key.node_id)
         self._electing_since: float | None = None
@@ -77,6 +78,7 @@ class Radio(threading.Thread):
         self._fitness: tuple[int, ...] | None = None
         self._sequence = 0
         self._said: tuple[object, ...] = ()
+        self._last: Beacon | None = None
         self._said_at = 0.0
         self._stamps: tuple[object, ...] = ()
 
@@ -122,6 +124,12 @@ class Radio(threading.Thread):
             mine = self._beacon(facts, address or "")
         if address:
             self._announce(mine, address)
+
+    def last_said(self) -> Beacon:
+        """The newest announcement, for the keeper to go on from; ends this radio's talking."""
+        self.quiet = True
+        beacon = self._last or self._beacon(Facts(self.host), "")
+        return replace(beacon, ready=self.serves_grants, seq=self._sequence + 1)
 
     def _reload(self) -> None:
         """Take up changed settings (``nodeagent role``) while they can still matter."""
@@ -214,11 +222,11 @@ class Radio(threading.Thread):
         now = self.host.clock.monotonic()
         said = (mine.name, mine.phase, mine.role, mine.claim, mine.epoch, mine.ready, address)
         renew = IDLE_RENEW if self.formed else RENEW
-        if said == self._said and now - self._said_at < renew:
+        if self.quiet or (said == self._said and now - self._said_at < renew):
             return
         self._said, self._said_at = said, now
         self._sequence += 1
-        mine = replace(mine, seq=self._sequence)
+        self._last = mine = replace(mine, seq=self._sequence)
         exchange.write_announcement(
             self.host,
             exchange.Announcement(

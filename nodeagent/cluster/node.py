@@ -22,7 +22,6 @@ KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 CNI_CONFIGURATION = "/etc/cni/net.d/10-flannel.conflist"
 ANSWER_BOUND = 15.0  # seconds
-HEALTHZ_PORT = 10248  # kubelet reference, --healthz-port; on loopback only
 MARK = "# Written by nodeagent; a file that you have changed is kept."
 KEPT = 3
 # Run as the user, so that links which the user planted lead only where the user may write. A file
@@ -159,18 +158,6 @@ def ready(host: Host, name: str) -> bool:
             connection.close()
     except (OSError, http.client.HTTPException, ValueError, KeyError):
         return False
-
-
-def kubelet_healthy() -> bool:
-    """True when the kubelet of this machine answers its health check."""
-    connection = http.client.HTTPConnection("127.0.0.1", HEALTHZ_PORT, timeout=5)
-    try:
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def broker_credentials(host: Host) -> tuple[bytes, bytes]:

@@ -147,16 +147,22 @@ def no_token(cluster: Cluster) -> str:
 
 
 def agent_memory(cluster: Cluster) -> str:
+    """Both processes of a worker. A page that both have in memory is there once, so the sum is of
+    proportional shares (kernel docs, filesystems/proc, Pss); plain Rss counts it twice."""
     guest = worker(cluster)
     pids = guest.ssh("systemctl show -p ControlGroup --value 'nodeagent*.service'").split()
     files = " ".join(f"/sys/fs/cgroup{group}/cgroup.procs" for group in pids)
-    # What several processes share (the interpreter, libraries) counts once: proc(5), Pss.
-    sums = guest.ssh(
-        f"for p in $(cat {files}); do sudo grep -h ^Pss: /proc/$p/smaps_rollup; done || true"
+    rows = guest.ssh(
+        f"for p in $(cat {files}); do sudo grep -hE '^(Pss|Rss):' /proc/$p/smaps_rollup; done"
+        " || true"
+    ).splitlines()
+    pss, rss = (
+        sum(int(row.split()[1]) for row in rows if row.startswith(kind)) / 1024
+        for kind in ("Pss", "Rss")
     )
-    resident = sum(int(line.split()[1]) for line in sums.splitlines()) / 1024
-    need(0 < resident <= WORKER_MEMORY, f"{resident:.0f} MB on {guest.name}")
-    return f"{resident:.0f} MB on {guest.name}, at most {WORKER_MEMORY:.0f}"
+    found = f"{pss:.0f} MB (Rss {rss:.0f} MB) on {guest.name}"
+    need(0 < pss <= WORKER_MEMORY, found)
+    return f"{found}, at most {WORKER_MEMORY:.0f}"
 
 
 def status_speed(cluster: Cluster) -> str:

@@ -1,0 +1,120 @@
+"""The keeper: what is left of the agent on a formed node (``python3 -m nodeagent.keeper``).
+
+Once a node is Ready the agent turns into this by execve(2), as the same process for systemd. It
+announces the node, looks after the kubelet and pets the watchdog with a third of the memory,
+because it loads none of what forming a cluster needs. When something is wrong for a while it turns
+back into the whole agent, which plans from the world as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from typing import NoReturn
+
+from nodeagent import status
+from nodeagent.board import Board, notify
+from nodeagent.errors import Blocked
+from nodeagent.fleet import beacon as beacons
+from nodeagent.fleet import exchange
+from nodeagent.fleet.beacon import Beacon
+from nodeagent.health import kubelet_healthy
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+
+HANDOVER = "/run/nodeagent/keep.json"  # root only: it holds the fleet's beacon key
+ROUND = 10.0  # seconds between rounds
+RENEW = 20.0  # seconds between announcements; a beacon that is not renewed for 60 s is stale
+PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has another look
+AGENT = "/usr/bin/nodeagent"
+
+
+def hand_over(host: Host, beacon: Beacon, key: bytes, interface: str, page: bool) -> NoReturn:
+    """Turn this process into a keeper that goes on announcing ``beacon``. Raises OSError."""
+    content = {
+        "beacon": asdict(beacon),
+        "key": base64.b64encode(key).decode(),
+        "interface": interface,
+        "page": page,
+    }
+    host.write(HANDOVER, json.dumps(content).encode(), 0o600)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "nodeagent.keeper"])  # noqa: S606  ourselves
+
+
+class Keeper:
+    """Announces and looks, one round after the other, in one thread."""
+
+    def __init__(self, host: Host) -> None:
+        """Raises OSError, ValueError where the handover is missing or damaged."""
+        content = json.loads(host.read(HANDOVER) or b"")
+        self.host = host
+        self.key = base64.b64decode(content["key"])
+        fields = content["beacon"]
+        self.beacon = Beacon(**{**fields, "fitness": tuple(fields["fitness"])})
+        self.interface: str = content["interface"]
+        self.page: bool = content["page"]
+        self.board = Board(host, status.parse(host.read(status.PATH) or b""))
+        self.announced = -RENEW
+        self.ailing = 0
+
+    def round(self) -> bool:
+        """One round. False when the whole agent should have a look."""
+        notify("WATCHDOG=1")
+        facts = Facts(self.host)
+        address = facts.address(self.interface)
+        now = self.host.clock.monotonic()
+        changed = address is not None and address != self.beacon.address
+        if changed or now - self.announced >= RENEW:
+            self._announce(address or self.beacon.address, int(facts.uptime))
+            self.announced = now
+        if kubelet_healthy():
+            self.ailing = 0
+            if self.board.get("error") is not None:
+                self.board.enter("ready", "Part of the cluster")
+        else:
+            self.ailing += 1
+            self.board.trouble(
+                Blocked(
+                    "The kubelet does not answer.",
+                    "It restarts by itself; if it stays, see `journalctl -u kubelet`.",
+                ),
+                failed=False,
+            )
+        return self.ailing < PATIENCE
+
+    def _announce(self, address: str, uptime: int) -> None:
+        self.beacon = replace(
+            self.beacon, address=address, seq=self.beacon.seq + 1, uptime=uptime, phase="ready"
+        )
+        self.board.set(address=address)
+        exchange.write_announcement(
+            self.host,
+            exchange.Announcement(
+                interface_address=address,
+                instance=self.beacon.node_id,
+                beacon=beacons.seal(self.key, self.beacon),
+                port=self.beacon.port,
+                endpoint=self.beacon.ready,
+                status_page=self.page,
+            ),
+        )
+
+
+def main() -> NoReturn:
+    """Keep the node until something is wrong, then become the whole agent again."""
+    host = Host()
+    try:
+        keeper = Keeper(host)
+        while keeper.round():
+            host.clock.sleep(ROUND)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.stderr.write(f"the keeper ends: {error}\n")
+        host.clock.sleep(ROUND)
+    os.execv(AGENT, [AGENT, "run"])  # noqa: S606  the whole agent, same process for systemd
+
+
+if __name__ == "__main__":
+    main()

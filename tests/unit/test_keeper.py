@@ -1,0 +1,103 @@
+"""The keeper: goes on where the agent handed over, and calls the agent back when it must."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeagent import keeper, status
+from nodeagent.board import Board
+from nodeagent.fleet import exchange
+from nodeagent.fleet.beacon import Beacon, open_
+from tests.unit.machine import Machine
+
+KEY = bytes(32)
+BEACON = Beacon(
+    node_id="n-aaaaaaaaaaaaaaaa", boot="0011223344556677", name="pi-1", phase="joining",
+    role="worker", fitness=(1, 2, 3), epoch=1, claim=False, ready=False, expected=2,
+    address="10.0.0.7", port=6444, seq=41,
+)  # fmt: skip
+
+
+class Handed(Exception):
+    """Stands for execve(2), which does not return."""
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A formed node whose agent has just handed over."""
+    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    monkeypatch.setattr(keeper, "notify", lambda message: None)
+
+    def execv(path: str, argv: list[str]) -> None:
+        raise Handed(argv)
+
+    monkeypatch.setattr(os, "execv", execv)
+    machine = Machine(tmp_path)
+    Board(machine).enter("ready", "Part of the cluster")
+    with pytest.raises(Handed):
+        keeper.hand_over(machine, BEACON, KEY, "auto", True)
+    return machine
+
+
+def healthy(monkeypatch: pytest.MonkeyPatch, answer: bool) -> None:
+    """A double of the kubelet."""
+    monkeypatch.setattr(keeper, "kubelet_healthy", lambda: answer)
+
+
+def test_the_handover_is_private(machine: Machine) -> None:
+    assert machine.mode(keeper.HANDOVER) == 0o600
+
+
+def test_it_goes_on_announcing_and_counts_up(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(monkeypatch, True)
+    kept = keeper.Keeper(machine)
+    assert kept.round()
+    said = exchange.read_announcement(machine)
+    assert said is not None
+    beacon = open_(KEY, said.beacon)
+    assert (beacon.seq, beacon.phase, beacon.name) == (42, "ready", "pi-1")
+
+
+def test_a_sick_kubelet_is_shown_and_calls_the_agent_back(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = keeper.Keeper(machine)
+    healthy(monkeypatch, False)
+    rounds = [kept.round() for _ in range(keeper.PATIENCE)]
+    assert rounds == [True] * (keeper.PATIENCE - 1) + [False]
+    shown = status.parse(machine.read(status.PATH) or b"")
+    assert shown["error"]["reason"] == "The kubelet does not answer."
+    healthy(monkeypatch, True)
+    assert kept.round()
+    assert status.parse(machine.read(status.PATH) or b"")["error"] is None
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"beacon": 1, "key": "", "page": 1}'])
+def test_a_damaged_handover_gives_the_node_back_to_the_agent(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    machine.write(keeper.HANDOVER, content)
+    monkeypatch.setattr(keeper, "Host", lambda: machine)
+    monkeypatch.setattr(machine, "clock", machine.clock.__class__(sleep=lambda seconds: None))
+    with pytest.raises(Handed) as caught:
+        keeper.main()
+    assert caught.value.args[0] == [keeper.AGENT, "run"]
+
+
+@pytest.mark.processes
+def test_it_loads_none_of_what_forming_needs() -> None:
+    script = "import sys, nodeagent.keeper; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded: set[str] = set(done.stdout.split())
+    heavy: set[Any] = {"yaml", "jwt", "requests", "cryptography.x509", "asyncio", "http.client"}
+    assert not loaded & heavy
