@@ -16,6 +16,8 @@ sys.stdout.write(u.urlopen(sys.argv[1]).read().decode())' "$1"
 
 cgroup() {
     hostnamectl set-hostname "$name"
+    # Else cloud-init names both nodes alike again after the reboot, and only one shows up.
+    echo 'preserve_hostname: true' > /etc/cloud/cloud.cfg.d/99-baseline.cfg
     sed -i '1s/$/ cgroup_memory=1 cgroup_enable=memory/' /boot/firmware/cmdline.txt
     sync
     systemd-run --quiet --on-active=1 systemctl reboot
