@@ -28,7 +28,7 @@ class Baseline:
         self.cluster = cluster
         self.script = script.read_text()
         self.stages: dict[str, str] = {}
-        self._begin = time.time()
+        self._seen = ""
 
     def run(self) -> float:
         """Seconds from power-on to all nodes Ready."""
@@ -77,7 +77,10 @@ class Baseline:
     def _ready(self) -> bool:
         try:
             return bool(all_ready(self.cluster))
-        except CheckFailed:
+        except CheckFailed as why:
+            if str(why) != self._seen:
+                self._seen = str(why)
+                say(f"plain script, Ready so far: {why}")
             return False
 
     def _stage(self, name: str, work: object) -> None:
