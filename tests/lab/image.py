@@ -94,7 +94,9 @@ def _base(arch: str, folder: Path) -> Path:
     ]
     wanted = [*packages(), KERNELS[arch]]
     customize = (RECIPE / "customize.sh").read_bytes()
-    key = _hash(*options, *wanted, _recipe(RECIPE / "files"), customize)
+    # Without the checkout's own path, so that any checkout finds what another one made.
+    plain = [option.replace(str(RECIPE), "") for option in options]
+    key = _hash(*plain, *wanted, _recipe(RECIPE / "files"), customize)
     tar = folder / f"base-{key}.tar"
     if tar.exists():
         return tar
