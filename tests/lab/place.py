@@ -42,7 +42,9 @@ def logs() -> Path:
 
 def say(text: str, node: str = "") -> None:
     """One line of progress: seconds since the start, who, what."""
-    print(f"{time.monotonic() - STARTED:7.1f}  {node or 'lab':<6} {text}", flush=True)
+    # One write a line: print() writes the line's end apart, and threads would mix theirs.
+    sys.stdout.write(f"{time.monotonic() - STARTED:7.1f}  {node or 'lab':<6} {text}\n")
+    sys.stdout.flush()
 
 
 @dataclass(frozen=True)
