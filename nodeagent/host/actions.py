@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nodeagent.errors import Blocked, CommandFailed
+from nodeagent.errors import Blocked
 from nodeagent.host import openpgp
 from nodeagent.host.host import Host
 
@@ -84,14 +84,7 @@ class Run:
 
     def do(self, host: Host) -> None:
         """Raises CommandFailed."""
-        result = host.run(*self.argv, timeout=self.timeout, stdin=self.stdin)
-        if result.status not in self.accept:
-            said = (result.err.strip() or result.out.strip()).splitlines()
-            raise CommandFailed(
-                f"`{' '.join(self.argv)}` ended with status {result.status}: "
-                f"{' / '.join(said[-3:]) or 'it said nothing'}.",
-                "The agent tries again by itself; `journalctl -u nodeagent` has the whole story.",
-            )
+        host.call(*self.argv, timeout=self.timeout, stdin=self.stdin, accept=self.accept)
 
 
 @dataclass(frozen=True)

@@ -178,10 +178,19 @@ class Host:
         """Run a command and give its result, whatever its status."""
         return self._run(argv, timeout, stdin)
 
-    def call(self, *argv: str, timeout: float = 60, stdin: str | None = None) -> str:
-        """Run a command that must succeed and give its output. Raises CommandFailed."""
+    def call(
+        self,
+        *argv: str,
+        timeout: float = 60,
+        stdin: str | None = None,
+        accept: tuple[int, ...] = (0,),
+    ) -> str:
+        """Run a command that must end with an accepted status and give its output.
+
+        Raises CommandFailed.
+        """
         result = self.run(*argv, timeout=timeout, stdin=stdin)
-        if result.status != 0:
+        if result.status not in accept:
             said = (result.err.strip() or result.out.strip()).splitlines()
             raise CommandFailed(
                 f"`{' '.join(argv)}` ended with status {result.status}: "
