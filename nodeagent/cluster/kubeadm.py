@@ -16,7 +16,7 @@ from nodeagent.cluster import state
 from nodeagent.cluster.state import FOLDER, State
 from nodeagent.cluster.versions import Tested
 from nodeagent.config import Settings
-from nodeagent.errors import CommandFailed, Refused
+from nodeagent.errors import Blocked, CommandFailed, Refused
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
@@ -173,8 +173,9 @@ def initialise(
 ) -> None:
     """kubeadm init, from whatever an earlier try left; nothing where the control plane is formed.
 
-    Raises CommandFailed, OSError, and Refused where undoing would lose a cluster.
+    Raises Blocked, CommandFailed, OSError, and Refused where undoing would lose a cluster.
     """
+    alone(host)
     found = state.read(host)
     if found is State.CONTROL_PLANE:
         return
@@ -195,9 +196,10 @@ def join(
 ) -> None:
     """kubeadm join, from whatever an earlier try left; nothing where that try has joined.
 
-    The files with secrets are gone afterwards, whatever happened. Raises CommandFailed, OSError,
-    and Refused where undoing would lose a cluster.
+    The files with secrets are gone afterwards, whatever happened. Raises Blocked, CommandFailed,
+    OSError, and Refused where undoing would lose a cluster.
     """
+    alone(host)
     found = state.read(host)
     try:
         host.remove(JOIN_FILE)
@@ -215,6 +217,16 @@ def join(
         host.remove(DISCOVERY_FILE)
     host.remove(state.BOOTSTRAP_CONF)  # it holds the token; kubeadm removes it unless cut off
     formed(host, "worker")
+
+
+def alone(host: Host) -> None:
+    """Raises Blocked while a kubeadm is at work that this agent did not start: a person's, or one
+    that outlived a restart of the agent. Two at once would spoil each other's files."""
+    if host.run("pidof", "kubeadm").status == 0:
+        raise Blocked(
+            "Another kubeadm is at work on this node.",
+            "The agent goes on when that has ended; `pidof kubeadm` shows it.",
+        )
 
 
 def formed(host: Host, role: str) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from nodeagent.cluster import cni, kubeadm, node, versions
 from nodeagent.config import Settings
-from nodeagent.errors import CommandFailed
+from nodeagent.errors import Blocked, CommandFailed
 from tests.unit.machine import Machine
 
 TOKEN = "abcdef.0123456789abcdef"
@@ -90,7 +90,8 @@ def test_files_with_a_token_are_private(tmp_path: Path) -> None:
         """A double that looks at the files while kubeadm would run."""
 
         def _answer(self, argv: Any, timeout: float, stdin: str | None) -> Any:
-            modes.append(self.mode(kubeadm.JOIN_FILE))
+            if argv[0] == "kubeadm":
+                modes.append(self.mode(kubeadm.JOIN_FILE))
             return super()._answer(argv, timeout, stdin)
 
     join(Looking(tmp_path, {JOIN: ""}))
@@ -106,6 +107,19 @@ def test_init_writes_its_patches_and_keeps_the_nodes_name(tmp_path: Path) -> Non
     assert len(machine.names(kubeadm.PATCHES)) == len(kubeadm.PATCHED)
     text = (machine.text(kubeadm.INIT_FILE) or "").split("---")[0]
     assert yaml.safe_load(text)["nodeRegistration"]["name"] == "pi-1"
+
+
+@pytest.mark.parametrize("verb", ["init", "join"])
+def test_never_beside_another_kubeadm(tmp_path: Path, verb: str) -> None:
+    """One that outlived a restart of the agent, or a person's."""
+    machine = Machine(tmp_path, {"pidof kubeadm": "4711\n", JOIN: ""})
+    with pytest.raises(Blocked, match="Another kubeadm"):
+        if verb == "join":
+            join(machine)
+        else:
+            kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", "10.0.0.7", False)
+    assert machine.ran == ["pidof kubeadm"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_join_uses_file_discovery_and_no_insecure_way() -> None:
