@@ -143,6 +143,9 @@ def supply(board: Board) -> None:
         board.note(reason, seconds=round(time.monotonic() - begin, 1))
         if reason == "off":
             return
+        if reason == "cut":
+            cuts = sum(1 for _ in logs().glob(f"{board.name}.boot-*.img"))
+            disk.copy_boot(board.card, logs() / f"{board.name}.boot-{cuts + 1:02}.img")
         time.sleep(OUTAGE if reason == "cut" else 0.5)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,8 +63,11 @@ class Cluster:
         self._deb = agent_package()
         say(f"{self._deb.name}; guests run with {self.accelerator}")
 
-    def power_on(self, agent: bool = True) -> None:
-        """Fresh cards into all boards, identical but for what a user would write on them."""
+    def power_on(
+        self, agent: bool = True, card: Callable[[board.Board], None] | None = None
+    ) -> None:
+        """Fresh cards into all boards, identical but for what a user would write on them; ``card``
+        may change them before the power comes."""
         self.end()
         logs().mkdir(parents=True, exist_ok=True)
         asked = self.asked
@@ -80,6 +85,8 @@ class Cluster:
                 settings.write_text(self.settings(index))
                 disk.put(one.card, "nodeagent.yaml", settings)
                 disk.put(one.card, "nodeagent.fleet", fleet)
+            if card:
+                card(one)
             self.guests.append(Guest(one))
         self._watch = Watch(self.guests)
         self._watch.start()
@@ -125,12 +132,14 @@ def down(keep_logs: bool = False) -> None:
     if not run_folder().exists():
         return
     last = cache() / "last-logs"
-    if keep_logs and logs().exists():
-        shutil.rmtree(last, ignore_errors=True)
-        logs().rename(last)
+    # A run that ends by itself just now may be clearing away the same files.
+    with contextlib.suppress(FileNotFoundError):
+        if keep_logs and logs().exists():
+            shutil.rmtree(last, ignore_errors=True)
+            logs().rename(last)
     if not keep_logs:
         shutil.rmtree(last, ignore_errors=True)
-    shutil.rmtree(run_folder())
+    shutil.rmtree(run_folder(), ignore_errors=True)
 
 
 def agent_package() -> Path:

@@ -70,6 +70,26 @@ def put(image: Path, name: str, source: Path) -> None:
     toolbox.run("mcopy", "-o", "-i", _fat(image), source, f"::{name}")
 
 
+def remove(image: Path, name: str) -> None:
+    """Remove a file from the boot partition."""
+    toolbox.run("mdel", "-i", _fat(image), f"::{name}")
+
+
+def copy_boot(image: Path, target: Path) -> None:
+    """The boot partition as it lies on the card now, as an image of its own."""
+    where = [f"skip={BOOT_START // MIB}", f"count={BOOT_SIZE // MIB}", "bs=1M", "conv=sparse"]
+    subprocess.run(["dd", "status=none", f"if={image}", f"of={target}", *where], check=True)
+
+
+def check_boot(partition: Path) -> list[str]:
+    """What fsck.fat(8) finds wrong with a copied boot partition; nothing is repaired."""
+    done = subprocess.run(toolbox.command("fsck.fat", "-n", partition), capture_output=True)
+    lines = [line.strip() for line in done.stdout.decode(errors="replace").splitlines()]
+    # Said of every partition: its own version, the closing count, that it changed nothing.
+    chatter = ("fsck.fat ", f"{partition}: ", "Leaving filesystem unchanged")
+    return [line for line in lines if line and not line.startswith(chatter)]
+
+
 def copy(source: Path, target: Path) -> None:
     """A card of its own: only the blocks in use are copied."""
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ def say(text: str, node: str = "") -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for by environment: NODES, ARCH, MIRROR, ROLE_1..n, KEEP, LAB_MINUTES."""
+    """What the environment asks for: NODES, ARCH, MIRROR, ROLE_1..n, KEEP, LAB_MINUTES, SEED."""
 
     nodes: int = 2
     arch: str = "amd64"
@@ -57,6 +57,7 @@ class Asked:
     roles: dict[int, str] = field(default_factory=dict)
     keep: bool = False
     minutes: float = 40.0
+    seed: int = 0
 
     @staticmethod
     def from_environment() -> Asked:
@@ -91,6 +92,7 @@ class Asked:
             roles=roles,
             keep=(environment.get("KEEP") or "0") not in ("0", "no", "false"),
             minutes=number("LAB_MINUTES", "40", 1, 600),
+            seed=int(number("SEED", str(int(time.time()) % 10**6), 0, 10**9)),
         )
 
 

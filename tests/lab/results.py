@@ -133,6 +133,13 @@ def markdown(data: dict[str, Any]) -> str:
             cells = [f"{node['steps'].get(title, 0):.1f}" for node in nodes.values()]
             lines.append(f"| {title} | {' | '.join(cells)} |")
         lines.append("")
+    if rows := data.get("table"):
+        heads = [name.replace("_", " ") for name in rows[0]]
+        lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+        for row in rows:
+            cells = [str(value).replace("|", "\\|") for value in row.values()]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
     for name, value in data.get("measured", {}).items():
         lines.append(f"* {name}: {value}")
     for name, (passed, seen) in data.get("checks", {}).items():

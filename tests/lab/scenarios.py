@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from . import checks, results
 from .cluster import Cluster
+from .cuts import cuts
 from .guest import Guest, SshFailed, wait
 from .lan import exists
 from .place import REPOSITORY, LabError, say
 from .script import Baseline
+from .trouble import trouble
 
 Results = dict[str, tuple[bool, str]]
 NODE_PACKAGES = "kubernetes-cni|kubelet|containerd"
@@ -167,4 +169,6 @@ SCENARIOS: dict[str, Callable[[Cluster], Results]] = {
     "reboot": reboot,
     "powercut": powercut,
     "baseline": baseline,
+    "trouble": trouble,
+    "cuts": cuts,
 }

@@ -73,6 +73,10 @@ class Watch:
             words = {"reboot": "reboots", "off": "turned itself off", "cut": "lost power"}
             say(words.get(kind, f"QEMU ended with code {event.get('code')}"), guest.name)
         guest.phases.append((event["at"], kind))
+        if kind in ("cut", "reboot") and guest.name in self._streams:
+            # The machine behind it is gone; ssh would notice in a minute only.
+            self._streams[guest.name].kill()
+            guest.status = {}
 
     def _agent(self, guest: Guest) -> None:
         boot = 0
