@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .mirror import debian
-from .place import NAMESPACE, LabError, cache, say
+from .place import NAMESPACE, REPOSITORY, LabError, cache, say
 
 SUITE = "trixie"
 PACKAGES = (
@@ -45,17 +45,8 @@ def install_host_tools() -> None:
     missing = sorted({HOST[tool] for tool in HOST if not shutil.which(tool)})
     if not missing:
         return
-    say(f"installing {' '.join(missing)}")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
-        done = subprocess.run(
-            ["apt-get", "-q", *command], env=environment, capture_output=True, text=True
-        )
-        if done.returncode:
-            raise LabError(
-                f"apt-get {command[0]} failed: {done.stderr.strip()[-400:]} "
-                f"Install {' '.join(missing)} by hand and try again."
-            )
+    if subprocess.run([REPOSITORY / ".ci" / "packages", *missing]).returncode:
+        raise LabError("The lab's tools are missing; the reason stands above.")
 
 
 def root() -> Path:
