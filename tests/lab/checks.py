@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .cluster import Cluster
-from .guest import Guest, SshFailed
+from .guest import Guest, SshFailed, wait
 from .watch import TOKEN, has_digit
 from .web import service_answers
 
@@ -23,6 +23,7 @@ SYSCTLS = (
     "net.ipv4.ip_forward",
 )
 WORKER_MEMORY = 45.0  # MB, resident, all processes of the agent on a joined worker
+READY_BOUND = 600.0  # seconds
 STATUS_RATIO = 2.0  # `nodeagent status` against `python3 -c "import click"`
 
 
@@ -124,6 +125,19 @@ def all_ready(cluster: Cluster) -> str:
     ]
     need(len(ready) == len(found) == cluster.asked.nodes, f"{ready} of {len(found)}")
     return ", ".join(sorted(ready))
+
+
+def until_ready(cluster: Cluster) -> None:
+    """Wait until Kubernetes calls all nodes Ready; a small API server is away now and then.
+    Raises LabError."""
+
+    def ready() -> bool:
+        try:
+            return bool(all_ready(cluster))
+        except CheckFailed:
+            return False
+
+    wait("Kubernetes does not call all nodes Ready", ready, READY_BOUND, 5)
 
 
 def user_kubeconfig(cluster: Cluster) -> str:

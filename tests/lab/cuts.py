@@ -133,7 +133,7 @@ def cuts(cluster: Cluster) -> dict[str, tuple[bool, str]]:
         made = sorted((cut for cutter in cutters for cut in cutter.cuts), key=lambda cut: cut.total)
     took = max(time.time() - float(guest.power_ons()[0]["at"]) for guest in cluster.guests)
     say(f"all nodes Ready {took:.0f} s after power-on, in spite of {len(made)} power cuts")
-    wait("Kubernetes does not call them Ready", lambda: _ready(cluster), 600, 5)
+    checks.until_ready(cluster)
     outcome = checks.perform(
         cluster, checks.NODE, {"nothing left to do": checks.nothing_to_do}, checks.WEB
     )
@@ -148,13 +148,6 @@ def cuts(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     rows = [asdict(cut) for cut in made]
     results.write(cluster, "cuts", {"measured": measured, "checks": outcome, "table": rows})
     return outcome
-
-
-def _ready(cluster: Cluster) -> bool:
-    try:
-        return bool(checks.all_ready(cluster))
-    except checks.CheckFailed:
-        return False
 
 
 def _partitions(cluster: Cluster, made: list[Cut]) -> str:

@@ -65,6 +65,7 @@ def default(cluster: Cluster) -> Results:
     budgets = checks.perform(cluster, checks.BUDGETS, miss="OVER")
     for name, (within, seen) in budgets.items():
         measured[name] = seen if within else f"{seen} (over the budget)"
+    checks.until_ready(cluster)
     outcome = checks.perform(cluster, checks.FIRST_BOOT, checks.NODE, checks.AGENT, checks.WEB)
     results.write(cluster, "default", {"nodes": nodes, "measured": measured, "checks": outcome})
     return outcome
@@ -86,24 +87,13 @@ def reboot(cluster: Cluster) -> Results:
 
     wait("the nodes did not become Ready after a reboot", back, deadline(cluster))
     leader = checks.control_plane(cluster)
-    ready = lambda: bool(checks.all_ready(cluster))  # noqa: E731
-    wait("Kubernetes does not call them Ready", _holds(ready), 600, 5)
+    checks.until_ready(cluster)
     took = time.time() - begin
     say(f"Ready again {took:.0f} s after the reboot; {leader.name} leads")
     outcome = checks.perform(cluster, checks.NODE, checks.AGENT, checks.WEB)
     measured = {"reboot to all Ready again, seconds": f"{took:.0f}"}
     results.write(cluster, "reboot", {"measured": measured, "checks": outcome})
     return outcome
-
-
-def _holds(test: Callable[[], bool]) -> Callable[[], bool]:
-    def asked() -> bool:
-        try:
-            return test()
-        except checks.CheckFailed:
-            return False
-
-    return asked
 
 
 def powercut(cluster: Cluster) -> Results:
@@ -123,6 +113,7 @@ def powercut(cluster: Cluster) -> Results:
     cluster.formed = True
     took = time.time() - begin
     say(f"all nodes Ready {took:.0f} s after power-on, in spite of two power cuts")
+    checks.until_ready(cluster)
     outcome = checks.perform(cluster, checks.NODE, checks.AGENT, checks.WEB)
     measured = {
         "power-on to all Ready with two power cuts, seconds": f"{took:.0f}",

@@ -137,6 +137,7 @@ def _play(story: Story) -> dict[str, tuple[bool, str]]:
     wait("not Ready", lambda: story.guest.phase == "ready", cluster.asked.minutes * 60, 1)
     took = time.time() - begin
     say(f"Ready {took:.0f} s after power-on, after {len(story.troubles)} troubles")
+    checks.until_ready(cluster)
     outcome = checks.perform(cluster, checks.NODE, {"nothing left to do": checks.nothing_to_do})
     rows = [dataclasses.asdict(one) for one in story.troubles]
     results.write(cluster, "trouble", {"table": rows, "checks": outcome})
