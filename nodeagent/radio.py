@@ -37,6 +37,7 @@ from nodeagent.fleet.trust import Trust
 from nodeagent.host.facts import Facts, fsync_latency_ms
 from nodeagent.host.host import Host
 from nodeagent.journal import FOLDER, Journal
+from nodeagent.steps.memory import can_lead
 
 LOG = logging.getLogger("nodeagent")
 
@@ -47,7 +48,6 @@ IDLE_TICK = 10.0  # seconds between looks on a formed node
 # make it stale.
 RENEW, IDLE_RENEW = 5.0, 20.0
 PORT = 6444
-FIT_CPUS, FIT_MEMORY_MIB = 2, 1700  # kubeadm's preflight NumCPU and Mem for a control plane
 
 
 class Radio(threading.Thread):
@@ -161,7 +161,7 @@ class Radio(threading.Thread):
                 latency = round(fsync_latency_ms(self.host, FOLDER), 2)
                 self.journal.set(fsync_ms=latency)
             disk = 2 if latency < 10 else 1 if latency < 50 else 0
-            fit = int(facts.cpus >= FIT_CPUS and facts.memory_mib >= FIT_MEMORY_MIB)
+            fit = int(can_lead(facts))
             wired = int(facts.wired(self.settings.network.interface))
             self._fitness = (fit, disk, facts.memory_mib // 256, wired)
         return self._fitness

@@ -114,6 +114,13 @@ def decide(view: View, now: float) -> Decision:
         return _wait(view, now, "This node is a worker; no control plane is in sight yet.")
     if not view.may_lead:
         return _wait(view, now, "This card may not lead; no control plane is in sight yet.")
+    if not fit(view.me) and view.pinned != CONTROL_PLANE:
+        return _wait(
+            view,
+            now,
+            "This board is too small to lead (2 CPUs and 1700 MiB of memory are needed); no"
+            " control plane is in sight yet.",
+        )
     silent = [h for h in view.heard if _leads(h.beacon) and STALE <= now - h.last < GONE]
     if silent:
         return _wait(
@@ -161,6 +168,11 @@ def fresh(view: View, now: float) -> list[Heard]:
 def rank(beacon: Beacon) -> tuple[object, ...]:
     """Greater is better: explicit intent, then fitness, then the node id. Never an address."""
     return (beacon.role == CONTROL_PLANE, beacon.fitness, beacon.node_id)
+
+
+def fit(beacon: Beacon) -> bool:
+    """True for a board that kubeadm lets be a control plane: the first part of the fitness."""
+    return beacon.fitness[:1] != (0,)
 
 
 def known_leader(heard: Iterable[Heard], now: float) -> str:

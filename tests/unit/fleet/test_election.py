@@ -103,6 +103,16 @@ TABLE: dict[str, tuple[View, float, type, str]] = {
     "pinned worker": (view(heard(WORSE), pinned="worker"), 500, Wait, "worker"),
     "pinned worker joins": (view(heard(WORSE, **READY), pinned="worker"), 0, Join, "pi-a"),
     "a card that may not lead": (view(may_lead=False), 500, Wait, "card may not lead"),
+    "a board too small to lead, though all the others are smaller": (
+        view(heard(WORSE, fitness=(0, 0, 0, 0)), me=beacon("m", fitness=(0, 2, 3, 1))),
+        500, Wait, "too small to lead",
+    ),
+    "a board too small to lead takes its claim back": (
+        view(heard(WORSE), me=beacon("m", fitness=(0, 2, 3, 1)), **CLAIMED), 30, Wait, "too small",
+    ),
+    "a board too small to lead joins": (
+        view(heard(WORSE, **READY), me=beacon("m", fitness=(0, 2, 3, 1))), 0, Join, "pi-a",
+    ),
     "pinned control plane, hold-down only": (
         view(pinned="control-plane", own_heard=None), 4, Wait, "pinned",
     ),
