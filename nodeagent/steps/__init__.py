@@ -6,11 +6,14 @@ from nodeagent.steps.architecture import Architecture
 from nodeagent.steps.cgroup import Cgroup
 from nodeagent.steps.clock import Clock
 from nodeagent.steps.containerd import Containerd, ContainerdConfig
+from nodeagent.steps.firewall import Firewall
 from nodeagent.steps.identity import Identity
 from nodeagent.steps.kubelet import Kubelet
+from nodeagent.steps.memory import Memory
 from nodeagent.steps.modules import Modules
 from nodeagent.steps.network import Network
 from nodeagent.steps.packages import InstalledPackages
+from nodeagent.steps.ports import Ports
 from nodeagent.steps.repositories import Repositories
 from nodeagent.steps.step import Step
 from nodeagent.steps.swap import Swap
@@ -22,12 +25,15 @@ __all__ = ["KERNEL", "ON_IMAGE", "SEQUENCE", "SOFTWARE", "Step"]
 # What may ask for the one reboot comes first, so that nothing after it is done twice.
 KERNEL: tuple[Step, ...] = (
     Architecture(),
+    Memory(),
     Identity(),
     Cgroup(),
     Swap(),
     Modules(),
     Sysctls(),
     Watchdog(),
+    Ports(),
+    Firewall(),
 )
 
 SOFTWARE: tuple[Step, ...] = (

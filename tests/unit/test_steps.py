@@ -99,7 +99,8 @@ def test_every_step_has_cases() -> None:
 
 def test_the_order_of_the_sequence() -> None:
     assert [step.name for step in steps.KERNEL] == [
-        "architecture", "identity", "cgroup", "swap", "modules", "sysctls", "watchdog",
+        "architecture", "memory", "identity", "cgroup", "swap", "modules", "sysctls", "watchdog",
+        "ports", "firewall",
     ]  # fmt: skip
     assert [step.name for step in steps.SOFTWARE] == [
         "network", "clock", "repositories", "containerd-config", "packages", "containerd",
