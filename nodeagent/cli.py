@@ -67,6 +67,29 @@ def status(as_json: bool) -> None:
     sys.exit(model.exit_code(current))
 
 
+COLOURS = {"warning": "yellow", "failure": "red"}  # click leaves them out where no terminal is
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings for scripts.")
+@click.option("--online", is_flag=True, help="Ask the repositories and registries too.")
+@click.option("-v", "--verbose", is_flag=True, help="Say of everything why it matters.")
+def doctor(as_json: bool, online: bool, verbose: bool) -> None:
+    """Check all that the agent relies on. Exit: 0 all is well, 1 warnings, 2 failures."""
+    from nodeagent import doctor as checkup
+    from nodeagent.host.host import Host
+
+    host = Host()
+    findings = checkup.examine(host, online)
+    if as_json:
+        name = (host.text("/proc/sys/kernel/hostname") or "").strip()
+        click.echo(checkup.as_json(findings, name, host.clock.now()))
+    else:
+        for level, line in checkup.as_text(findings, verbose):
+            click.secho(line, fg=COLOURS.get(level))
+    sys.exit(checkup.exit_code(findings))
+
+
 @main.command()
 @click.option("--control-plane", "wish", flag_value="control-plane", help="Lead the cluster.")
 @click.option("--worker", "wish", flag_value="worker", help="Join and run workloads only.")

@@ -1,4 +1,5 @@
-"""Is the kubelet of this machine well? Apart from ``cluster``, which costs much more to load."""
+"""Is the kubelet of this machine well, and does another machine answer? Apart from ``cluster``,
+which costs much more to load."""
 
 from __future__ import annotations
 
@@ -18,3 +19,12 @@ def kubelet_healthy() -> bool:
             return connection.recv(64).split(b" ")[1:2] == [b"200"]
     except OSError:
         return False
+
+
+def answers(address: str, port: int, bound: float = BOUND) -> bool:
+    """True where somebody takes a TCP connection there. ``bound`` in seconds, name lookup apart."""
+    try:
+        socket.create_connection((address, port), timeout=bound).close()
+    except OSError:
+        return False
+    return True

@@ -6,6 +6,7 @@ recorded machine or a machine that loses power in its place.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -145,6 +146,12 @@ class Host:
             return self.path(name).stat().st_mode & 0o7777
         except FileNotFoundError:
             return None
+
+    def space(self, name: str) -> tuple[int, int]:
+        """Free and all bytes of the file system that ``name`` is on, as an ordinary user may use
+        them (statvfs(3)). Raises OSError."""
+        found = os.statvfs(self.path(name))
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def write(
         self, name: str, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None

@@ -1,0 +1,131 @@
+"""Checks of the fleet's keys, the agent, and the node's part in the cluster."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from nodeagent import health
+from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
+from nodeagent.errors import FleetError
+from nodeagent.fleet.trust import CARD_FILES, Trust
+from nodeagent.journal import Journal, JournalDamaged
+
+MEMBER = "/etc/kubernetes/kubelet.conf"
+PKI = ("/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd")
+KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+API_PORT = 6443
+SOON, DAY = 30, 86400.0  # days, seconds
+START = "sudo systemctl start nodeagent"
+
+
+def fleet(node: Node) -> Seen:
+    """The node has its fleet's keys."""
+    host = node.facts.host
+    try:
+        trust = Trust.load(host)
+    except FleetError as error:
+        card = next((path for path in CARD_FILES if host.exists(path)), None)
+        if card is not None and "no fleet yet" in error.reason:
+            return warn(f"{card} is not taken over yet", f"The agent does it: {START}")
+        return fail(error.reason, error.remedy)
+    leads = "may lead" if trust.may_lead else "may not lead"
+    return well(f"{trust.name}, {leads}")
+
+
+def journal(node: Node) -> Seen:
+    """Readable; which role is in it."""
+    try:
+        role = Journal(node.facts.host).get("role")
+    except JournalDamaged as error:
+        return fail(error.reason, error.remedy)
+    return well(f"role {role}" if role else "no role decided yet")
+
+
+def agent(node: Node) -> Seen:
+    """It runs, and how far it is."""
+    status = node.status
+    if status is None or not node.facts.exists(f"/proc/{status['pid']}"):
+        return fail("nodeagent is not running", f"Start it: {START}")
+    if status["error"]:
+        error = status["error"]
+        level = fail if status["phase"] == "failed" else warn
+        return level(f"{status['phase']}: {error['reason']} ({error['code']})", error["remedy"])
+    if status["phase"] == "ready":
+        return well("ready")
+    return warn(f"{status['phase']}: {status['detail']}", "Wait; `nodeagent status` follows it.")
+
+
+def kubelet(node: Node) -> Seen:
+    """It answers its own health check."""
+    if not node.facts.exists(MEMBER):
+        return well("not needed yet: the node is in no cluster")
+    if health.kubelet_healthy():
+        return well("healthy")
+    return fail("does not answer", "It restarts by itself; if it stays: journalctl -u kubelet")
+
+
+def control_plane(node: Node) -> Seen:
+    """The API server takes connections."""
+    address = str((node.status or {}).get("control_plane", "")).rpartition(":")[0]
+    address = address or str((node.status or {}).get("control_plane", ""))
+    if not node.facts.exists(MEMBER):
+        return well("not needed yet: the node is in no cluster")
+    if not address:
+        return unknown("not known: the agent is not running", f"Start it: {START}")
+    if health.answers(address, API_PORT, 2.0):
+        return well(f"{address}:{API_PORT} answers")
+    return fail(
+        f"{address}:{API_PORT} does not answer",
+        "Check that the control plane is powered on and on this network; see `nodeagent status`"
+        " there.",
+    )
+
+
+def certificates(node: Node) -> Seen | None:
+    """The cluster's certificates on this node are valid now, and for a while."""
+    if not node.facts.exists(MEMBER):
+        return None
+    paths = [
+        f"{folder}/{name}"
+        for folder in PKI
+        for name in node.facts.names(folder)
+        if name.endswith(".crt")
+    ]
+    ends = {path: end for path in (*paths, KUBELET_CLIENT) if (end := _end(node, path)) is not None}
+    if not ends:
+        return unknown("there are none")
+    first = min(ends, key=lambda path: ends[path])
+    days = (ends[first] - node.facts.now) / DAY
+    day = datetime.fromtimestamp(ends[first], UTC).strftime("%Y-%m-%d")
+    renew = "sudo kubeadm certs renew all, on the control plane; then reboot it."
+    if days < 0:
+        return fail(f"{first} ended on {day}", renew)
+    if days < SOON:
+        return warn(f"{first} ends on {day}", renew)
+    return well(f"valid until {day} at least")
+
+
+def _end(node: Node, path: str) -> float | None:
+    """When the certificate in a file ends, in seconds since the epoch."""
+    from cryptography import x509
+
+    data = node.facts.read(path)
+    if data is None or b"BEGIN CERTIFICATE" not in data:
+        return None
+    certificate = x509.load_pem_x509_certificate(data[data.index(b"-----BEGIN CERTIFICATE") :])
+    end = getattr(certificate, "not_valid_after_utc", None)  # cryptography 42; before it, naive
+    if end is None:
+        end = certificate.not_valid_after.replace(tzinfo=UTC)
+    return float(end.timestamp())
+
+
+CHECKS = (
+    Check("fleet", "Fleet", "Only nodes with the fleet's keys find each other and may join.",
+          fleet),
+    Check("journal", "Fleet", "The agent remembers there what was decided.", journal),
+    Check("agent", "Cluster", "It prepares the node and keeps it in the cluster.", agent),
+    Check("kubelet-health", "Cluster", "It starts the pods of this node.", kubelet),
+    Check("control-plane", "Cluster", "The node takes its orders from there.", control_plane),
+    Check("certificates", "Cluster",
+          "With one that has ended the parts of the cluster refuse each other.", certificates),
+)  # fmt: skip
