@@ -21,6 +21,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except NodeAgentError as error:
             _fail(error.code, error.reason, error.remedy, error.exit_code)
+        except BrokenPipeError:
+            raise  # `nodeagent doctor | head`: click ends it without a word
         except PermissionError as error:
             _fail(
                 "E001",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,16 @@ def test_status_without_an_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     result = run("status")
     assert result.exit_code == status.NOT_RUNNING
     assert "systemctl start nodeagent" in result.output
+
+
+def test_a_reader_that_leaves_early_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `nodeagent doctor | head -n 1`."""
+
+    def leaves(host: Host) -> list[str]:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(steer, "show_config", leaves)
+    assert run("config").output == ""
 
 
 def test_version() -> None:
