@@ -9,7 +9,7 @@ from nodeagent import steps
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
-from nodeagent.steps import firewall, runtime
+from nodeagent.steps import clock, firewall, runtime, watchdog
 
 Value = Callable[[Node], str]
 
@@ -41,7 +41,11 @@ def _sysctls(node: Node) -> str:
 def _watchdog(node: Node) -> str:
     if not node.facts.any_of("/dev/watchdog", "/dev/watchdog0"):
         return "the board has none"
-    return "armed"
+    armed = node.facts.ask("systemctl", "show", "-p", "RuntimeWatchdogUSec", "--value")
+    after = armed.out.strip()
+    if armed.status != 0 or after in watchdog.OFF:
+        return "armed from the next boot on"
+    return f"armed, {after}"
 
 
 def _firewall(node: Node) -> str:
@@ -55,9 +59,10 @@ def _network(node: Node) -> str:
 
 
 def _clock(node: Node) -> str:
-    if node.facts.exists("/run/systemd/timesync/synchronized"):
+    answer = node.facts.ask("timedatectl", "show", "-p", "NTPSynchronized", "--value")
+    if node.facts.exists(clock.SYNCHRONISED) or answer.out.strip() == "yes":
         return "set by a time server"
-    return "believable"
+    return "believable, but no time server has answered"
 
 
 def _packages(node: Node) -> str:
