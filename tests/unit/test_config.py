@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +163,8 @@ BAD: dict[str, tuple[bytes | str, int | None, str, str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad(name: str, tmp_path: Path) -> None:
     content, line, reason, remedy = BAD[name]
-    began = time.perf_counter()
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, content)
-    assert time.perf_counter() - began < 5
     error = caught.value
     assert BOOT in error.reason
     if line is not None:
