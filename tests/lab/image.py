@@ -101,6 +101,7 @@ def _base(arch: str, folder: Path) -> Path:
     if tar.exists():
         return tar
     say(f"making the base root file system for {arch}, once per recipe")
+    toolbox.run_foreign(arch)
     fresh = folder / "new.tar"
     toolbox.bootstrap(fresh, wanted, "apt", folder / "base.log", options)
     for old in folder.glob("base-*.tar"):

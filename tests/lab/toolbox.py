@@ -37,6 +37,8 @@ ENTER = """set -e
 mount --rbind /dev "$1/dev"; mount -t proc proc "$1/proc"
 mkdir -p "$1$2"; mount --bind "$2" "$1$2"
 root=$1; shift 2; exec chroot "$root" "$@" """
+NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}  # uname(2)'s names, and Debian's
+BINFMT = Path("/proc/sys/fs/binfmt_misc")  # kernel docs, "Kernel Support for miscellaneous"
 KVM_GET_API_VERSION = 0xAE00  # linux/kvm.h
 
 
@@ -92,6 +94,24 @@ def bootstrap(
         raise LabError(f"mmdebstrap failed; why is in {log}. Mend that and run again.")
 
 
+def run_foreign(arch: str) -> None:
+    """Let this machine run programs of ``arch`` where it is of another one: packages' scripts run
+    while the image is made. Emulation is registered as systemd-binfmt.service(8) would; where
+    there is no systemd, as in containers, nobody else does. Raises LabError."""
+    if arch == NATIVE.get(os.uname().machine):
+        return
+    if subprocess.run(
+        [REPOSITORY / ".ci" / "packages", "arch-test", "qemu-user-static"]
+    ).returncode:
+        raise LabError(f"Programs of {arch} cannot be run here; the reason stands above.")
+    machine = next(uname for uname, known in NATIVE.items() if known == arch)
+    name = f"qemu-{machine}"
+    if not (BINFMT / "register").exists():
+        subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)], check=True)
+    if not (BINFMT / name).exists():
+        (BINFMT / "register").write_text(Path(f"/usr/lib/binfmt.d/{name}.conf").read_text())
+
+
 def command(*argv: str | Path, network: bool = False) -> list[str]:
     """The command line that runs ``argv`` in the toolbox; ``network``: in the lab's LAN.
 
@@ -117,8 +137,7 @@ def kvm_works(arch: str) -> bool:
     A /dev/kvm that answers may still belong to a hypervisor that emulates, so a machine with
     nothing but its firmware is started; one that is dead within a second has no KVM.
     """
-    native = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine)
-    if native != arch:
+    if NATIVE.get(os.uname().machine) != arch:
         return False
     try:
         with open("/dev/kvm", "rb+", buffering=0) as device:
