@@ -3,8 +3,10 @@
 Sources: etcd, CoreDNS and pause are what kubeadm of that release asks for
 (``DefaultEtcdVersion``, ``CoreDNSVersion``, ``PauseVersion`` in its
 ``cmd/kubeadm/app/constants/constants.go``); containerd is of a line that its RELEASES.md
-lists for that Kubernetes minor; flannel and its CNI plugin are the pair named by flannel's
-``Documentation/kube-flannel.yml`` of that release.
+("Kubernetes Support") lists for that Kubernetes minor, and ``containerd_minimum`` the oldest
+line listed there; runc comes with containerd's package, and the lab builds the one that
+containerd names in its ``script/setup/runc-version``; flannel and its CNI plugin are the pair
+named by flannel's ``Documentation/kube-flannel.yml`` of that release.
 
 A Kubernetes release enters this table when the lab has formed a cluster of it. The lab builds
 from Go modules, each verified against the Go checksum database, so the table's patch release
@@ -28,6 +30,8 @@ class Tested:
 
     kubernetes: str
     containerd: str
+    containerd_minimum: tuple[int, int]
+    runc: str
     cri_tools: str
     pause: str
     etcd: str
@@ -54,6 +58,10 @@ TESTED: Final[tuple[Tested, ...]] = (
     Tested(
         kubernetes="1.36.4",
         containerd="2.3.7",
+        # The kubelet itself would run with 1.7, by a fallback that 1.38 drops (KEP-4033); that
+        # line is out of support since September 2026 and unlisted for this minor.
+        containerd_minimum=(2, 2),
+        runc="1.5.2",
         cri_tools="1.36.0",
         pause="3.10.2",
         etcd="3.6.8-0",

@@ -16,23 +16,27 @@ BESIDE = ("iptables", "kubernetes-cni", "cri-tools")
 # The kubelet's own credentials: from here on it is a member of a cluster (kubeadm docs,
 # "Implementation details").
 MEMBER = "/etc/kubernetes/kubelet.conf"
-# Distributions whose own containerd is older than 2 (packages.debian.org). With what is not
-# listed 2.x is assumed; the step after installation looks again.
-BEFORE_2 = frozenset({"bookworm", "trixie"})
+# The containerd of releases whose own is too old for a Kubernetes of the table
+# (packages.debian.org). Ubuntu gives its releases 2.2 (packages.ubuntu.com: jammy and noble in
+# -updates and -security); what is not listed is taken for newer.
+OWN_CONTAINERD = {"bookworm": (1, 6), "trixie": (1, 7), "forky": (2, 1)}
+NEWER = (2, 2)
 
 
 def containerd_package(facts: Facts, settings: Settings) -> str:
     """``containerd.io`` (Docker's) or ``containerd``.
 
     ``auto`` keeps what is installed; else Ubuntu's own is of the 2.x line that this Kubernetes
-    is tested with, and Debian's is older, so there it is Docker's.
+    is tested with, and Debian's is older, so there it is Docker's. A member of a cluster keeps
+    what it runs with.
     """
-    if settings.containerd.source == "auto":
+    if settings.containerd.source == "auto" or facts.exists(MEMBER):
         for name in (DOCKER_PACKAGE, DISTRO_PACKAGE):
             if facts.packages.version(name):
                 return name
-        return DISTRO_PACKAGE if facts.os_id == "ubuntu" else DOCKER_PACKAGE
-    return DOCKER_PACKAGE if settings.containerd.source == "docker" else DISTRO_PACKAGE
+        if settings.containerd.source == "auto" and facts.os_id == "ubuntu":
+            return DISTRO_PACKAGE
+    return DISTRO_PACKAGE if settings.containerd.source == "distro" else DOCKER_PACKAGE
 
 
 def containerd_release(facts: Facts, settings: Settings) -> tuple[int, int]:
@@ -41,7 +45,7 @@ def containerd_release(facts: Facts, settings: Settings) -> tuple[int, int]:
     words = (facts.packages.version(name) or "").replace("~", ".").replace("+", ".").split(".")
     if len(words) >= 2 and words[0].isdecimal() and words[1].isdecimal():
         return int(words[0]), int(words[1])
-    return (1, 7) if name == DISTRO_PACKAGE and facts.codename in BEFORE_2 else (2, 2)
+    return OWN_CONTAINERD.get(facts.codename, NEWER) if name == DISTRO_PACKAGE else NEWER
 
 
 def minor(settings: Settings) -> str:
@@ -67,9 +71,40 @@ def missing(facts: Facts, settings: Settings) -> tuple[str, ...]:
     A member of a cluster keeps its release, whatever the settings say: moving a kubelet to
     another release is an upgrade of the cluster, not preparation.
     """
-    wanted = [containerd_package(facts, settings), *BESIDE]
-    wanted = [name for name in wanted if not facts.packages.version(name)]
-    return (*wanted, *_kubernetes(facts, settings))
+    beside = [name for name in BESIDE if not facts.packages.version(name)]
+    return (*_containerd(facts, settings), *beside, *_kubernetes(facts, settings))
+
+
+def _containerd(facts: Facts, settings: Settings) -> list[str]:
+    """Of the major release that is tested: a later one may read its configuration otherwise.
+    Too old a one is refused or upgraded, except where it runs a member of a cluster."""
+    name = containerd_package(facts, settings)
+    version = facts.packages.version(name)
+    if version and facts.exists(MEMBER):
+        return []
+    wanted = tested(settings)
+    if version and containerd_release(facts, settings) >= wanted.containerd_minimum:
+        return []
+    least = ".".join(str(part) for part in wanted.containerd_minimum)
+    own = OWN_CONTAINERD.get(facts.codename, NEWER)
+    if name == DISTRO_PACKAGE and own < wanted.containerd_minimum:
+        has = version or ".".join(str(part) for part in own)
+        raise Blocked(
+            f"The containerd of this system is {has}; Kubernetes {wanted.minor} is tested with"
+            f" {least} and newer.",
+            "Remove it with `apt-get remove containerd`, and the agent installs Docker's."
+            if version
+            else "Write `containerd: {source: auto}` into nodeagent.yaml; the agent then installs"
+            " Docker's.",
+        )
+    if name == DOCKER_PACKAGE and facts.packages.version(DISTRO_PACKAGE):
+        raise Blocked(
+            "The settings ask for Docker's containerd, but the system's own is installed, and only"
+            " one can be.",
+            "Remove it with `apt-get remove containerd`, or write `containerd: {source: auto}` to"
+            " keep it.",
+        )
+    return [f"{name}={wanted.containerd.split('.')[0]}.*"]
 
 
 def _kubernetes(facts: Facts, settings: Settings) -> list[str]:

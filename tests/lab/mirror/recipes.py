@@ -17,8 +17,7 @@ CNI_PLUGINS = "1.9.1"
 # proxy at hand does not carry. It began as plugins/meta/flannel of the CNI plugins and was
 # last part of them in 0.9.1: same config, same subnet.env, CNI up to 0.4.0 (flannel asks 0.3.1).
 FLANNEL_CNI_SOURCE = "0.9.1"
-# containerd 2.3.7's script/setup/runc-version.
-RUNC = "1.5.2"
+RUNC = V.runc
 # What the agent's lab uses as a small web server; test/images/agnhost/VERSION of the release.
 AGNHOST = "2.63.0"
 
