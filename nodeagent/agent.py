@@ -16,7 +16,13 @@ from typing import NoReturn, TypeVar
 from nodeagent import config, engine, keeper, steps
 from nodeagent.board import Board, notify
 from nodeagent.config import Settings
-from nodeagent.errors import Blocked, CommandFailed, NoControlPlane, NodeAgentError
+from nodeagent.errors import (
+    Blocked,
+    CommandFailed,
+    FetchFailed,
+    NoControlPlane,
+    NodeAgentError,
+)
 from nodeagent.fleet import trust as fleet_trust
 from nodeagent.fleet.keys import NodeKey
 from nodeagent.former import Former
@@ -174,6 +180,6 @@ def needs_person(error: NodeAgentError, failures: int) -> bool:
     """True where waiting alone is not likely to help."""
     if isinstance(error, NoControlPlane):
         return False
-    if isinstance(error, CommandFailed | DiskTrouble | Internal):
+    if isinstance(error, CommandFailed | FetchFailed | DiskTrouble | Internal):
         return failures >= PATIENCE or isinstance(error, DiskTrouble)
     return True

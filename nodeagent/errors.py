@@ -45,6 +45,13 @@ class NotConverged(NodeAgentError):
     exit_code = 70  # EX_SOFTWARE
 
 
+class FetchFailed(NodeAgentError):
+    """Something on the network could not be had, or was not what it should be; tried again."""
+
+    code = "E105"
+    exit_code = 69  # EX_UNAVAILABLE
+
+
 class ConfigError(NodeAgentError):
     """A settings file is unreadable or wrong; the reason names file, line and key."""
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import dataclass, field
 
-from nodeagent.errors import Blocked
-from nodeagent.host import openpgp
+from nodeagent.errors import FetchFailed, NodeAgentError
+from nodeagent.host import openpgp, parse
+from nodeagent.host.apt import Apt, AptInstall, AptUpdate
 from nodeagent.host.host import Host
 
+LOG = logging.getLogger("nodeagent")
+
+MAX_KEY_SECONDS = 60.0  # for the whole of it: a server may send a byte now and then for ever
 MAX_KEY_BYTES = 64 * 1024  # the keys of Kubernetes and Docker have 1 and 4 KiB
 
 
@@ -131,11 +137,14 @@ class FetchKey:
     """Fetch a repository's OpenPGP key over the network and keep it where apt finds it.
 
     ``fingerprint`` (40 hexadecimal digits) is what makes the key believed, wherever it came from.
+    ``noted`` makes it a best effort, for a node that needs the key for nothing now: the seconds
+    since boot are kept in this file, and a failure is for the log only.
     """
 
     url: str
     path: str
     fingerprint: str
+    noted: str = ""
 
     file_only = False
 
@@ -144,24 +153,35 @@ class FetchKey:
         return f"fetch the key {self.fingerprint[-16:]} from {self.url}"
 
     def do(self, host: Host) -> None:
-        """Raises Blocked where the key cannot be had or is another one; OSError. Writes nothing
-        then."""
+        """Raises FetchFailed where the key cannot be had or is another one; OSError. Writes
+        nothing then."""
+        if not self.noted:
+            self._fetch(host)
+            return
+        uptime = parse.seconds_up(host.text("/proc/uptime") or "")
+        try:
+            host.write(self.noted, f"{uptime:.0f}\n".encode())
+            self._fetch(host)
+        except (NodeAgentError, OSError) as error:
+            LOG.warning("%s It is tried again tomorrow; nothing here depends on it.", error)
+
+    def _fetch(self, host: Host) -> None:
         data = _download(self.url)
         try:
             key = openpgp.read_key(data)
         except openpgp.BadKey as error:
-            raise Blocked(
+            raise FetchFailed(
                 f"{self.url} answered with something else than a key: {error}.",
                 "Check the repository's address in the settings, and what stands between.",
             ) from error
         if key.fingerprint != self.fingerprint:
-            raise Blocked(
+            raise FetchFailed(
                 f"{self.url} answered with the key {key.fingerprint}, expected is"
                 f" {self.fingerprint}. Nothing of it was used.",
                 "If the publisher has changed the key, write its fingerprint into the settings.",
             )
         if key.expired(host.clock.now()):
-            raise Blocked(
+            raise FetchFailed(
                 f"The key of {self.url} has expired by this board's clock.",
                 "Check the clock; if it is right, the publisher has to prolong the key.",
             )
@@ -169,23 +189,30 @@ class FetchKey:
 
 
 def _download(url: str) -> bytes:
-    """The content of a small file. Raises Blocked."""
+    """The content of a small file. Raises FetchFailed."""
     import requests  # here, since it is heavy and most runs need no key
 
+    deadline = time.monotonic() + MAX_KEY_SECONDS
     try:
         with requests.get(url, timeout=(10, 30), stream=True) as answer:
             answer.raise_for_status()
             data = b""
-            for piece in answer.iter_content(8192):
+            # One byte at a time: a larger piece is waited for until it is whole.
+            for piece in answer.iter_content(1):
                 data += piece
+                if time.monotonic() > deadline:
+                    raise FetchFailed(
+                        f"{url} sent only {len(data)} bytes in {MAX_KEY_SECONDS:.0f} s.",
+                        "Check the network; the agent tries again by itself.",
+                    )
                 if len(data) > MAX_KEY_BYTES:
-                    raise Blocked(
+                    raise FetchFailed(
                         f"{url} sent more than {MAX_KEY_BYTES} bytes instead of a key.",
                         "Check the repository's address in the settings.",
                     )
             return data
     except requests.RequestException as error:
-        raise Blocked(
+        raise FetchFailed(
             f"{url} could not be fetched: {_cause(error)}.",
             "Check the network and the repository's address; the agent tries again by itself.",
         ) from error
@@ -199,4 +226,4 @@ def _cause(error: BaseException) -> str:
     return str(error).rstrip(".") or type(error).__name__
 
 
-Action = Write | Remove | Link | Run | Enable | Reboot | FetchKey
+Action = Write | Remove | Link | Run | Enable | Reboot | FetchKey | Apt | AptUpdate | AptInstall

@@ -1,4 +1,8 @@
-"""Step: containerd, kubelet, kubeadm and kubectl are installed, and the last three held."""
+"""Step: containerd, kubelet, kubeadm and kubectl are installed, and the last three held.
+
+Held packages stay where they are in `apt-get upgrade`, `full-upgrade` and the automatic updates
+(apt-mark(8), ``hold``; unattended-upgrades' README): the kubelet moves only when somebody moves it.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodeagent.config import Settings
-from nodeagent.host.actions import Action, Remove, Run
+from nodeagent.host import aptlock
+from nodeagent.host.actions import Action, Remove
+from nodeagent.host.apt import Apt, AptInstall, AptUpdate
 from nodeagent.host.dpkg import LISTS
 from nodeagent.host.facts import Facts
-from nodeagent.steps import runtime
+from nodeagent.steps import runtime, sources
 
-# A first boot has other users of apt: cloud-init, unattended-upgrades (apt.conf(5)).
-LOCK = "DPkg::Lock::Timeout=600"
-KEEP = ("--force-confdef", "--force-confold")  # our containerd configuration stays: dpkg(1)
-UPDATE = ("apt-get", "update", "-q")
-# --fix-broken: after a power cut half of the packages may lack the other half (apt-get(8)).
-INSTALL = (
-    "apt-get", "install", "-q", "-y", "--no-install-recommends", "--fix-broken",
-    "--allow-change-held-packages", "--allow-downgrades",
-)  # fmt: skip
-SLOW = 3600.0  # seconds; an old card needs half an hour for what a fast one does in a minute
+# Our containerd configuration stays: dpkg(1).
+CONFIGURE = ("dpkg", "--configure", "-a", "--force-confdef", "--force-confold")
 
 
 @dataclass(frozen=True)
@@ -35,20 +33,33 @@ class InstalledPackages:
         if not facts.live:
             return
         wanted = runtime.missing(facts, settings)
-        if facts.packages.journal_left or (wanted and facts.packages.interrupted):
+        repair = facts.packages.journal_left or (wanted and facts.packages.interrupted)
+        hold = bool(wanted) or not _held(facts)
+        if not (repair or hold):
+            return
+        # A first boot has other users of apt: cloud-init, unattended-upgrades. While one works,
+        # its packages look as if dpkg had been cut off, and that is none of our business.
+        holder = aptlock.holder(facts.host)
+        if holder is not None:
+            if hold:
+                raise holder.blocked()
+            return
+        if repair:
             # Power went while dpkg worked. 1: some need what apt-get will bring next.
-            yield Run(("dpkg", "--configure", "-a", *KEEP), timeout=SLOW, accept=(0, 1))
+            yield Apt(CONFIGURE, accept=(0, 1))
         if wanted:
             yield from _lists_anew(facts)
-            yield Run((*UPDATE, "--error-on=any", "-o", "Acquire::Languages=none"), timeout=SLOW)
-            keep = [word for option in KEEP for word in ("-o", f"Dpkg::Options::={option}")]
-            yield Run((*INSTALL, "-o", LOCK, *keep, *wanted), timeout=SLOW)
-        selections = {name: facts.packages.get(name) for name in runtime.KUBERNETES}
-        held = [found is not None and found.selection == "hold" for found in selections.values()]
-        if wanted or not all(held):
+            yield AptUpdate(sources.own_files(facts))
+            yield AptInstall(wanted)
+        if hold:
             # What apt-mark hold does, without reading all of apt's lists first.
             text = "".join(f"{name} hold\n" for name in runtime.KUBERNETES)
-            yield Run(("dpkg", "--set-selections"), stdin=text)
+            yield Apt(("dpkg", "--set-selections"), timeout=120, stdin=text)
+
+
+def _held(facts: Facts) -> bool:
+    found = [facts.packages.get(name) for name in runtime.KUBERNETES]
+    return all(package is not None and package.selection == "hold" for package in found)
 
 
 def _lists_anew(facts: Facts) -> Iterator[Action]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ class Machine(Host):
 
 
 def put(root: Path, files: Mapping[str, Any]) -> None:
-    """Lay out files: text, bytes, None (gone), or {link: TARGET}, {folder: true}, {key: NAME}."""
+    """Lay out files: text, bytes, None (gone), or {link: TARGET}, {folder: true}, {key: NAME},
+    {locked: PATH, by: PID} for the kernel's list with a lock on a file that is there."""
     for name, content in files.items():
         path = root / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +56,13 @@ def put(root: Path, files: Mapping[str, Any]) -> None:
                 path.symlink_to(content["link"])
             elif "key" in content:
                 path.write_bytes((KEYS / content["key"]).read_bytes())
+            elif "locked" in content:
+                held = (root / content["locked"].lstrip("/")).stat()
+                device = f"{os.major(held.st_dev):02x}:{os.minor(held.st_dev):02x}"
+                path.write_text(
+                    f"1: POSIX  ADVISORY  READ 7 00:01:2 0 EOF\n"
+                    f"2: POSIX  ADVISORY  WRITE {content['by']} {device}:{held.st_ino} 0 EOF\n"
+                )
             else:
                 path.mkdir(exist_ok=True)
         elif content is not None:

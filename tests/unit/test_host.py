@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.errors import Blocked
+from nodeagent.errors import FetchFailed
 from nodeagent.host import dpkg, openpgp, parse
 from nodeagent.host.actions import FetchKey
 from nodeagent.host.facts import Facts, fsync_latency_ms
@@ -257,12 +257,12 @@ def test_a_wrong_key_is_not_written(
     name: str, fingerprint: str, reason: str, server: str, tmp_path: Path
 ) -> None:
     host = Machine(tmp_path)
-    with pytest.raises(Blocked, match=reason):
+    with pytest.raises(FetchFailed, match=reason):
         FetchKey(f"{server}/{name}", "/etc/apt/keyrings/a.gpg", fingerprint).do(host)
     assert host.names("/") == []
 
 
 @pytest.mark.network
 def test_an_unreachable_mirror_is_a_plain_reason(tmp_path: Path) -> None:
-    with pytest.raises(Blocked, match=r"could not be fetched: .*Connection refused"):
+    with pytest.raises(FetchFailed, match=r"could not be fetched: .*Connection refused"):
         FetchKey("http://127.0.0.1:9/key", "/k", LASTING).do(Machine(tmp_path))

@@ -8,7 +8,8 @@ A case is a file ``steps/STEP/CASE.yaml``:
     files:     path -> content, see machine.put
     commands:  command line -> what it answers
     settings:  as in nodeagent.yaml
-    expect:    the actions, in order; {write: PATH, text: CONTENT} to look at the content
+    expect:    the actions, in order; {write: PATH, text: CONTENT} to look at the content,
+               {update: [FILE]} at the source files that apt-get update must read
     blocked:   words of the reason; or
     then:      what the commands and the reboot change in ``files``; afterwards, as always when
                there are file actions only, the step must hold
@@ -26,6 +27,7 @@ import yaml
 from nodeagent import config, steps
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action, FetchKey, Reboot, Write
+from nodeagent.host.apt import AptUpdate
 from nodeagent.host.facts import Facts
 from tests.unit.machine import NOW, Machine, dpkg_status, put
 
@@ -52,7 +54,9 @@ def short(action: Action) -> str:
         return f"write {action.path}"
     if isinstance(action, Reboot):
         return f"reboot {action.token}"
-    return f"fetch {action.path}" if isinstance(action, FetchKey) else action.show()
+    if isinstance(action, FetchKey):
+        return f"{'try to ' if action.noted else ''}fetch {action.path}"
+    return action.show()
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -76,10 +80,13 @@ def test_step(path: Path, tmp_path: Path) -> None:
     actions = plan()
     expected = case.get("expect", [])
     assert [short(a) for a in actions] == [
-        f"write {e['write']}" if isinstance(e, dict) else e for e in expected
+        e if isinstance(e, str) else f"write {e['write']}" if "write" in e else "run apt-get update"
+        for e in expected
     ]
     for action, wish in zip(actions, expected, strict=True):
-        if isinstance(wish, dict):
+        if isinstance(wish, dict) and "update" in wish:
+            assert isinstance(action, AptUpdate) and list(action.own) == wish["update"]
+        elif isinstance(wish, dict):
             assert isinstance(action, Write)
             assert action.content.decode() == wish["text"]
     if not host.live:
