@@ -18,7 +18,7 @@ SCHEMA := build/cloud-init-schema.json
 DEB := dist/$(NAME)_$(VERSION)_all.deb
 
 VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
-TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables
+TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent
 DEB_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all \
 	python3-setuptools fakeroot git
 

@@ -71,10 +71,11 @@ RULES: Final[tuple[Rule, ...]] = (
         " another one, fetch its key as its publisher says.",
     ),
     Rule(
-        r"(?P<what>https?://\S+)(?s:.*?)(?:Clearsigned file isn't valid|NOSPLIT|NODATA"
-        r"|Splitting up \S+ into data and signature failed)",
-        "Something between this board and {what} answers with a page of its own: a login page or a"
-        " proxy.",
+        r"(?:^E: Splitting up (?P<file>\S+) into|"
+        + FETCH
+        + r"(?:Clearsigned file isn't valid|NOSPLIT|NODATA))",
+        "Something between this board and the mirror answers with a page of its own instead of"
+        " {what}{file}: a login page or a proxy.",
         "Log in there, or let this board through; " + ITSELF,
     ),
     Rule(
