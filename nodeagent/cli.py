@@ -197,6 +197,15 @@ def serve() -> None:
     process.main()
 
 
+@main.command("renew-keys", hidden=True)
+def renew_keys() -> None:
+    """Fetch repository keys that run out; the agent calls it once a day."""
+    from nodeagent import steer
+    from nodeagent.host.host import Host
+
+    steer.renew_keys(Host())
+
+
 @main.command(hidden=True)
 def broker() -> None:
     """The process that signs grants; systemd starts it on control planes."""

@@ -19,7 +19,7 @@ from nodeagent.host.host import Host
 from nodeagent.journal import Journal
 from nodeagent.radio import PORT, Radio
 from nodeagent.steps import runtime
-from nodeagent.steps.clock import SYNCHRONISED
+from nodeagent.steps.clock import synchronised
 
 LOG = logging.getLogger("nodeagent")
 
@@ -141,7 +141,7 @@ class Former:
             facts.hostname,
             {"address": facts.address(settings.network.interface) or ""},
             self.host.clock.now(),
-            clock_synced=self.host.exists(SYNCHRONISED),
+            clock_synced=synchronised(facts),
         )
         self.board.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
         self.board.set(control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version)

@@ -30,6 +30,8 @@ ROUND = 10.0  # seconds between rounds
 RENEW = 20.0  # seconds between announcements; a beacon that is not renewed for 60 s is stale
 PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has another look
 AGENT = "/usr/bin/nodeagent"
+DAY = 86400.0  # seconds between looks whether the key of a package repository runs out
+KEYS_BOUND = 40.0  # seconds for one; shorter than others remember an announcement
 
 
 def hand_over(host: Host, beacon: Beacon, key: bytes, interface: str, page: bool) -> NoReturn:
@@ -58,6 +60,7 @@ class Keeper:
         self.page: bool = content["page"]
         self.board = Board(host, status.parse(host.read(status.PATH) or b""))
         self.announced = -RENEW
+        self.keys_seen = host.clock.monotonic()
         self.ailing = 0
 
     def round(self) -> bool:
@@ -70,6 +73,10 @@ class Keeper:
         if changed or now - self.announced >= RENEW:
             self._announce(address or self.beacon.address, int(facts.uptime))
             self.announced = now
+        if now - self.keys_seen >= DAY:
+            self.keys_seen = now
+            # A process of its own, so that what it needs does not stay in memory here.
+            self.host.run(AGENT, "renew-keys", timeout=KEYS_BOUND)
         if kubelet_healthy():
             self.ailing = 0
             if self.board.get("error") is not None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from nodeagent import config, engine, steps
 from nodeagent.errors import NotConverged, Refused
+from nodeagent.host.actions import FetchKey
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.journal import Journal
+from nodeagent.steps.repositories import Repositories
 
 ROLE_FILE = f"{config.DROP_INS}/90-role.yaml"
 
@@ -105,6 +107,15 @@ def prepare(root: Path, name: str | None) -> list[str]:
                 "Check that the image is writable.",
             )
     return lines or ["Nothing to do: every step holds."]
+
+
+def renew_keys(host: Host) -> None:
+    """Fetch the keys of package repositories that have expired or soon will, as far as they can
+    be had. Raises Blocked, ConfigError, OSError."""
+    settings = config.load(host).settings
+    for action in list(Repositories().plan(Facts(host), settings)):
+        if isinstance(action, FetchKey) and action.noted:
+            action.do(host)
 
 
 def show_config(host: Host) -> list[str]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodeagent.config import Settings
-from nodeagent.host.actions import Action, Enable, Run
+from nodeagent.host.actions import Action, Enable, Run, Write
+from nodeagent.host.bootfiles import BACKUP
 from nodeagent.host.facts import Facts
 from nodeagent.steps import runtime
 from nodeagent.steps.files import HEADER, holds
@@ -95,6 +96,10 @@ def _wanted(facts: Facts, settings: Settings) -> str:
 
 
 def _files(facts: Facts, config: str) -> Iterator[Action]:
+    there = facts.read(CONFIG)
+    if there and not there.startswith(HEADER.encode()) and not facts.exists(CONFIG + BACKUP):
+        # Docker's package ships one with the CRI turned off; somebody may have written another.
+        yield Write(CONFIG + BACKUP, there)
     yield from holds(facts, CONFIG, config)
     mark = f'{HEADER}[Service]\nEnvironment="{MARK}={digest(config)}"\n'
     yield from holds(facts, DROP_IN, mark)

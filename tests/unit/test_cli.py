@@ -14,6 +14,7 @@ from nodeagent.cli import main
 from nodeagent.errors import ConfigError, NodeAgentError, Refused
 from nodeagent.host.host import Host
 from nodeagent.journal import Journal
+from tests.unit.machine import Machine, dpkg_status, put
 
 
 def run(*words: str) -> Any:
@@ -135,3 +136,21 @@ def test_every_error_has_a_code_of_its_own() -> None:
 
     kinds = below(NodeAgentError)
     assert len({kind.code for kind in kinds}) == len(kinds)
+
+
+@pytest.mark.network
+def test_keys_are_renewed_and_nothing_else_is_done(tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    names = ("kubelet", "kubeadm", "kubectl")
+    installed = dict.fromkeys(names, "1.36.4-1.1") | {
+        "containerd": "2.2.1-1", "iptables": "1.8.11-2", "kubernetes-cni": "1.9.1-1.1",
+        "cri-tools": "1.36.0-1.1",
+    }  # fmt: skip
+    put(tmp_path, {"/var/lib/dpkg/status": dpkg_status(installed),
+        "/etc/apt/sources.list.d/nodeagent-kubernetes.sources": "x",
+        "/etc/apt/keyrings/nodeagent-kubernetes.gpg": {"key": "expired-2024-12-31.asc"},
+        "/etc/nodeagent/config.d/a.yaml": "kubernetes: {repository: 'http://127.0.0.1:9'}\n",
+    })  # fmt: skip
+    steer.renew_keys(host)
+    assert host.exists("/run/nodeagent/kubernetes-key-asked")
+    assert host.ran == []

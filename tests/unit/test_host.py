@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -215,10 +216,16 @@ def server() -> Iterator[str]:
             body = b"x" * 200_000 if name == "huge" else b""
             if (KEYS / name).is_file():
                 body = key(name)
+            if name == "dripping":
+                body = b"x" * 500
             self.send_response(200 if body else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             with contextlib.suppress(OSError):  # the client may have seen enough
+                while name == "dripping" and body:
+                    self.wfile.write(body[:1])
+                    body = body[1:]
+                    time.sleep(0.01)
                 self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
@@ -260,6 +267,27 @@ def test_a_wrong_key_is_not_written(
     with pytest.raises(FetchFailed, match=reason):
         FetchKey(f"{server}/{name}", "/etc/apt/keyrings/a.gpg", fingerprint).do(host)
     assert host.names("/") == []
+
+
+@pytest.mark.network
+def test_a_key_server_that_sends_a_byte_now_and_then_is_given_up(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeagent.host.actions.MAX_KEY_SECONDS", 0.2)
+    with pytest.raises(FetchFailed, match="sent only"):
+        FetchKey(f"{server}/dripping", "/etc/apt/keyrings/a.gpg", LASTING).do(Machine(tmp_path))
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", ["lasting.asc", "missing", "expired-2024-12-31.asc"])
+def test_a_best_effort_is_noted_and_never_fails(
+    name: str, server: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = Machine(tmp_path)
+    put(tmp_path, {"/proc/uptime": "4711.50 1.00\n", "/k": "old"})
+    FetchKey(f"{server}/{name}", "/k", LASTING, "/run/nodeagent/k-key-asked").do(host)
+    assert host.read("/run/nodeagent/k-key-asked") == b"4712\n"
+    assert (host.read("/k") == b"old") == (name != "lasting.asc") == bool(caplog.messages)
 
 
 @pytest.mark.network

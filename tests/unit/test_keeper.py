@@ -80,6 +80,17 @@ def test_a_sick_kubelet_is_shown_and_calls_the_agent_back(
     assert status.parse(machine.read(status.PATH) or b"")["error"] is None
 
 
+def test_once_a_day_it_has_the_repository_keys_looked_at(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(monkeypatch, True)
+    kept = keeper.Keeper(machine)
+    assert kept.round() and machine.ran == []
+    kept.keys_seen -= keeper.DAY
+    assert kept.round() and kept.round(), "it fails here, and the node stays well"
+    assert machine.ran == [f"{keeper.AGENT} renew-keys"]
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"beacon": 1, "key": "", "page": 1}'])
 def test_a_damaged_handover_gives_the_node_back_to_the_agent(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, content: bytes
