@@ -25,6 +25,19 @@ class Rule:
 
 
 RULES: Final[tuple[Rule, ...]] = (
+    # The card: a download fails for it as well.
+    Rule(
+        r"No space left on device|You don't have enough free space in ",
+        "The card is full: no space is left on it for packages.",
+        "Free some space, or use a larger card; the agent then goes on by itself.",
+        network=False,
+    ),
+    Rule(
+        r"Read-only file system",
+        "The card can only be read: it is worn out, or was found damaged.",
+        "Look at `dmesg`, and write a new card.",
+        network=False,
+    ),
     # The sources as such: apt does nothing at all before this is put right.
     Rule(
         r"^E: Conflicting values set for option \S+ regarding source (?P<what>\S+)",
@@ -171,19 +184,6 @@ RULES: Final[tuple[Rule, ...]] = (
         r"^E: Unable to correct problems",
         "The packages to install do not fit those that are there.",
         "Run `apt-get install -f`, which says what is in the way.",
-        network=False,
-    ),
-    # The card, and packages that fail by themselves.
-    Rule(
-        r"No space left on device|You don't have enough free space in (?P<what>\S+)",
-        "The card is full.",
-        "Free some space, or use a larger card; the agent then goes on by itself.",
-        network=False,
-    ),
-    Rule(
-        r"Read-only file system",
-        "The card can only be read: it is worn out, or was found damaged.",
-        "Look at `dmesg`, and write a new card.",
         network=False,
     ),
     Rule(

@@ -36,6 +36,7 @@ class AptHost(Host):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, self._apart)
+        self.full = ""  # a folder with no more than a page of space
         for name in EMPTY:
             (root / name).mkdir(parents=True)
         (root / "var/lib/dpkg/status").touch()
@@ -60,6 +61,8 @@ class AptHost(Host):
 
     def _apart(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
         mounts = " && ".join(f"mount --bind '{self.root}/{name}' /{name}" for name in APART)
+        if self.full:
+            mounts += f" && mount -t tmpfs -o size=4k none {self.full}"
         apart = ["unshare", "--mount"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
         done = subprocess.run(
             [*apart, "sh", "-c", f'{mounts} && exec "$@"', "sh", *argv],

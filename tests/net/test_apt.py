@@ -33,6 +33,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
         for name, life, at in (("good", "0", None), ("old", "9d", now - 99 * DAY)):
             (folder / "keys" / f"{name}.gpg").write_bytes(made.key(name, life, at))
         made.repository("good", KUBERNETES)
+        made.repository("large", KUBERNETES, fields=f"Section: {os.urandom(5000).hex()}\n")
         made.repository("newer", {"kubelet": "1.36.5-1.1"})
         made.repository("expired", {}, valid_until=now - 3 * DAY)
         made.repository("future", {}, date=now + 400 * DAY)
@@ -134,6 +135,18 @@ def test_packages_that_are_not_as_announced(
     with pytest.raises(FetchFailed, match=reason):
         AptInstall(("kubelet=1.36.4-*",)).do(machine)
     assert version(machine, "kubelet") is None
+
+
+@pytest.mark.parametrize("folder", ["/var/lib/apt/lists", "/var/cache/apt/archives"])
+def test_a_full_card(folder: str, served: Mirror, machine: AptHost) -> None:
+    use(machine, kubernetes=served.source("large"))
+    machine.full = "" if "archives" in folder else folder
+    if machine.full == "":
+        AptUpdate((OURS,)).do(machine)
+        machine.full = folder
+    with pytest.raises(CommandFailed, match="The card is full"):
+        AptUpdate((OURS,)).do(machine)
+        AptInstall(("kubelet",)).do(machine)
 
 
 def test_a_stale_source_of_somebody_else_stops_nothing(served: Mirror, machine: AptHost) -> None:
