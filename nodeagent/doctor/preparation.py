@@ -59,8 +59,7 @@ def _network(node: Node) -> str:
 
 
 def _clock(node: Node) -> str:
-    answer = node.facts.ask("timedatectl", "show", "-p", "NTPSynchronized", "--value")
-    if node.facts.exists(clock.SYNCHRONISED) or answer.out.strip() == "yes":
+    if clock.synchronised(node.facts):
         return "set by a time server"
     return "believable, but no time server has answered"
 

@@ -1,7 +1,7 @@
 """Step: containerd, kubelet, kubeadm and kubectl are installed, and the last three held.
 
-Held packages stay where they are in `apt-get upgrade`, `full-upgrade` and the automatic updates
-(apt-mark(8), ``hold``; unattended-upgrades' README): the kubelet moves only when somebody moves it.
+Held packages stay where they are in `apt-get upgrade` and `full-upgrade` (apt-mark(8), ``hold``):
+the kubelet moves only when somebody moves it.
 """
 
 from __future__ import annotations
