@@ -26,8 +26,10 @@ from nodeagent.errors import (
 from nodeagent.fleet import trust as fleet_trust
 from nodeagent.fleet.keys import NodeKey
 from nodeagent.former import Former
+from nodeagent.host import bootfiles
 from nodeagent.host.actions import Reboot
 from nodeagent.host.host import Host
+from nodeagent.host.reboot import reboot
 from nodeagent.journal import Journal
 from nodeagent.radio import Radio
 
@@ -38,7 +40,7 @@ SHORT_PAUSE = 2.0  # seconds; for waits on the world, which are cheap to look at
 LONG_PAUSE = 60.0
 PATIENCE = 3  # failed tries in a row before the phase says that a person is needed
 WATCHDOG_PERIOD = 60.0  # seconds; the unit's WatchdogSec is ten times that
-CLOUD_INIT_BOUND = 300.0  # seconds
+REBOOT_BOUND = 300.0  # seconds that a reboot waits for what it would break off
 
 
 class DiskTrouble(NodeAgentError):
@@ -106,21 +108,25 @@ class Agent:
     def reboot(self, reboots: list[Reboot]) -> NoReturn:
         """Reboot once for all reasons, recorded before it happens.
 
-        cloud-init works through its modules once only, so the reboot waits for it (bounded):
-        it writes result.json when its final stage ends (cloud-init docs, "Boot stages").
+        Bounded, it waits for what a reboot would spoil: cloud-init works through its modules once
+        only, and an update that is booted on trial would be taken for a bad one.
         """
-        self.board.enter("rebooting", "; ".join(reboot.reason for reboot in reboots))
-        deadline = self.host.clock.monotonic() + CLOUD_INIT_BOUND
+        self.board.enter("rebooting", "; ".join(wish.reason for wish in reboots))
+        deadline = self.host.clock.monotonic() + REBOOT_BOUND
         while (
-            self.host.exists("/run/cloud-init/enabled")
-            and not self.host.exists("/run/cloud-init/result.json")
-            and self.host.clock.monotonic() < deadline
-        ):
+            self._cloud_init_runs() or bootfiles.on_trial(self.host)
+        ) and self.host.clock.monotonic() < deadline:
             self.host.clock.sleep(1)
         engine.ask_reboot(reboots, self.host, self.journal)
-        self.host.call("systemctl", "reboot")
+        reboot(self.host)
         while True:  # systemd ends this process
             self.host.clock.sleep(LONG_PAUSE)
+
+    def _cloud_init_runs(self) -> bool:
+        """It writes result.json when its final stage ends (cloud-init docs, "Boot stages")."""
+        return self.host.exists("/run/cloud-init/enabled") and not self.host.exists(
+            "/run/cloud-init/result.json"
+        )
 
     def keep(self) -> NoReturn:
         """Look after a formed node, as the lean process that the agent turns into."""
@@ -165,7 +171,12 @@ def as_trouble(error: Exception) -> NodeAgentError:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "Free some space, or use a larger card; the agent then goes on by itself."
+            remedy = "Free some space there, or use a larger card; the agent goes on by itself."
+        elif error.errno == errno.EROFS:
+            remedy = (
+                "Mount it writable again. If the kernel made it read-only after errors (see"
+                " `dmesg`), repair it with fsck first; the agent goes on by itself."
+            )
         else:
             remedy = "Check the card for faults; the agent tries again by itself."
         return DiskTrouble(f"{where}{error.strerror or error}.", remedy)

@@ -35,7 +35,7 @@ class Commands(click.Group):
             _fail(
                 "E002",
                 f"{where}{error.strerror or error}.",
-                "Check that the path exists and the disk has room.",
+                "Check that the path exists, is writable and has room.",
                 74,
             )
 

@@ -8,7 +8,7 @@ import sys
 from nodeagent import health
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.host import bootfiles, hardware, nft, sockets
-from nodeagent.steps import firewall, portlist
+from nodeagent.steps import cgroup, firewall, portlist
 
 # kubeadm's SystemVerification (k8s.io/system-validators 1.12, types_unix.go), with those for
 # cgroup v2.
@@ -54,12 +54,13 @@ def settings(node: Node) -> Seen:
 
 def boot_files(node: Node) -> Seen | None:
     """Found, where there is firmware that reads them."""
-    found = bootfiles.find(node.facts)
-    if found is not None:
-        return well(", ".join((found.cmdline, *found.pending)))
-    if not node.facts.model:
-        return None
-    return fail("not found", "Check that the boot partition is mounted: findmnt /boot/firmware")
+    try:
+        found = bootfiles.find(node.facts, cgroup.WANTED)
+    except LookupError as error:
+        if not node.facts.model:
+            return None
+        return fail(str(error), "Check that the boot partition is mounted: findmnt /boot/firmware")
+    return well(", ".join((found.cmdline, *found.others)))
 
 
 def machine_id(node: Node) -> Seen:

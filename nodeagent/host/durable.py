@@ -22,9 +22,10 @@ def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = No
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
+        temporary.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(temporary, flags, 0o600)
         try:
             if owner is not None:
                 os.fchown(descriptor, *owner)
@@ -40,7 +41,8 @@ def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = No
         # Also on a full disk: what cannot be removed now is replaced by the next attempt.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        # write(2) and fsync(2) do not say which file it was; people need to know.
+        # write(2) and fsync(2) do not say which file it was, open(2) names the temporary one;
+        # people need to know.
         raise OSError(error.errno, error.strerror, str(path)) from error
     sync_folder(path.parent)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nodeagent.config import Settings
 from nodeagent.errors import Blocked
-from nodeagent.host import bootfiles
+from nodeagent.host import bootfiles, cmdline
 from nodeagent.host.actions import Action, Reboot, Write
 from nodeagent.host.facts import Facts
 
@@ -16,6 +16,10 @@ from nodeagent.host.facts import Facts
 # firmware's (raspberrypi/linux issue 6980).
 WANTED = ("cgroup_enable=memory", "cgroup_memory=1")
 OFF = ("cgroup_disable=memory", "cgroup_memory=0")
+
+# Bytes that the firmware puts before the file's line, where no running kernel tells: Raspberry Pi 4
+# and 5 were seen with some 300.
+FIRMWARE = 512
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,6 @@ class Cgroup:
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """On the running system, and on an image (there: the file). Raises Blocked."""
-        files = bootfiles.find(facts)
         if facts.live and facts.controllers is None:
             raise Blocked(
                 "This system runs with cgroup version 1, which Kubernetes no longer supports.",
@@ -35,21 +38,22 @@ class Cgroup:
                 " a newer system.",
             )
         on = facts.live and "memory" in (facts.controllers or ())
-        if files is None:
-            if not on:
-                raise Blocked(
-                    f"{'The memory cgroup is off, and no' if facts.live else 'No'} cmdline.txt"
-                    " was found below /boot/firmware or /boot.",
-                    "Check that the boot partition is mounted; on another kind of board add"
-                    f" {' '.join(WANTED)} to the kernel command line.",
-                )
-            return
+        try:
+            files = bootfiles.find(facts, WANTED)
+        except LookupError as error:
+            if on:
+                return  # another kind of board, where it is on by itself
+            raise Blocked(
+                f"The memory cgroup cannot be turned on in the kernel command line: {error}.",
+                "Check that the boot partition is mounted and its config.txt is right; on another"
+                f" kind of board add {' '.join(WANTED)} to the kernel command line.",
+            ) from error
         if not on:
             yield from _edited(facts, files.cmdline, backup=True)
-        if not on or WANTED[0] in (facts.text(files.cmdline) or "").split():
+        if not on or WANTED[0].encode() in cmdline.words(facts.read(files.cmdline) or b""):
             # An update on trial is promoted with its own copy: without this it would undo it.
-            for path in files.pending:
-                yield from _edited(facts, path, backup=False)
+            for path in files.others:
+                yield from _edited(facts, path, backup=not facts.live)
         if facts.live and not on:
             yield _reboot(facts, files.cmdline)
 
@@ -57,30 +61,49 @@ class Cgroup:
 def _edited(facts: Facts, path: str, backup: bool) -> Iterator[Action]:
     data = facts.read(path) or b""
     try:
-        wanted = bootfiles.add_arguments(data, WANTED, OFF)
+        wanted = cmdline.add(data, WANTED, OFF, bootfiles.was_read(facts, path, WANTED))
     except ValueError as error:
+        backup_too = (
+            f"{path}{bootfiles.BACKUP} or " if facts.exists(path + bootfiles.BACKUP) else ""
+        )
         raise Blocked(
             f"{path} {error}; it is left as it is.",
-            f"Compare it with {path}{bootfiles.BACKUP} or a fresh card, and put it right.",
+            f"Compare it with {backup_too}the one of a fresh card, and put it right.",
         ) from error
+    _check_room(facts, path, data, wanted)
     if data.rstrip() == wanted.rstrip():
         return  # a last newline alone is no reason to touch a boot file
-    before = facts.read("/proc/cmdline") if facts.live else b""
-    firmware = max(len(before or b"") - len(data), 0)  # what the firmware puts before the file's
-    if firmware + len(wanted.split(b"\n")[0]) >= bootfiles.LIMIT:
+    mount = facts.read_only_mount(path)
+    if mount:
         raise Blocked(
-            f"{path} has no room for {' '.join(WANTED)}: the kernel reads"
-            f" {bootfiles.LIMIT - 1} bytes at most.",
-            f"Remove what is not needed from {path}.",
+            f"{mount} is mounted read-only, so {path} cannot be changed.",
+            f"Run `mount -o remount,rw {mount}`. If the kernel made it read-only after errors (see"
+            " `dmesg`), unmount it and repair it with fsck first.",
         )
     if backup and not facts.exists(path + bootfiles.BACKUP):
         yield Write(path + bootfiles.BACKUP, data)
     yield Write(path, wanted)
 
 
+def _check_room(facts: Facts, path: str, data: bytes, wanted: bytes) -> None:
+    """Raises Blocked where the kernel would cut the line off."""
+    line = len(wanted.split(b"\n")[0])
+    running = facts.read("/proc/cmdline") if facts.live else None
+    before = FIRMWARE
+    if running is not None:
+        mine = b" ".join(cmdline.words(data))
+        before = max(len(running.rstrip()) - len(mine), 0)
+    if before + line >= cmdline.LIMIT:
+        raise Blocked(
+            f"{path} has no room for {' '.join(WANTED)}: the kernel reads"
+            f" {cmdline.LIMIT - 1} bytes at most, the firmware's own included.",
+            f"Remove what is not needed from {path}.",
+        )
+
+
 def _reboot(facts: Facts, path: str) -> Reboot:
     verdict = f"The memory cgroup was asked for in {path}, the board was rebooted, and it is"
-    if WANTED[0] in (facts.text("/proc/cmdline") or "").split():
+    if WANTED[0].encode() in cmdline.words(facts.read("/proc/cmdline") or b""):
         return Reboot(
             "cgroup",
             "the memory cgroup is turned on at boot",
@@ -91,5 +114,6 @@ def _reboot(facts: Facts, path: str) -> Reboot:
         "cgroup",
         "the memory cgroup is turned on at boot",
         f"{verdict} still off: the kernel was started without what the file says.",
-        "The firmware reads another file; see os_prefix and cmdline in config.txt.",
+        "Reboot once by hand, in case something rewrote the file. If that does not help, the"
+        " firmware reads another file; see os_prefix and cmdline in config.txt.",
     )

@@ -16,6 +16,7 @@ from nodeagent.fleet import card as cards
 from nodeagent.fleet import exchange, trust
 from nodeagent.fleet.election import Claim, Join, Lead, Wait
 from nodeagent.fleet.keys import NodeKey
+from nodeagent.host.actions import Reboot
 from nodeagent.host.host import Clock, Host
 from nodeagent.journal import Journal
 from nodeagent.radio import Radio
@@ -94,6 +95,74 @@ def test_a_full_disk_says_what_to_do() -> None:
 
 def test_a_fault_of_our_own_is_named_as_one() -> None:
     assert isinstance(as_trouble(KeyError("x")), Internal)
+
+
+NEW = "/boot/firmware/new/state"
+REBOOT = "systemctl reboot"
+TEST, TRY = "piboot-try --test", "piboot-try --reboot"
+
+
+class Down(BaseException):
+    """The system went down."""
+
+
+@pytest.mark.parametrize(
+    ("answers", "files", "ran", "waited"),
+    [
+        ({}, {}, [TEST, REBOOT], 0),
+        ({TEST: {"status": 1}}, {NEW: "bad\n"}, [TEST, REBOOT], 0),
+        ({TEST: "", TRY: ""}, {NEW: "unknown\n"}, [TEST, TRY], 0),
+        ({TEST: "", TRY: {"status": 1}}, {NEW: "unknown\n"}, [TEST, TRY, REBOOT], 0),
+        ({TEST: {"status": 1}}, {NEW: "trying\n"}, [TEST, REBOOT], 300),
+        ({}, {"/run/cloud-init/enabled": ""}, [TEST, REBOOT], 300),
+        ({}, dict.fromkeys(["/run/cloud-init/enabled", "/run/cloud-init/result.json"], ""),
+         [TEST, REBOOT], 0),
+    ],
+    ids=["plain", "failed update", "update waits", "trial refused", "on trial", "cloud-init",
+         "cloud-init done"],
+)  # fmt: skip
+def test_a_reboot_spoils_no_update_and_no_first_boot(
+    answers: dict[str, Any], files: dict[str, str], ran: list[str], waited: int, tmp_path: Path
+) -> None:
+    time = Time()
+    put(tmp_path, {"/proc/sys/kernel/random/boot_id": "first\n", **files})
+    machine = Machine(tmp_path, {REBOOT: "", **answers})
+    asked = []
+
+    def sleep(seconds: float) -> None:
+        if {REBOOT, TRY} & set(machine.ran):
+            asked.append(Journal(machine).get("reboots"))
+            raise Down
+        time.sleep(seconds)
+
+    machine.clock = Clock(now=time.clock().now, monotonic=time.clock().monotonic, sleep=sleep)
+    agent = Agent(machine)
+    agent.journal = Journal(machine)
+    with pytest.raises(Down):
+        agent.reboot([Reboot("cgroup", "because", "Still off.", "Look.")])
+    assert machine.ran == ran
+    assert time.now - 1000 == waited
+    assert asked == [{"cgroup": "first"}], "recorded before it happens"
+
+
+def test_a_reboot_waits_until_the_update_on_trial_is_found_good(tmp_path: Path) -> None:
+    time = Time()
+    put(tmp_path, {NEW: "trying\n"})
+    machine = Machine(tmp_path, {REBOOT: ""})
+
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+        if REBOOT in machine.ran:
+            raise Down
+        if time.now == 1040:  # piboot-try-validate: new/ becomes current/
+            put(tmp_path, {NEW: None})
+
+    machine.clock = Clock(now=time.clock().now, monotonic=time.clock().monotonic, sleep=sleep)
+    agent = Agent(machine)
+    agent.journal = Journal(machine)
+    with pytest.raises(Down):
+        agent.reboot([Reboot("cgroup", "because", "Still off.", "Look.")])
+    assert time.now - 60 == 1040, "and the agent sleeps a minute until systemd ends it"
 
 
 def node(root: Path, card: bytes, time: Time, settings: Settings) -> Radio:

@@ -145,7 +145,8 @@ def test_ip_decides_among_several_addresses(tmp_path: Path) -> None:
 def test_parsers_never_raise(text: str) -> None:
     parse.memory_mib(text), parse.cpus(text), parse.os_release(text), parse.seconds_up(text)
     parse.swaps(text), parse.routes(HEAD + text), parse.local_addresses(text)
-    parse.arguments(text), parse.device_text(text.encode()), list(dpkg.parse(text))
+    parse.read_only_mount(text, "/boot/x"), parse.device_text(text.encode())
+    list(dpkg.parse(text))
 
 
 # The package database

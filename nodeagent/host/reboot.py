@@ -1,0 +1,18 @@
+"""Rebooting so that it does not get into the way of a system update that waits for its trial."""
+
+from __future__ import annotations
+
+from nodeagent.host.host import Host
+
+
+def reboot(host: Host) -> None:
+    """Ask for a reboot; comes back, and the system goes down a little later.
+
+    Ubuntu from 25.10 on boots a new kernel on trial first, in a boot of its own. Where one waits,
+    this reboot is made that trial, which saves one of two ("A/B boot on Ubuntu for Raspberry Pi",
+    "Avoiding the double-boot"). Raises CommandFailed.
+    """
+    untested = host.run("piboot-try", "--test").status == 0  # not there on other systems: 127
+    if untested and host.run("piboot-try", "--reboot").status == 0:
+        return
+    host.call("systemctl", "reboot")
