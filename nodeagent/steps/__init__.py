@@ -15,12 +15,12 @@ from nodeagent.steps.network import Network
 from nodeagent.steps.packages import InstalledPackages
 from nodeagent.steps.ports import Ports
 from nodeagent.steps.repositories import Repositories
-from nodeagent.steps.step import Step
+from nodeagent.steps.step import Step, Undoable
 from nodeagent.steps.swap import Swap
 from nodeagent.steps.sysctls import Sysctls
 from nodeagent.steps.watchdog import Watchdog
 
-__all__ = ["KERNEL", "ON_IMAGE", "SEQUENCE", "SOFTWARE", "Step"]
+__all__ = ["KERNEL", "ON_IMAGE", "SEQUENCE", "SOFTWARE", "Step", "Undoable"]
 
 # What may ask for the one reboot comes first, so that nothing after it is done twice.
 KERNEL: tuple[Step, ...] = (

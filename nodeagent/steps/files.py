@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nodeagent.host.actions import Action, Link, Write
+from nodeagent.host.actions import Action, Remove, Write
 from nodeagent.host.facts import Facts
 
 HEADER = "# Made by nodeagent, which writes this file again when it differs.\n"
 MASK = "/dev/null"
+UNITS = "/etc/systemd/system"  # the administrator's: systemd.unit(5), unit load path
 
 
 def holds(facts: Facts, path: str, text: str, mode: int = 0o644) -> Iterator[Action]:
@@ -17,12 +18,16 @@ def holds(facts: Facts, path: str, text: str, mode: int = 0o644) -> Iterator[Act
         yield Write(path, text.encode(), mode)
 
 
-def masked(facts: Facts, unit: str) -> Iterator[Action]:
+def removed(facts: Facts, path: str) -> Iterator[Action]:
+    """The file is gone, if it was made by nodeagent: others' files begin with something else."""
+    if (facts.read(path) or b"").startswith(HEADER.encode()):
+        yield Remove(path)
+
+
+def is_masked(facts: Facts, unit: str) -> bool:
     """The systemd unit is masked: a link to /dev/null hides it (systemctl(1), ``mask``)."""
-    path = f"/etc/systemd/system/{unit}"
-    where = facts.host.path(path, follow=False)
-    if not (where.is_symlink() and str(where.readlink()) == MASK):
-        yield Link(path, MASK)
+    where = facts.host.path(f"{UNITS}/{unit}", follow=False)
+    return where.is_symlink() and str(where.readlink()) == MASK
 
 
 def unit_exists(facts: Facts, unit: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from nodeagent.config import Settings
 from nodeagent.host.actions import Action
@@ -23,3 +23,24 @@ class Step(Protocol):
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """The actions still needed. Raises Blocked(reason, remedy) where it cannot go on."""
+
+
+@runtime_checkable
+class Undoable(Protocol):
+    """A step that leaves something behind which ``nodeagent reset`` takes away."""
+
+    @property
+    def name(self) -> str:
+        """As of the step."""
+
+    @property
+    def title(self) -> str:
+        """As of the step."""
+
+    def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
+        """As of the step."""
+
+    def undo(self, facts: Facts) -> Iterator[Action]:
+        """The actions that take back what ``plan`` ever did; pure, and nothing yielded means:
+        nothing of it is left. What others wrote stays. What the kernel still has in memory goes
+        with the next boot."""

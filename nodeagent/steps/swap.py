@@ -1,5 +1,12 @@
 """Step: no swap. The kubelet does not start with it (its failSwapOn is true by default), and on
-a card it wears out what it lies on. Each system has its own way of bringing it back."""
+a card it wears out what it lies on. Each system has its own way of bringing it back.
+
+All of systemd's own ways (fstab, swap partitions on GPT disks, zram-generator, rpi-swap) go through
+swap.target, which is masked as soon as swap was seen to be on. cloud-init's ``swap:`` writes a line
+into fstab before the agent starts, at the first boot and with each new instance id. zswap is left
+alone: it is a cache before a swap device, and without one it holds nothing (kernel docs,
+admin-guide/mm/zswap). What a script of somebody's turns on is turned off again at each boot.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +16,9 @@ from dataclasses import dataclass
 from nodeagent.config import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host import swap
-from nodeagent.host.actions import Action, Remove, Run, Write
+from nodeagent.host.actions import Action, Link, Remove, Run, Write
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER, holds, masked, unit_exists
+from nodeagent.steps.files import HEADER, MASK, UNITS, holds, is_masked, removed, unit_exists
 
 RPI_FILE = "/etc/rpi/swap.conf.d/90-nodeagent.conf"
 RPI_TEXT = HEADER + "[Main]\nMechanism=none\n"
@@ -21,12 +28,19 @@ RPI_PARTS = (
     "/usr/lib/systemd/system-generators/rpi-swap-generator",
 )
 ZRAM_GENERATOR = "/usr/lib/systemd/system-generators/zram-generator"
-# Empty of sections: it hides the one below /usr/lib (zram-generator.conf(5)).
-ZRAM_FILE = "/etc/systemd/zram-generator.conf"
-# zram-tools, zram-config and Ubuntu's desktop settings each have one unit.
-UNITS = ("zramswap.service", "zram-config.service", "mkswap.service", "swapfile.swap")
+ZRAM_FILE = "/etc/systemd/zram-generator.conf.d/99-nodeagent.conf"
 DPHYS_UNIT = "dphys-swapfile.service"
-DPHYS_WANTED = f"/etc/systemd/system/multi-user.target.wants/{DPHYS_UNIT}"
+DPHYS_FILE = "/etc/dphys-swapfile"
+# dphys-swapfile, zram-tools, zram-config and Ubuntu's desktop settings each have one service.
+SERVICES = (DPHYS_UNIT, "zramswap.service", "zram-config.service", "mkswap.service")
+SHIPPED = ("/usr/lib/systemd/system", "/lib/systemd/system", "/usr/local/lib/systemd/system")
+# A drop-in rather than a mask: it works on units that a person wrote below /etc too, no package
+# lifts it, and it can be told from a mask that somebody else set.
+DROP_IN = "90-nodeagent-no-swap.conf"
+NEVER = HEADER + "# The root folder always exists, so this unit is skipped.\n"
+NEVER += "[Unit]\nConditionPathExists=!/\n"
+TARGET = f"{UNITS}/swap.target"
+MASKED_BY_US = HEADER + "# nodeagent has masked swap.target, `nodeagent reset` unmasks it.\n[Unit]\n"
 
 
 @dataclass(frozen=True)
@@ -38,45 +52,87 @@ class Swap:
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """On the running system, and on an image. Raises Blocked."""
-        if facts.any_of(*RPI_PARTS):
-            yield from _rpi_swap(facts)
-        if unit_exists(facts, DPHYS_UNIT):
-            yield from _dphys(facts)
-        if facts.exists(ZRAM_GENERATOR):
-            text = facts.text(ZRAM_FILE)
-            if text is None or "[" in text:
-                yield Write(ZRAM_FILE, HEADER.encode())
-        for unit in UNITS:
-            if unit_exists(facts, unit):
-                yield from masked(facts, unit)
-        fstab = facts.read("/etc/fstab") or b""
-        # latin-1 keeps every byte as it is, whatever the labels are written in.
-        kept = swap.without_swap(fstab.decode("latin-1")).encode("latin-1")
-        if kept != fstab:
-            yield Write("/etc/fstab", kept)
+        changes = [*_sources(facts), *_units(facts)]
+        if facts.live and facts.swaps and not is_masked(facts, "swap.target"):
+            # By any way that is not known here, such as a GPT partition of type swap, which
+            # systemd takes as soon as fstab names no other (systemd-gpt-auto-generator(8)).
+            changes += holds(facts, f"{TARGET}.d/{DROP_IN}", MASKED_BY_US)
+            changes.append(Link(TARGET, MASK))
+        yield from changes
+        if facts.live and (changes or facts.swaps):
+            # Else the next service that starts would pull in what systemd has still in memory.
+            yield Run(("systemctl", "daemon-reload"))
         if facts.live and facts.swaps:
             yield from _off(facts)
 
+    def undo(self, facts: Facts) -> Iterator[Action]:
+        """The files as they were; swap is on again after the next boot."""
+        if facts.exists(f"{TARGET}.d/{DROP_IN}") and is_masked(facts, "swap.target"):
+            yield Remove(TARGET)
+        for folder in facts.names(UNITS):
+            if folder.endswith(".d"):
+                yield from removed(facts, f"{UNITS}/{folder}/{DROP_IN}")
+        yield from removed(facts, RPI_FILE)
+        yield from removed(facts, ZRAM_FILE)
+        yield from _edited(facts, "/etc/fstab", swap.with_swap(_text(facts, "/etc/fstab")))
+        text = _text(facts, DPHYS_FILE)
+        if text == HEADER + swap.DPHYS_LINE:
+            yield Remove(DPHYS_FILE)
+        else:
+            yield from _edited(facts, DPHYS_FILE, swap.dphys_on(text))
 
-def _rpi_swap(facts: Facts) -> Iterator[Action]:
-    mechanism, where = swap.rpi_mechanism(facts, RPI_FILE)
-    if mechanism != "none":
-        raise Blocked(
-            f"{where} sets the swap mechanism to {mechanism}, and nodeagent cannot overrule it.",
-            f"Remove the line from {where}: Kubernetes runs without swap.",
-        )
-    yield from holds(facts, RPI_FILE, RPI_TEXT)
+
+def _sources(facts: Facts) -> Iterator[Action]:
+    """The files that say how much swap there shall be."""
+    if facts.any_of(*RPI_PARTS):
+        mechanism, where = swap.rpi_mechanism(facts, RPI_FILE)
+        if mechanism != "none":
+            raise _overruled(where, f"sets the swap mechanism to {mechanism}")
+        yield from holds(facts, RPI_FILE, RPI_TEXT)
+    if facts.exists(ZRAM_GENERATOR):
+        devices, where = swap.zram_swaps(facts, ZRAM_FILE)
+        if where:
+            raise _overruled(where, "sets host-memory-limit for a zram device")
+        # A machine with more memory than the limit gets no device, and 0 is less than any.
+        text = HEADER + "".join(f"[{name}]\nhost-memory-limit = 0\n" for name in devices)
+        yield from holds(facts, ZRAM_FILE, text)
+    if unit_exists(facts, DPHYS_UNIT):
+        before = facts.read(DPHYS_FILE)
+        if before is None:
+            # Without the file the size would be twice the memory.
+            yield from holds(facts, DPHYS_FILE, HEADER + swap.DPHYS_LINE)
+        elif _text(facts, DPHYS_FILE) != HEADER + swap.DPHYS_LINE:
+            yield from _edited(facts, DPHYS_FILE, swap.dphys_off(_text(facts, DPHYS_FILE)))
+    yield from _edited(facts, "/etc/fstab", swap.without_swap(_text(facts, "/etc/fstab")))
 
 
-def _dphys(facts: Facts) -> Iterator[Action]:
-    # Masked for now, size 0 for the day when an update of the package unmasks it.
-    yield from masked(facts, DPHYS_UNIT)
-    if facts.host.path(DPHYS_WANTED, follow=False).is_symlink():
-        yield Remove(DPHYS_WANTED)
-    settings = facts.text("/etc/dphys-swapfile") or ""
-    yield from holds(
-        facts, "/etc/dphys-swapfile", swap.with_setting(settings, "CONF_SWAPSIZE", "0")
+def _units(facts: Facts) -> Iterator[Action]:
+    """The units that turn swap on: services known to, and every swap unit in a file."""
+    units = {unit for unit in SERVICES if unit_exists(facts, unit)}
+    for folder in (*SHIPPED, UNITS):
+        units |= {name for name in facts.names(folder) if name.endswith(".swap")}
+    for unit in sorted(units):
+        if not is_masked(facts, unit):
+            yield from holds(facts, f"{UNITS}/{unit}.d/{DROP_IN}", NEVER)
+
+
+def _overruled(where: str, how: str) -> Blocked:
+    return Blocked(
+        f"{where} {how}, and nodeagent cannot overrule it.",
+        f"Remove the line from {where}: Kubernetes runs without swap.",
     )
+
+
+def _text(facts: Facts, path: str) -> str:
+    """latin-1 keeps every byte as it is, whatever the file is written in."""
+    return (facts.read(path) or b"").decode("latin-1")
+
+
+def _edited(facts: Facts, path: str, text: str) -> Iterator[Action]:
+    """The file with this text, in latin-1, and the mode it has."""
+    data = text.encode("latin-1")
+    if data != (facts.read(path) or b""):
+        yield Write(path, data, facts.host.mode(path) or 0o644)
 
 
 def _off(facts: Facts) -> Iterator[Action]:

@@ -14,6 +14,8 @@ A case is a file ``steps/STEP/CASE.yaml``:
     then:      what the commands and the reboot change in ``files``; afterwards, as always when
                there are file actions only, the step must hold
     again:     what the second plan still wants, where it may want something
+    undone:    of steps with an undo: what of /etc, /boot and /var a reset leaves instead of
+               ``files``, where the step had been at work before the case begins
 """
 
 from __future__ import annotations
@@ -144,3 +146,41 @@ def test_odd_bytes_everywhere_never_crash_a_step(step: steps.Step, tmp_path: Pat
         list(step.plan(Facts(host), config.Settings()))
     except Blocked as blocked:
         assert blocked.reason and blocked.remedy
+
+
+def disk(root: Path) -> dict[str, bytes | str]:
+    """Each file's bytes and each link's target, of what a reboot does not empty."""
+    return {
+        str(path.relative_to(root)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for folder in ("etc", "boot", "var")
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in CASES if isinstance(STEPS[p.parent.name], steps.Undoable)],
+    ids=lambda p: f"{p.parent.name}/{p.stem}",
+)
+def test_undo_gives_back_every_byte(path: Path, tmp_path: Path) -> None:
+    case = yaml.safe_load(path.read_text())
+    host = machine(case, tmp_path)
+    step = STEPS[path.parent.name]
+    assert isinstance(step, steps.Undoable)
+    before = disk(tmp_path)
+    if "undone" in case:
+        put(tmp_path / "wanted", case["undone"])
+        gone = {name for name in case["files"] if name.startswith(("/etc", "/boot", "/var"))}
+        kept = {name: data for name, data in before.items() if f"/{name}" not in gone}
+        before = kept | disk(tmp_path / "wanted")
+    if "blocked" not in case:
+        for action in list(step.plan(Facts(host), config.load(host).settings)):
+            if action.file_only:
+                action.do(host)
+    undo = list(step.undo(Facts(host)))
+    for action in undo:
+        if action.file_only:
+            action.do(host)
+    assert disk(tmp_path) == before
+    assert not [a for a in step.undo(Facts(host)) if a.file_only], "a second undo has nothing to do"
