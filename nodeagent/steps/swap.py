@@ -40,7 +40,9 @@ DROP_IN = "90-nodeagent-no-swap.conf"
 NEVER = HEADER + "# The root folder always exists, so this unit is skipped.\n"
 NEVER += "[Unit]\nConditionPathExists=!/\n"
 TARGET = f"{UNITS}/swap.target"
-MASKED_BY_US = HEADER + "# nodeagent has masked swap.target, `nodeagent reset` unmasks it.\n[Unit]\n"
+MASKED_BY_US = (
+    HEADER + "# nodeagent has masked swap.target, `nodeagent reset` unmasks it.\n[Unit]\n"
+)
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,7 @@ class Swap:
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """On the running system, and on an image. Raises Blocked."""
-        changes = [*_sources(facts), *_units(facts)]
-        if facts.live and facts.swaps and not is_masked(facts, "swap.target"):
-            # By any way that is not known here, such as a GPT partition of type swap, which
-            # systemd takes as soon as fstab names no other (systemd-gpt-auto-generator(8)).
-            changes += holds(facts, f"{TARGET}.d/{DROP_IN}", MASKED_BY_US)
-            changes.append(Link(TARGET, MASK))
+        changes = [*_target(facts), *_sources(facts), *_units(facts)]
         yield from changes
         if facts.live and (changes or facts.swaps):
             # Else the next service that starts would pull in what systemd has still in memory.
@@ -80,6 +77,15 @@ class Swap:
             yield Remove(DPHYS_FILE)
         else:
             yield from _edited(facts, DPHYS_FILE, swap.dphys_on(text))
+
+
+def _target(facts: Facts) -> Iterator[Action]:
+    """For ways that are not known here, such as a GPT partition of type swap, which systemd takes
+    as soon as fstab names no other (systemd-gpt-auto-generator(8)). First of all, while swap is
+    seen to be on, so that a power cut after it leads to the same end."""
+    if facts.live and facts.swaps and not is_masked(facts, "swap.target"):
+        yield from holds(facts, f"{TARGET}.d/{DROP_IN}", MASKED_BY_US)
+        yield Link(TARGET, MASK)
 
 
 def _sources(facts: Facts) -> Iterator[Action]:

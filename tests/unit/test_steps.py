@@ -151,7 +151,9 @@ def test_odd_bytes_everywhere_never_crash_a_step(step: steps.Step, tmp_path: Pat
 def disk(root: Path) -> dict[str, bytes | str]:
     """Each file's bytes and each link's target, of what a reboot does not empty."""
     return {
-        str(path.relative_to(root)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        str(path.relative_to(root)): str(path.readlink())
+        if path.is_symlink()
+        else path.read_bytes()
         for folder in ("etc", "boot", "var")
         for path in sorted((root / folder).rglob("*"))
         if path.is_symlink() or path.is_file()
