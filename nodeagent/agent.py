@@ -28,10 +28,13 @@ from nodeagent.fleet.keys import NodeKey
 from nodeagent.former import Former
 from nodeagent.host import bootfiles
 from nodeagent.host.actions import Reboot
+from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.reboot import reboot
 from nodeagent.journal import Journal
 from nodeagent.radio import Radio
+from nodeagent.steps import board as board_step
+from nodeagent.steps import names
 
 LOG = logging.getLogger("nodeagent")
 T = TypeVar("T")
@@ -79,13 +82,15 @@ class Agent:
         notify("READY=1")
         self.journal = self.insist(lambda: Journal(self.host))
         settings = self.insist(self.settings)
+        reboots = self.insist(lambda: self.sequence(steps.CARD))
+        self.insist(self.settle_in)
         self.board.set(detail="Reading the fleet's keys")
         trust = self.insist(lambda: fleet_trust.import_card(self.host, self.journal))
         key = self.insist(lambda: NodeKey.load_or_create(self.host))
         self.radio = Radio(self.host, self.board, self.journal, trust, key, settings)
         self.radio.start()
 
-        reboots = self.insist(lambda: self.sequence(steps.KERNEL))
+        reboots += self.insist(lambda: self.sequence(steps.KERNEL))
         if reboots:
             self.insist(lambda: self.reboot(reboots))
         self.radio.elect()
@@ -98,6 +103,22 @@ class Agent:
     def settings(self) -> Settings:
         """All layers of settings. Raises ConfigError, OSError."""
         return config.load(self.host).settings
+
+    def settle_in(self) -> None:
+        """What was claimed and measured on another board does not count on this one; a member's
+        card in another board is shown and noted, once for each board."""
+        facts = Facts(self.host)
+        note = board_step.moved_note(facts)
+        self.board.set(notes=[note] if note else [])
+        here, before = names.usable_serial(facts.serial), self.journal.get("board")
+        if not here or here == before:
+            return
+        if before:
+            LOG.info("the card was on board %s, it is on board %s now. %s", before, here, note)
+            self.journal.note("another board", before=before, now=here)
+            if not board_step.is_member(facts):
+                self.journal.set(claim=None, fsync_ms=None)
+        self.journal.set(board=here)
 
     def sequence(self, sequence: tuple[steps.Step, ...]) -> list[Reboot]:
         """Bring the steps to hold with the settings of now."""

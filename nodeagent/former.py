@@ -92,7 +92,7 @@ class Former:
     def lead(self, settings: Settings, why: str) -> None:
         """kubeadm init where it is not done, then all that stands on it; each part repeatable."""
         facts = Facts(self.host)
-        name, address = facts.hostname, facts.address(settings.network.interface)
+        name, address = facts.node_name, facts.address(settings.network.interface)
         if not address:
             raise Blocked("This node has no address on the network.", "Check cable or Wi-Fi.")
         tested = runtime.tested(settings)
@@ -138,7 +138,7 @@ class Former:
             self.trust,
             self.key,
             self.candidates(settings),
-            facts.hostname,
+            facts.node_name,
             {"address": facts.address(settings.network.interface) or ""},
             self.host.clock.now(),
             clock_synced=synchronised(facts),
@@ -170,7 +170,7 @@ class Former:
         known = self.journal.get("last_known", [""])
         self.board.set(role="worker", control_plane=known[0], kubernetes=tested.kubernetes)
         self.trust.drop_issuer(self.host)
-        self.until_ready(self.journal.get("node_name") or Facts(self.host).hostname)
+        self.until_ready(self.journal.get("node_name") or Facts(self.host).node_name)
 
     def until_ready(self, name: str) -> None:
         """Wait until Kubernetes calls this node Ready."""

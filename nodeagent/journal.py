@@ -18,6 +18,15 @@ PATH = f"{FOLDER}/journal.json"
 MAX_HISTORY = 500
 
 
+def remembered(data: bytes | None, name: str) -> Any:
+    """One value out of a journal's bytes, for those who only look; None where there is none."""
+    try:
+        values = json.loads(data or b"{}")
+    except ValueError:
+        return None  # the agent itself stops at a damaged journal, and says so
+    return values.get(name) if isinstance(values, dict) else None
+
+
 class JournalDamaged(NodeAgentError):
     """The journal exists and cannot be read: the card is failing, or someone edited it."""
 

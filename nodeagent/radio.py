@@ -111,7 +111,7 @@ class Radio(threading.Thread):
         facts = Facts(self.host)
         address = facts.address(self.settings.network.interface)
         self.board.set(
-            node_name=facts.hostname,
+            node_name=facts.node_name,
             node_id=self.key.node_id,
             address=address or "",
             fleet=self.trust.name,
@@ -176,7 +176,7 @@ class Radio(threading.Thread):
         return Beacon(
             node_id=self.key.node_id,
             boot=self._boot,
-            name=facts.hostname or "unnamed",
+            name=facts.node_name or "unnamed",
             phase=self.board.phase,
             role=role,
             fitness=self.fitness(facts),

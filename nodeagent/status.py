@@ -49,6 +49,7 @@ def empty() -> dict[str, Any]:
         "phases": [],
         "peers": [],
         "error": None,
+        "notes": [],
         "pid": 0,
     }
 
@@ -71,6 +72,7 @@ def render(status: dict[str, Any], now: float | None = None) -> str:
     if status["error"]:
         error = status["error"]
         lines += [f"  problem ({error['code']}): {error['reason']}", f"  do: {error['remedy']}"]
+    lines += [f"  note: {note}" for note in status["notes"]]
     why = f" ({status['role_why']})" if status["role_why"] else ""
     lines += ["", f"  role           {status['role']}{why}"]
     for label, key in (

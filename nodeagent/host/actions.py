@@ -10,6 +10,7 @@ from nodeagent.errors import FetchFailed, NodeAgentError
 from nodeagent.host import openpgp, parse
 from nodeagent.host.apt import Apt, AptInstall, AptUpdate
 from nodeagent.host.host import Host
+from nodeagent.host.hostkeys import NewHostKeys
 
 LOG = logging.getLogger("nodeagent")
 
@@ -226,4 +227,16 @@ def _cause(error: BaseException) -> str:
     return str(error).rstrip(".") or type(error).__name__
 
 
-Action = Write | Remove | Link | Run | Enable | Reboot | FetchKey | Apt | AptUpdate | AptInstall
+Action = (
+    Write
+    | Remove
+    | Link
+    | Run
+    | Enable
+    | Reboot
+    | FetchKey
+    | Apt
+    | AptUpdate
+    | AptInstall
+    | NewHostKeys
+)

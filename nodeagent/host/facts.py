@@ -158,6 +158,12 @@ class Facts:
         return self.static_hostname
 
     @property
+    def node_name(self) -> str:
+        """The host name as Kubernetes uses it: its first label, in lower case as kubeadm and the
+        kubelet make it (kubeadm, util/node.go, GetHostname)."""
+        return self.hostname.split(".")[0].lower()
+
+    @property
     def static_hostname(self) -> str:
         """The name in /etc/hostname: its first line that is no comment (hostname(5))."""
         lines = (line.strip() for line in (self.text("/etc/hostname") or "").splitlines())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nodeagent.steps.architecture import Architecture
+from nodeagent.steps.board import Board
 from nodeagent.steps.cgroup import Cgroup
 from nodeagent.steps.clock import Clock
 from nodeagent.steps.containerd import Containerd, ContainerdConfig
@@ -20,7 +21,10 @@ from nodeagent.steps.swap import Swap
 from nodeagent.steps.sysctls import Sysctls
 from nodeagent.steps.watchdog import Watchdog
 
-__all__ = ["KERNEL", "ON_IMAGE", "SEQUENCE", "SOFTWARE", "Step", "Undoable"]
+__all__ = ["CARD", "KERNEL", "ON_IMAGE", "SEQUENCE", "SOFTWARE", "Step", "Undoable"]
+
+# Before anything that speaks for the node: its key may have to be another one.
+CARD: tuple[Step, ...] = (Board(),)
 
 # What may ask for the one reboot comes first, so that nothing after it is done twice.
 KERNEL: tuple[Step, ...] = (
@@ -46,9 +50,9 @@ SOFTWARE: tuple[Step, ...] = (
     Kubelet(),
 )
 
-SEQUENCE: tuple[Step, ...] = KERNEL + SOFTWARE
+SEQUENCE: tuple[Step, ...] = CARD + KERNEL + SOFTWARE
 
 # The steps that can do something on a mounted image; the others yield nothing there.
 ON_IMAGE: frozenset[str] = frozenset(
-    {"architecture", "cgroup", "swap", "modules", "sysctls", "containerd-config"}
+    {"board", "architecture", "cgroup", "swap", "modules", "sysctls", "containerd-config"}
 )

@@ -3,16 +3,18 @@ and Kubernetes knows nodes by name."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeagent import checks
 from nodeagent.config import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER, holds
+from nodeagent.journal import PATH, remembered
+from nodeagent.steps import names
+from nodeagent.steps.files import HEADER, holds, removed
 
 # What systems are called that nobody gave a name.
 UNNAMED = frozenset({"", "raspberrypi", "ubuntu", "localhost", "debian", "(none)"})
@@ -21,8 +23,6 @@ CLOUD_FILE = f"{CLOUD_FOLDER}/99-nodeagent.cfg"
 # cloud-init's update_hostname would set the seed's name again at each boot (cloud-init docs,
 # module cc_update_hostname, preserve_hostname).
 CLOUD_TEXT = HEADER + "preserve_hostname: true\n"
-# The kubelet's credentials, made out to the node's name (kubeadm docs, "Implementation details").
-MEMBER = "/etc/kubernetes/kubelet.conf"
 LOOPBACK = "127.0.1.1"  # Debian reference 5.1.1: the host's own name when it has no fixed address
 
 
@@ -38,17 +38,22 @@ class Identity:
         if not facts.live:
             return
         chosen = facts.static_hostname or facts.hostname
-        made = made_name(facts)
+        made = names.made_name(facts)
         named = chosen.lower() not in UNNAMED
         wanted = settings.node_name or (chosen if named else made)
-        if named and facts.exists(MEMBER):
+        member = member_name(facts)
+        if member and facts.node_name != member:
+            wanted = member  # cloud-init, or somebody, has renamed what the cluster knows
+        elif named and facts.exists(names.MEMBER):
             wanted = chosen  # the cluster knows the node by this name; another would be a stranger
+        elif not settings.node_name and named:
+            _check(chosen)
         if not wanted:
             raise Blocked(
                 "The board has no serial number and no network card to make a name from.",
                 "Write `node_name: NAME` into nodeagent.yaml.",
             )
-        ours = wanted in (settings.node_name, made)
+        ours = wanted in (settings.node_name, made) or (wanted == member != facts.node_name)
         if ours:
             yield from holds(facts, "/etc/hostname", f"{wanted}\n")
             if facts.exists(CLOUD_FOLDER):
@@ -60,20 +65,34 @@ class Identity:
         if ours and facts.hostname != wanted:
             yield Run(("hostnamectl", "set-hostname", wanted))
 
+    def undo(self, facts: Facts) -> Iterator[Action]:
+        """cloud-init is in charge of the name again. The name itself stays: people know the board
+        by it, and the fleet gives it back to the same node key only."""
+        yield from removed(facts, CLOUD_FILE)
 
-def made_name(facts: Facts) -> str:
-    """``pi-`` and six characters of what is the board's own: serial number, hardware address,
-    or, for want of both, the machine id (cloned cards share that one)."""
-    serial = re.sub(r"[^0-9a-z]", "", facts.serial)
-    if len(serial) >= 6 and serial.strip("0"):
-        return f"pi-{serial[-6:]}"
-    mac = facts.wired_mac.replace(":", "")
-    if mac:
-        return f"pi-{mac[-6:]}"
-    if re.fullmatch(r"[0-9a-f]{32}", facts.machine_id):
-        # machine-id(5) asks not to show the id itself.
-        return f"pi-{hashlib.sha256(b'nodeagent' + facts.machine_id.encode()).hexdigest()[:6]}"
-    return ""
+
+def member_name(facts: Facts) -> str:
+    """The name under which the cluster knows this node; empty where it is no member, or where
+    nothing here tells. Of kubeadm init the kubelet's file has it, of a join the journal."""
+    text = facts.text(names.MEMBER)
+    if text is None:
+        return ""
+    user = re.search(r"system:node:([a-z0-9.-]+)", text)
+    return user[1] if user else str(remembered(facts.read(PATH), "node_name") or "")
+
+
+def _check(name: str) -> None:
+    """A name that a person chose has to be one for Kubernetes too. Raises Blocked."""
+    label = name.split(".")[0].lower()
+    try:
+        checks.node_name(label)
+    except checks.Wrong as error:
+        raise Blocked(
+            f"The host name {name} cannot be a node's name in Kubernetes, which takes letters,"
+            " digits and dashes, at most 63 and no dash at an end.",
+            "Write `node_name: NAME` into nodeagent.yaml, or give the board another name with"
+            " `hostnamectl set-hostname NAME`.",
+        ) from error
 
 
 def with_name(hosts: str, name: str) -> str:

@@ -107,6 +107,7 @@ def test_every_step_has_cases() -> None:
 
 
 def test_the_order_of_the_sequence() -> None:
+    assert [step.name for step in steps.CARD] == ["board"]
     assert [step.name for step in steps.KERNEL] == [
         "architecture", "memory", "identity", "cgroup", "swap", "modules", "sysctls", "watchdog",
         "ports", "firewall",
@@ -160,9 +161,13 @@ def disk(root: Path) -> dict[str, bytes | str]:
     }
 
 
+# The name stays after a reset, see the undo of that step.
+UNDOABLE = {name for name, step in STEPS.items() if isinstance(step, steps.Undoable)} - {"identity"}
+
+
 @pytest.mark.parametrize(
     "path",
-    [p for p in CASES if isinstance(STEPS[p.parent.name], steps.Undoable)],
+    [p for p in CASES if p.parent.name in UNDOABLE],
     ids=lambda p: f"{p.parent.name}/{p.stem}",
 )
 def test_undo_gives_back_every_byte(path: Path, tmp_path: Path) -> None:
