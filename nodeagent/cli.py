@@ -160,6 +160,22 @@ def join_command() -> None:
     click.echo(steer.join_command(Host()))
 
 
+@main.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--forget-fleet", is_flag=True, help="Delete the fleet's keys too.")
+def reset(yes: bool, forget_fleet: bool) -> None:
+    """Leave the cluster and undo the preparation; the agent stays off until it is enabled."""
+    from nodeagent import reset as procedure
+    from nodeagent.host.host import Host
+
+    for line in procedure.what_is_lost(Host(), forget_fleet):
+        click.echo(line)
+    if not yes:
+        click.confirm("Go on?", abort=True)
+    for line in procedure.reset(Host(), forget_fleet, click.echo):
+        click.echo(line)
+
+
 @main.group()
 def fleet() -> None:
     """Make the files that say which cards belong together."""

@@ -15,7 +15,7 @@ from nodeagent.host.actions import Action, Reboot
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.journal import Journal
-from nodeagent.steps.step import Step
+from nodeagent.steps.step import Step, Undoable
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,23 @@ def run_step(
         if asked.get(reboot.token) not in (None, boot_id(host)):
             raise NotConverged(reboot.verdict, reboot.remedy)
     return reboots
+
+
+def undo_step(step: Undoable, host: Host, say: Callable[[str], None]) -> None:
+    """Take back what a step left: act, and look that nothing is left. ``say`` gets each action.
+
+    Raises NotConverged, CommandFailed, OSError; it may then be done again.
+    """
+    actions = list(step.undo(Facts(host)))
+    for action in actions:
+        say(f"{step.name}: {action.show()}")
+        action.do(host)
+    left = list(step.undo(Facts(host))) if actions else []
+    if left:
+        raise NotConverged(
+            f"Step {step.name} could not be taken back; still to do: {left[0].show()}.",
+            "Run the reset again; if it stays, please report it.",
+        )
 
 
 def ask_reboot(reboots: Sequence[Reboot], host: Host, journal: Journal) -> None:

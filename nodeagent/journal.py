@@ -56,6 +56,10 @@ class Journal:
         """The value of ``name``; JSON types."""
         return self._values.get(name, default)
 
+    def names(self) -> list[str]:
+        """The names of all values."""
+        return sorted(self._values)
+
     def set(self, **values: Any) -> None:
         """Change values; None removes. Durable when it returns. Raises OSError."""
         with self._lock:

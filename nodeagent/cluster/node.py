@@ -34,6 +34,10 @@ rm -f .kube/config.nodeagent &&
 cat > .kube/config.nodeagent && chmod 600 .kube/config.nodeagent && sync .kube/config.nodeagent &&
 mv -T .kube/config.nodeagent .kube/config
 """
+DROP_KUBECONFIG = f"""
+cd "$1" && test "$(head -n 1 .kube/config 2>/dev/null)" = '{MARK}' || exit 0
+rm -f .kube/config
+"""
 JOIN_COMMAND = """\
 # Paste as root on the machine that shall join; valid for 10 minutes.
 umask 077
@@ -100,6 +104,13 @@ def install_user_kubeconfig(host: Host) -> bool:
     if result.status not in (0, KEPT):
         LOG.warning("no kubeconfig for %s: %s", user[0], result.err.strip() or result.status)
     return result.status == 0
+
+
+def remove_user_kubeconfig(host: Host) -> None:
+    """The way back of ``install_user_kubeconfig``; a file of the user's own stays. Never fails."""
+    user = _user(host.text("/etc/passwd") or "")
+    if user is not None:
+        host.run("runuser", "-u", user[0], "--", "/bin/sh", "-c", DROP_KUBECONFIG, "sh", user[1])
 
 
 def _user(passwd: str) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nodeagent.config import Settings
 from nodeagent.errors import Blocked
-from nodeagent.host import bootfiles, cmdline
+from nodeagent.host import bootfiles, bootundo, cmdline
 from nodeagent.host.actions import Action, Reboot, Write
 from nodeagent.host.facts import Facts
 
@@ -56,6 +56,10 @@ class Cgroup:
                 yield from _edited(facts, path, backup=not facts.live)
         if facts.live and not on:
             yield _reboot(facts, files.cmdline)
+
+    def undo(self, facts: Facts) -> Iterator[Action]:
+        """Only the words that this step added."""
+        yield from bootundo.undo(facts, WANTED)
 
 
 def _edited(facts: Facts, path: str, backup: bool) -> Iterator[Action]:

@@ -14,7 +14,7 @@ from nodeagent.host.actions import Action, Enable, Run, Write
 from nodeagent.host.bootfiles import BACKUP
 from nodeagent.host.facts import Facts
 from nodeagent.steps import runtime
-from nodeagent.steps.files import HEADER, holds
+from nodeagent.steps.files import HEADER, holds, removed
 
 CONFIG = "/etc/containerd/config.toml"
 DROP_IN = "/etc/systemd/system/containerd.service.d/10-nodeagent.conf"
@@ -117,6 +117,11 @@ class ContainerdConfig:
         package = runtime.containerd_package(facts, settings)
         if facts.packages.version(package) is None:
             yield from _files(facts, _wanted(facts, settings))
+
+    def undo(self, facts: Facts) -> Iterator[Action]:
+        """containerd stays, with its own defaults from its next start on."""
+        yield from removed(facts, CONFIG)
+        yield from removed(facts, DROP_IN)
 
 
 @dataclass(frozen=True)

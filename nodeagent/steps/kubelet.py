@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodeagent.config import Settings
-from nodeagent.host.actions import Action, Enable
+from nodeagent.host.actions import Action, Enable, Remove
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER, holds
+from nodeagent.steps.files import HEADER, holds, removed
 
 WANTED = "/etc/systemd/system/multi-user.target.wants/kubelet.service"
 SOCKET = "unix:///run/containerd/containerd.sock"
@@ -30,3 +30,9 @@ class Kubelet:
         yield from holds(facts, "/etc/crictl.yaml", CRICTL)
         if not facts.exists(WANTED):
             yield Enable("kubelet.service", now=False)
+
+    def undo(self, facts: Facts) -> Iterator[Action]:
+        """Not started at boot any more; this is all that ``systemctl disable`` would do."""
+        yield from removed(facts, "/etc/crictl.yaml")
+        if facts.host.path(WANTED, follow=False).is_symlink():
+            yield Remove(WANTED)

@@ -10,7 +10,7 @@ from nodeagent.config import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER, holds
+from nodeagent.steps.files import HEADER, holds, removed
 
 MODULES = ("overlay", "br_netfilter", "vxlan")
 FILE = "/etc/modules-load.d/nodeagent.conf"  # modules-load.d(5)
@@ -31,6 +31,10 @@ class Modules:
             _check_available(facts, name)
         if missing:
             yield Run(("modprobe", "-a", *missing))
+
+    def undo(self, facts: Facts) -> Iterator[Action]:
+        """Not at the next boot any more."""
+        yield from removed(facts, FILE)
 
 
 def loaded(facts: Facts, name: str) -> bool:

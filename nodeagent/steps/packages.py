@@ -61,6 +61,14 @@ def _held(facts: Facts) -> bool:
     found = [facts.packages.get(name) for name in runtime.KUBERNETES]
     return all(package is not None and package.selection == "hold" for package in found)
 
+    def undo(self, facts: Facts) -> Iterator[Action]:
+        """Not held any more; installed they stay."""
+        found = {name: facts.packages.get(name) for name in runtime.KUBERNETES}
+        held = [name for name, p in found.items() if p is not None and p.selection == "hold"]
+        if facts.live and held:
+            text = "".join(f"{name} install\n" for name in held)
+            yield Run(("dpkg", "--set-selections"), stdin=text)
+
 
 def _lists_anew(facts: Facts) -> Iterator[Action]:
     """apt does not sync its lists: a power cut leaves empty ones, which it then takes for

@@ -19,6 +19,7 @@ DAY = 86400.0  # seconds
 SOON = 30 * DAY
 # On a tmpfs: when, in seconds since boot, a copy was last looked for.
 NOTED = "/run/nodeagent/{name}-key-asked"
+PREFIX = "nodeagent-"  # of our files in both folders
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,13 @@ class Repositories:
                 if not _key_lasts(facts, repository, 0):
                     yield FetchKey(repository.key_url, repository.keyring, repository.fingerprint)
                 yield from holds(facts, repository.file, repository.text)
+
+    def undo(self, facts: Facts) -> Iterator[Action]:
+        """The sources first: apt refuses one whose key is missing."""
+        for folder in (sources.SOURCES, sources.KEYRINGS):
+            for name in facts.names(folder):
+                if name.startswith(PREFIX):
+                    yield Remove(f"{folder}/{name}")
 
 
 def _renewed(facts: Facts, repository: sources.Repository) -> Iterator[Action]:

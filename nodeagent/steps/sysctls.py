@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nodeagent.config import Settings
 from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER, holds
+from nodeagent.steps.files import HEADER, holds, removed
 
 SYSCTLS = {
     "net.bridge.bridge-nf-call-iptables": "1",
@@ -32,6 +32,10 @@ class Sysctls:
         yield from holds(facts, FILE, text)
         if facts.live and not all(_is_set(facts, *item) for item in SYSCTLS.items()):
             yield Run(("sysctl", "-p", FILE))
+
+    def undo(self, facts: Facts) -> Iterator[Action]:
+        """Not at the next boot any more."""
+        yield from removed(facts, FILE)
 
 
 def _is_set(facts: Facts, name: str, value: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nodeagent.config import Settings
 from nodeagent.host.actions import Action, Run, Write
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER
+from nodeagent.steps.files import HEADER, removed
 
 FILE = "/etc/systemd/system.conf.d/99-nodeagent-watchdog.conf"
 # As Raspberry Pi OS sets it. The hardware counts 16 s, the kernel pings it in between; shorter
@@ -35,3 +35,7 @@ class Watchdog:
         if armed.status == 0 and armed.out.strip() in OFF:
             yield Write(FILE, TEXT.encode())
             yield Run(("systemctl", "daemon-reexec"))
+
+    def undo(self, facts: Facts) -> Iterator[Action]:
+        """As the system has it from the next boot on."""
+        yield from removed(facts, FILE)
