@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from nodeagent import engine, steps
 from nodeagent.cluster import kubeadm, node, state
-from nodeagent.errors import Refused
+from nodeagent.errors import CommandFailed, Refused
 from nodeagent.fleet import keys, trust
 from nodeagent.fleet.ledger import FOLDER as BROKER
 from nodeagent.host.facts import Facts
@@ -32,7 +32,7 @@ UNITS = (
 KUBEADM = "/usr/bin/kubeadm"
 # What kubeadm leaves to others (kubernetes.io, "kubeadm reset", cleanup of CNI configuration), and
 # the data of etcd where its member could not be asked any more.
-NETWORK = ("/etc/cni/net.d", "/var/lib/cni", "/run/flannel")
+REMAINS = ("/etc/cni/net.d", "/var/lib/cni", "/run/flannel", "/var/lib/etcd", state.FOLDER)
 VOLATILE = ("/run/nodeagent", "/run/nodeagent-serve")
 SECRETS = (trust.FLEET_FILE, trust.LEAD_KEY_FILE, keys.PATH)
 
@@ -60,6 +60,13 @@ def reset(host: Host, forget_fleet: bool, say: Say) -> list[str]:
     Raises Blocked, Refused, CommandFailed, NotConverged, OSError; the same call again then goes on.
     """
     need_root()
+    try:
+        return _reset(host, forget_fleet, say)
+    except CommandFailed as error:
+        raise CommandFailed(error.reason, "Put that right, then run the reset again.") from error
+
+
+def _reset(host: Host, forget_fleet: bool, say: Say) -> list[str]:
     leading = host.exists("/etc/kubernetes/admin.conf")
     joined = is_member(Facts(host)) and not leading
     name = Facts(host).node_name
@@ -107,7 +114,7 @@ def leave_cluster(host: Host, say: Say) -> None:
     for device in kubeadm.DEVICES:
         if host.exists(f"/sys/class/net/{device}"):
             host.call("ip", "link", "delete", device)
-    remove_trees(host, *NETWORK, *kubeadm.REMAINS, state.FOLDER)
+    remove_trees(host, *REMAINS)
 
 
 def forget(host: Host, forget_fleet: bool) -> None:

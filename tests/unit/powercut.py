@@ -11,6 +11,7 @@ power cut would leave, in one of two ways that file systems are seen to do it:
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,6 +179,7 @@ class VirtualPi(Host):
     def boot(self) -> None:
         """Power on: firmware, kernel and systemd read their files."""
         self.boots += 1
+        shutil.rmtree(self.root / "run", ignore_errors=True)
         arguments = "cgroup_disable=memory " + self._disk("boot/firmware/cmdline.txt").strip()
         on = "cgroup_enable=memory" in arguments
         swap = "Mechanism=none" not in self._disk("etc/rpi/swap.conf.d/90-nodeagent.conf")
@@ -219,5 +221,12 @@ class VirtualPi(Host):
             self._load()
         elif argv[0] == "sysctl":
             self._set()
+        elif argv[0] == "rm":  # durable with the next sync only
+            for name in argv[argv.index("--") + 1 :]:
+                shutil.rmtree(self.root / name.lstrip("/"))
+        elif argv[0] == "pidof":
+            return Result(1)
+        elif argv[0] == "sync":
+            self.disk.settle()
         self.disk.step()
         return Result(0, "0\n" if "RuntimeWatchdogUSec" in argv else "")

@@ -34,7 +34,7 @@ def undone(root: Path, files: dict[str, str]) -> dict[str, str]:
         ("\ufeffa b\r\n\r\n", f"a b{ADDED}\n", "\ufeffa b\r\n\r\n"),
         ("a b", f"a b{ADDED}\n", "a b"),
         # the first of our words was there before
-        ("a cgroup_enable=memory\n", f"a cgroup_enable=memory{ADDED}\n", "a cgroup_enable=memory\n"),
+        ("a cgroup_memory=1\n", f"a cgroup_memory=1{ADDED}\n", "a cgroup_memory=1\n"),
         ("a cgroup_memory=1 b\n", "a cgroup_memory=1 b cgroup_enable=memory\n",
          "a cgroup_memory=1 b\n"),
         # both, before what turns them off again

@@ -1,0 +1,230 @@
+"""nodeagent reset: everything is taken back, from whatever point, and nothing more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nodeagent import reset, steps
+from nodeagent.cli import main
+from nodeagent.config import Settings
+from nodeagent.errors import Blocked, CommandFailed, Refused
+from nodeagent.fleet import keys, trust
+from nodeagent.host import durable
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Result
+from nodeagent.journal import PATH, Journal
+from nodeagent.steer import ROLE_FILE
+from nodeagent.steps import board, identity
+from tests.unit.machine import Machine, dpkg_status, put
+from tests.unit.powercut import WAYS, Disk, PowerCut, VirtualPi
+from tests.unit.test_powercut import FRESH, prepare
+
+KEPT = ("etc/hostname", "etc/hosts", "var/lib/nodeagent/")
+KUBERNETES = ("kubelet", "kubeadm", "kubectl")
+MEMBER = {
+    "/usr/bin/kubeadm": "",
+    "/etc/kubernetes/kubelet.conf": "x",
+    "/etc/cni/net.d/10-flannel.conflist": "{}",
+    "/var/lib/cni/networks/cbr0/10.244.1.2": "x",
+    "/var/lib/nodeagent/kubeadm/formed": "worker\n",
+    "/sys/class/net/cni0/address": "",
+    "/sys/class/net/flannel.1/address": "",
+    "/etc/nodeagent/config.d/90-role.yaml": "role: worker\n",
+    "/etc/nodeagent/config.d/50-mine.yaml": "expected_nodes: 2\n",
+    "/var/lib/nodeagent-broker/config.json": "{}",
+    trust.FLEET_FILE: "fleet",
+    keys.PATH: "key",
+    "/proc/sys/kernel/hostname": "kitchen\n",
+    "/var/lib/dpkg/status": dpkg_status(dict.fromkeys(KUBERNETES, "1.36.4-1.1 hold")),
+    PATH: json.dumps({"role": "worker", "imported": True, "node_name": "kitchen", "epoch": 3,
+                      "board": "1234567", "reboots": {"cgroup": "x"}, "history": []}),
+}  # fmt: skip
+ANSWERS = {
+    "systemctl disable --now nodeagent.service nodeagent-serve.service nodeagent-broker.socket"
+    " nodeagent-broker.service": "",
+    "kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock": "",
+    "ip link delete cni0": "",
+    "ip link delete flannel.1": "",
+    "rm -rf -- /etc/cni/net.d /var/lib/cni /var/lib/nodeagent/kubeadm": "",
+    "dpkg --set-selections": "",
+    "rm -rf -- /var/lib/nodeagent-broker": "",
+}
+
+
+class Worker(Machine):
+    """A double of a worker; `rm` has recorded answers and removes nothing."""
+
+    def _answer(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+        if argv[0] == "dpkg":
+            status = dpkg_status(dict.fromkeys(KUBERNETES, "1.36.4-1.1 install"))
+            put(self.root, {"/var/lib/dpkg/status": status})
+        return super()._answer(argv, timeout, stdin)
+
+
+@pytest.fixture
+def member(tmp_path: Path) -> Machine:
+    """A worker of a cluster."""
+    put(tmp_path, MEMBER)
+    return Worker(tmp_path, ANSWERS)
+
+
+def test_the_order_of_a_workers_reset(member: Machine) -> None:
+    said: list[str] = []
+    todo = reset.reset(member, False, said.append)
+    assert [line for line in member.ran if line.split()[0] not in ("sync", "pidof")] == [
+        *ANSWERS.keys(), "systemctl daemon-reload",
+    ]  # fmt: skip
+    assert any("kubectl delete node kitchen" in line for line in todo)
+    assert any("systemctl enable --now nodeagent" in line for line in todo)
+    journal = Journal(member)
+    assert set(journal.names()) == {"imported", "board", "history"}
+    assert journal.get("history")[-1]["event"] == "reset"
+    assert member.text(trust.FLEET_FILE) == "fleet" and member.text(keys.PATH) == "key"
+    assert not member.exists(ROLE_FILE) and member.exists("/etc/nodeagent/config.d/50-mine.yaml")
+
+
+def test_forget_fleet_forgets_the_keys_and_that_they_were_imported(member: Machine) -> None:
+    todo = reset.reset(member, True, lambda _: None)
+    assert not member.exists(trust.FLEET_FILE) and not member.exists(keys.PATH)
+    assert Journal(member).get("imported") is None
+    assert any("nodeagent.fleet" in line for line in todo)
+
+
+def test_a_damaged_journal_is_no_hindrance(member: Machine) -> None:
+    put(member.root, {PATH: "{"})
+    reset.reset(member, False, lambda _: None)
+    assert Journal(member).names() == ["history"]
+
+
+def test_a_kubeadm_at_work_is_waited_for(member: Machine) -> None:
+    member.answers["pidof kubeadm"] = "321\n"
+    with pytest.raises(Blocked, match="Another kubeadm is at work"):
+        reset.reset(member, False, lambda _: None)
+    assert not [line for line in member.ran if line.startswith(("kubeadm", "rm"))]
+
+
+def test_a_command_that_fails_says_what_to_do(member: Machine) -> None:
+    member.answers["ip link delete cni0"] = {"status": 2, "err": "RTNETLINK answers: busy"}
+    with pytest.raises(CommandFailed) as caught:
+        reset.reset(member, False, lambda _: None)
+    assert "busy" in caught.value.reason and "run the reset again" in caught.value.remedy
+    assert Journal(member).get("role") == "worker"
+
+
+def test_a_member_without_kubeadm_is_refused_before_anything_is_lost(member: Machine) -> None:
+    put(member.root, {"/usr/bin/kubeadm": None})
+    with pytest.raises(Refused, match="kubeadm"):
+        reset.reset(member, False, lambda _: None)
+    assert Journal(member).get("role") == "worker"
+
+
+def test_what_is_lost_is_said(tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    assert not any("cluster" in line for line in reset.what_is_lost(host, False))
+    put(tmp_path, {"/etc/kubernetes/kubelet.conf": "x"})
+    assert "leaves its cluster" in reset.what_is_lost(host, False)[0]
+    put(tmp_path, {"/var/lib/nodeagent/kubeadm/formed": "control-plane\n",
+                   "/var/lib/etcd/member/snap/db": ""})  # fmt: skip
+    assert "leads the cluster" in reset.what_is_lost(host, False)[0]
+    assert "fleet's keys" in reset.what_is_lost(host, True)[-1]
+
+
+def test_no_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reset, "what_is_lost", lambda host, forget: ["All is lost."])
+    monkeypatch.setattr(reset, "reset", lambda *_: pytest.fail("it went on"))
+    result = CliRunner().invoke(main, ["reset"], input="n\n")
+    assert result.exit_code == 1 and "All is lost." in result.output
+
+
+def test_an_ordinary_user_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(Refused, match="root"):
+        reset.reset(Machine(tmp_path), False, lambda _: None)
+
+
+def test_the_name_stays_and_cloud_init_is_in_charge_again(tmp_path: Path) -> None:
+    put(tmp_path, {"/etc/hostname": "ubuntu\n", "/proc/sys/kernel/hostname": "ubuntu\n",
+                   "/etc/cloud/cloud.cfg.d": {"folder": True},
+                   "/proc/device-tree/serial-number": "10000000abcdef12\0"})  # fmt: skip
+    host = Machine(tmp_path)
+    step = identity.Identity()
+    for action in step.plan(Facts(host), Settings()):
+        if action.file_only:
+            action.do(host)
+    assert host.exists(identity.CLOUD_FILE)
+    for action in step.undo(Facts(host)):
+        action.do(host)
+    assert not host.exists(identity.CLOUD_FILE) and host.text("/etc/hostname") == "pi-cdef12\n"
+
+
+def test_after_a_reset_a_copied_card_gets_an_identity_of_its_own(member: Machine) -> None:
+    put(member.root, {board.FILE: "1234567\n", "/proc/device-tree/serial-number": "7654321\0"})
+    assert "copy" in board.moved_note(Facts(member))
+    assert list(board.Board().plan(Facts(member), Settings())) == []
+    reset.reset(member, False, lambda _: None)
+    put(member.root, {"/etc/kubernetes/kubelet.conf": None})  # as kubeadm does
+    planned = [action.show() for action in board.Board().plan(Facts(member), Settings())]
+    assert f"remove {keys.PATH}" in planned and "run systemd-machine-id-setup" in planned
+
+
+def test_the_steps_know_the_path_of_the_node_key() -> None:
+    assert board.NODE_KEY == keys.PATH
+
+
+def test_every_step_that_writes_can_be_taken_back() -> None:
+    assert {step.name for step in steps.SEQUENCE if isinstance(step, steps.Undoable)} >= {
+        "identity", "cgroup", "swap", "modules", "sysctls", "watchdog", "repositories",
+        "containerd-config", "packages", "kubelet",
+    }  # fmt: skip
+
+
+def state(pi: VirtualPi) -> dict[str, object]:
+    """Files and links on the disk, without what stays on purpose."""
+    return {
+        name: entry
+        for name, entry in pi.disk.tree().items()
+        if entry[0] != "folder"
+        and not name.startswith(KEPT)
+        and not name.endswith(durable.TEMPORARY)
+    }
+
+
+def run_until(pi: VirtualPi, cut_at: int | None, way: str) -> bool:
+    """Reset, with a cut at one call; True where it was reached. Power is on again then."""
+    pi.disk.calls, pi.disk.cut_at = 0, cut_at
+    try:
+        with pi.disk.watched():
+            reset.reset(pi, False, lambda _: None)
+    except PowerCut:
+        pi.disk.cut(way)
+        pi.boot()
+        return True
+    return False
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_cut_anywhere_in_a_reset(way: str, tmp_path: Path) -> None:
+    put(tmp_path, FRESH)
+    pi = VirtualPi(tmp_path, Disk(tmp_path))
+    before = state(pi)
+    prepare(pi)
+    assert state(pi) != before
+    put(tmp_path, {"/var/lib/nodeagent-broker/config.json": "{}", "/var/lib/cni/x": "x"})
+    pi.disk.settle()
+    prepared = pi.disk.tree()
+    assert not run_until(pi, None, way)
+    assert state(pi) == before
+    calls = pi.disk.calls
+    assert calls > 30, "the model sees what is done"
+    for cut_at in range(1, calls + 1):
+        pi.disk.become(prepared)
+        pi.boot()
+        assert run_until(pi, cut_at, way)
+        assert not run_until(pi, None, way)
+        assert state(pi) == before, f"cut before call {cut_at}, {way}"
+        assert Journal(pi).get("role") is None
