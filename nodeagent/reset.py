@@ -60,6 +60,8 @@ def reset(host: Host, forget_fleet: bool, say: Say) -> list[str]:
     Raises Blocked, Refused, CommandFailed, NotConverged, OSError; the same call again then goes on.
     """
     need_root()
+    if not host.live:
+        raise Refused("An image cannot be reset, only a running board.", "Run it on the board.")
     try:
         return _reset(host, forget_fleet, say)
     except CommandFailed as error:

@@ -28,9 +28,10 @@ class NewHostKeys:
         Made beside, in memory, then written over the old ones one by one. A power cut between a
         key and its public half is no harm: sshd uses the first alone.
         """
-        host.call("rm", "-rf", WORKSHOP)
+        workshop = str(host.path(WORKSHOP))
+        host.call("rm", "-rf", workshop)
         host.make_folder(f"{WORKSHOP}{FOLDER}", 0o700)
-        host.call("ssh-keygen", "-q", "-A", "-f", str(host.path(WORKSHOP)), timeout=600)
+        host.call("ssh-keygen", "-q", "-A", "-f", workshop, timeout=600)
         names = host.names(f"{WORKSHOP}{FOLDER}")
         for name in names:
             secret = not name.endswith(".pub")
@@ -40,7 +41,7 @@ class NewHostKeys:
             # Of kinds that are not made any more, such as DSA: every clone has them.
             if names and name not in names and is_host_key(name):
                 host.remove(f"{FOLDER}/{name}")
-        host.call("rm", "-rf", WORKSHOP)
+        host.call("rm", "-rf", workshop)
 
 
 def is_host_key(name: str) -> bool:

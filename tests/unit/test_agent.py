@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nodeagent import status
 from nodeagent.agent import Agent, Internal, as_trouble, needs_person
 from nodeagent.board import Board
 from nodeagent.config import Settings
@@ -253,3 +254,39 @@ def test_a_claim_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> Non
         hear(radio)
         time.sleep(1)
     assert Journal(radio.host).get("claim") == {"epoch": 1}
+
+
+def agent_on(root: Path, serial: str, **values: Any) -> Agent:
+    """An agent on a board, with a journal."""
+    put(root, {"/proc/device-tree/serial-number": serial + "\0"})
+    agent = Agent(Machine(root))
+    agent.journal = Journal(agent.host)
+    agent.journal.set(**values)
+    return agent
+
+
+def test_what_was_claimed_on_another_board_does_not_count(tmp_path: Path) -> None:
+    agent = agent_on(tmp_path, "b1234567", board="a1234567", claim={"epoch": 2}, fsync_ms=3.0)
+    agent.settle_in()
+    assert agent.journal.get("claim") is None and agent.journal.get("fsync_ms") is None
+    assert agent.journal.get("board") == "b1234567"
+    assert [line["event"] for line in agent.journal.get("history")] == ["another board"]
+    agent.settle_in()
+    assert len(agent.journal.get("history")) == 1 and agent.board.get("notes") == []
+
+
+def test_a_members_card_in_another_board_is_shown(tmp_path: Path) -> None:
+    put(tmp_path, {"/var/lib/nodeagent/board": "a1234567\n"})
+    agent = agent_on(tmp_path, "b1234567", role="worker", fsync_ms=3.0)
+    agent.settle_in()
+    (note,) = agent.board.get("notes")
+    assert "a1234567" in note and "nodeagent reset" in note
+    assert agent.journal.get("role") == "worker"
+    assert note in status.render(status.parse(agent.host.read(status.PATH) or b""))
+
+
+def test_a_board_without_a_serial_number_makes_no_claim(tmp_path: Path) -> None:
+    agent = agent_on(tmp_path, "0000000000000000", board="a1234567", claim={"epoch": 2})
+    agent.settle_in()
+    assert agent.journal.get("claim") == {"epoch": 2}
+    assert agent.journal.get("board") == "a1234567"

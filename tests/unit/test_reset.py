@@ -147,6 +147,13 @@ def test_an_ordinary_user_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         reset.reset(Machine(tmp_path), False, lambda _: None)
 
 
+def test_an_image_is_refused_before_any_command(tmp_path: Path) -> None:
+    host = Machine(tmp_path, live=False)
+    with pytest.raises(Refused, match="image"):
+        reset.reset(host, False, lambda _: None)
+    assert host.ran == []
+
+
 def test_the_name_stays_and_cloud_init_is_in_charge_again(tmp_path: Path) -> None:
     put(tmp_path, {"/etc/hostname": "ubuntu\n", "/proc/sys/kernel/hostname": "ubuntu\n",
                    "/etc/cloud/cloud.cfg.d": {"folder": True},
