@@ -98,16 +98,16 @@ def run_step(
     return reboots
 
 
-def undo_step(step: Undoable, host: Host, say: Callable[[str], None]) -> None:
+def undo_step(step: Undoable, host: Host, settings: Settings, say: Callable[[str], None]) -> None:
     """Take back what a step left: act, and look that nothing is left. ``say`` gets each action.
 
     Raises NotConverged, CommandFailed, OSError; it may then be done again.
     """
-    actions = list(step.undo(Facts(host)))
+    actions = list(step.undo(Facts(host), settings))
     for action in actions:
         say(f"{step.name}: {action.show()}")
         action.do(host)
-    left = list(step.undo(Facts(host))) if actions else []
+    left = list(step.undo(Facts(host), settings)) if actions else []
     if left:
         raise NotConverged(
             f"Step {step.name} could not be taken back; still to do: {left[0].show()}.",

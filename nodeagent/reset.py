@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nodeagent import engine, steps
+from nodeagent import config, engine, steps
 from nodeagent.cluster import kubeadm, node, state
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.fleet import keys, trust
@@ -57,7 +57,8 @@ def what_is_lost(host: Host, forget_fleet: bool) -> list[str]:
 def reset(host: Host, forget_fleet: bool, say: Say) -> list[str]:
     """Do it; ``say`` gets a line for each thing done. What is left to do, for people.
 
-    Raises Blocked, Refused, CommandFailed, NotConverged, OSError; the same call again then goes on.
+    Raises ConfigError, Blocked, Refused, CommandFailed, NotConverged, OSError; the same call
+    again then goes on.
     """
     need_root()
     if not host.live:
@@ -69,6 +70,8 @@ def reset(host: Host, forget_fleet: bool, say: Say) -> list[str]:
 
 
 def _reset(host: Host, forget_fleet: bool, say: Say) -> list[str]:
+    # First: a wrong settings file stops this before anything is changed.
+    settings = config.load(host).settings
     leading = host.exists("/etc/kubernetes/admin.conf")
     joined = is_member(Facts(host)) and not leading
     name = Facts(host).node_name
@@ -77,7 +80,7 @@ def _reset(host: Host, forget_fleet: bool, say: Say) -> list[str]:
     leave_cluster(host, say)
     for step in reversed(steps.SEQUENCE):
         if isinstance(step, steps.Undoable):
-            engine.undo_step(step, host, say)
+            engine.undo_step(step, host, settings, say)
     say("forget the role")
     forget(host, forget_fleet)
     host.run("systemctl", "daemon-reload")

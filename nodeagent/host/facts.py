@@ -160,7 +160,7 @@ class Facts:
     @property
     def node_name(self) -> str:
         """The host name as Kubernetes uses it: its first label, in lower case as kubeadm and the
-        kubelet make it (kubeadm, util/node.go, GetHostname)."""
+        kubelet make it (GetHostname in both)."""
         return self.hostname.split(".")[0].lower()
 
     @property

@@ -36,7 +36,8 @@ def with_swap(text: str) -> str:
 
 
 def dphys_off(text: str) -> str:
-    """/etc/dphys-swapfile, which is sourced as shell, with size 0 (dphys-swapfile(8)).
+    """/etc/dphys-swapfile, which is sourced as shell, with size 0: its script
+    then deletes the swap file and makes none that mkswap would take (20100506-7.1).
 
     Our line stands first, so that a missing last newline stays missing.
     """

@@ -57,7 +57,7 @@ class Cgroup:
         if facts.live and not on:
             yield _reboot(facts, files.cmdline)
 
-    def undo(self, facts: Facts) -> Iterator[Action]:
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Only the words that this step added."""
         yield from bootundo.undo(facts, WANTED)
 

@@ -118,7 +118,7 @@ class ContainerdConfig:
         if facts.packages.version(package) is None:
             yield from _files(facts, _wanted(facts, settings))
 
-    def undo(self, facts: Facts) -> Iterator[Action]:
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """containerd stays, with its own defaults from its next start on."""
         yield from removed(facts, CONFIG)
         yield from removed(facts, DROP_IN)

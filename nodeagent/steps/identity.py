@@ -65,7 +65,7 @@ class Identity:
         if ours and facts.hostname != wanted:
             yield Run(("hostnamectl", "set-hostname", wanted))
 
-    def undo(self, facts: Facts) -> Iterator[Action]:
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """cloud-init is in charge of the name again. The name itself stays: people know the board
         by it, and the fleet gives it back to the same node key only."""
         yield from removed(facts, CLOUD_FILE)

@@ -31,7 +31,7 @@ class Kubelet:
         if not facts.exists(WANTED):
             yield Enable("kubelet.service", now=False)
 
-    def undo(self, facts: Facts) -> Iterator[Action]:
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not started at boot any more; this is all that ``systemctl disable`` would do."""
         yield from removed(facts, "/etc/crictl.yaml")
         if facts.host.path(WANTED, follow=False).is_symlink():

@@ -32,7 +32,7 @@ class Modules:
         if missing:
             yield Run(("modprobe", "-a", *missing))
 
-    def undo(self, facts: Facts) -> Iterator[Action]:
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not at the next boot any more."""
         yield from removed(facts, FILE)
 

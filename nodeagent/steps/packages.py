@@ -61,7 +61,7 @@ def _held(facts: Facts) -> bool:
     found = [facts.packages.get(name) for name in runtime.KUBERNETES]
     return all(package is not None and package.selection == "hold" for package in found)
 
-    def undo(self, facts: Facts) -> Iterator[Action]:
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not held any more; installed they stay."""
         found = {name: facts.packages.get(name) for name in runtime.KUBERNETES}
         held = [name for name, p in found.items() if p is not None and p.selection == "hold"]

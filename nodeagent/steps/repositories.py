@@ -54,7 +54,7 @@ class Repositories:
                     yield FetchKey(repository.key_url, repository.keyring, repository.fingerprint)
                 yield from holds(facts, repository.file, repository.text)
 
-    def undo(self, facts: Facts) -> Iterator[Action]:
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """The sources first: apt refuses one whose key is missing."""
         for folder in (sources.SOURCES, sources.KEYRINGS):
             for name in facts.names(folder):

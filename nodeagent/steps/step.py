@@ -40,7 +40,7 @@ class Undoable(Protocol):
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """As of the step."""
 
-    def undo(self, facts: Facts) -> Iterator[Action]:
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """The actions that take back what ``plan`` ever did; pure, and nothing yielded means:
         nothing of it is left. What others wrote stays. What the kernel still has in memory goes
         with the next boot."""

@@ -62,7 +62,7 @@ class Swap:
         if facts.live and facts.swaps:
             yield from _off(facts)
 
-    def undo(self, facts: Facts) -> Iterator[Action]:
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """The files as they were; swap is on again after the next boot."""
         if facts.exists(f"{TARGET}.d/{DROP_IN}") and is_masked(facts, "swap.target"):
             yield Remove(TARGET)
@@ -81,7 +81,7 @@ class Swap:
 
 def _target(facts: Facts) -> Iterator[Action]:
     """For ways that are not known here, such as a GPT partition of type swap, which systemd takes
-    as soon as fstab names no other (systemd-gpt-auto-generator(8)). First of all, while swap is
+    as soon as fstab names no other (systemd issues 23900, 35429). First of all, while swap is
     seen to be on, so that a power cut after it leads to the same end."""
     if facts.live and facts.swaps and not is_masked(facts, "swap.target"):
         yield from holds(facts, f"{TARGET}.d/{DROP_IN}", MASKED_BY_US)

@@ -33,7 +33,7 @@ class Sysctls:
         if facts.live and not all(_is_set(facts, *item) for item in SYSCTLS.items()):
             yield Run(("sysctl", "-p", FILE))
 
-    def undo(self, facts: Facts) -> Iterator[Action]:
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not at the next boot any more."""
         yield from removed(facts, FILE)
 

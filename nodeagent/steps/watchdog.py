@@ -36,6 +36,6 @@ class Watchdog:
             yield Write(FILE, TEXT.encode())
             yield Run(("systemctl", "daemon-reexec"))
 
-    def undo(self, facts: Facts) -> Iterator[Action]:
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """As the system has it from the next boot on."""
         yield from removed(facts, FILE)

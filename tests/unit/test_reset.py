@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from nodeagent import reset, steps
 from nodeagent.cli import main
 from nodeagent.config import Settings
-from nodeagent.errors import Blocked, CommandFailed, Refused
+from nodeagent.errors import Blocked, CommandFailed, ConfigError, Refused
 from nodeagent.fleet import keys, trust
 from nodeagent.host import durable
 from nodeagent.host.facts import Facts
@@ -164,7 +164,7 @@ def test_the_name_stays_and_cloud_init_is_in_charge_again(tmp_path: Path) -> Non
         if action.file_only:
             action.do(host)
     assert host.exists(identity.CLOUD_FILE)
-    for action in step.undo(Facts(host)):
+    for action in step.undo(Facts(host), Settings()):
         action.do(host)
     assert not host.exists(identity.CLOUD_FILE) and host.text("/etc/hostname") == "pi-cdef12\n"
 
@@ -177,6 +177,21 @@ def test_after_a_reset_a_copied_card_gets_an_identity_of_its_own(member: Machine
     put(member.root, {"/etc/kubernetes/kubelet.conf": None})  # as kubeadm does
     planned = [action.show() for action in board.Board().plan(Facts(member), Settings())]
     assert f"remove {keys.PATH}" in planned and "run systemd-machine-id-setup" in planned
+
+
+@pytest.mark.parametrize(
+    "step", [s for s in steps.SEQUENCE if isinstance(s, steps.Undoable)], ids=lambda s: s.name
+)
+def test_where_nothing_was_done_nothing_is_undone(step: steps.Undoable, tmp_path: Path) -> None:
+    put(tmp_path, FRESH)
+    assert list(step.undo(Facts(Machine(tmp_path)), Settings())) == []
+
+
+def test_wrong_settings_stop_it_before_anything_is_changed(member: Machine) -> None:
+    put(member.root, {"/etc/nodeagent/config.d/50-mine.yaml": "expected_nods: 2\n"})
+    with pytest.raises(ConfigError, match="expected_nods"):
+        reset.reset(member, False, lambda _: None)
+    assert member.ran == [] and Journal(member).get("role") == "worker"
 
 
 def test_the_steps_know_the_path_of_the_node_key() -> None:

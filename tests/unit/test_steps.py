@@ -185,9 +185,11 @@ def test_undo_gives_back_every_byte(path: Path, tmp_path: Path) -> None:
         for action in list(step.plan(Facts(host), config.load(host).settings)):
             if action.file_only:
                 action.do(host)
-    undo = list(step.undo(Facts(host)))
+    undo = list(step.undo(Facts(host), config.Settings()))
     for action in undo:
         if action.file_only:
             action.do(host)
     assert disk(tmp_path) == before
-    assert not [a for a in step.undo(Facts(host)) if a.file_only], "a second undo has nothing to do"
+    assert not [a for a in step.undo(Facts(host), config.Settings()) if a.file_only], (
+        "a second undo has nothing to do"
+    )
