@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodeagent.config import Settings
-from nodeagent.host.actions import Action, Enable, Run, Write
+from nodeagent.host.actions import Action, Enable, Remove, Run, Write
 from nodeagent.host.bootfiles import BACKUP
 from nodeagent.host.facts import Facts
 from nodeagent.steps import runtime
@@ -119,8 +119,15 @@ class ContainerdConfig:
             yield from _files(facts, _wanted(facts, settings))
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
-        """containerd stays, with its own defaults from its next start on."""
-        yield from removed(facts, CONFIG)
+        """containerd stays; what was there before us, or its own defaults, count from its next
+        start on."""
+        before = facts.read(CONFIG + BACKUP)
+        if before is None:
+            yield from removed(facts, CONFIG)
+        else:
+            if (facts.read(CONFIG) or b"").startswith(HEADER.encode()):
+                yield Write(CONFIG, before)
+            yield Remove(CONFIG + BACKUP)
         yield from removed(facts, DROP_IN)
 
 

@@ -56,18 +56,18 @@ class InstalledPackages:
             text = "".join(f"{name} hold\n" for name in runtime.KUBERNETES)
             yield Apt(("dpkg", "--set-selections"), timeout=120, stdin=text)
 
-
-def _held(facts: Facts) -> bool:
-    found = [facts.packages.get(name) for name in runtime.KUBERNETES]
-    return all(package is not None and package.selection == "hold" for package in found)
-
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not held any more; installed they stay."""
         found = {name: facts.packages.get(name) for name in runtime.KUBERNETES}
         held = [name for name, p in found.items() if p is not None and p.selection == "hold"]
         if facts.live and held:
             text = "".join(f"{name} install\n" for name in held)
-            yield Run(("dpkg", "--set-selections"), stdin=text)
+            yield Apt(("dpkg", "--set-selections"), timeout=120, stdin=text)
+
+
+def _held(facts: Facts) -> bool:
+    found = [facts.packages.get(name) for name in runtime.KUBERNETES]
+    return all(package is not None and package.selection == "hold" for package in found)
 
 
 def _lists_anew(facts: Facts) -> Iterator[Action]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import reset, steps
+from nodeagent import engine, reset, steps
 from nodeagent.cli import main
 from nodeagent.config import Settings
 from nodeagent.errors import Blocked, CommandFailed, ConfigError, Refused
@@ -19,7 +19,7 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Result
 from nodeagent.journal import PATH, Journal
 from nodeagent.steer import ROLE_FILE
-from nodeagent.steps import board, identity
+from nodeagent.steps import board, containerd, identity, packages
 from tests.unit.machine import Machine, dpkg_status, put
 from tests.unit.powercut import WAYS, Disk, PowerCut, VirtualPi
 from tests.unit.test_powercut import FRESH, prepare
@@ -177,6 +177,25 @@ def test_after_a_reset_a_copied_card_gets_an_identity_of_its_own(member: Machine
     put(member.root, {"/etc/kubernetes/kubelet.conf": None})  # as kubeadm does
     planned = [action.show() for action in board.Board().plan(Facts(member), Settings())]
     assert f"remove {keys.PATH}" in planned and "run systemd-machine-id-setup" in planned
+
+
+@pytest.mark.parametrize("before", [None, 'disabled_plugins = ["cri"]\n'])
+def test_containerd_gets_its_former_configuration_back(tmp_path: Path, before: str | None) -> None:
+    put(tmp_path, {containerd.CONFIG: before, "/var/lib/dpkg/status": dpkg_status({})})
+    host = Machine(tmp_path, live=False)
+    step = containerd.ContainerdConfig()
+    for action in step.plan(Facts(host), Settings()):
+        action.do(host)
+    assert host.exists(containerd.DROP_IN)
+    for action in step.undo(Facts(host), Settings()):
+        action.do(host)
+    assert host.text(containerd.CONFIG) == before and not host.exists(containerd.DROP_IN)
+    assert host.names("/etc/containerd") == (["config.toml"] if before else [])
+
+
+def test_packages_are_held_no_more(member: Machine) -> None:
+    engine.undo_step(packages.InstalledPackages(), member, Settings(), lambda _: None)
+    assert member.ran == ["dpkg --set-selections"]
 
 
 @pytest.mark.parametrize(
