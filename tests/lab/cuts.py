@@ -80,7 +80,7 @@ class Cutter:
         while time.time() - begin < delay:
             self._pause(0.2)
         # A board that is just rebooting by itself has no power to cut.
-        while guest.events()[-1]["event"] != "running":
+        while guest.last_event != "running":
             self._pause(0.1)
         boots = guest.power_ons()
         status = dict(guest.status)
@@ -98,7 +98,7 @@ class Cutter:
         guest.status = {}
 
     def _reached(self, stage: str) -> bool:
-        if self.guest.events()[-1]["event"] != "running":
+        if self.guest.last_event != "running":
             return False
         return STAGES.get(self.guest.phase or "booting", 0) >= STAGES[stage]
 
@@ -158,7 +158,7 @@ def _partitions(cluster: Cluster, made: list[Cut]) -> str:
         cut.found = " / ".join(rest) or "sound"
     for guest in cluster.guests:
         guest.ssh("sudo systemctl poweroff", check=False)
-    off = lambda: all(guest.events()[-1]["event"] == "off" for guest in cluster.guests)  # noqa: E731
+    off = lambda: all(guest.last_event == "off" for guest in cluster.guests)  # noqa: E731
     wait("the boards did not turn themselves off", off, 300)
     for guest in cluster.guests:
         copy = logs() / f"{guest.name}.boot-last.img"

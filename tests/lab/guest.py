@@ -66,6 +66,12 @@ class Guest:
     def power_ons(self) -> list[dict[str, Any]]:
         return [event for event in self.events() if event["event"] == "power-on"]
 
+    @property
+    def last_event(self) -> str:
+        """The power supply's last word; empty before its first."""
+        events = self.events()
+        return str(events[-1]["event"]) if events else ""
+
     def cut_power(self) -> None:
         """A power cut: what had not reached the card is lost. The supply powers on again."""
         running = [event["pid"] for event in self.events() if event["event"] == "running"]
