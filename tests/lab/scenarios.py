@@ -13,6 +13,7 @@ from .lan import exists
 from .place import REPOSITORY, LabError, say
 from .script import Baseline
 from .trouble import trouble
+from .undone import undone
 
 Results = dict[str, tuple[bool, str]]
 NODE_PACKAGES = "kubernetes-cni|kubelet|containerd"
@@ -162,4 +163,5 @@ SCENARIOS: dict[str, Callable[[Cluster], Results]] = {
     "baseline": baseline,
     "trouble": trouble,
     "cuts": cuts,
+    "reset": undone,
 }
