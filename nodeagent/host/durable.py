@@ -3,12 +3,20 @@
 Rename alone is atomic but not durable: after a power cut the new name may point to an empty
 file (rename(2), fsync(2) "Calling fsync() does not necessarily ensure that the entry in the
 directory containing the file has also reached disk").
+
+On FAT, where boot partitions lie, not even the folder's fsync helps. Linux keeps in the renamed
+file's inode where it begins, and writes that into the folder with the inode only, while the
+replaced file's clusters are freed at once (fs/fat/namei_vfat.c, vfat_rename; fs/fat/inode.c,
+fat_evict_inode). For half a minute a power cut left a cmdline.txt that pointed to nothing: such a
+board does not start again. So the replaced file is held open, which keeps its clusters, until the
+new one has been synced under its new name.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 TEMPORARY = ".nodeagent-new"
@@ -34,9 +42,12 @@ def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = No
             while view:
                 view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
+            with _held(path):
+                temporary.replace(path)
+                os.fsync(descriptor)
+                sync_folder(path.parent)
         finally:
             os.close(descriptor)
-        temporary.replace(path)
     except OSError as error:
         # Also on a full disk: what cannot be removed now is replaced by the next attempt.
         with contextlib.suppress(OSError):
@@ -44,7 +55,20 @@ def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = No
         # write(2) and fsync(2) do not say which file it was, open(2) names the temporary one;
         # people need to know.
         raise OSError(error.errno, error.strerror, str(path)) from error
-    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Keep what ``path`` names now open, so that its place on the disk is not freed meanwhile."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # nothing there, or a link, which has no place of its own
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _chmod(descriptor: int, mode: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from . import checks, results
 from .cluster import Cluster
 from .cuts import cuts
+from .fat import fat
 from .guest import Guest, SshFailed, wait
 from .lan import exists
 from .place import REPOSITORY, LabError, say
@@ -163,5 +164,6 @@ SCENARIOS: dict[str, Callable[[Cluster], Results]] = {
     "baseline": baseline,
     "trouble": trouble,
     "cuts": cuts,
+    "fat": fat,
     "reset": undone,
 }

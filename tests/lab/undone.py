@@ -23,7 +23,7 @@ BOUND = 300.0  # seconds
 def undone(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     """Form a cluster, reset its worker, compare the board with itself before, let it join again."""
     # With wrong settings the agent waits and changes nothing, so that there is a before.
-    cluster.power_on(card=_spoil)
+    cluster.power_on(card=spoil)
     before = {}
     for guest in cluster.guests:
         _answer(guest)
@@ -71,7 +71,8 @@ def undone(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     return outcome
 
 
-def _spoil(board: Board) -> None:
+def spoil(board: Board) -> None:
+    """Settings with which the agent waits and changes nothing."""
     wrong = run_folder() / "wrong.yaml"
     wrong.write_text("role: [\n")
     disk.put(board.card, "nodeagent.yaml", wrong)
