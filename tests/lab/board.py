@@ -158,7 +158,9 @@ def save(board: Board) -> None:
 
 
 if __name__ == "__main__":
+    powered = load(Path(sys.argv[1]))
     try:
-        supply(load(Path(sys.argv[1])))
+        supply(powered)
     except LabError as error:
+        powered.note("broken", why=str(error))
         sys.exit(str(error))

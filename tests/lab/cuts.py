@@ -124,7 +124,8 @@ def cuts(cluster: Cluster) -> dict[str, tuple[bool, str]]:
         if troubles:
             raise LabError("; ".join(troubles))
         done = all(len(cutter.cuts) == len(PLAN) for cutter in cutters)
-        return done and all(guest.phase == "ready" for guest in cluster.guests)
+        ready = [guest.ready for guest in cluster.guests]
+        return done and all(ready)
 
     try:
         wait("the nodes did not become Ready after the power cuts", through, bound, 1)

@@ -72,6 +72,13 @@ class Guest:
         events = self.events()
         return str(events[-1]["event"]) if events else ""
 
+    @property
+    def ready(self) -> bool:
+        """The agent says so. Raises LabError where the board will never start again."""
+        if self.last_event == "broken":
+            raise LabError(f"{self.name} does not start any more.")
+        return self.phase == "ready"
+
     def cut_power(self) -> None:
         """A power cut: what had not reached the card is lost. The supply powers on again."""
         running = [event["pid"] for event in self.events() if event["event"] == "running"]

@@ -31,7 +31,7 @@ def until_formed(cluster: Cluster) -> None:
     def formed() -> bool:
         if not exists():
             raise LabError("The lab was ended while it ran.")
-        return all(guest.phase == "ready" for guest in cluster.guests)
+        return all(guest.ready for guest in cluster.guests)
 
     wait("the nodes did not become Ready", formed, deadline(cluster), 1)
 
@@ -85,7 +85,7 @@ def reboot(cluster: Cluster) -> Results:
 
     def back() -> bool:
         on = all(len(guest.power_ons()) == boots[guest.name] + 1 for guest in cluster.guests)
-        return on and all(guest.phase == "ready" for guest in cluster.guests)
+        return on and all(guest.ready for guest in cluster.guests)
 
     wait("the nodes did not become Ready after a reboot", back, deadline(cluster))
     leader = checks.control_plane(cluster)

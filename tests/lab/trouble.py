@@ -134,7 +134,7 @@ def _play(story: Story) -> dict[str, tuple[bool, str]]:
     story.cured(one, "true")
     one = story.shown("card full", "space")
     story.cured(one, f"rm {FILLER}")
-    wait("not Ready", lambda: story.guest.phase == "ready", cluster.asked.minutes * 60, 1)
+    wait("not Ready", lambda: story.guest.ready, cluster.asked.minutes * 60, 1)
     took = time.time() - begin
     say(f"Ready {took:.0f} s after power-on, after {len(story.troubles)} troubles")
     checks.until_ready(cluster)

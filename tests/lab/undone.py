@@ -31,7 +31,7 @@ def undone(cluster: Cluster) -> dict[str, tuple[bool, str]]:
         guest.ssh(f"sudo tee {YAML} >/dev/null", stdin=cluster.settings(guest.board.index))
 
     def formed() -> bool:
-        return all(guest.phase == "ready" for guest in cluster.guests)
+        return all(guest.ready for guest in cluster.guests)
 
     wait("the nodes did not become Ready", formed, cluster.asked.minutes * 60, 1)
     checks.until_ready(cluster)

@@ -71,7 +71,7 @@ class Watch:
             return
         else:
             words = {"reboot": "reboots", "off": "turned itself off", "cut": "lost power"}
-            say(words.get(kind, f"QEMU ended with code {event.get('code')}"), guest.name)
+            say(words.get(kind, f"broken: {event.get('why') or event.get('code')}"), guest.name)
         guest.phases.append((event["at"], kind))
         if kind in ("cut", "reboot") and guest.name in self._streams:
             # The machine behind it is gone; ssh would notice in a minute only.
