@@ -177,7 +177,7 @@ class Agent:
                 failures += 1
                 shown = as_trouble(error)
                 self.board.trouble(shown, failed=needs_person(shown, failures))
-                self.host.clock.sleep(min(SHORT_PAUSE * 2**failures, LONG_PAUSE))
+                self.host.clock.sleep(min(SHORT_PAUSE * 2 ** min(failures, 9), LONG_PAUSE))
 
     def _pet_watchdog(self) -> None:
         while True:

@@ -30,6 +30,8 @@ LEFT_BEHIND = (
     BOOTSTRAP_CONF,
     "/etc/kubernetes/manifests/etcd.yaml",
     "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/etc/kubernetes/manifests/kube-controller-manager.yaml",
+    "/etc/kubernetes/manifests/kube-scheduler.yaml",
     "/var/lib/kubelet/config.yaml",
     ETCD_DATA,
 )

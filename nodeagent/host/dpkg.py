@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 STATUS = "/var/lib/dpkg/status"
 UPDATES = "/var/lib/dpkg/updates"
-LISTS = "/var/lib/apt/lists"
 WHOLE_STATES = frozenset({"installed", "config-files", "not-installed"})
 
 

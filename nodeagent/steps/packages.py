@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodeagent.config import Settings
-from nodeagent.host import aptlock
+from nodeagent.host import aptlists, aptlock
 from nodeagent.host.actions import Action, Remove
 from nodeagent.host.apt import Apt, AptInstall, AptUpdate
-from nodeagent.host.dpkg import LISTS
 from nodeagent.host.facts import Facts
 from nodeagent.steps import runtime, sources
 
@@ -48,7 +47,8 @@ class InstalledPackages:
             # Power went while dpkg worked. 1: some need what apt-get will bring next.
             yield Apt(CONFIGURE, accept=(0, 1))
         if wanted:
-            yield from _lists_anew(facts)
+            # Without its Release apt fetches a list anew.
+            yield from map(Remove, aptlists.damaged(facts))
             yield AptUpdate(sources.own_files(facts))
             yield AptInstall(wanted)
         if hold:
@@ -68,19 +68,3 @@ class InstalledPackages:
 def _held(facts: Facts) -> bool:
     found = [facts.packages.get(name) for name in runtime.KUBERNETES]
     return all(package is not None and package.selection == "hold" for package in found)
-
-
-def _lists_anew(facts: Facts) -> Iterator[Action]:
-    """apt does not sync its lists: a power cut leaves empty ones, which it then takes for
-    current as long as the repository does not change. Without its Release it fetches anew."""
-    names = facts.names(LISTS)
-    cut = any(
-        facts.size(f"{LISTS}/{name}") == 0 for name in names if "_Packages" in name or _is_top(name)
-    )
-    for name in names:
-        if cut and (_is_top(name) or "_Packages" in name):
-            yield Remove(f"{LISTS}/{name}")
-
-
-def _is_top(name: str) -> bool:
-    return name.endswith(("_InRelease", "_Release"))

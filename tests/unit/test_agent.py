@@ -87,6 +87,14 @@ def test_what_fails_is_shown_and_tried_until_it_works(
     assert time.now - 1000 < 61 * len(errors)
 
 
+def test_a_thousand_failures_are_no_failure_of_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeagent.board.Board._publish", lambda board: None)
+    agent = Agent(Host(tmp_path, clock=Time().clock()))
+    assert agent.insist(failing(*[CommandFailed("No mirror.", "Wait.")] * 1100)) == "done"
+
+
 def test_a_full_disk_says_what_to_do() -> None:
     error = as_trouble(OSError(errno.ENOSPC, "No space left on device", "/etc/x"))
     assert error.reason == "/etc/x: No space left on device."

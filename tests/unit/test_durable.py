@@ -10,68 +10,84 @@ from pathlib import Path
 import pytest
 
 from nodeagent.host import durable
-from tests.unit.powercut import WAYS, Disk, PowerCut
+from tests.unit.disk import FAT, Disk
 
 OLD, NEW = b"old content\n", b"new content, longer than a word\n"
 Writer = Callable[[Path, bytes, int], None]
 
 
-def after_cut(root: Path, writer: Writer, cut_at: int | None, way: str) -> tuple[bool, bytes]:
-    """Write with a cut before one call (None: right after the write came back). Gives whether it
-    came back, and what is on the disk then."""
-    root.mkdir()
-    target = root / "file"
-    target.write_bytes(OLD)
-    disk = Disk(root)
-    disk.cut_at = cut_at
-    done = True
-    try:
-        with disk.watched():
-            writer(target, NEW, 0o644)
-    except PowerCut:
-        done = False
-    disk.cut(way)
-    return done, target.read_bytes() if target.exists() else b"<gone>"
-
-
-def faults(folder: Path, writer: Writer) -> list[str]:
+def faults(folder: Path, writer: Writer, below: str = "file") -> list[str]:
     """What a power cut can do to this writer; empty for a durable one."""
-    found = []
-    for way in WAYS:
-        for cut_at in [None, *range(1, 20)]:
-            done, content = after_cut(folder / f"{way}-{cut_at}", writer, cut_at, way)
-            if content not in (OLD, NEW):
-                found.append(f"{way}, cut at {cut_at}: torn")
-            elif done and content != NEW:
-                found.append(f"{way}, cut at {cut_at}: came back, and is lost")
+    target = folder / below
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(OLD)
+    disk = Disk(folder)
+    found: list[str] = []
+
+    def look(effect: str) -> None:
+        for tree in disk.states():
+            if tree.get(below) not in (("file", OLD), ("file", NEW)):
+                found.append(f"torn before {effect}: {tree.get(below)}")
+
+    with disk.watched(look):
+        writer(target, NEW, 0o644)
+        look("the end")
+    found += [
+        "came back, and is lost" for tree in disk.states() if tree.get(below) != ("file", NEW)
+    ]
     return found
 
 
-def test_a_cut_leaves_the_old_or_the_new(tmp_path: Path) -> None:
-    assert faults(tmp_path, durable.write) == []
+@pytest.mark.parametrize("below", ["file", f"{FAT}/cmdline.txt"])
+def test_a_cut_leaves_the_old_or_the_new(below: str, tmp_path: Path) -> None:
+    assert faults(tmp_path, durable.write, below) == []
+
+
+def test_a_new_file_on_fat_is_durable(tmp_path: Path) -> None:
+    (tmp_path / FAT).mkdir(parents=True)
+    disk = Disk(tmp_path)
+    with disk.watched():
+        durable.write(tmp_path / FAT / "new", NEW, 0o644)
+    assert {tree[f"{FAT}/new"] for tree in disk.states()} == {("file", NEW)}
+
+
+def put(path: Path, data: bytes, sync: bool = False) -> None:
+    """Write a file the plain way."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(descriptor, data)
+    if sync:
+        os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def in_place(path: Path, data: bytes, mode: int) -> None:
     """A seeded defect: what most programs do."""
-    path.write_bytes(data)
+    put(path, data)
 
 
 def without_file_sync(path: Path, data: bytes, mode: int) -> None:
     """A seeded defect: rename, but the content not synced first."""
-    beside = path.with_name("beside")
-    beside.write_bytes(data)
-    os.replace(beside, path)
+    put(path.with_name("beside"), data)
+    os.replace(path.with_name("beside"), path)
     durable.sync_folder(path.parent)
 
 
 def without_folder_sync(path: Path, data: bytes, mode: int) -> None:
     """A seeded defect: the content synced, the rename not."""
-    beside = path.with_name("beside")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT)
-    os.write(descriptor, data)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    os.replace(beside, path)
+    put(path.with_name("beside"), data, sync=True)
+    os.replace(path.with_name("beside"), path)
+
+
+def not_held(path: Path, data: bytes, mode: int) -> None:
+    """A seeded defect: what is enough on ext4 and was ours until a board did not start again."""
+    put(path.with_name("beside"), data, sync=True)
+    os.replace(path.with_name("beside"), path)
+    durable.sync_folder(path.parent)
+
+
+def test_the_model_knows_fat(tmp_path: Path) -> None:
+    assert faults(tmp_path, not_held) == []
+    assert faults(tmp_path, not_held, f"{FAT}/cmdline.txt")
 
 
 @pytest.mark.parametrize("writer", [in_place, without_file_sync, without_folder_sync])

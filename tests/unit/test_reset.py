@@ -21,8 +21,7 @@ from nodeagent.journal import PATH, Journal
 from nodeagent.steer import ROLE_FILE
 from nodeagent.steps import board, containerd, identity, packages
 from tests.unit.machine import Machine, dpkg_status, put
-from tests.unit.powercut import WAYS, Disk, PowerCut, VirtualPi
-from tests.unit.test_powercut import FRESH, prepare
+from tests.unit.powercut import FRESH, WAYS, Disk, PowerCut, VirtualPi, prepare
 
 KEPT = ("etc/hostname", "etc/hosts", "var/lib/nodeagent/")
 KUBERNETES = ("kubelet", "kubeadm", "kubectl")

@@ -114,6 +114,11 @@ def joined(name: str = "pi-2") -> dict[str, Any]:
         # an empty file of the world is damage, and no reason to take a cluster away
         ({FORMED: "control-plane\n", "/var/lib/etcd/member/wal": "", KUBELET_CONF: ""},
          State.CONTROL_PLANE),
+        # names reach the disk in any order
+        ({BEGUN: "init\n", "/etc/kubernetes/manifests/kube-scheduler.yaml": "x"},
+         State.HALF_INIT),
+        ({BEGUN: "init\n", "/etc/kubernetes/manifests/kube-controller-manager.yaml": ""},
+         State.HALF_INIT),
         ({BEGUN: "join\n", "/etc/kubernetes/bootstrap-kubelet.conf": "x"}, State.HALF_JOIN),
         ({BEGUN: "join\n", FORMED: "worker\n", KUBELET_CONF: "x"}, State.WORKER),
         # reset by hand, then joined half again

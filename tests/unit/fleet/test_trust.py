@@ -162,6 +162,16 @@ def test_a_cut_while_forgetting_counts_as_forgotten(host: Host) -> None:
     assert not Trust.load(host).may_lead
 
 
+@pytest.mark.parametrize("share", [1, 100, 200])
+def test_a_cut_in_the_middle_of_forgetting_counts_as_forgotten(share: int, host: Host) -> None:
+    key = host.read(LEAD_KEY_FILE) or b""
+    for torn in (bytes(share) + key[share:], key[:share] + bytes(len(key) - share)):
+        host.write(LEAD_KEY_FILE, torn, 0o600)
+        assert not Trust.load(host).may_lead
+    Trust.load(host).drop_issuer(host)
+    assert not host.exists(LEAD_KEY_FILE)
+
+
 def test_a_split_card_leads_or_joins(tmp_path: Path, card: bytes) -> None:
     content = json.loads(b"\n".join(card.splitlines()[3:]))
     del content["control_plane"]["key"]
