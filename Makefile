@@ -19,6 +19,8 @@ DEB := dist/$(NAME)_$(VERSION)_all.deb
 
 VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
 TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent
+# qemu-system-common has qemu-storage-daemon (Debian 12).
+RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
 DEB_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all \
 	python3-setuptools fakeroot git
 
@@ -91,6 +93,11 @@ $(DEB): $(DEB_SOURCES) Makefile
 		echo "The package could not be built; build/deb/log has the whole story." >&2; exit 1; }; }
 	@cp build/deb/$(NAME)_$(VERSION)_all.deb $@
 	@echo "$@"
+
+.PHONY: reliability
+reliability: venv ## power cuts and kills at every point, seeded defects; writes docs/reliability.md
+	@.ci/packages $(RELIABILITY_PACKAGES)
+	$(PYTHON) -m tests.reliability --seed $(or $(SEED),1)
 
 # NODES=2 ARCH=amd64 MIRROR=built ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be.
