@@ -34,6 +34,7 @@ class Cluster:
         self.asked = asked
         self.guests: list[Guest] = []
         self.formed = False
+        self.commit = ""  # of the checkout when the package was made
         self._watch: Watch | None = None
         self._accelerator = ""
         self._deb: Path | None = None
@@ -61,6 +62,7 @@ class Cluster:
             if subprocess.run(argv, cwd=REPOSITORY).returncode:
                 raise LabError("The mirror could not be built; its reason stands above.")
         self._deb = agent_package()
+        self.commit = describe()
         say(f"{self._deb.name}; guests run with {self.accelerator}")
 
     def power_on(
@@ -140,6 +142,12 @@ def down(keep_logs: bool = False) -> None:
     if not keep_logs:
         shutil.rmtree(last, ignore_errors=True)
     shutil.rmtree(run_folder(), ignore_errors=True)
+
+
+def describe() -> str:
+    """The commit of this checkout, with a mark where it was changed since (git-describe(1))."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def agent_package() -> Path:

@@ -11,7 +11,6 @@ import datetime
 import itertools
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +94,12 @@ def collect(cluster: Cluster) -> dict[str, Any]:
 def write(cluster: Cluster, scenario: str, data: dict[str, Any]) -> None:
     """``<scenario>.json`` and ``<scenario>.md``."""
     FOLDER.mkdir(exist_ok=True)
-    commit = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
     whole = {
         "scenario": scenario,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(cluster),
         "mirror": cluster.asked.mirror,
-        "commit": subprocess.run(commit, capture_output=True, text=True).stdout.strip(),
+        "commit": cluster.commit,
         **data,
     }
     (FOLDER / f"{scenario}.json").write_text(json.dumps(whole, indent=1) + "\n")
