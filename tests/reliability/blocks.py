@@ -34,7 +34,7 @@ OPTIONS = ("", "noauto_da_alloc,commit=1")  # of mount; the first is ext4's defa
 CARD = trust.CARD_FILES[0]
 IMPORT, FORGET = "import and scrub", "forget the issuer"
 FILE, LINK, PAD = "/etc/state.json", "/etc/mask.service", "x" * 3000
-GAP = 0.02  # seconds between calls, as an agent leaves them
+GAP = 0.3  # seconds between calls, so that commits of the file system come in between
 VERSIONS = 8
 FIRST_BOOT = "calls of a first boot"
 Files = dict[str, bytes | str]  # path -> content of a file, target of a link
