@@ -99,6 +99,11 @@ reliability: venv ## power cuts and kills at every point, seeded defects; writes
 	@.ci/packages $(RELIABILITY_PACKAGES)
 	$(PYTHON) -m tests.reliability --seed $(or $(SEED),1)
 
+.PHONY: hostile
+hostile: venv ## attacks on trust, discovery and the endpoint; writes docs/security.md
+	@.ci/packages $(TEST_PACKAGES)
+	$(PYTHON) -m tests.hostile --seed $(or $(SEED),1)
+
 # NODES=2 ARCH=amd64 MIRROR=built ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be.
 LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat

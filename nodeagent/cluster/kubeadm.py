@@ -42,8 +42,8 @@ TIMEOUTS = {
     "discovery": "10m0s",
 }
 # A busy small board answers late, and a control plane that is killed for that only gets busier:
-# four minutes of silence instead of kubeadm's 80 s (kubeadm docs, "Customizing with patches").
-PATIENT = {"livenessProbe": {"timeoutSeconds": 30, "failureThreshold": 24}}
+# ten minutes of silence instead of kubeadm's 80 s (kubeadm docs, "Customizing with patches").
+PATIENT = {"livenessProbe": {"timeoutSeconds": 30, "failureThreshold": 60}}
 PATCHES = f"{FOLDER}/patches"
 PATCHED = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
 # bootstrap-token would make a standing token and approve whoever holds one; what nodes need of
