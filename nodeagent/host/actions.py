@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from nodeagent.errors import FetchFailed, NodeAgentError
 from nodeagent.host import openpgp, parse
@@ -40,9 +41,13 @@ class Write:
 
 @dataclass(frozen=True)
 class Remove:
-    """Remove a file or symlink; a missing one is no error."""
+    """Remove a file or symlink; a missing one is no error.
+
+    ``folder``: and the folder it was in, where nothing else is in it.
+    """
 
     path: str
+    folder: bool = False
 
     file_only = True
 
@@ -53,6 +58,8 @@ class Remove:
     def do(self, host: Host) -> None:
         """Raises OSError."""
         host.remove(self.path)
+        if self.folder:
+            host.remove_empty(str(PurePosixPath(self.path).parent))
 
 
 @dataclass(frozen=True)

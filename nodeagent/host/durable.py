@@ -104,6 +104,14 @@ def remove(path: Path) -> None:
     sync_folder(path.parent)
 
 
+def remove_empty(folder: Path) -> None:
+    """Remove ``folder`` durably where it is empty; a missing one is no error. Raises OSError."""
+    if not folder.is_dir() or any(folder.iterdir()):
+        return
+    folder.rmdir()
+    sync_folder(folder.parent)
+
+
 def make_folder(folder: Path, mode: int = 0o755) -> None:
     """Make ``folder`` and its parents, each entry synced. Raises OSError."""
     if folder.is_dir():

@@ -181,6 +181,10 @@ class Host:
         """Remove a file or link durably; a missing one is no error. Raises OSError."""
         durable.remove(self.path(name, follow=False))
 
+    def remove_empty(self, name: str) -> None:
+        """Remove a folder durably where it is empty; a missing one is no error. Raises OSError."""
+        durable.remove_empty(self.path(name))
+
     def run(self, *argv: str, timeout: float = 60, stdin: str | None = None) -> Result:
         """Run a command and give its result, whatever its status."""
         return self._run(argv, timeout, stdin)

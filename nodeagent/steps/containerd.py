@@ -128,7 +128,7 @@ class ContainerdConfig:
             if (facts.read(CONFIG) or b"").startswith(HEADER.encode()):
                 yield Write(CONFIG, before)
             yield Remove(CONFIG + BACKUP)
-        yield from removed(facts, DROP_IN)
+        yield from removed(facts, DROP_IN, folder=True)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,13 @@ def holds(facts: Facts, path: str, text: str, mode: int = 0o644) -> Iterator[Act
         yield Write(path, text.encode(), mode)
 
 
-def removed(facts: Facts, path: str) -> Iterator[Action]:
-    """The file is gone, if it was made by nodeagent: others' files begin with something else."""
+def removed(facts: Facts, path: str, folder: bool = False) -> Iterator[Action]:
+    """The file is gone, if it was made by nodeagent: others' files begin with something else.
+
+    ``folder``: so is its folder if nothing else is in it, for those no system comes with.
+    """
     if (facts.read(path) or b"").startswith(HEADER.encode()):
-        yield Remove(path)
+        yield Remove(path, folder)
 
 
 def is_masked(facts: Facts, unit: str) -> bool:

@@ -68,9 +68,9 @@ class Swap:
             yield Remove(TARGET)
         for folder in facts.names(UNITS):
             if folder.endswith(".d"):
-                yield from removed(facts, f"{UNITS}/{folder}/{DROP_IN}")
-        yield from removed(facts, RPI_FILE)
-        yield from removed(facts, ZRAM_FILE)
+                yield from removed(facts, f"{UNITS}/{folder}/{DROP_IN}", folder=True)
+        yield from removed(facts, RPI_FILE, folder=True)
+        yield from removed(facts, ZRAM_FILE, folder=True)
         yield from _edited(facts, "/etc/fstab", swap.with_swap(_text(facts, "/etc/fstab")))
         text = _text(facts, DPHYS_FILE)
         if text == HEADER + swap.DPHYS_LINE:

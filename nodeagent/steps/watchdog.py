@@ -38,4 +38,4 @@ class Watchdog:
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """As the system has it from the next boot on."""
-        yield from removed(facts, FILE)
+        yield from removed(facts, FILE, folder=True)

@@ -161,6 +161,14 @@ def disk(root: Path) -> dict[str, bytes | str]:
     }
 
 
+def folders(root: Path) -> set[str]:
+    """The folders below /etc that not every system comes with."""
+    everywhere = {"modules-load.d", "sysctl.d", "systemd", "systemd/system", "rpi", "default"}
+    etc = root / "etc"
+    found = {str(path.relative_to(etc)) for path in etc.rglob("*") if path.is_dir()}
+    return found - everywhere
+
+
 # Of the others' cases, some begin where the step has been at work.
 UNDOABLE = {"swap", "modules", "sysctls", "watchdog"}
 
@@ -175,7 +183,7 @@ def test_undo_gives_back_every_byte(path: Path, tmp_path: Path) -> None:
     host = machine(case, tmp_path)
     step = STEPS[path.parent.name]
     assert isinstance(step, steps.Undoable)
-    before = disk(tmp_path)
+    before, there_before = disk(tmp_path), folders(tmp_path)
     if "undone" in case:
         put(tmp_path / "wanted", case["undone"])
         gone = {name for name in case["files"] if name.startswith(("/etc", "/boot", "/var"))}
@@ -190,6 +198,7 @@ def test_undo_gives_back_every_byte(path: Path, tmp_path: Path) -> None:
         if action.file_only:
             action.do(host)
     assert disk(tmp_path) == before
+    assert folders(tmp_path) <= there_before
     assert not [a for a in step.undo(Facts(host), config.Settings()) if a.file_only], (
         "a second undo has nothing to do"
     )
