@@ -9,6 +9,7 @@ fast is imported.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -305,8 +306,10 @@ class Commands:
         if self.path(DPKG_JOURNAL).exists():
             return 100, "", "E: dpkg was interrupted, you must manually run 'dpkg --configure -a'"
         wanted = {}
-        for word in words[2:]:
+        for before, word in itertools.pairwise(words[1:]):
             name, _, pattern = word.partition("=")
+            if before == "-o" or word.startswith("-"):
+                continue
             if pattern or name in VERSIONS:
                 wanted[name] = VERSIONS.get(name, pattern.replace("*", "1.1"))
         lists = self.path(LISTS)
