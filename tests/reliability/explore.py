@@ -83,9 +83,10 @@ def same(tree: Tree, second: bool = False) -> str:
 
 def settled(tree: Tree) -> Tree:
     """A disk at the end, without the declared differences between two good ends: keys are
-    random, but must fit their certificates; history and epoch tell how often it was begun;
+    random, but must fit their certificates; history and epoch tell how often it was begun, and the
+    latency of the disk is measured;
     what a cut write left beside its target is replaced by the next write and harms nobody; apt's
-    lists and pulled images are fetched where they are missing."""
+    lists and pulled images are fetched where they are missing; a scrubbed card says when."""
     left: Tree = {
         name: entry for name, entry in tree.items()
         if not name.endswith(HALF_DONE) and not name.startswith(CACHES)
@@ -93,11 +94,14 @@ def settled(tree: Tree) -> Tree:
     name = JOURNAL.lstrip("/")
     if name in left:
         values = json.loads(left[name][1])
-        for key in ("history", "epoch", "claim"):
+        for key in ("history", "epoch", "claim", "fsync_ms"):
             values.pop(key, None)
         if not values.get("reboots"):  # none, or one that took
             values.pop("reboots", None)
         left[name] = "file", json.dumps(values, sort_keys=True)
+    card = left.get(CARD, ("", b""))[1]
+    if cards.is_scrubbed(card):
+        left[CARD] = "scrubbed", len(card)
     for key_path, cert_path in PAIRS:
         pair = [left.pop(path.lstrip("/"), None) for path in (key_path, cert_path)]
         left[f"pair {key_path}"] = "pair", _fit(*(entry and entry[1] for entry in pair))
