@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from nodeagent import config, engine, keeper, steps
+from nodeagent import config, engine, inventory, keeper, steps
 from nodeagent.board import Board, notify
 from nodeagent.config import Settings
 from nodeagent.errors import (
@@ -32,6 +32,7 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.reboot import reboot
 from nodeagent.journal import Journal
+from nodeagent.packagewatch import PackageWatch
 from nodeagent.radio import Radio
 from nodeagent.steps import board as board_step
 from nodeagent.steps import names
@@ -78,12 +79,14 @@ class Agent:
     def run(self) -> None:
         """The life of a node (design: prepare, announce, decide, form, keep)."""
         threading.Thread(target=self._pet_watchdog, daemon=True).start()
+        PackageWatch(self.host, self.board).start()
         self.board.enter("preparing", "Reading the settings")
         notify("READY=1")
         self.journal = self.insist(lambda: Journal(self.host))
         settings = self.insist(self.settings)
         reboots = self.insist(lambda: self.sequence(steps.CARD))
         self.insist(self.settle_in)
+        self.insist(lambda: self.board.take_stock(inventory.take(self.host)))
         self.board.set(detail="Reading the fleet's keys")
         trust = self.insist(lambda: fleet_trust.import_card(self.host, self.journal))
         key = self.insist(lambda: NodeKey.load_or_create(self.host))
@@ -152,6 +155,7 @@ class Agent:
     def keep(self) -> NoReturn:
         """Look after a formed node, as the lean process that the agent turns into."""
         settings = self.radio.settings
+        self.insist(lambda: self.board.take_stock(inventory.take(self.host)))
         self.insist(
             lambda: keeper.hand_over(
                 self.host,

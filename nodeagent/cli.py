@@ -56,17 +56,34 @@ def main() -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the status for scripts.")
-def status(as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Go on showing it, live, until Ctrl-C.")
+def status(as_json: bool, watch: bool) -> None:
     """What this node is doing. Exit: 0 ready, 1 on its way, 2 needs help, 3 not running."""
-    from nodeagent import status as model
+    import os
+    import time
 
+    from nodeagent import status as model
+    from nodeagent import statustext
+
+    terminal = sys.stdout.isatty()
+    colour = terminal and not os.environ.get("NO_COLOR")  # no-color.org
+    if watch:
+        for piece in statustext.watch(model.read, terminal, colour, time.sleep):
+            click.echo(piece, nl=False, color=colour)
     try:
         current = model.read()
     except FileNotFoundError:
         click.echo("nodeagent is not running. Start it with: sudo systemctl start nodeagent")
         sys.exit(model.NOT_RUNNING)
-    click.echo(model.dump(current) if as_json else model.render(current), nl=as_json)
-    sys.exit(model.exit_code(current))
+    except ValueError:
+        _fail("E003", f"{model.PATH} is damaged, or of another nodeagent.",
+              "Restart the agent: sudo systemctl restart nodeagent", model.NOT_RUNNING)  # fmt: skip
+    alive = model.running(current)
+    if not alive:
+        click.echo("nodeagent is not running; this is what it said last.", err=True)
+    text = model.dump(current) if as_json else statustext.render(current, colour=colour)
+    click.echo(text, nl=as_json, color=colour)
+    sys.exit(model.exit_code(current) if alive else model.NOT_RUNNING)
 
 
 COLOURS = {"warning": "yellow", "failure": "red"}  # click leaves them out where no terminal is
@@ -220,6 +237,17 @@ def renew_keys() -> None:
     from nodeagent.host.host import Host
 
     steer.renew_keys(Host())
+
+
+@main.command("inventory", hidden=True)
+def take_inventory() -> None:
+    """Versions, certificates and hardware as JSON; the keeper calls it once an hour."""
+    import json
+
+    from nodeagent import inventory
+    from nodeagent.host.host import Host
+
+    click.echo(json.dumps(inventory.take(Host())))
 
 
 @main.command(hidden=True)

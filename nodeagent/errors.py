@@ -30,6 +30,11 @@ class Blocked(NodeAgentError):
     code = "E100"
     exit_code = 75  # EX_TEMPFAIL
 
+    def __init__(self, reason: str, remedy: str, within: float | None = None) -> None:
+        """``within``: seconds after which the wait ends by itself, where it has a bound."""
+        super().__init__(reason, remedy)
+        self.within = within
+
 
 class CommandFailed(NodeAgentError):
     """An external command ended with a status other than 0, or ran out of time."""

@@ -68,7 +68,11 @@ class Former:
                 self.join(settings, decision.why)
                 return
             phase = "discovering" if isinstance(decision, Wait) else "electing"
-            self.board.enter(phase, decision.why)
+            until = None
+            if isinstance(decision, Wait):
+                left = decision.until - self.host.clock.monotonic()
+                until = self.host.clock.now() + left if left > 0 else None
+            self.board.enter(phase, decision.why, until)
             self.prefetch(settings, "worker")
             self.host.clock.sleep(LOOK)
 
@@ -81,7 +85,7 @@ class Former:
 
         def pull() -> None:
             try:
-                kubeadm.pull_images(self.host, settings, tested, role)
+                kubeadm.pull_images(self.host, settings, tested, role, self.board.pulled)
             except (NodeAgentError, OSError) as error:
                 LOG.info("images are pulled later: %s", error)
                 self.host.clock.sleep(PREFETCH_PAUSE)
@@ -110,6 +114,7 @@ class Former:
             # Not before: a power cut during init leads through the election again.
             self.journal.set(role="control-plane", initialised=True)
             self.journal.note("initialised", address=address)
+            self.board.milestone("initialised", f"The control plane is made, at {address}")
         self.board.set(kubernetes=tested.kubernetes)
         if not self.journal.get("equipped"):
             self.board.enter("initialising", "Installing the pod network and the join policy")
@@ -155,6 +160,7 @@ class Former:
         )
         self.journal.set(role="worker", node_name=grant.node_name, last_known=list(grant.endpoints))
         self.journal.note("joined", name=grant.node_name, control_plane=grant.endpoints[0])
+        self.board.milestone("joined", f"Let in as {grant.node_name} by {grant.endpoints[0]}")
         self.follow(settings)
 
     def candidates(self, settings: Settings) -> list[tuple[str, int]]:
@@ -175,7 +181,8 @@ class Former:
     def until_ready(self, name: str) -> None:
         """Wait until Kubernetes calls this node Ready."""
         while not node.ready(self.host, name):
-            self.board.set(detail="Waiting until Kubernetes calls this node Ready")
+            told = "Waiting until Kubernetes calls this node Ready"
+            self.board.set(detail=told, waiting={"for": told, "until": None})
             self.host.clock.sleep(READY_LOOK)
         self.board.enter("ready", "Part of the cluster")
         self.radio.formed = True

@@ -15,12 +15,14 @@ import sys
 from dataclasses import asdict, replace
 from typing import NoReturn
 
-from nodeagent import status
+from nodeagent import inventory, status
 from nodeagent.board import Board, notify
 from nodeagent.errors import Blocked
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import exchange
 from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.hearing import Hearing
+from nodeagent.fleet.roster import Roster
 from nodeagent.health import kubelet_healthy
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
@@ -32,6 +34,7 @@ PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has anot
 AGENT = "/usr/bin/nodeagent"
 DAY = 86400.0  # seconds between looks whether the key of a package repository runs out
 KEYS_BOUND = 40.0  # seconds for one; shorter than others remember an announcement
+HOUR = 3600.0  # seconds between looks at certificates and hardware
 
 
 def hand_over(host: Host, beacon: Beacon, key: bytes, interface: str, page: bool) -> NoReturn:
@@ -61,7 +64,14 @@ class Keeper:
         self.board = Board(host, status.parse(host.read(status.PATH) or b""))
         self.announced = -RENEW
         self.keys_seen = host.clock.monotonic()
+        self.looked = host.clock.monotonic()
         self.ailing = 0
+        # A worker leaves the fleet's whole view to the control plane.
+        self.leads = self.beacon.role == "control-plane"
+        peers = self.board.get("peers") if self.leads else []
+        self.roster = Roster(peers, self.board.get("timeline"))
+        self.hearing = Hearing(self.key, self.beacon.node_id)
+        self.board.set(peers=self.roster.peers)
 
     def round(self) -> bool:
         """One round. False when the whole agent should have a look."""
@@ -77,6 +87,12 @@ class Keeper:
             self.keys_seen = now
             # A process of its own, so that what it needs does not stay in memory here.
             self.host.run(AGENT, "renew-keys", timeout=KEYS_BOUND)
+        if now - self.looked >= HOUR:
+            self.looked = now
+            told = self.host.run(AGENT, "inventory", timeout=KEYS_BOUND)
+            self.board.take_stock(inventory.parse(told.out))
+        if self.leads:
+            self._listen(now)
         if kubelet_healthy():
             self.ailing = 0
             if self.board.get("error") is not None:
@@ -91,6 +107,13 @@ class Keeper:
                 failed=False,
             )
         return self.ailing < PATIENCE
+
+    def _listen(self, now: float) -> None:
+        """Who of the fleet stands where; who may join now."""
+        mark, candidates = exchange.read_heard(self.host)
+        _, heard = self.hearing.update(mark, [c.beacon for c in candidates], now)
+        self.board.meet(self.roster, heard)
+        self.board.set(tokens=inventory.tokens(self.host))
 
     def _announce(self, address: str, uptime: int) -> None:
         self.beacon = replace(

@@ -33,6 +33,7 @@ from nodeagent.fleet.election import (
 )
 from nodeagent.fleet.hearing import Hearing
 from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.roster import Roster
 from nodeagent.fleet.trust import Trust
 from nodeagent.host.facts import Facts, fsync_latency_ms
 from nodeagent.host.host import Host
@@ -72,6 +73,7 @@ class Radio(threading.Thread):
         self.quiet = False
         self.leading = False  # kubeadm init has begun: the decision stands
         self._hearing = Hearing(trust.beacon_key, key.node_id)
+        self._roster = Roster(timeline=board.get("timeline"))
         self._electing_since: float | None = None
         self._claimed_at = host.clock.monotonic()
         self._boot = secrets.token_hex(4)
@@ -150,7 +152,7 @@ class Radio(threading.Thread):
         own_heard, self.heard = self._hearing.update(
             mark, [c.beacon for c in candidates], self.host.clock.monotonic()
         )
-        self.board.set(peers=[_peer(h.beacon) for h in self.heard])
+        self.board.meet(self._roster, self.heard)
         return own_heard
 
     def fitness(self, facts: Facts) -> tuple[int, ...]:
@@ -211,6 +213,7 @@ class Radio(threading.Thread):
             self._claimed_at = now
             self.journal.set(claim={"epoch": decision.epoch}, epoch=decision.epoch)
             self.journal.note("claim", epoch=decision.epoch, why=decision.why)
+            self.board.milestone("claim", f"Offers to lead: {decision.why}", epoch=decision.epoch)
         elif claim and not self.journal.get("role") and _withdraws(decision):
             self.journal.set(claim=None)
             self.journal.note("withdrawn", why=decision.why)
@@ -242,12 +245,3 @@ class Radio(threading.Thread):
 
 def _withdraws(decision: Decision) -> bool:
     return isinstance(decision, Join) or (isinstance(decision, Wait) and decision.withdraw)
-
-
-def _peer(beacon: Beacon) -> dict[str, str]:
-    return {
-        "name": beacon.name,
-        "phase": beacon.phase,
-        "role": beacon.role,
-        "address": beacon.address,
-    }

@@ -1,19 +1,22 @@
-"""One model of a node's status, and its renderings.
+"""One model of a node's status: everything that shows it reads this.
 
-The agent writes it to ``/run/nodeagent/status.json`` (world-readable, no secrets) whenever it
-changes; ``nodeagent status``, the status page and scripts read that file. Schema version 1.
-Imports stay few: ``nodeagent status`` must answer at once on a slow board.
+The agent writes it to ``/run/nodeagent/status.json`` (world-readable, one line, no secrets)
+whenever it changes. Schema version 1 is in ``status.schema.json`` beside this file: keys are added
+to it, never taken away or given another meaning; those who read it ignore what they do not know.
+Imports stay few: the keeper and ``nodeagent status`` have it loaded on small boards.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 PATH = "/run/nodeagent/status.json"
 VERSION = 1
 MAX_BYTES = 256 * 1024
+# Others count as silent when nothing was heard of them for so many seconds; a beacon is renewed
+# every 20 s, and what was heard is written down every 30 s.
+SILENT = 120.0
 
 # phase -> exit code of ``nodeagent status``: 0 ready, 1 on its way, 2 needs help.
 PHASES = {
@@ -37,6 +40,8 @@ def empty() -> dict[str, Any]:
         "since": 0.0,
         "updated": 0.0,
         "detail": "",
+        "waiting": None,
+        "progress": None,
         "node_name": "",
         "node_id": "",
         "address": "",
@@ -45,10 +50,18 @@ def empty() -> dict[str, Any]:
         "role_why": "",
         "control_plane": "",
         "kubernetes": "",
+        "versions": {},
         "steps": [],
         "phases": [],
         "peers": [],
+        "timeline": [],
+        "approval": "",
+        "approvals": [],
+        "certificates": [],
+        "tokens": [],
+        "hardware": [],
         "error": None,
+        "last_error": None,
         "notes": [],
         "pid": 0,
     }
@@ -60,60 +73,6 @@ def parse(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict) or value.get("version") != VERSION:
         raise ValueError("not a status of this version")
     return {**empty(), **value}
-
-
-def render(status: dict[str, Any], now: float | None = None) -> str:
-    """The status for people, at most 80 columns wide where words allow."""
-    now = time.time() if now is None else now
-    name = status["node_name"] or "this node"
-    lines = [f"{name}: {status['phase']} for {_duration(now - status['since'])}"]
-    if status["detail"]:
-        lines.append(f"  {status['detail']}")
-    if status["error"]:
-        error = status["error"]
-        lines += [f"  problem ({error['code']}): {error['reason']}", f"  do: {error['remedy']}"]
-    lines += [f"  note: {note}" for note in status["notes"]]
-    why = f" ({status['role_why']})" if status["role_why"] else ""
-    lines += ["", f"  role           {status['role']}{why}"]
-    for label, key in (
-        ("control plane", "control_plane"),
-        ("address", "address"),
-        ("Kubernetes", "kubernetes"),
-        ("fleet", "fleet"),
-        ("node id", "node_id"),
-    ):
-        if status[key]:
-            lines.append(f"  {label:<14} {status[key]}")
-    if status["steps"]:
-        lines += ["", "  steps"]
-        lines += [_step(step) for step in status["steps"]]
-    if status["peers"]:
-        lines += ["", "  heard on the network"]
-        lines += [
-            f"    {peer['name']:<24} {peer['phase']:<13} {peer['role']:<14} {peer['address']}"
-            for peer in status["peers"]
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _step(step: dict[str, Any]) -> str:
-    mark = {"done": "ok", "acting": "..", "planning": "..", "waiting": "wait"}.get(
-        step.get("state", ""), "  "
-    )
-    seconds = step.get("seconds") or 0.0
-    return f"    {mark:<5}{step['title']:<48} {seconds:>7.1f} s"
-
-
-def _duration(seconds: float) -> str:
-    total = max(0, int(seconds))
-    days, rest = divmod(total, 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, left = divmod(rest, 60)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {left} s" if minutes else f"{left} s"
 
 
 def read(path: str = PATH) -> dict[str, Any]:
@@ -133,3 +92,37 @@ def dump(status: dict[str, Any]) -> str:
 def exit_code(status: dict[str, Any]) -> int:
     """The exit status of ``nodeagent status`` for this status."""
     return PHASES.get(status["phase"], 2)
+
+
+def running(status: dict[str, Any]) -> bool:
+    """True while the process that wrote the status is there; also where this user may not see
+    the processes of others (proc(5), hidepid)."""
+    import os
+
+    return os.access(f"/proc/{int(status['pid'])}", os.F_OK) or not os.access("/proc/1", os.F_OK)
+
+
+def duration(seconds: float) -> str:
+    """A duration for people, in the two largest units."""
+    total = max(0, int(seconds))
+    days, rest = divmod(total, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, left = divmod(rest, 60)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {left} s" if minutes else f"{left} s"
+
+
+def wrap(text: str, width: int = 78) -> list[str]:
+    """Lines of printable ASCII, ``width`` columns at most, the later ones indented: what a program
+    said may hold anything. By hand, since textwrap would cost the keeper more."""
+    plain = "".join(c if " " <= c <= "~" else "?" for c in " ".join(text.split()))
+    found = [""]
+    for word in plain.split():
+        for piece in (word[at : at + width - 2] for at in range(0, len(word), width - 2)):
+            if found[-1].strip() and len(found[-1]) + 1 + len(piece) > width:
+                found.append("  ")
+            found[-1] += f" {piece}" if found[-1].strip() else piece
+    return found

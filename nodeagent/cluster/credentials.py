@@ -45,3 +45,16 @@ def client(user: str, ca_cert: bytes, ca_key: bytes, now: float) -> tuple[bytes,
             serialization.NoEncryption(),
         ),
     )
+
+
+def ends(pem: bytes) -> float | None:
+    """When the first certificate in ``pem`` ends, in seconds since the epoch; None where there is
+    none. Raises ValueError for a damaged one."""
+    begin = pem.find(b"-----BEGIN CERTIFICATE")
+    if begin < 0:
+        return None
+    certificate = x509.load_pem_x509_certificate(pem[begin:])
+    end = getattr(certificate, "not_valid_after_utc", None)  # cryptography 42; before it, naive
+    if end is None:
+        end = certificate.not_valid_after.replace(tzinfo=dt.UTC)
+    return float(end.timestamp())

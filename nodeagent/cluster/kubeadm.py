@@ -7,6 +7,7 @@ that hold a token have mode 0600 and are removed afterwards: no secret in argv o
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -270,8 +271,15 @@ def flannel_images(settings: Settings, tested: Tested) -> list[str]:
     ]
 
 
-def pull_images(host: Host, settings: Settings, tested: Tested, role: str) -> None:
-    """Pull what the role needs, two at a time; what is there already is left.
+def pull_images(
+    host: Host,
+    settings: Settings,
+    tested: Tested,
+    role: str,
+    told: Callable[[int, int, str], None] = lambda done, total, image: None,
+) -> None:
+    """Pull what the role needs, two at a time; what is there already is left. ``told`` is given
+    how many of how many are there, and the one that came last, "" at the beginning.
 
     Raises CommandFailed with the reason of the last image that could not be had.
     """
@@ -282,8 +290,14 @@ def pull_images(host: Host, settings: Settings, tested: Tested, role: str) -> No
     else:
         images = [f"{base}/kube-proxy:v{tested.kubernetes}", f"{base}/pause:{tested.pause}"]
         images += flannel_images(settings, tested)
+    failures = []
+    told(0, len(images), "")
     with ThreadPoolExecutor(2) as pool:
-        failures = [f for f in pool.map(lambda image: _pull(host, image), images) if f]
+        pulls = zip(images, pool.map(lambda image: _pull(host, image), images), strict=True)
+        for done, (image, failure) in enumerate(pulls, start=1):
+            if failure:
+                failures.append(failure)
+            told(done - len(failures), len(images), image)
     if failures:
         raise failures[-1]
 

@@ -107,16 +107,10 @@ def certificates(node: Node) -> Seen | None:
 
 def _end(node: Node, path: str) -> float | None:
     """When the certificate in a file ends, in seconds since the epoch."""
-    from cryptography import x509
+    from nodeagent.cluster import credentials  # it loads much
 
     data = node.facts.read(path)
-    if data is None or b"BEGIN CERTIFICATE" not in data:
-        return None
-    certificate = x509.load_pem_x509_certificate(data[data.index(b"-----BEGIN CERTIFICATE") :])
-    end = getattr(certificate, "not_valid_after_utc", None)  # cryptography 42; before it, naive
-    if end is None:
-        end = certificate.not_valid_after.replace(tzinfo=UTC)
-    return float(end.timestamp())
+    return None if data is None else credentials.ends(data)
 
 
 CHECKS = (

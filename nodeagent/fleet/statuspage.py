@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import socket
 
-from nodeagent import status
+from nodeagent import status, statustext
 from nodeagent.fleet.door import Door, Refusal, answer, read_request
 from nodeagent.host.host import Host
 
@@ -20,7 +20,7 @@ _PAGE = """<!doctype html>
 def render(data: bytes | None) -> bytes:
     """The page for a status file's content."""
     try:
-        text = status.render(status.parse(data or b""))
+        text = statustext.render(status.parse(data or b""))
     except (ValueError, KeyError, TypeError):
         text = "nodeagent is starting; there is no status yet.\n"
     title = html.escape(text.partition("\n")[0][:80])

@@ -77,6 +77,16 @@ def _chmod(descriptor: int, mode: int) -> None:
         os.fchmod(descriptor, mode)
 
 
+def set_attribute(path: Path, value: str) -> None:
+    """Write an attribute of the kernel's (sysfs(5)), which is no file on a disk: in place, in one
+    write(2), and only where it is there. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value.encode("ascii"))
+    finally:
+        os.close(descriptor)
+
+
 def overwrite(path: Path, data: bytes) -> None:
     """Overwrite ``path`` in place with ``data`` of the same length, then fsync.
 

@@ -159,6 +159,10 @@ class Host:
         """Write a file durably, see ``durable.write``. Raises OSError."""
         durable.write(self.path(name), data, mode, owner)
 
+    def set_attribute(self, name: str, value: str) -> None:
+        """Set a kernel's attribute in /sys, see ``durable.set_attribute``. Raises OSError."""
+        durable.set_attribute(self.path(name), value)
+
     def link(self, name: str, target: str) -> None:
         """Make ``name`` a symlink to ``target``, replacing what is there, durably."""
         path = self.path(name, follow=False)

@@ -51,6 +51,7 @@ class Clock:
             raise Blocked(
                 "Waiting for the time from the network.",
                 f"Nothing yet; after {settings.timing.clock_wait} s a believable clock will do.",
+                within=settings.timing.clock_wait - facts.uptime,
             )
         if not RELEASED.timestamp() <= facts.now < OUTLIVED.timestamp():
             shown = datetime.fromtimestamp(facts.now, UTC).strftime("%Y-%m-%d %H:%M")

@@ -28,7 +28,9 @@ class Network:
             return
         if facts.uptime < settings.timing.network_wait:
             raise Blocked(
-                "Waiting for an address on the network.", "Nothing yet; this takes some seconds."
+                "Waiting for an address on the network.",
+                "Nothing yet; this takes some seconds.",
+                within=settings.timing.network_wait - facts.uptime,
             )
         name = facts.interface(wanted)
         if name is None:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
-from nodeagent import status
+from nodeagent import status, statustext
 from nodeagent.board import Board
-from nodeagent.errors import Blocked
+from nodeagent.errors import Blocked, CommandFailed
+from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.election import Heard
+from nodeagent.fleet.roster import Roster
 from nodeagent.host.host import Clock, Host
+
+SCHEMA = json.loads((Path(status.__file__).parent / "status.schema.json").read_text())
+CHECK = jsonschema.Draft202012Validator(
+    # Strict here: a key that the schema does not know is a fault of the agent's, not of a reader.
+    {**SCHEMA, "additionalProperties": False}
+)
 
 
 @pytest.fixture
@@ -40,7 +52,7 @@ def test_trouble_shows_code_reason_and_remedy_and_goes_with_the_next_phase(board
     shown = published(board)
     assert shown["phase"] == "failed"
     assert shown["error"] == {"code": "E100", "reason": "The clock is not set.", "remedy": "Wait."}
-    assert "do: Wait." in status.render(shown)
+    assert "do: Wait." in statustext.render(shown)
     board.enter("preparing", "Going on")
     assert published(board)["error"] is None
 
@@ -70,10 +82,11 @@ def test_rendering_fits_80_columns() -> None:
                 "phase": "initialising",
                 "role": "control-plane",
                 "address": "255.255.255.255",
+                "heard": 1000.0,
             }
         ],
     }
-    text = status.render(shown, now=1061.0)
+    text = statustext.render(shown, now=1061.0)
     assert text.startswith("pi-0a1b2c: preparing for 1 min 1 s\n")
     assert max(len(line) for line in text.splitlines()) <= 80
 
@@ -86,3 +99,125 @@ def test_a_damaged_file_is_a_value_error(data: bytes) -> None:
 
 def test_json_round_trip() -> None:
     assert status.parse(json.dumps(status.empty()).encode()) == status.empty()
+
+
+PEER = Beacon(
+    node_id="n-aaaaaaaaaaaaaaaa", boot="00112233", name="pi-2", phase="joining", role="worker",
+    fitness=(1,), epoch=0, claim=False, ready=False, expected=0, address="10.0.0.8", port=6444,
+    seq=1,
+)  # fmt: skip
+FULL: dict[str, Any] = {
+    **status.empty(),
+    "phase": "failed",
+    "since": 1000.0,
+    "node_name": "pi-0a1b2c",
+    "role": "worker",
+    "role_why": "pi-1 is the control plane. " * 4,
+    "detail": "Install the packages: run apt-get install " + "kubelet=1.36.4-1.1 " * 30,
+    "progress": {"kind": "packages", "text": "unpacking kubelet", "done": 3, "total": 12},
+    "waiting": {"for": "An answer.", "until": 1100.0},
+    "certificates": [{"name": "/x/" + "y" * 60, "expires": 2000.0, "renewal": "kubeadm"}],
+    "tokens": [{"name": "pi-" + "z" * 60, "expires": 1500.0}],
+    "approval": "ABCD-EFGH-JKLM-NPQR",
+    "approvals": [{"id": "ABCDEFGH", "name": "pi-9", "address": "10.0.0.9", "since": 900.0}],
+    "hardware": [{"name": "power", "level": "failure", "text": "low " * 30, "remedy": "Cable. "}],
+    "error": {"code": "E105", "reason": "No mirror " + "x" * 300, "remedy": "Look \x1b[31m at it."},
+    "notes": ["A note. " * 20],
+    "peers": [{"node_id": "n-a", "name": "n" * 64, "phase": "initialising", "since": 1.0,
+               "role": "control-plane", "address": "255.255.255.255", "heard": 2.0}],
+}  # fmt: skip
+
+
+def test_what_the_agent_writes_fits_the_schema(board: Board) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    CHECK.validate(status.empty())
+    board.enter("discovering", "It waits.", until=5000.4)
+    board.trouble(Blocked("The clock is not set.", "Wait.", within=30.0), failed=False)
+    CHECK.validate(published(board))
+    board.meet(Roster(), [Heard(PEER, time.monotonic(), time.monotonic())])
+    board.pulled(1, 4, "registry.k8s.io/pause:3.10")
+    board.take_stock({
+        "versions": {"nodeagent": "1"},
+        "certificates": [{"name": "/a.crt", "expires": 5.0, "renewal": "never"}],
+        "hardware": [{"name": "power", "level": "warning", "text": "low", "remedy": "Cable."}],
+    })  # fmt: skip
+    board.trouble(CommandFailed("apt-get ended.", "Wait."), failed=True)
+    CHECK.validate(published(board))
+    assert published(board)["peers"][0]["name"] == "pi-2"
+
+
+def test_the_schema_knows_every_key_and_phase() -> None:
+    assert set(SCHEMA["properties"]) == set(SCHEMA["required"]) == set(status.empty())
+    assert set(SCHEMA["properties"]["phase"]["enum"]) == set(status.PHASES)
+    CHECK.validate(FULL)
+
+
+def test_status_is_one_line_of_json(board: Board) -> None:
+    """Scripts on a node read it with the shell's `read`."""
+    board.trouble(Blocked("Two\nlines.", "Wait."), failed=True)
+    raw = (board._host.root / "run/nodeagent/status.json").read_text()
+    assert "\n" not in raw.rstrip("\n")
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_everything_at_once_fits_80_columns(colour: bool) -> None:
+    text = statustext.render(FULL, now=1061.0, colour=colour)
+    assert ("\x1b[" in text) is colour
+    plain = re.sub(r"\x1b\[\d*m", "", text)
+    assert "\x1b" not in plain and max(len(line) for line in plain.splitlines()) <= 80
+    for words in ("E105", "3 of 12 packages", "39 s at most", "nodeagent approve ABCD", "silent",
+                  "valid until 1970-01-01"):  # fmt: skip
+        assert words in plain
+
+
+def test_an_error_stays_known_when_it_is_over(board: Board) -> None:
+    board.enter("preparing", "Looking")
+    board.trouble(CommandFailed("apt-get ended.", "Wait."), failed=True)
+    board.enter("preparing", "Looking")
+    assert published(board)["last_error"]["over"] is False, "a new try may meet it again"
+    board.enter("discovering", "Listening")
+    last = published(board)["last_error"]
+    assert (last["code"], last["over"]) == ("E101", True)
+    assert "last problem (E101" in statustext.render(published(board))
+
+
+def test_a_wait_with_a_bound_says_until_when(board: Board) -> None:
+    board.trouble(Blocked("Waiting for the time.", "Wait.", within=90.0), failed=False)
+    shown = published(board)
+    assert 1000 < shown["waiting"]["until"] < 1200
+    board.enter("preparing", "Going on")
+    assert published(board)["waiting"] is None
+
+
+def test_watching_without_a_terminal_says_each_change_once() -> None:
+    states = [{**status.empty(), "detail": text} for text in ("one", "one", "two")]
+    pieces = statustext.watch(lambda: states.pop(0), False, False, lambda seconds: None)
+    said = [next(pieces) for _ in range(2)]
+    assert [line.split(" ", 1)[1] for line in said] == ["preparing: one\n", "preparing: two\n"]
+
+
+def test_watching_outlives_an_agent_that_is_away() -> None:
+    def away() -> dict[str, Any]:
+        raise FileNotFoundError
+
+    pieces = statustext.watch(away, True, False, lambda seconds: None)
+    assert next(pieces).startswith(statustext.CLEAR + "nodeagent is not running.")
+
+
+def test_a_dead_agent_is_told_by_its_pid() -> None:
+    assert status.running({**status.empty(), "pid": 1})
+    assert not status.running({**status.empty(), "pid": 2**22 + 1}), "above every pid_max"
+
+
+def test_the_fleet_goes_from_phase_to_phase() -> None:
+    roster = Roster()
+    assert roster.update([Heard(PEER, 5.0, 5.0)], 7.0, 1007.0)
+    assert not roster.update([Heard(PEER, 5.0, 9.0)], 9.0, 1009.0)
+    assert roster.peers[0]["heard"] == 1005.0, "heard moves by half minutes"
+    roster.update([Heard(PEER, 5.0, 40.0)], 40.0, 1040.0)
+    assert (roster.peers[0]["heard"], roster.peers[0]["since"]) == (1040.0, 1005.0)
+    ready = [Heard(Beacon(**{**vars(PEER), "phase": "ready"}), 5.0, 41.0)]
+    assert [peer["phase"] for peer in roster.update(ready, 41.0, 1041.0)] == ["ready"]
+    assert [moment["phase"] for moment in roster.timeline] == ["joining", "ready"]
+    again = Roster(roster.peers, roster.timeline)
+    assert not again.update(ready, 42.0, 1042.0), "the keeper goes on where the agent was"

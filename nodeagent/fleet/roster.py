@@ -1,0 +1,60 @@
+"""The fleet as people want to see it: who stands where since when, and who went through what.
+
+Made of the beacons that the agent opened. Pure: times are told to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from nodeagent.fleet.election import Heard
+
+GRAIN = 30.0  # seconds; "heard" moves no finer, or each beacon would be a write
+MAX_TIMELINE = 200
+
+
+class Roster:
+    """Keeps what the other nodes said; ``peers`` and ``timeline`` are as in the status."""
+
+    def __init__(
+        self, peers: Iterable[dict[str, Any]] = (), timeline: Iterable[dict[str, Any]] = ()
+    ) -> None:
+        """Goes on from what a status says; entries of another shape are left out."""
+        self._peers = {
+            str(peer["node_id"]): dict(peer)
+            for peer in peers
+            if {"node_id", "phase", "since", "heard", "name"} <= set(peer)
+        }
+        self.timeline = list(timeline)
+
+    @property
+    def peers(self) -> list[dict[str, Any]]:
+        """By name; nodes of one name by id."""
+        return sorted(self._peers.values(), key=lambda peer: (peer["name"], peer["node_id"]))
+
+    def update(self, heard: Iterable[Heard], monotonic: float, now: float) -> list[dict[str, Any]]:
+        """Take up what was heard; the peers whose phase changed. ``monotonic`` is now on the
+        clock of ``heard``, ``now`` in seconds since the epoch."""
+        changed = []
+        for one in heard:
+            beacon = one.beacon
+            before = self._peers.get(beacon.node_id)
+            last = now - (monotonic - one.last)
+            same = before is not None and before["phase"] == beacon.phase
+            fresh = before is None or last - before["heard"] >= GRAIN
+            peer = {
+                "node_id": beacon.node_id,
+                "name": beacon.name,
+                "phase": beacon.phase,
+                "role": beacon.role,
+                "address": beacon.address,
+                "since": before["since"] if before and same else round(last, 1),
+                "heard": round(last, 1) if before is None or fresh else before["heard"],
+            }
+            self._peers[beacon.node_id] = peer
+            if not same:
+                changed.append(peer)
+                moment = {"at": round(last, 1)} | {k: peer[k] for k in ("name", "phase", "role")}
+                self.timeline = [*self.timeline, moment][-MAX_TIMELINE:]
+        return changed

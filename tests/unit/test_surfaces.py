@@ -1,0 +1,170 @@
+"""What a node shows without being asked, and what it takes back."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeagent import packagewatch, status, surfaces
+from nodeagent.board import Board
+from nodeagent.errors import Blocked, CommandFailed
+from nodeagent.host import led
+from nodeagent.host.apt import AptInstall
+from tests.unit.machine import Machine, put
+from tests.unit.test_linters import tool
+
+CHECKOUT = Path(__file__).parents[2]
+FILE = f"/boot/firmware/{surfaces.NAME}"
+LED = "/sys/class/leds/ACT"
+TRIGGERS = "none rc-feedback [mmc0] timer heartbeat default-on\n"
+BOARD = {
+    "/boot/firmware/config.txt": "",
+    surfaces.AGETTY: "",
+    f"{LED}/trigger": TRIGGERS,
+    f"{LED}/delay_on": "",
+    f"{LED}/delay_off": "",
+}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A double of a Pi with a screen, an LED and a boot partition."""
+    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    put(tmp_path, BOARD)
+    return Machine(tmp_path)
+
+
+def test_the_boot_partition_tells_a_laptop_what_the_matter_is(machine: Machine) -> None:
+    board = Board(machine)
+    board.enter("preparing", "Looking")
+    assert not machine.exists(FILE), "within minutes that would be wrong"
+    board.trouble(CommandFailed("apt-get ended.", "Look at the network."), failed=True)
+    text = machine.text(FILE) or ""
+    assert "Problem (E101): apt-get ended.\r\nDo: Look at the network." in text
+
+
+def test_the_boot_partition_is_written_once_for_a_trouble_that_stays(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = machine.write
+
+    def noted(name: str, *more: Any) -> None:
+        written.append(name)
+        write(name, *more)
+
+    monkeypatch.setattr(machine, "write", noted)
+    board = Board(machine)
+    for _ in range(50):
+        board.enter("preparing", "Looking what is to do")
+        board.trouble(CommandFailed("apt-get ended.", "Wait."), failed=True)
+    assert written.count(FILE) == 1
+
+
+def test_the_keeper_writes_nothing_of_it(machine: Machine) -> None:
+    board = Board(machine)
+    board.enter("ready", "Part of the cluster")
+    machine.remove(FILE)
+    kept = Board(machine, status.parse(machine.read(status.PATH) or b""))
+    for _ in range(9):
+        kept.trouble(Blocked("The kubelet does not answer.", "Wait."), failed=False)
+        kept.enter("ready", "Part of the cluster")
+        kept.set(address="10.0.0.9")
+    # An address that changed is worth one.
+    assert (machine.text(FILE) or "").count("10.0.0.9") == 1
+
+
+def test_no_boot_partition_no_screen_no_led(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    shown = surfaces.Surfaces(machine)
+    for phase in status.PHASES:
+        shown.show({**status.empty(), "phase": phase})
+    assert not list(tmp_path.rglob("*")) and not machine.ran
+
+
+def test_the_console_shows_plain_text_only(machine: Machine) -> None:
+    shown = {**status.empty(), "phase": "failed", "error": {
+        "code": "E101", "reason": "it said \x1b[2J\\n and ü.", "remedy": "Look."}}  # fmt: skip
+    surfaces.Surfaces(machine).show(shown)
+    text = machine.text(surfaces.ISSUE) or ""
+    assert "it said ?[2J\\\\n and ?." in text and re.fullmatch(r"[\n -~]+", text)
+    assert machine.ran == [f"{surfaces.AGETTY} --reload"]
+
+
+@pytest.mark.processes
+def test_agetty_reads_that_folder() -> None:
+    """Which folders it reads is compiled into it."""
+    program = Path(tool("agetty", "Install it with: apt-get install util-linux")).read_bytes()
+    folder, name = surfaces.ISSUE.rsplit("/", 1)
+    assert folder.encode() + b"\0" in program
+    assert name.endswith(".issue") and b".issue\0" in program
+    said = subprocess.run(["agetty", "--help"], capture_output=True, text=True, check=False).stdout
+    assert "--reload" in said
+
+
+@pytest.mark.parametrize("phase", list(status.PHASES))
+def test_the_led_blinks_as_the_table_says(machine: Machine, phase: str) -> None:
+    led.show(machine, phase)
+    trigger, on, off = led.PATTERNS.get(phase, (TRIGGERS, 0, 0))
+    # The double keeps what was written over the beginning of what was there.
+    assert (machine.text(f"{LED}/trigger") or "").startswith(trigger)
+    if trigger == "timer":
+        told = (machine.text(f"{LED}/delay_on"), machine.text(f"{LED}/delay_off"))
+        assert told == (str(on), str(off))
+    table = (CHECKOUT / "docs" / "surfaces.md").read_text()
+    assert re.search(rf"^\|[^|]*`{phase}`", table, re.MULTILINE)
+
+
+def test_the_led_is_given_back(machine: Machine) -> None:
+    led.show(machine, "preparing")
+    put(machine.root, {f"{LED}/trigger": TRIGGERS.replace("[mmc0]", "mmc0")})
+    led.show(machine, "joining")
+    led.show(machine, "ready")
+    assert (machine.text(f"{LED}/trigger") or "").startswith("mmc0")
+    assert not machine.exists(led.BEFORE)
+
+
+def test_an_led_without_such_a_trigger_is_left_alone(machine: Machine) -> None:
+    put(machine.root, {f"{LED}/trigger": "[none] default-on\n"})
+    led.show(machine, "preparing")
+    assert machine.text(f"{LED}/trigger") == "[none] default-on\n"
+
+
+def test_reset_takes_all_of_it_back(machine: Machine) -> None:
+    Board(machine).trouble(CommandFailed("apt-get ended.", "Wait."), failed=True)
+    assert machine.exists(FILE) and machine.exists(surfaces.ISSUE) and machine.exists(led.BEFORE)
+    surfaces.withdraw(machine)
+    assert not any(machine.exists(path) for path in (FILE, surfaces.ISSUE, led.BEFORE))
+
+
+def test_dpkgs_log_tells_how_far_an_installation_is() -> None:
+    """Lines that the real dpkg 1.21 wrote (Debian 12)."""
+    lines = (Path(__file__).parent / "recordings" / "dpkg.log").read_text().splitlines()
+    seen = [packagewatch.parse("\n".join(lines[:end])) for end in range(len(lines) + 1)]
+    assert seen[0] is None
+    assert seen[1] == {"kind": "packages", "text": "unpacking libsndfile1", "done": 0, "total": 1}
+    assert seen[-1] is not None and (seen[-1]["done"], seen[-1]["total"]) == (2, 2)
+    done = [one["done"] for one in seen if one]
+    assert done == sorted(done)
+    (early,) = [one for one in [packagewatch.parse(lines[0], fetched=5)] if one]
+    assert early["total"] == 5, "apt has fetched more than dpkg has begun with"
+
+
+def test_the_progress_of_an_installation_is_shown(machine: Machine) -> None:
+    put(machine.root, {packagewatch.DPKG_LOG: "2026-11-21 16:57:31 install old:all <none> 1\n"})
+    before = packagewatch.log_size(machine)
+    put(machine.root, {f"{packagewatch.ARCHIVES}/kubelet_1_arm64.deb": "x" * 2_000_000})
+    assert packagewatch.look(machine, before, 0.0)["text"] == "2 MB fetched"
+    with machine.path(packagewatch.DPKG_LOG).open("a") as file:
+        file.write("2026-11-21 16:57:32 install kubelet:arm64 <none> 1.36.4-1.1\n")
+    board = Board(machine)
+    action = AptInstall(("kubelet",))
+    board.installing(action, packagewatch.look(machine, before, 0.0))
+    assert board.get("progress") is None, "it has ended meanwhile"
+    board.acting = action
+    board.installing(action, packagewatch.look(machine, before, 0.0))
+    assert board.get("progress")["text"] == "unpacking kubelet"
