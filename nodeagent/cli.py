@@ -149,6 +149,27 @@ def prepare(root: Path, name: str | None) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def events(as_json: bool) -> None:
+    """The milestones of this node, over all boots that the system's journal keeps."""
+    import json
+
+    from nodeagent import eventlog
+    from nodeagent import status as model
+    from nodeagent.host.host import Host
+
+    found = eventlog.read(Host())
+    if not found:
+        try:
+            found = eventlog.of_this_boot(model.read())
+        except (FileNotFoundError, ValueError):
+            found = []
+        click.echo("The journal shows no events to this user; with sudo it may.", err=True)
+    for line in map(json.dumps, found) if as_json else eventlog.as_text(found):
+        click.echo(line)
+
+
+@main.command()
 def config() -> None:
     """Show each setting, its value and where it came from."""
     from nodeagent import steer

@@ -129,6 +129,7 @@ class Keeper:
                 port=self.beacon.port,
                 endpoint=self.beacon.ready,
                 status_page=self.page,
+                phase="ready" if self.page else "",
             ),
         )
 

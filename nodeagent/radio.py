@@ -239,6 +239,7 @@ class Radio(threading.Thread):
                 port=PORT,
                 endpoint=self.serves_grants,
                 status_page=self.settings.status_page == "lan",
+                phase=mine.phase if self.settings.status_page == "lan" else "",
             ),
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nodeagent import config, engine, steps
+from nodeagent import config, engine, steps, surfaces
 from nodeagent.cluster import kubeadm, node, state
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.fleet import keys, trust
@@ -81,6 +81,7 @@ def _reset(host: Host, forget_fleet: bool, say: Say) -> list[str]:
     for step in reversed(steps.SEQUENCE):
         if isinstance(step, steps.Undoable):
             engine.undo_step(step, host, settings, say)
+    surfaces.withdraw(host)
     say("forget the role")
     forget(host, forget_fleet)
     host.run("systemctl", "daemon-reload")

@@ -126,7 +126,8 @@ def _facts(status: dict[str, Any], now: float, paint: Callable[[str, str], str])
     if status["approval"]:
         yield from _labelled("to approve", f"nodeagent approve {status['approval']}")
     for one in status["approvals"]:
-        said = f"{one['name']} at {one['address']}: nodeagent approve {one['id']}"
+        # Not all of it: what is typed must come from the node itself.
+        said = f"{one['name']} at {one['address']}: nodeagent approve {str(one['id'])[:4]}..."
         yield from _labelled("wants in", said)
     if status["certificates"]:
         first = min(status["certificates"], key=lambda one: float(one["expires"]))

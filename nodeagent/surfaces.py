@@ -17,9 +17,11 @@ from nodeagent.status import wrap
 
 LOG = logging.getLogger("nodeagent")
 
-# agetty shows what is in /run/issue.d after /etc/issue, at once when told to (agetty(8), "ISSUE
-# FILES", --reload). In /run nothing wears the card, and nothing is left after a reboot.
-ISSUE = "/run/issue.d/60-nodeagent.issue"
+# agetty shows what is in /etc/issue.d after /etc/issue, at once when told to (agetty(8), "ISSUE
+# FILES", --reload). A link into /run: nothing wears the card, and it ends with the boot.
+# (It reads /run/issue.d too, but in Debian 12 only where there is no /etc/issue.)
+ISSUE = "/run/nodeagent/console"
+LINK = "/etc/issue.d/60-nodeagent.issue"
 AGETTY = "/usr/sbin/agetty"
 PAGE_PORT = 6480
 
@@ -61,6 +63,8 @@ class Surfaces:
             return
         # A backslash begins an escape code there (agetty(8)).
         text = "\n".join(lines(status)).replace("\\", "\\\\")
+        if not self._host.path(LINK, follow=False).is_symlink():
+            self._host.link(LINK, ISSUE)
         self._host.write(ISSUE, f"{text}\n\n".encode(), 0o644)
         self._host.run(AGETTY, "--reload", timeout=10)
 
@@ -104,6 +108,9 @@ def withdraw(host: Host) -> None:
     """Take all of it back, for ``nodeagent reset``. Raises OSError."""
     led.give_back(host)
     host.remove(ISSUE)
+    if host.path(LINK, follow=False).is_symlink():
+        host.remove(LINK)
+        host.remove_empty(posixpath.dirname(LINK))
     for folder in BOOT_FOLDERS:
         path = posixpath.join(folder, NAME)
         if host.exists(path):

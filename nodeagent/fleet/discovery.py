@@ -155,6 +155,8 @@ def _info(announcement: Announcement) -> AsyncServiceInfo:
         f"{announcement.instance}.{TYPE}",
         parsed_addresses=[announcement.interface_address],
         port=announcement.port,
-        properties=to_txt(announcement.beacon),
+        # After the beacon: others read no more strings than a beacon has.
+        properties=to_txt(announcement.beacon)
+        | ({"phase": announcement.phase} if announcement.phase else {}),
         server=f"{announcement.instance}.local.",
     )

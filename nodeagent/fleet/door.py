@@ -129,12 +129,16 @@ def _receive(connection: socket.socket, deadline: float) -> bytes:
     return connection.recv(4096)
 
 
-def answer(connection: socket.socket, status: int, kind: str, body: bytes, more: bool) -> None:
-    """Send an HTTP response; ``more`` keeps the connection open. Raises OSError."""
+def answer(
+    connection: socket.socket, status: int, kind: str, body: bytes, more: bool, extra: str = ""
+) -> None:
+    """Send an HTTP response; ``more`` keeps the connection open. ``extra``: whole header lines.
+    Raises OSError."""
     head = (
         f"HTTP/1.1 {status} {'OK' if status == 200 else 'Refused'}\r\n"
         f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
         "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+        f"{extra}"
         f"Connection: {'keep-alive' if more else 'close'}\r\n\r\n"
     )
     connection.settimeout(PATIENCE)

@@ -37,6 +37,7 @@ class Announcement:
     port: int
     endpoint: bool
     status_page: bool
+    phase: str = ""  # for people who look at mDNS; in the clear, so only where the page is open
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ _ANNOUNCEMENT: dict[str, wire.Check] = {
     "port": wire.port,
     "endpoint": wire.flag,
     "status_page": wire.flag,
+    "phase": wire.text(r"[a-z]*", 16),
 }
 _CANDIDATE: dict[str, wire.Check] = {
     "address": wire.address,

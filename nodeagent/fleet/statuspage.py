@@ -1,30 +1,20 @@
-"""The status page: what ``nodeagent status`` says, as plain HTML on port 6480 (RFC 9110)."""
+"""The status over HTTP on port 6480 (RFC 9110): ``/`` for people, ``/status.json`` for scripts,
+``/metrics`` for Prometheus. Read only; nothing here is a secret."""
 
 from __future__ import annotations
 
-import html
 import socket
+import threading
+import time
 
-from nodeagent import status, statustext
+from nodeagent import status
+from nodeagent.fleet import metrics, page
 from nodeagent.fleet.door import Door, Refusal, answer, read_request
 from nodeagent.host.host import Host
 
-PORT = 6480
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="5">
-<meta name="viewport" content="width=device-width"><title>{title}</title></head>
-<body><pre>{text}</pre></body></html>
-"""
-
-
-def render(data: bytes | None) -> bytes:
-    """The page for a status file's content."""
-    try:
-        text = statustext.render(status.parse(data or b""))
-    except (ValueError, KeyError, TypeError):
-        text = "nodeagent is starting; there is no status yet.\n"
-    title = html.escape(text.partition("\n")[0][:80])
-    return _PAGE.format(title=title, text=html.escape(text)).encode()
+PORT = page.PORT
+FRESH = 1.0  # seconds for which one rendering serves everybody
+HTML = "text/html; charset=utf-8"
 
 
 class StatusPage:
@@ -33,6 +23,8 @@ class StatusPage:
     def __init__(self, host: Host, address: str, port: int = PORT) -> None:
         """Raises OSError."""
         self._host = host
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[float, bytes]] = {}
         self._door = Door(address, port, self._serve)
 
     def close(self) -> None:
@@ -44,10 +36,33 @@ class StatusPage:
             request = read_request(connection)
             if request is None:
                 return
-            if request[:2] != ("GET", "/"):
-                raise Refusal(404, "There is only this node's status, at /.")
+            if request[0] != "GET" or request[1] not in KINDS:
+                raise Refusal(404, f"There is only GET of {', '.join(KINDS)}.")
         except Refusal as refusal:
             answer(connection, refusal.status, "text/plain", refusal.reason.encode(), False)
             return
-        page = render(self._host.read(status.PATH))
-        answer(connection, 200, "text/html; charset=utf-8", page, False)
+        body = self._body(request[1])
+        answer(connection, 200, KINDS[request[1]], body, False, page.HEADERS)
+
+    def _body(self, path: str) -> bytes:
+        """The body, made at most once a second however many ask."""
+        with self._lock:
+            now = time.monotonic()
+            made, body = self._kept.get(path, (-FRESH, b""))
+            if now - made >= FRESH or now < made:
+                data = self._host.read(status.PATH)
+                body = render(path, data)
+                self._kept[path] = (now, body)
+            return body
+
+
+KINDS = {"/": HTML, "/status.json": "application/json", "/metrics": metrics.KIND}
+
+
+def render(path: str, data: bytes | None) -> bytes:
+    """What is at ``path`` for a status file's content."""
+    if path == "/metrics":
+        return metrics.render(data, time.time())
+    if path == "/status.json":
+        return data or b"null"
+    return page.render(data)

@@ -99,9 +99,8 @@ def test_the_console_shows_plain_text_only(machine: Machine) -> None:
 def test_agetty_reads_that_folder() -> None:
     """Which folders it reads is compiled into it."""
     program = Path(tool("agetty", "Install it with: apt-get install util-linux")).read_bytes()
-    folder, name = surfaces.ISSUE.rsplit("/", 1)
-    assert folder.encode() + b"\0" in program
-    assert name.endswith(".issue") and b".issue\0" in program
+    assert b"/etc/issue.d\0" in program and surfaces.LINK.startswith("/etc/issue.d/")
+    assert b".issue\0" in program and surfaces.LINK.endswith(".issue")
     said = subprocess.run(["agetty", "--help"], capture_output=True, text=True, check=False).stdout
     assert "--reload" in said
 
@@ -138,6 +137,7 @@ def test_reset_takes_all_of_it_back(machine: Machine) -> None:
     Board(machine).trouble(CommandFailed("apt-get ended.", "Wait."), failed=True)
     assert machine.exists(FILE) and machine.exists(surfaces.ISSUE) and machine.exists(led.BEFORE)
     surfaces.withdraw(machine)
+    assert not machine.exists("/etc/issue.d")
     assert not any(machine.exists(path) for path in (FILE, surfaces.ISSUE, led.BEFORE))
 
 

@@ -8,8 +8,7 @@ import threading
 
 import pytest
 
-from nodeagent import status
-from nodeagent.fleet import door, statuspage
+from nodeagent.fleet import door
 from nodeagent.fleet.door import Door, Refusal, read_request
 
 OK = (
@@ -97,13 +96,3 @@ def test_one_address_gets_a_share_only() -> None:
         opened.close()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port), 1)
-
-
-def test_the_status_page_escapes_and_bears_anything() -> None:
-    page = statuspage.render(
-        status.dump({**status.empty(), "node_name": "<b>", "detail": "&"}).encode()
-    )
-    assert b"<b>" not in page
-    assert b"&lt;b&gt;" in page
-    for data in (None, b"", b"{}", b'{"version": 1, "since": ""}'):
-        assert b"no status yet" in statuspage.render(data)
