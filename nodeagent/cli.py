@@ -170,6 +170,22 @@ def events(as_json: bool) -> None:
 
 
 @main.command()
+@click.option(
+    "--out",
+    default=".",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder for the file; the current one by default.",
+)
+def report(out: Path) -> None:
+    """Collect what somebody who helps you needs to see, in one file without secrets."""
+    from nodeagent import report as bundle
+    from nodeagent.host.host import Host
+
+    path = bundle.make(Host(), str(out.resolve()), lambda part: click.echo(f"  {part}", err=True))
+    click.echo(path)
+
+
+@main.command()
 def config() -> None:
     """Show each setting, its value and where it came from."""
     from nodeagent import steer
@@ -187,6 +203,33 @@ def nodes() -> None:
 
     for line in steer.show_nodes(Host()):
         click.echo(line)
+
+
+@main.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, exists=False, dir_okay=False),
+    help="File to write, readable by you only; printed otherwise.",
+)
+def kubeconfig(out: Path | None) -> None:
+    """Print a kubeconfig for your laptop (on a control plane): administrator for a year."""
+    from nodeagent import steer
+    from nodeagent.host.host import Host
+
+    text = steer.kubeconfig(Host(), str(out.resolve()) if out else None)
+    click.echo(text, nl=out is not None)
+
+
+@main.command()
+@click.option("--image", help="An agnhost image, where registry.k8s.io cannot be reached.")
+def verify(image: str | None) -> None:
+    """Try the cluster with a small web Deployment (on a control plane), and remove it again."""
+    from nodeagent import steer
+    from nodeagent.host.host import Host
+
+    for line in steer.verify(Host(), image):
+        click.echo(f"  {line}")
+    click.echo("The cluster works.")
 
 
 @main.command("join-command")

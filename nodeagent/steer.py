@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from nodeagent import config, engine, steps
@@ -153,6 +154,33 @@ def join_command(host: Host) -> str:
 
     need_control_plane(host)
     return node.join_command(host)
+
+
+def verify(host: Host, image: str | None) -> Iterator[str]:
+    """A line for each part of the cluster's own test. Raises Refused, VerifyFailed,
+    CommandFailed."""
+    from nodeagent.cluster import verify as trial
+
+    need_control_plane(host)
+    repository = config.load(host).settings.kubernetes.image_repository
+    yield from trial.verify(host, image or f"{repository}/{trial.AGNHOST}")
+
+
+def kubeconfig(host: Host, out: str | None) -> str:
+    """The text of a kubeconfig, or where it was written. Raises Refused, OSError."""
+    from nodeagent.cluster import laptop
+    from nodeagent.fleet.trust import Trust
+
+    need_control_plane(host)
+    if out is not None and host.exists(out):
+        raise Refused(f"{out} is already there.", "Choose another name, or move the file away.")
+    text = laptop.kubeconfig(host, Trust.load(host).name)
+    if out is None:
+        return text
+    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    owner = (int(uid), int(gid)) if uid.isdecimal() and gid.isdecimal() else None
+    host.write(out, text.encode(), 0o600, owner)
+    return f"{out}: copy it to your laptop as ~/.kube/config, or name it in KUBECONFIG."
 
 
 def need_control_plane(host: Host) -> None:

@@ -14,8 +14,10 @@ LIFE = dt.timedelta(days=365)
 SLACK = dt.timedelta(hours=1)  # the API server's clock may be behind a little
 
 
-def client(user: str, ca_cert: bytes, ca_key: bytes, now: float) -> tuple[bytes, bytes]:
-    """(certificate, key) as PEM for ``user``; ``now`` in seconds since the epoch.
+def client(
+    user: str, ca_cert: bytes, ca_key: bytes, now: float, group: str = ""
+) -> tuple[bytes, bytes]:
+    """(certificate, key) as PEM for ``user`` of ``group``; ``now`` in seconds since the epoch.
 
     Raises ValueError where the CA's files are damaged.
     """
@@ -23,10 +25,13 @@ def client(user: str, ca_cert: bytes, ca_key: bytes, now: float) -> tuple[bytes,
     signer = serialization.load_pem_private_key(ca_key, None)
     key = ec.generate_private_key(ec.SECP256R1())
     begin = dt.datetime.fromtimestamp(now, dt.UTC) - SLACK
+    named = [x509.NameAttribute(NameOID.COMMON_NAME, user)]
+    if group:
+        named.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, group))
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, user)]))
+        .subject_name(x509.Name(named))
         .issuer_name(issuer.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())

@@ -1,0 +1,51 @@
+"""A kubeconfig for the administrator's own computer (kubernetes.io, "Organizing Cluster Access
+Using kubeconfig Files").
+
+With a certificate of its own, so that the API server's log tells it from the node's; it cannot be
+taken back before it ends, which is why it is good for a year only.
+"""
+
+from __future__ import annotations
+
+import base64
+
+import yaml
+
+from nodeagent.cluster import credentials, kubectl
+from nodeagent.errors import Refused
+from nodeagent.host.host import Host
+
+USER = "nodeagent:laptop"
+# kubeadm binds it to cluster-admin, since 1.29 (kubeadm docs, "Implementation details").
+GROUP = "kubeadm:cluster-admins"
+HEAD = "# Whoever has this file is administrator of the cluster, for a year. Made by nodeagent.\n"
+
+
+def kubeconfig(host: Host, name: str) -> str:
+    """The file's text; cluster and context are called ``name``, so that it can be merged with
+    others. Raises Refused, OSError."""
+    ca_cert, ca_key = (host.read(f"/etc/kubernetes/pki/ca.{end}") for end in ("crt", "key"))
+    admin = yaml.safe_load(host.text(kubectl.ADMIN) or "{}")
+    if ca_cert is None or ca_key is None or not admin.get("clusters"):
+        raise Refused(
+            "The cluster's CA is not on this node.", "Run `nodeagent status` to see its role."
+        )
+    cert, key = credentials.client(USER, ca_cert, ca_key, host.clock.now(), GROUP)
+    cluster = {
+        "server": admin["clusters"][0]["cluster"]["server"],
+        "certificate-authority-data": _base64(ca_cert),
+    }
+    user = {"client-certificate-data": _base64(cert), "client-key-data": _base64(key)}
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": f"{name}-laptop", "user": user}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": f"{name}-laptop"}}],
+        "current-context": name,
+    }
+    return HEAD + yaml.safe_dump(content, sort_keys=False)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,245 @@
+"""``nodeagent verify``: the closing test of every tutorial, on this very cluster.
+
+A small web Deployment, its replicas spread over the nodes; each replica is fetched from here, each
+fetches each other, and all through the Service by address and by name. Everything is in one
+namespace of its own, which is deleted at the end, whatever happened.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from nodeagent.cluster import kubectl
+from nodeagent.errors import NodeAgentError
+from nodeagent.host.host import Host
+
+NAMESPACE = "nodeagent-verify"
+REPLICAS = 3
+PORT = 8080
+AGNHOST = "e2e-test-images/agnhost:2.63.0"  # registry.k8s.io; Kubernetes' own image for such tests
+READY_BOUND = 600.0  # seconds; an image is pulled first
+LOOK = 3.0
+ANSWER_BOUND = 10.0  # seconds for one answer
+TRIES = 5
+SPREAD = 40  # requests to the Service, which picks a replica at random (kube-proxy, iptables)
+GONE_BOUND = 120.0  # seconds for the removal
+
+# The replicas go to control planes too, since these carry pods of the cluster as well.
+MANIFEST = """\
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: {namespace}
+  labels: {{pod-security.kubernetes.io/enforce: restricted}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web, namespace: {namespace}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      automountServiceAccountToken: false
+      terminationGracePeriodSeconds: 1
+      securityContext: {{runAsNonRoot: true, runAsUser: 65534, seccompProfile: {{type: RuntimeDefault}}}}
+      tolerations:
+      - {{key: node-role.kubernetes.io/control-plane, operator: Exists, effect: NoSchedule}}
+      topologySpreadConstraints:
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: ScheduleAnyway
+        labelSelector: {{matchLabels: {{app: web}}}}
+      containers:
+      - name: web
+        image: {image}
+        args: [netexec, --http-port={port}]
+        ports: [{{containerPort: {port}}}]
+        readinessProbe: {{httpGet: {{path: /hostname, port: {port}}}}}
+        resources: {{requests: {{cpu: 10m, memory: 16Mi}}}}
+        securityContext:
+          allowPrivilegeEscalation: false
+          capabilities: {{drop: [ALL]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web, namespace: {namespace}}}
+spec:
+  selector: {{app: web}}
+  ports: [{{port: 80, targetPort: {port}}}]
+"""  # noqa: E501  YAML
+
+Fetch = Callable[[str, int, str], str]
+
+
+class VerifyFailed(NodeAgentError):
+    """The cluster's own test went wrong; the reason says in which part."""
+
+    code = "E410"
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A replica: its name, node and address."""
+
+    name: str
+    node: str
+    address: str
+
+
+def fetch(address: str, port: int, path: str) -> str:
+    """The body of a plain HTTP GET. Raises OSError, http.client.HTTPException."""
+    connection = http.client.HTTPConnection(address, port, timeout=ANSWER_BOUND)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read(64 * 1024).decode("utf-8", "replace")
+        if answer.status != 200:
+            raise http.client.HTTPException(f"status {answer.status}: {body[:200]}")
+        return body
+    finally:
+        connection.close()
+
+
+def verify(host: Host, image: str, get: Fetch = fetch) -> Iterator[str]:
+    """Do it; gives a line for each part that is well. Raises VerifyFailed, CommandFailed."""
+    manifest = MANIFEST.format(namespace=NAMESPACE, replicas=REPLICAS, image=image, port=PORT)
+    try:
+        kubectl.apply_text(host, manifest)
+        begun = host.clock.monotonic()
+        pods = replicas(host)
+        took = host.clock.monotonic() - begun
+        nodes = sorted({pod.node for pod in pods})
+        yield f"{len(pods)} replicas are ready after {took:.0f} s, on {', '.join(nodes)}"
+        if len(nodes) == 1:
+            yield "note: there is one node only, so nothing went across nodes"
+        yield from paths(host, pods, get)
+    finally:
+        # No exception of its own: it would hide the one that matters.
+        left = host.run(
+            "kubectl", "--kubeconfig", kubectl.ADMIN, "delete", "namespace", NAMESPACE,
+            "--ignore-not-found", f"--timeout={GONE_BOUND:.0f}s", timeout=GONE_BOUND + 30,
+        )  # fmt: skip
+    if left.status:
+        yield f"note: the namespace {NAMESPACE} is still being removed"
+    else:
+        yield f"everything is removed again (namespace {NAMESPACE})"
+
+
+def replicas(host: Host) -> list[Pod]:
+    """The pods once all are ready. Raises VerifyFailed, CommandFailed."""
+    deadline = host.clock.monotonic() + READY_BOUND
+    while True:
+        found = kubectl.get(host, "pods", "-n", NAMESPACE, "-l", "app=web")["items"]
+        ready = [_pod(item) for item in found if _ready(item)]
+        if len(ready) == REPLICAS:
+            return sorted(ready, key=lambda pod: pod.name)
+        if host.clock.monotonic() >= deadline:
+            raise VerifyFailed(
+                f"{len(ready)} of {REPLICAS} replicas are ready after {READY_BOUND:.0f} s: "
+                f"{'; '.join(sorted(filter(None, map(_why, found)))) or 'no reason was given'}.",
+                "Where the image cannot be pulled, name one at hand with --image.",
+            )
+        host.clock.sleep(LOOK)
+
+
+def paths(host: Host, pods: list[Pod], get: Fetch) -> Iterator[str]:
+    """Every way from here and between the replicas. Raises VerifyFailed, CommandFailed."""
+    for pod in pods:
+        _expect(get, pod.address, PORT, "/hostname", pod.name, f"{pod.name} on {pod.node}")
+    yield f"this node reaches all {len(pods)} replicas"
+    for one in pods:
+        for other in pods:
+            what = f"{one.node} to {other.node} ({one.name} to {other.name})"
+            _expect(get, one.address, PORT, _dial(other.address, PORT), other.name, what)
+    across = sum(one.node != other.node for one in pods for other in pods)
+    yield f"the replicas reach each other, {across} times across nodes"
+    service = kubectl.get(host, "service", "web", "-n", NAMESPACE)["spec"]["clusterIP"]
+    names = {pod.name for pod in pods}
+    seen: set[str] = set()
+    for _ in range(SPREAD):
+        seen.add(_tried(get, service, 80, "/hostname", f"the Service at {service}").strip())
+        if seen == names:
+            break
+    if seen != names:
+        raise VerifyFailed(
+            f"Through the Service at {service} only {', '.join(sorted(seen))} answered.",
+            "Look at kube-proxy: kubectl -n kube-system get pods -l k8s-app=kube-proxy.",
+        )
+    yield f"the Service at {service} leads to all of them"
+    name = f"web.{NAMESPACE}.svc.cluster.local"
+    for pod in pods:
+        said = _tried(get, pod.address, PORT, _dial(name, 80), f"{pod.node} to {name}")
+        if not set(_responses(said)) & names:
+            raise VerifyFailed(
+                f"On {pod.node} the name {name} leads nowhere: {said[:200].strip()}.",
+                "Look at the cluster's DNS: kubectl -n kube-system get pods -l k8s-app=kube-dns.",
+            )
+    yield "the cluster's DNS knows the Service on every node"
+
+
+def _expect(get: Fetch, address: str, port: int, path: str, name: str, what: str) -> None:
+    said = _tried(get, address, port, path, what)
+    if name not in (said.strip(), *_responses(said)):
+        raise VerifyFailed(f"{what}: another answer came: {said[:200].strip()}.", _NETWORK)
+
+
+_NETWORK = (
+    "Look at the pod network: kubectl -n kube-flannel get pods -o wide; and at firewalls between"
+    " the nodes (UDP 8472)."
+)
+
+
+def _tried(get: Fetch, address: str, port: int, path: str, what: str) -> str:
+    """An answer; a young pod or route may refuse the first. Raises VerifyFailed."""
+    for left in reversed(range(TRIES)):
+        try:
+            return get(address, port, path)
+        except (OSError, http.client.HTTPException) as error:
+            if not left:
+                raise VerifyFailed(f"{what}: no answer ({error}).", _NETWORK) from error
+    raise AssertionError("there is at least one try")
+
+
+def _dial(address: str, port: int) -> str:
+    """Ask a replica to ask another (agnhost netexec, ``/dial``)."""
+    words = {"host": address, "port": port, "request": "hostname", "protocol": "http", "tries": 1}
+    return f"/dial?{urlencode(words)}"
+
+
+def _responses(said: str) -> list[str]:
+    try:
+        return [str(one) for one in json.loads(said)["responses"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _ready(item: dict[str, Any]) -> bool:
+    conditions = item["status"].get("conditions", [])
+    return not item["metadata"].get("deletionTimestamp") and any(
+        one["type"] == "Ready" and one["status"] == "True" for one in conditions
+    )
+
+
+def _pod(item: dict[str, Any]) -> Pod:
+    return Pod(item["metadata"]["name"], item["spec"]["nodeName"], item["status"]["podIP"])
+
+
+def _why(item: dict[str, Any]) -> str:
+    """Why a pod is not ready, in the kubelet's or the scheduler's words."""
+    for one in item["status"].get("containerStatuses", []):
+        waiting = one["state"].get("waiting")
+        if waiting:
+            message = " ".join(str(waiting.get("message", "")).split())[:200]
+            return f"{waiting['reason']} {message}".strip()
+    for one in item["status"].get("conditions", []):
+        if one["type"] == "PodScheduled" and one["status"] == "False":
+            return str(one.get("message", one.get("reason", "")))[:200]
+    return ""

@@ -1,0 +1,54 @@
+"""The kubeconfig for a laptop."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography import x509
+
+from nodeagent import steer
+from nodeagent.cluster import laptop
+from nodeagent.errors import Refused
+from tests.unit.cluster.authority import CA_CERT, CA_KEY
+from tests.unit.machine import NOW, Machine, put
+
+ADMIN = "clusters:\n- cluster: {server: 'https://192.168.1.40:6443'}\n  name: kubernetes\n"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A control plane."""
+    put(tmp_path, {"/etc/kubernetes/admin.conf": ADMIN, "/etc/kubernetes/pki/ca.crt": CA_CERT,
+                   "/etc/kubernetes/pki/ca.key": CA_KEY})  # fmt: skip
+    return Machine(tmp_path)
+
+
+def test_it_leads_to_the_cluster_as_a_user_of_its_own(machine: Machine) -> None:
+    text = laptop.kubeconfig(machine, "home")
+    config = yaml.safe_load(text)
+    assert text.startswith("# Whoever has this file is administrator")
+    assert config["clusters"][0]["cluster"]["server"] == "https://192.168.1.40:6443"
+    assert config["current-context"] == config["contexts"][0]["name"] == "home"
+    user = config["users"][0]["user"]
+    cert = x509.load_pem_x509_certificate(base64.b64decode(user["client-certificate-data"]))
+    assert cert.subject.rfc4514_string() == f"CN={laptop.USER},O={laptop.GROUP}"
+    authority = x509.load_pem_x509_certificate(CA_CERT)
+    assert cert.issuer == authority.subject
+    assert b"PRIVATE KEY" in base64.b64decode(user["client-key-data"])
+    assert base64.b64encode(CA_KEY).decode()[:60] not in text
+
+
+def test_a_worker_has_none(tmp_path: Path) -> None:
+    with pytest.raises(Refused):
+        laptop.kubeconfig(Machine(tmp_path, now=NOW), "home")
+
+
+def test_a_file_that_is_there_is_kept(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    put(machine.root, {"/home/pi/config": "mine"})
+    with pytest.raises(Refused):
+        steer.kubeconfig(machine, "/home/pi/config")
+    assert machine.text("/home/pi/config") == "mine"

@@ -1,0 +1,165 @@
+"""The cluster's own test before a double of kubectl and of the replicas, held to what kubectl 1.36
+prints (the parts that are read) and to agnhost's netexec."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+
+from nodeagent.cluster import verify
+from nodeagent.cluster.verify import VerifyFailed
+from nodeagent.errors import CommandFailed
+from nodeagent.host.host import Clock, Host, Result
+
+SERVICE = "10.96.12.34"
+WEB = f"web.{verify.NAMESPACE}.svc.cluster.local"
+
+
+class Cluster(Host):
+    """A double of a control plane with replicas on nodes."""
+
+    def __init__(self, nodes: Sequence[str], root: Path) -> None:
+        self.time = 0.0
+        super().__init__(root, self._kubectl, Clock(monotonic=lambda: self.time, sleep=self._sleep))
+        self.nodes = list(nodes)
+        self.ran: list[str] = []
+        self.applied: list[dict[str, Any]] = []
+        self.pending = 1  # looks until the replicas are ready
+        self.cut: set[tuple[str, str]] = set()  # (from node, to node) without a way
+        self.waiting: dict[str, str] = {"reason": "ContainerCreating"}
+        self.leads_to = len(nodes)  # replicas that the Service knows
+        self.dns = True
+        self.asked = 0
+
+    def _sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+    def _kubectl(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+        words = [word for word in argv[1:] if not word.startswith("-")]
+        self.ran.append(" ".join(words[1:3]))
+        if "apply" in words:
+            self.applied = list(yaml.safe_load_all(stdin or ""))
+        if "pods" in words:
+            ready, self.pending = self.pending <= 0, self.pending - 1
+            items = [self._pod(number, ready) for number in range(len(self.nodes))]
+            return Result(0, json.dumps({"kind": "List", "items": items}))
+        if "service" in words:
+            return Result(0, json.dumps({"spec": {"clusterIP": SERVICE, "ports": [{"port": 80}]}}))
+        return Result(0)
+
+    def _pod(self, number: int, ready: bool) -> dict[str, Any]:
+        """As the API server tells of a pod, v1."""
+        state = {"running": {}} if ready else {"waiting": self.waiting}
+        return {
+            "metadata": {"name": f"web-6d4b75cb6d-{number}", "namespace": verify.NAMESPACE},
+            "spec": {"nodeName": self.nodes[number]},
+            "status": {
+                "phase": "Running" if ready else "Pending",
+                "podIP": f"10.244.{number}.7",
+                "conditions": [
+                    {"type": "PodScheduled", "status": "True"},
+                    {"type": "Ready", "status": str(ready)},
+                ],
+                "containerStatuses": [{"name": "web", "ready": ready, "state": state}],
+            },
+        }
+
+    def get(self, address: str, port: int, path: str) -> str:
+        """The replicas' side."""
+        asked = urlsplit(path)
+        if address == SERVICE:
+            self.asked += 1
+            return f"web-6d4b75cb6d-{self.asked % self.leads_to}"
+        number = int(address.split(".")[2])
+        assert (port, address) == (verify.PORT, f"10.244.{number}.7")
+        if asked.path == "/hostname":
+            if ("here", self.nodes[number]) in self.cut:
+                raise TimeoutError("timed out")
+            return f"web-6d4b75cb6d-{number}"
+        words = {name: value[0] for name, value in parse_qs(asked.query).items()}
+        assert asked.path == "/dial" and words["request"] == "hostname"
+        if words["host"] == WEB:
+            return '{"responses":["web-6d4b75cb6d-0"]}' if self.dns else '{"errors":["no host"]}'
+        other = int(words["host"].split(".")[2])
+        if (self.nodes[number], self.nodes[other]) in self.cut:
+            return '{"errors":["reading from connection failed: i/o timeout"]}'
+        return json.dumps({"responses": [f"web-6d4b75cb6d-{other}"]})
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(["pi-1", "pi-2", "pi-3"], tmp_path)
+
+
+def run(cluster: Cluster) -> list[str]:
+    return list(verify.verify(cluster, "registry.example/agnhost:1", cluster.get))
+
+
+def test_a_good_cluster(cluster: Cluster) -> None:
+    lines = run(cluster)
+    assert lines[0] == "3 replicas are ready after 3 s, on pi-1, pi-2, pi-3"
+    assert "6 times across nodes" in lines[2]
+    assert lines[-1].startswith("everything is removed")
+    assert cluster.ran[0].startswith("apply") or "apply" in cluster.ran[0]
+    assert "delete namespace" in cluster.ran[-1]
+
+
+def test_what_is_deployed(cluster: Cluster) -> None:
+    run(cluster)
+    kinds = {one["kind"]: one for one in cluster.applied}
+    assert set(kinds) == {"Namespace", "Deployment", "Service"}
+    assert {one["metadata"].get("namespace", verify.NAMESPACE) for one in cluster.applied} == {
+        verify.NAMESPACE
+    }
+    pod = kinds["Deployment"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "registry.example/agnhost:1"
+    assert kinds["Deployment"]["spec"]["replicas"] == verify.REPLICAS
+    assert pod["securityContext"]["runAsNonRoot"] is True
+
+
+def test_one_node_is_said_to_be_no_proof_across_nodes(tmp_path: Path) -> None:
+    lines = run(Cluster(["pi-1"] * 3, tmp_path))
+    assert any("nothing went across nodes" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"cut": {("here", "pi-2")}}, "web-6d4b75cb6d-1 on pi-2: no answer"),
+        ({"cut": {("pi-1", "pi-3")}}, "pi-1 to pi-3"),
+        ({"leads_to": 2}, "Through the Service at 10.96.12.34 only"),
+        ({"dns": False}, "On pi-1 the name web.nodeagent-verify.svc.cluster.local leads nowhere"),
+        (
+            {"pending": 10**6, "waiting": {
+                "reason": "ImagePullBackOff", "message": 'Back-off pulling image "x"'}},
+            "0 of 3 replicas are ready after 600 s: ImagePullBackOff Back-off pulling",
+        ),
+    ],
+)  # fmt: skip
+def test_each_fault_is_named_and_all_is_removed(
+    cluster: Cluster, fault: dict[str, Any], words: str
+) -> None:
+    vars(cluster).update(fault)
+    with pytest.raises(VerifyFailed) as caught:
+        run(cluster)
+    assert words in caught.value.reason and caught.value.remedy
+    assert "delete namespace" in cluster.ran[-1]
+
+
+def test_a_refused_manifest_is_removed_too(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+        cluster.ran.append(" ".join(argv))
+        return Result(1 if "apply" in argv else 0, "", "denied")
+
+    monkeypatch.setattr(cluster, "_run", refused)
+    with pytest.raises(CommandFailed):
+        run(cluster)
+    assert "delete namespace" in cluster.ran[-1]
