@@ -6,6 +6,7 @@ secrets of this very node. What cannot be had is noted instead: a report never f
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
@@ -163,7 +164,7 @@ def _collected(host: Host) -> Iterator[tuple[str, str]]:
     for path in FILES:
         if host.exists(path):
             suffix = "" if posixpath.splitext(path)[1] else ".txt"
-            yield f"files{path}{suffix}", _tried(lambda path=path: _beginning(host, path))
+            yield f"files{path}{suffix}", _tried(functools.partial(_beginning, host, path))
     commands = COMMANDS + (ON_CONTROL_PLANE if host.exists(ADMIN) else ())
     for argv in commands:
         words = [word for word in argv if word.strip("-").isalnum() and word != LOG_LINES]

@@ -32,6 +32,7 @@ MEDIAN = 150
 WRITERS = {
     "host/durable.py": "the one durable write",
     "host/storage.py": "measures how long a write takes to be durable; what it writes is nothing",
+    "report.py": "packs a tar in memory; host.write writes it",
 }
 # imaging/ runs on the user's computer, into files that are made anew if it is interrupted.
 FREE_WRITERS = ("imaging/",)

@@ -8,7 +8,7 @@ import re
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pytest
 
@@ -112,7 +112,7 @@ def opened(machine: Machine, path: str) -> dict[str, str]:
         members = archive.getmembers()
         assert all(m.isfile() and m.mode == 0o600 for m in members)
         return {
-            m.name.split("/", 1)[1]: (archive.extractfile(m) or Any).read().decode()
+            m.name.split("/", 1)[1]: cast(IO[bytes], archive.extractfile(m)).read().decode()
             for m in members
         }
 
