@@ -119,7 +119,7 @@ class Keeper:
         self.beacon = replace(
             self.beacon, address=address, seq=self.beacon.seq + 1, uptime=uptime, phase="ready"
         )
-        self.board.set(address=address)
+        self.board.set(address=address, page=status.page(address, self.page))
         exchange.write_announcement(
             self.host,
             exchange.Announcement(

@@ -12,7 +12,7 @@ import secrets
 import threading
 from dataclasses import replace
 
-from nodeagent import config
+from nodeagent import config, status
 from nodeagent.board import Board
 from nodeagent.config import Settings
 from nodeagent.errors import ConfigError
@@ -116,6 +116,7 @@ class Radio(threading.Thread):
             node_name=facts.node_name,
             node_id=self.key.node_id,
             address=address or "",
+            page=status.page(address or "", self.settings.status_page == "lan"),
             fleet=self.trust.name,
         )
         own_heard = self._listen()

@@ -24,7 +24,6 @@ from nodeagent.host.host import Host
 MAX_PART = 512 * 1024  # characters; of logs the end, of other things the beginning
 MAX_ALL = 8 * 1024 * 1024  # characters before packing
 BOUND = 20.0  # seconds for a command
-LOG_LINES = "3000"
 ADMIN = "/etc/kubernetes/admin.conf"
 KUBECTL = ("kubectl", "--kubeconfig", ADMIN, "--request-timeout=15s")
 
@@ -44,30 +43,35 @@ FILES = (
     "/run/cloud-init/result.json", "/run/cloud-init/status.json",
     "/var/log/apt/history.log", "/var/log/dpkg.log",
 )  # fmt: skip
-COMMANDS = (
-    ("journalctl", "--no-pager", "-o", "short-precise", "-n", LOG_LINES, "-u", "nodeagent", "-u",
-     "nodeagent-serve", "-u", "nodeagent-broker"),
-    ("journalctl", "--no-pager", "-o", "short-precise", "-n", LOG_LINES, "-u", "kubelet"),
-    ("journalctl", "--no-pager", "-o", "short-precise", "-n", "500", "-u", "containerd"),
-    ("journalctl", "--no-pager", "-o", "short-precise", "-n", "1000", "-k"),
-    ("systemctl", "--no-pager", "--full", "status", "nodeagent", "nodeagent-serve",
-     "nodeagent-broker.socket", "nodeagent-broker", "kubelet", "containerd"),
-    ("systemctl", "--no-pager", "--failed"),
-    ("timedatectl",),
-    ("ip", "address"), ("ip", "route"), ("ss", "-ltnup"),
-    ("nft", "list", "ruleset"),
-    ("df", "-h"), ("lsblk", "-o", "NAME,SIZE,TYPE,FSTYPE,MOUNTPOINTS,MODEL"),
-    ("dpkg", "-l", "kube*", "containerd*", "cri-tools", "kubernetes-cni", "nodeagent",
-     "cloud-init"),
-    ("crictl", "ps", "-a"), ("crictl", "images"),
-)  # fmt: skip
-ON_CONTROL_PLANE = (
-    (*KUBECTL, "get", "nodes", "-o", "wide"),
-    (*KUBECTL, "get", "pods", "-A", "-o", "wide"),
-    (*KUBECTL, "get", "csr"),
-    (*KUBECTL, "get", "events", "-A", "--sort-by=.lastTimestamp"),
-    (*KUBECTL, "describe", "nodes"),
-)
+JOURNAL = ("journalctl", "--no-pager", "-o", "short-precise", "-n")
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "journal-nodeagent.log": (*JOURNAL, "3000", "-u", "nodeagent", "-u", "nodeagent-serve", "-u",
+                              "nodeagent-broker"),
+    "journal-kubelet.log": (*JOURNAL, "3000", "-u", "kubelet"),
+    "journal-containerd.log": (*JOURNAL, "500", "-u", "containerd"),
+    "journal-kernel.log": (*JOURNAL, "1000", "-k"),
+    "units.txt": ("systemctl", "--no-pager", "--full", "status", "nodeagent", "nodeagent-serve",
+                  "nodeagent-broker.socket", "nodeagent-broker", "kubelet", "containerd"),
+    "units-failed.txt": ("systemctl", "--no-pager", "--failed"),
+    "time.txt": ("timedatectl",),
+    "addresses.txt": ("ip", "address"),
+    "routes.txt": ("ip", "route"),
+    "ports.txt": ("ss", "-ltnup"),
+    "firewall.txt": ("nft", "list", "ruleset"),
+    "space.txt": ("df", "-h"),
+    "disks.txt": ("lsblk", "-o", "NAME,SIZE,TYPE,FSTYPE,MOUNTPOINTS,MODEL"),
+    "packages.txt": ("dpkg", "-l", "kube*", "containerd*", "cri-tools", "kubernetes-cni",
+                     "nodeagent", "cloud-init"),
+    "containers.txt": ("crictl", "ps", "-a"),
+    "images.txt": ("crictl", "images"),
+}  # fmt: skip
+ON_CONTROL_PLANE: dict[str, tuple[str, ...]] = {
+    "nodes.txt": (*KUBECTL, "get", "nodes", "-o", "wide"),
+    "nodes-in-full.txt": (*KUBECTL, "describe", "nodes"),
+    "pods.txt": (*KUBECTL, "get", "pods", "-A", "-o", "wide"),
+    "requests.txt": (*KUBECTL, "get", "csr"),
+    "cluster-events.txt": (*KUBECTL, "get", "events", "-A", "--sort-by=.lastTimestamp"),
+}
 
 # Whose content must not leave the node. A name that ends with / stands for what is in the folder.
 SECRETS = (
@@ -165,12 +169,8 @@ def _collected(host: Host) -> Iterator[tuple[str, str]]:
         if host.exists(path):
             suffix = "" if posixpath.splitext(path)[1] else ".txt"
             yield f"files{path}{suffix}", _tried(functools.partial(_beginning, host, path))
-    commands = COMMANDS + (ON_CONTROL_PLANE if host.exists(ADMIN) else ())
-    for argv in commands:
-        words = [word for word in argv if word.strip("-").isalnum() and word != LOG_LINES]
-        kind = "log" if argv[0] == "journalctl" else "txt"
-        name = f"commands/{'-'.join(word.strip('-') for word in words)[:80]}.{kind}"
-        yield name, f"$ {' '.join(argv)}\n{_said(host, argv)}"
+    for name, argv in (COMMANDS | (ON_CONTROL_PLANE if host.exists(ADMIN) else {})).items():
+        yield f"commands/{name}", f"$ {' '.join(argv)}\n{_said(host, argv)}"
 
 
 def _said(host: Host, argv: tuple[str, ...]) -> str:

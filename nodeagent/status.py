@@ -14,6 +14,7 @@ from typing import Any
 PATH = "/run/nodeagent/status.json"
 VERSION = 1
 MAX_BYTES = 256 * 1024
+PAGE_PORT = 6480
 # Others count as silent when nothing was heard of them for so many seconds; a beacon is renewed
 # every 20 s, and what was heard is written down every 30 s.
 SILENT = 120.0
@@ -45,6 +46,7 @@ def empty() -> dict[str, Any]:
         "node_name": "",
         "node_id": "",
         "address": "",
+        "page": "",
         "fleet": "",
         "role": "auto",
         "role_why": "",
@@ -87,6 +89,11 @@ def read(path: str = PATH) -> dict[str, Any]:
 def dump(status: dict[str, Any]) -> str:
     """The status as JSON text."""
     return json.dumps(status, indent=2, sort_keys=True)
+
+
+def page(address: str, served: bool) -> str:
+    """Where the status page of the node at ``address`` is; empty where it is not ``served``."""
+    return f"http://{address}:{PAGE_PORT}/" if address and served else ""
 
 
 def exit_code(status: dict[str, Any]) -> int:

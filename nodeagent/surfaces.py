@@ -23,7 +23,6 @@ LOG = logging.getLogger("nodeagent")
 ISSUE = "/run/nodeagent/console"
 LINK = "/etc/issue.d/60-nodeagent.issue"
 AGETTY = "/usr/sbin/agetty"
-PAGE_PORT = 6480
 
 NAME = "nodeagent-status.txt"
 BOOT_FOLDERS = ("/boot/firmware", "/boot")  # as host/bootfiles.py, which is too much for the keeper
@@ -99,8 +98,8 @@ def lines(status: dict[str, Any]) -> list[str]:
         told += [f"Problem ({error['code']}): {error['reason']}", f"Do: {error['remedy']}"]
     if status["approval"]:
         told += [f"To let it in, on the control plane: nodeagent approve {status['approval']}"]
-    if status["address"]:
-        told += [f"More: http://{status['address']}:{PAGE_PORT}/ or `nodeagent status`"]
+    more = f"{status['page']} or " if status["page"] else ""
+    told += [f"More: {more}`nodeagent status`"]
     return [line for text in told for line in wrap(text)]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from nodeagent import status as model
 from nodeagent.status import duration
 
-PORT = 6480
+PORT = model.PAGE_PORT
 MAX_MOMENTS = 40
 MAX_ROWS = 200
 
@@ -242,7 +242,7 @@ def _link(address: str, text: str) -> str:
     """To the page of another node; only what is an IPv4 address becomes one."""
     if not address.replace(".", "").isdecimal():
         return _text(text)
-    return f'<a href="http://{_text(address)}:{PORT}/" rel="noreferrer">{_text(text)}</a>'
+    return f'<a href="{_text(model.page(address, True))}" rel="noreferrer">{_text(text)}</a>'
 
 
 def _day(at: float) -> str:

@@ -73,7 +73,7 @@ def test_the_keeper_writes_nothing_of_it(machine: Machine) -> None:
     for _ in range(9):
         kept.trouble(Blocked("The kubelet does not answer.", "Wait."), failed=False)
         kept.enter("ready", "Part of the cluster")
-        kept.set(address="10.0.0.9")
+        kept.set(address="10.0.0.9", page=status.page("10.0.0.9", True))
     # An address that changed is worth one.
     assert (machine.text(FILE) or "").count("10.0.0.9") == 1
 
