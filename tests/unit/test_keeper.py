@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from nodeagent import keeper, status
 from nodeagent.board import Board
 from nodeagent.fleet import exchange
-from nodeagent.fleet.beacon import Beacon, open_
+from nodeagent.fleet.beacon import Beacon, open_, seal
 from tests.unit.machine import Machine
 
 KEY = bytes(32)
@@ -91,6 +93,40 @@ def test_once_a_day_it_has_the_repository_keys_looked_at(
     assert machine.ran == [f"{keeper.AGENT} renew-keys"]
 
 
+@pytest.mark.parametrize("role", ["control-plane", "worker"])
+def test_only_a_leader_goes_on_hearing_the_fleet(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    healthy(monkeypatch, True)
+    with pytest.raises(Handed):
+        keeper.hand_over(machine, replace(BEACON, role=role), KEY, "auto", True)
+    kept = keeper.Keeper(machine)
+    other = replace(BEACON, node_id="n-bbbbbbbbbbbbbbbb", name="pi-2", role="worker")
+    for seq, phase in enumerate(("joining", "ready")):
+        sealed = seal(KEY, replace(other, seq=seq, phase=phase))
+        candidate = exchange.Candidate("10.0.0.8", 6444, sealed, 1, 2)
+        junk = exchange.Candidate("10.0.0.9", 6444, "A" * 80, 1, 2)
+        exchange.write_heard(machine, 1, [junk, candidate])
+        assert kept.round()
+    shown = status.parse(machine.read(status.PATH) or b"")
+    heard = [("pi-2", "ready")] if role == "control-plane" else []
+    assert [(peer["name"], peer["phase"]) for peer in shown["peers"]] == heard
+    assert len(shown["timeline"]) == 2 * len(heard)
+
+
+def test_once_an_hour_it_has_certificates_and_hardware_looked_at(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(monkeypatch, True)
+    found = {"versions": {"nodeagent": "9"}, "certificates": [], "hardware": []}
+    machine.answers[f"{keeper.AGENT} inventory"] = json.dumps(found)
+    kept = keeper.Keeper(machine)
+    kept.looked -= keeper.HOUR
+    assert kept.round() and kept.round()
+    assert machine.ran == [f"{keeper.AGENT} inventory"]
+    assert status.parse(machine.read(status.PATH) or b"")["versions"] == {"nodeagent": "9"}
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"beacon": 1, "key": "", "page": 1}'])
 def test_a_damaged_handover_gives_the_node_back_to_the_agent(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, content: bytes
@@ -112,3 +148,19 @@ def test_it_loads_none_of_what_forming_needs() -> None:
     loaded: set[str] = set(done.stdout.split())
     heavy: set[Any] = {"yaml", "jwt", "requests", "cryptography.x509", "asyncio", "http.client"}
     assert not loaded & heavy
+
+
+@pytest.mark.processes
+def test_the_status_command_loads_little() -> None:
+    """It is asked often, and answers at once on a slow board."""
+    script = (
+        "import sys; from nodeagent.cli import main\n"
+        "try: main(['status'])\n"
+        "except SystemExit: print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded: set[str] = set(done.stdout.split())
+    assert "nodeagent.statustext" in loaded
+    assert not loaded & {"yaml", "cryptography", "asyncio", "subprocess", "http.client", "html"}

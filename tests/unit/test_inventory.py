@@ -1,0 +1,85 @@
+"""Versions, certificates, hardware and outstanding tokens, as the status tells them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeagent import __version__, inventory
+from nodeagent.board import Board
+from nodeagent.cluster import credentials
+from tests.unit.cluster.authority import CA_CERT, CA_KEY
+from tests.unit.machine import NOW, Machine, dpkg_status, put
+from tests.unit.test_status import CHECK
+
+TOKEN = {"name": "pi-2", "expires": int(NOW) + 600, "deleted": False, "grant": "eyJhbGciOi.secret"}
+
+
+def node(root: Path) -> Machine:
+    """A double of a control plane with one certificate that ends in a year."""
+    cert, _ = credentials.client("x", CA_CERT, CA_KEY, NOW)
+    put(root, {
+        "/var/lib/dpkg/status": dpkg_status({"kubelet": "1.36.4-1.1", "containerd.io": "2.3.7-1"}),
+        "/etc/os-release": "ID=debian\nVERSION_CODENAME=trixie\n",
+        "/etc/kubernetes/pki/ca.crt": CA_CERT,
+        "/etc/kubernetes/pki/apiserver.crt": cert,
+        "/etc/kubernetes/pki/broken.crt": b"-----BEGIN CERTIFICATE-----\nx\n",
+        "/etc/kubernetes/pki/apiserver.key": "no certificate",
+        "/var/lib/kubelet/pki/kubelet-client-current.pem": b"# text before\n" + cert,
+        "/proc/device-tree/model": "Raspberry Pi 4 Model B\0",
+        "/sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
+    })  # fmt: skip
+    return Machine(root)
+
+
+def test_what_a_control_plane_has(tmp_path: Path) -> None:
+    found = inventory.take(node(tmp_path))
+    assert found["versions"]["nodeagent"] == __version__
+    assert found["versions"]["kubernetes"] == "1.36.4"
+    assert found["versions"]["containerd"] == "2.3.7"
+    ends = {one["name"].rsplit("/", 1)[1]: one for one in found["certificates"]}
+    assert {name: one["renewal"] for name, one in ends.items()} == {
+        "ca.crt": "never", "apiserver.crt": "kubeadm",
+        "kubelet-client-current.pem": "automatic",
+    }  # fmt: skip
+    assert abs(ends["apiserver.crt"]["expires"] - NOW - 365 * 86400) < 7200
+    (power,) = [one for one in found["hardware"] if one["name"] == "power"]
+    assert power["level"] == "failure" and "under-voltage" in power["text"]
+    assert inventory.parse(json.dumps(found)) == found
+
+
+def test_it_fits_the_schema_and_warns_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    machine = node(tmp_path)
+    board = Board(machine)
+    board.take_stock(inventory.take(machine))
+    board.take_stock(inventory.take(machine))
+    CHECK.validate(json.loads(machine.read("/run/nodeagent/status.json") or b""))
+    (told,) = [one for one in caplog.messages if one.startswith("power:")]
+    assert told.startswith("power: under-voltage")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"versions": {}}', "null"])
+def test_an_inventory_that_failed_changes_nothing(text: str) -> None:
+    assert inventory.parse(text) == {}
+
+
+def test_outstanding_tokens_are_shown_by_the_name_they_are_for(tmp_path: Path) -> None:
+    tokens = [TOKEN, {**TOKEN, "name": "pi-3", "deleted": True},
+              {**TOKEN, "name": "pi-4", "expires": int(NOW) - 1}]  # fmt: skip
+    put(tmp_path, {inventory.LEDGER: json.dumps({"tokens": tokens})})
+    assert inventory.tokens(Machine(tmp_path)) == [{"name": "pi-2", "expires": TOKEN["expires"]}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "[]", '{"tokens": 3}', '{"tokens": [3]}', '{"tokens": [{}]}', {"link": "/etc/x"}],
+)
+def test_an_odd_ledger_shows_nothing(tmp_path: Path, content: Any) -> None:
+    put(tmp_path, {"/etc/x": json.dumps({"tokens": [TOKEN]}), inventory.LEDGER: content})
+    assert inventory.tokens(Machine(tmp_path)) == []
