@@ -141,7 +141,7 @@ def test_it_is_drawn(tmp_path: Path, served: Any, state: str, width: str) -> Non
 
 def test_it_follows_the_node_without_a_reload(tmp_path: Path, served: Any) -> None:
     address = served(STATES["preparing"], STATES["leading"])
-    dom = browse(tmp_path, "--dump-dom", "--virtual-time-budget=10000", address).stdout
+    dom = browse(tmp_path, "--dump-dom", "--virtual-time-budget=60000", address).stdout
     assert "Fleet: 2 of 5 ready" in dom and "<title>pi-0a1b2c: ready</title>" in dom
     assert "unpacking kubelet" not in dom
 
@@ -150,7 +150,7 @@ def test_what_a_node_says_cannot_run(tmp_path: Path, served: Any) -> None:
     evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
     state = {**STATES["leading"], "detail": evil, "notes": [evil], "role_why": evil}
     state["peers"] = [{**peer(1, "ready"), "name": evil, "address": evil}]
-    dom = browse(tmp_path, "--dump-dom", "--virtual-time-budget=8000", served(state)).stdout
+    dom = browse(tmp_path, "--dump-dom", "--virtual-time-budget=60000", served(state)).stdout
     assert "<title>pi-0a1b2c: ready</title>" in dom
     assert "&lt;img src=x" in dom and "<img" not in dom
 
