@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from nodeagent import config, engine, inventory, keeper, steps
+from nodeagent import config, engine, inventory, keeper, packagewatch, steps
 from nodeagent.board import Board, notify
 from nodeagent.config import Settings
 from nodeagent.errors import (
@@ -32,7 +32,6 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.reboot import reboot
 from nodeagent.journal import Journal
-from nodeagent.packagewatch import PackageWatch
 from nodeagent.radio import Radio
 from nodeagent.steps import board as board_step
 from nodeagent.steps import names
@@ -79,7 +78,7 @@ class Agent:
     def run(self) -> None:
         """The life of a node (design: prepare, announce, decide, form, keep)."""
         threading.Thread(target=self._pet_watchdog, daemon=True).start()
-        PackageWatch(self.host, self.board).start()
+        threading.Thread(target=self._watch_packages, daemon=True).start()
         self.board.enter("preparing", "Reading the settings")
         notify("READY=1")
         self.journal = self.insist(lambda: Journal(self.host))
@@ -182,6 +181,9 @@ class Agent:
                 shown = as_trouble(error)
                 self.board.trouble(shown, failed=needs_person(shown, failures))
                 self.host.clock.sleep(min(SHORT_PAUSE * 2 ** min(failures, 9), LONG_PAUSE))
+
+    def _watch_packages(self) -> None:
+        packagewatch.watch(self.host, self.board)
 
     def _pet_watchdog(self) -> None:
         while True:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from typing import Any
 
 from nodeagent.board import Board
@@ -25,26 +24,19 @@ MAX_LOG = 1024 * 1024  # bytes of one installation's log; a whole system's first
 _LINE = re.compile(r"^\S+ \S+ (install|upgrade|configure|status installed) ([^ :]+)", re.MULTILINE)
 
 
-class PackageWatch(threading.Thread):
-    """A thread of the agent; sleeps while nothing is installed."""
-
-    def __init__(self, host: Host, board: Board) -> None:
-        super().__init__(name="packages", daemon=True)
-        self.host, self.board = host, board
-
-    def run(self) -> None:
-        """Until the process ends."""
-        action, before, begun = None, 0, 0.0
-        while True:
-            acting = self.board.acting
-            if isinstance(acting, AptInstall):
-                try:
-                    if acting is not action:
-                        action, before, begun = acting, log_size(self.host), self.host.clock.now()
-                    self.board.installing(acting, look(self.host, before, begun))
-                except OSError as error:
-                    LOG.debug("packages: %s", error)
-            self.host.clock.sleep(PERIOD if isinstance(acting, AptInstall) else IDLE)
+def watch(host: Host, board: Board) -> None:
+    """Until the process ends; a thread of the agent."""
+    action, before, begun = None, 0, 0.0
+    while True:
+        acting = board.acting
+        if isinstance(acting, AptInstall):
+            try:
+                if acting is not action:
+                    action, before, begun = acting, log_size(host), host.clock.now()
+                board.installing(acting, look(host, before, begun))
+            except OSError as error:
+                LOG.debug("packages: %s", error)
+        host.clock.sleep(PERIOD if isinstance(acting, AptInstall) else IDLE)
 
 
 def log_size(host: Host) -> int:

