@@ -200,6 +200,16 @@ def fleet_new(name: str, out: Path, split: bool) -> None:
         click.echo(line)
 
 
+@fleet.command("show")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def fleet_show(file: Path) -> None:
+    """Say which fleet FILE is of and what it holds; never a key."""
+    from nodeagent.imaging import fleetread
+
+    for line in fleetread.show(file):
+        click.echo(line)
+
+
 @main.command()
 def run() -> None:
     """The agent itself; systemd starts it."""

@@ -142,15 +142,41 @@ _FIELDS: dict[str, wire.Check] = {
     "enrol": _issuer,
     "beacon_key": wire.binary(BEACON_KEY_BYTES),
 }
+_KEPT_FIELDS: dict[str, wire.Check] = {
+    **_FIELDS,
+    "kind": wire.text("fleet", 5),
+    "root": lambda value: wire.record(value, {"cert": _pem, "key": _pem}),
+    "beacon_key": wire.text("[A-Za-z0-9+/=]+", 64),  # stays as it is written
+}
 
 
-def parse(data: bytes) -> Card:
-    """A card file's content. A byte order mark and CRLF are borne. Raises wire.Malformed."""
+def _content(data: bytes) -> Any:
     if len(data) > MAX_BYTES:
         raise wire.Malformed(f"longer than {MAX_BYTES} bytes")
     lines = data.removeprefix(b"\xef\xbb\xbf").splitlines()
     body = b"\n".join(line for line in lines if not line.startswith(b"#"))
-    content = wire.loads(body, MAX_BYTES)
+    return wire.loads(body, MAX_BYTES)
+
+
+def is_kept(data: bytes) -> bool:
+    """True for the file that the user keeps. Raises wire.Malformed."""
+    content = _content(data)
+    return isinstance(content, dict) and content.get("kind") == "fleet"
+
+
+def from_kept(data: bytes) -> bytes:
+    """The full card file of a fleet, made again from the file to keep: the same as ``make`` gave.
+    Raises wire.Malformed."""
+    kept = wire.record(_content(data), _KEPT_FIELDS)
+    content = {**kept, "kind": "card", "root": {"cert": kept["root"]["cert"]}}
+    card = _text(_CARD_HEADER.format(name=kept["name"]), content)
+    parse(card)
+    return card
+
+
+def parse(data: bytes) -> Card:
+    """A card file's content. A byte order mark and CRLF are borne. Raises wire.Malformed."""
+    content = _content(data)
     if isinstance(content, dict) and content.get("kind") == "fleet":
         raise wire.Malformed("it is the file to keep, with the fleet's root key, not the card's")
     value = wire.record(content, _FIELDS)
