@@ -210,6 +210,34 @@ def fleet_show(file: Path) -> None:
         click.echo(line)
 
 
+@main.group()
+def image() -> None:
+    """Make images and cards that become nodes of a fleet by themselves."""
+
+
+EXISTING = click.Path(path_type=Path, exists=True)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+@image.command("seed")
+@click.argument("target", metavar="IMAGE-OR-CARD", type=EXISTING)
+@click.option("--fleet", "fleet_file", required=True, type=FILE, help="NAME.fleet of `fleet new`.")
+@click.option("--role", type=click.Choice(["control-plane", "worker"]), help="Fix the role.")
+@click.option("--expected-nodes", type=int, help="How many nodes there will be.")
+@click.option("--settings", type=FILE, help="A nodeagent.yaml for the card.")
+@click.option("--deb", type=FILE, help="The package of nodeagent.")
+@click.option("--packages", type=FOLDER, help="A folder of .deb files for boards without network.")
+@click.option("--no-install", is_flag=True, help="The image has the agent already.")
+def image_seed(target: Path, fleet_file: Path, no_install: bool, **options: Any) -> None:
+    """Prepare a stock image file, or the folder of a mounted card: only its boot partition."""
+    from nodeagent.imaging import seed
+
+    wish = seed.Wish(fleet=fleet_file, install=not no_install, **options)
+    for line in seed.seed(target, wish):
+        click.echo(line)
+
+
 @main.command()
 def run() -> None:
     """The agent itself; systemd starts it."""
