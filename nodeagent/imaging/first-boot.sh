@@ -7,6 +7,7 @@
 # taken for the system's.
 
 unit=/etc/systemd/system/nodeagent-install.service
+wants=/etc/systemd/system/multi-user.target.wants # as systemctl enable, which needs a bus
 line=/boot/firmware/cmdline.txt
 word=systemd.run=/boot/firmware/nodeagent/first-boot.sh
 
@@ -28,7 +29,7 @@ RestartSec=15
 [Install]
 WantedBy=multi-user.target
 UNIT
-    systemctl enable nodeagent-install.service
+    mkdir -p "$wants" && ln -sf "$unit" "$wants/nodeagent-install.service" && sync
 }
 
 # Only bytes in place change: a file that is replaced can be lost on FAT with the power.

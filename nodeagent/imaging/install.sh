@@ -47,5 +47,5 @@ fi
 mkdir -p "$state"
 : >"$state/done"
 sync "$state/done"
-systemctl disable nodeagent-install.service
-rm -f /etc/systemd/system/nodeagent-install.service
+rm -f /etc/systemd/system/multi-user.target.wants/nodeagent-install.service \
+    /etc/systemd/system/nodeagent-install.service
