@@ -18,7 +18,8 @@ SCHEMA := build/cloud-init-schema.json
 DEB := dist/$(NAME)_$(VERSION)_all.deb
 
 VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
-TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent
+TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent \
+	mtools dosfstools e2fsprogs
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
 DEB_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all \

@@ -238,6 +238,24 @@ def image_seed(target: Path, fleet_file: Path, no_install: bool, **options: Any)
         click.echo(line)
 
 
+@image.command("manifest")
+@click.argument("images", nargs=-1, required=True, type=FILE)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The list to write, for example home.rpi-imager-manifest.",
+)
+@click.option("--url", "base", help="Address of the folder the images will be in; else this disk.")
+@click.option("--icon", help="Address of a picture for the list.")
+def image_manifest(images: tuple[Path, ...], out: Path, base: str | None, icon: str | None) -> None:
+    """Write the list of IMAGES that Raspberry Pi Imager 2 opens and customises."""
+    from nodeagent.imaging import manifest
+
+    for line in manifest.write(images, out, base, icon):
+        click.echo(line)
+
+
 @main.command()
 def run() -> None:
     """The agent itself; systemd starts it."""

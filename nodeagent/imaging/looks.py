@@ -61,11 +61,20 @@ def check(boot: Boot, names: Collection[str]) -> str | None:
             "This is a 32-bit system, and Kubernetes needs a 64-bit one.",
             "Use the 64-bit image of the same system.",
         )
-    if "issue.txt" in names:
-        when = re.search(rb"\b20\d\d-\d\d-\d\d\b", boot.read("issue.txt"))
-        if when and when[0].decode() < BOOKWORM:
-            raise ImageError(
-                f"This Raspberry Pi OS is of {when[0].decode()}, which is too old.",
-                "Use one that is based on Debian bookworm or newer.",
-            )
+    made = date(boot, names)
+    if made and made < BOOKWORM:
+        raise ImageError(
+            f"This Raspberry Pi OS is of {made}, which is too old.",
+            "Use one that is based on Debian bookworm or newer.",
+        )
     return found
+
+
+def date(boot: Boot, names: Collection[str]) -> str | None:
+    """When a Raspberry Pi OS was made, as pi-gen writes it into issue.txt: 2026-06-18."""
+    found = (
+        re.search(rb"\b20\d\d-\d\d-\d\d\b", boot.read("issue.txt"))
+        if ("issue.txt" in names)
+        else None
+    )
+    return found[0].decode() if found else None

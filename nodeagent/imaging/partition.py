@@ -45,7 +45,14 @@ class Partition:
     size: int
 
 
-def find(image: Path) -> Partition:
+def end_of_boot(image: Path) -> int:
+    """Where the boot partition of an image ends of which only the beginning is there, in bytes.
+    Raises ImageError, OSError."""
+    part = find(image, whole=False)
+    return part.offset + part.size
+
+
+def find(image: Path, whole: bool = True) -> Partition:
     """The first FAT partition. Raises ImageError for a file that is packed, cut short or no image
     of a card; OSError."""
     size = image.stat().st_size
@@ -59,14 +66,14 @@ def find(image: Path) -> Partition:
             found = list(_gpt(file, image))
         else:
             found = [(kind in FAT_TYPES, part) for kind, part in entries if kind not in EXTENDED]
-        if any(part.offset + part.size > size for _, part in found):
+        if whole and any(part.offset + part.size > size for _, part in found):
             end = max(part.offset + part.size for _, part in found)
             raise ImageError(
                 f"{image} is cut short: its partitions end at {end} bytes, the file at {size}.",
                 AGAIN,
             )
         for is_fat, part in found:
-            if is_fat and _has_fat(file, part):
+            if is_fat and (_has_fat(file, part) or not whole):
                 return part
     raise _unknown(image)
 
