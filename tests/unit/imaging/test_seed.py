@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from nodeagent.cli import main
+from nodeagent.errors import CommandFailed, Refused
 from nodeagent.fleet import card as cards
 from nodeagent.imaging import splice, tools
 from tests.unit.imaging import layouts
@@ -348,7 +349,7 @@ def test_old_blocks_of_another_image_are_not_put_into_this_one(tmp_path: Path) -
     body = b""
     head = splice._HEAD.pack(1, 1, hashlib.sha256(body).digest())
     undo.write_bytes(splice._MAGIC + head + b"more")
-    with pytest.raises(splice.Refused, match="another image"):
+    with pytest.raises(Refused, match="another image"):
         splice.recover(image)
     assert image.read_bytes() == b"x" * 100_000
 
@@ -381,5 +382,5 @@ def test_a_disk_is_not_written_to(fleet: Path, bundle: Path) -> None:
 
 
 def test_what_a_tool_says_is_told() -> None:
-    with pytest.raises(tools.CommandFailed, match="mdir"):
+    with pytest.raises(CommandFailed, match="mdir"):
         tools.run("mdir", "-i", "/nonexistent", "::")
