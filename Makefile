@@ -23,7 +23,7 @@ TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent 
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
 DEB_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all \
-	python3-setuptools fakeroot git
+	python3-click python3-setuptools fakeroot git
 
 .PHONY: help
 help: ## list the targets
