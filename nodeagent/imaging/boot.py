@@ -96,7 +96,14 @@ class ImageFile:
                         f"{name} does not read back from the boot partition as it was written.",
                         partition.AGAIN,
                     )
+            self._hide()
             splice.splice(self.path, self.part.offset, work)
+
+    def _hide(self) -> None:
+        """What holds the fleet's keys is nobody else's to read."""
+        mode = self.path.stat().st_mode & 0o7777
+        if mode & 0o077:
+            self.path.chmod(mode & ~0o077)
 
     def _copy(self, work: Path) -> None:
         with self.path.open("rb") as image, work.open("wb") as copy:

@@ -3,8 +3,8 @@
 # data) or, where there is none, by systemd.run= on the kernel's command line. Leaves a service
 # that installs the agent: what is started here would end with cloud-init's or that boot.
 #
-# It may run at every boot, may lose power anywhere, and always ends well: its failure would be
-# taken for the system's.
+# It may run at every boot, may lose power anywhere, and ends well below cloud-init, which would take
+# its failure for its own.
 
 unit=/etc/systemd/system/nodeagent-install.service
 wants=/etc/systemd/system/multi-user.target.wants # as systemctl enable, which needs a bus
@@ -42,14 +42,18 @@ take_word_out() {
         sed 's| systemd\.run_success_action=reboot||; s| systemd\.unit=kernel-command-line\.target||') ;;
     esac
     printf "%-$((size - 1))s\n" "$left" | dd of="$line" conv=notrunc,fsync 2>/dev/null
-    sync
+    ! grep -q -F " $word" "$line"
 }
 
 if [ ! -e /var/lib/nodeagent-install/done ]; then
     install_unit
 fi
 if grep -q -F " $word" /proc/cmdline; then
-    take_word_out # and the boot goes on with a reboot
+    # The boot goes on with a reboot, which with this word would begin all over again.
+    take_word_out || { mount -o remount,rw /boot/firmware && take_word_out; } || {
+        echo "nodeagent: $line cannot be changed; take out $word by hand" >/dev/console
+        exit 1 # and systemd powers the board off
+    }
 elif [ ! -e /var/lib/nodeagent-install/done ]; then
     systemctl daemon-reload
     systemctl start --no-block nodeagent-install.service

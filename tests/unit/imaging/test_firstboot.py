@@ -76,6 +76,7 @@ def board(tmp_path: Path) -> Path:
         "systemctl": "",
         "sync": "",  # the real one waits for all of this machine
         "cloud-init": "",
+        "mount": "",
         "dpkg": '[ "$1" != --compare-versions ] || exec /usr/bin/dpkg "$@"',
         "dpkg-deb": 'basename "$2" .deb | cut -d_ -f"$([ "$3" = Package ] && echo 1 || echo 2)"',
         "dpkg-query": f'cat "{tmp_path}/state/${{4}}.${{3#*:}}" 2>/dev/null',
@@ -92,6 +93,7 @@ def board(tmp_path: Path) -> Path:
 def run(board: Path, script: str) -> subprocess.CompletedProcess[str]:
     """Run a script with the machine's places below ``board``."""
     text = resources.files("nodeagent.imaging").joinpath(script).read_text()
+    text = text.replace("/dev/console", "/dev/null")
     text = re.sub(r"/(boot/firmware|etc/systemd|var/lib|proc/cmdline)", rf"{board}/\1", text)
     # What stands on the kernel's command line is no path of this machine.
     text = text.replace(f"word=systemd.run={board}/", "word=systemd.run=/")
@@ -129,6 +131,18 @@ def test_the_hook_takes_its_words_out_in_place(name: str, board: Path) -> None:
     assert found.rstrip() == PLAIN.rstrip() + LEFT
     # The boot that is under way ends with a reboot: there the service starts.
     assert (board / WANTS).exists() and not calls(board, "systemctl")
+
+
+@pytest.mark.processes
+def test_a_line_that_cannot_be_changed_does_not_reboot_for_ever(board: Path) -> None:
+    (board / "proc/cmdline").write_bytes(LINES["alone"][0])
+    (board / "boot/firmware/cmdline.txt").write_bytes(LINES["alone"][0])
+    # A read-only partition, before and after the try to make it writable; root may write anyway.
+    (board / "bin/dd").write_text("#!/bin/sh\ncat >/dev/null\nexit 1\n")
+    (board / "bin/dd").chmod(0o755)
+    done = run(board, "first-boot.sh")
+    assert done.returncode == 1
+    assert calls(board, "mount") == [f"mount -o remount,rw {board}/boot/firmware"]
 
 
 @pytest.mark.processes

@@ -68,6 +68,8 @@ def test_an_image_gets_what_it_needs_once_and_nothing_else_changes(
     )  # fmt: skip
     assert "home" in said
     assert [path.name for path in tmp_path.glob("*nodeagent*")] == []
+    # It holds keys now.
+    assert image.stat().st_mode & 0o077 == 0
     when = image.stat().st_mtime_ns
     assert "nothing had to be changed" in seeded(image, fleet, bundle)
     assert (image.read_bytes(), image.stat().st_mtime_ns) == (after, when)
