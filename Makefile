@@ -95,6 +95,12 @@ $(DEB): $(DEB_SOURCES) Makefile
 	@cp build/deb/$(NAME)_$(VERSION)_all.deb $@
 	@echo "$@"
 
+.PHONY: deb-check
+deb-check: deb ## the package, built once more, is the same byte for byte; lintian finds nothing
+	@.ci/packages lintian
+	@mv $(DEB) build/first.deb && $(MAKE) deb && cmp build/first.deb $(DEB)
+	lintian --fail-on error,warning $(DEB)
+
 .PHONY: reliability
 reliability: venv ## power cuts and kills at every point, seeded defects; writes docs/reliability.md
 	@.ci/packages $(RELIABILITY_PACKAGES)
