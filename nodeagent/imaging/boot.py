@@ -63,13 +63,17 @@ class ImageFile:
 
     def names(self) -> list[str]:
         """Raises CommandFailed, where the file system is damaged too."""
-        listed = tools.run("mdir", "-/", "-a", "-b", "-i", self._drive, "::").decode()
+        listed = tools.run("mdir", "-/", "-a", "-b", "-i", self._drive, "::").decode(
+            errors="replace"
+        )
         names = [line.removeprefix("::/") for line in listed.splitlines()]
         return [name for name in names if not name.endswith("/") and _is_plain(name)]
 
     def read(self, name: str, first: int | None = None) -> bytes:
         """Raises CommandFailed."""
-        return tools.run("mtype", "-i", self._drive, f"::{name}", first=first)
+        # mtools takes names for patterns as a shell does.
+        exact = re.sub(r"([*?\[\]\\])", r"\\\1", name)
+        return tools.run("mtype", "-i", self._drive, f"::{exact}", first=first)
 
     def free(self) -> int:
         """What mdir says in its last line."""

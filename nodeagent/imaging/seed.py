@@ -80,7 +80,8 @@ def stage(boot: Boot, names: list[str], host: Host, files: dict[str, bytes]) -> 
     for name in names:
         last = PurePosixPath(name).name
         bulk = last.endswith(BULK) or last.startswith(BULK_NAMES)
-        data = boot.read(name) if not bulk or name in files else b""
+        # Other names no boot file has, and not every mtools finds them again.
+        data = boot.read(name) if name in files or (not bulk and name.isascii()) else b""
         path = host.root / BOOT.lstrip("/") / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

@@ -13,7 +13,7 @@ SECONDS = 600  # for one command; a slow card takes its time
 
 # mtools refuses disks whose size is no multiple of a track (mtools(1), mtools_skip_check), which
 # partitions of today are not; a configuration of the user's own must not change what it does.
-ENVIRONMENT = {"MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull, "LC_ALL": "C", "TZ": "UTC"}
+ENVIRONMENT = {"MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
 def run(*argv: str, stdin: bytes = b"", first: int | None = None) -> bytes:

@@ -130,7 +130,7 @@ LAYOUTS = {
 
 SECTOR = 512
 BOOT_START, ROOT_SIZE = 4 * 1024 * 1024, 4 * 1024 * 1024
-TOOLS = {**os.environ, "MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull}
+TOOLS = {**os.environ, "LC_ALL": "C.UTF-8", "MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull}
 TOOLS["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
@@ -166,12 +166,17 @@ def image(name: str, where: Path, size: int = 40, gpt: bool = False) -> Path:
         (0x83, BOOT_START + sectors * SECTOR, ROOT_SIZE // SECTOR),
     ]
     with path.open("wb") as file:
-        file.write((_gpt if gpt else _mbr)(parts))
+        file.write(table(parts, gpt))
         for part, source in zip(parts, (boot, root), strict=True):
             file.seek(part[1])
             file.write(source.read_bytes())
         file.truncate(parts[1][1] + ROOT_SIZE + (SECTOR * 34 if gpt else 0))
     return path
+
+
+def table(parts: list[tuple[int, int, int]], gpt: bool) -> bytes:
+    """A partition table: type, offset in bytes and length in sectors of each."""
+    return _gpt(parts) if gpt else _mbr(parts)
 
 
 def _mbr(parts: list[tuple[int, int, int]]) -> bytes:
@@ -199,7 +204,9 @@ def files(image: Path) -> dict[str, bytes]:
     drive = f"{image}@@{BOOT_START}"
     listed = call("mdir", "-/", "-a", "-b", "-i", drive, "::").decode().splitlines()
     return {
-        name.removeprefix("::/"): call("mtype", "-i", drive, name)
+        name.removeprefix("::/"): call(
+            "mtype", "-i", drive, name.replace("[", "\\[").replace("]", "\\]")
+        )
         for name in listed
         if not name.endswith("/")
     }

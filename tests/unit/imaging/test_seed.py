@@ -107,6 +107,16 @@ def test_a_gpt_is_understood(tmp_path: Path, fleet: Path, bundle: Path) -> None:
     assert "nodeagent.fleet" in layouts.files(image)
 
 
+def test_files_of_other_people_do_no_harm(tmp_path: Path, fleet: Path, bundle: Path) -> None:
+    image = layouts.image("trixie", tmp_path)
+    theirs = {"notes[1].txt": b"one", "notes1.txt": b"two", "Übersicht für Anna.txt": b"three"}
+    for name, data in theirs.items():
+        put(image, name, data)
+    seeded(image, fleet, bundle)
+    found = layouts.files(image)
+    assert {name: found[name] for name in theirs} == theirs
+
+
 def test_settings_and_role_reach_the_card(tmp_path: Path, fleet: Path, bundle: Path) -> None:
     card = layouts.folder(LAYOUTS["trixie"], tmp_path / "card")
     mine = tmp_path / "mine.yaml"
