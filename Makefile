@@ -18,11 +18,12 @@ SCHEMA := build/cloud-init-schema.json
 DEB := dist/$(NAME)_$(VERSION)_all.deb
 
 VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
-TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent chromium
+TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent \
+	mtools dosfstools e2fsprogs chromium
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
 DEB_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all \
-	python3-setuptools fakeroot git
+	python3-click python3-setuptools fakeroot git
 
 .PHONY: help
 help: ## list the targets
@@ -93,6 +94,12 @@ $(DEB): $(DEB_SOURCES) Makefile
 		echo "The package could not be built; build/deb/log has the whole story." >&2; exit 1; }; }
 	@cp build/deb/$(NAME)_$(VERSION)_all.deb $@
 	@echo "$@"
+
+.PHONY: deb-check
+deb-check: deb ## the package, built once more, is the same byte for byte; lintian finds nothing
+	@.ci/packages lintian
+	@mv $(DEB) build/first.deb && $(MAKE) deb && cmp build/first.deb $(DEB)
+	lintian --fail-on error,warning $(DEB)
 
 .PHONY: reliability
 reliability: venv ## power cuts and kills at every point, seeded defects; writes docs/reliability.md

@@ -90,3 +90,17 @@ class Refused(NodeAgentError):
 
     code = "E500"
     exit_code = 77  # EX_NOPERM
+
+
+class ImageError(NodeAgentError):
+    """An image or card is not what it should be; it was left as it is."""
+
+    code = "E600"
+    exit_code = 65  # EX_DATAERR
+
+
+class ToolMissing(NodeAgentError):
+    """A program that works on images is not installed on this computer."""
+
+    code = "E601"
+    exit_code = 69  # EX_UNAVAILABLE

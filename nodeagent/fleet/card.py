@@ -98,6 +98,25 @@ _CARD_HEADER = """\
 """
 
 
+_WORKER_HEADER = """\
+# The card file for workers of the nodeagent fleet "{name}". Copy it to the boot partition of each
+# worker's card, as nodeagent.fleet. Whoever has it can ask to join, and cannot lead the fleet:
+# the control-plane issuer's key never was in it.
+# The node takes the keys over at first boot and overwrites this file.
+"""
+
+
+def for_workers(card: bytes) -> bytes:
+    """A worker's card file, made from the full one that ``make`` gives: with split cards, only
+    boards that shall lead get the full one. Raises wire.Malformed.
+
+    It has no control-plane issuer's key, so nothing made from it alone is believed as a control
+    plane.
+    """
+    full = parse(card)
+    return _dump(_WORKER_HEADER.format(name=full.name), full)
+
+
 def _text(header: str, content: dict[str, Any]) -> bytes:
     return (header + json.dumps(content, indent=1) + "\n").encode()
 
@@ -123,15 +142,41 @@ _FIELDS: dict[str, wire.Check] = {
     "enrol": _issuer,
     "beacon_key": wire.binary(BEACON_KEY_BYTES),
 }
+_KEPT_FIELDS: dict[str, wire.Check] = {
+    **_FIELDS,
+    "kind": wire.text("fleet", 5),
+    "root": lambda value: wire.record(value, {"cert": _pem, "key": _pem}),
+    "beacon_key": wire.text("[A-Za-z0-9+/=]+", 64),  # stays as it is written
+}
 
 
-def parse(data: bytes) -> Card:
-    """A card file's content. A byte order mark and CRLF are borne. Raises wire.Malformed."""
+def _content(data: bytes) -> Any:
     if len(data) > MAX_BYTES:
         raise wire.Malformed(f"longer than {MAX_BYTES} bytes")
     lines = data.removeprefix(b"\xef\xbb\xbf").splitlines()
     body = b"\n".join(line for line in lines if not line.startswith(b"#"))
-    content = wire.loads(body, MAX_BYTES)
+    return wire.loads(body, MAX_BYTES)
+
+
+def is_kept(data: bytes) -> bool:
+    """True for the file that the user keeps. Raises wire.Malformed."""
+    content = _content(data)
+    return isinstance(content, dict) and content.get("kind") == "fleet"
+
+
+def from_kept(data: bytes) -> bytes:
+    """The full card file of a fleet, made again from the file to keep: the same as ``make`` gave.
+    Raises wire.Malformed."""
+    kept = wire.record(_content(data), _KEPT_FIELDS)
+    content = {**kept, "kind": "card", "root": {"cert": kept["root"]["cert"]}}
+    card = _text(_CARD_HEADER.format(name=kept["name"]), content)
+    parse(card)
+    return card
+
+
+def parse(data: bytes) -> Card:
+    """A card file's content. A byte order mark and CRLF are borne. Raises wire.Malformed."""
+    content = _content(data)
     if isinstance(content, dict) and content.get("kind") == "fleet":
         raise wire.Malformed("it is the file to keep, with the fleet's root key, not the card's")
     value = wire.record(content, _FIELDS)
@@ -151,6 +196,10 @@ def parse(data: bytes) -> Card:
 
 def dump(card: Card) -> bytes:
     """The content as a card file, without the control-plane issuer's key, which is kept apart."""
+    return _dump("# Written by nodeagent; secret.\n", card)
+
+
+def _dump(header: str, card: Card) -> bytes:
     enrol = {"cert": card.enrol_cert}
     if card.enrol_key is not None:
         enrol["key"] = card.enrol_key
@@ -164,7 +213,7 @@ def dump(card: Card) -> bytes:
         "enrol": enrol,
         "beacon_key": base64.b64encode(card.beacon_key).decode(),
     }
-    return _text("# Written by nodeagent; secret.\n", content)
+    return _text(header, content)
 
 
 def scrub_text(name: str, length: int, now: float) -> bytes:

@@ -80,7 +80,7 @@ def test_package_depends_on_what_the_program_needs() -> None:
     control = (CHECKOUT / "debian" / "control").read_text()
     project = (CHECKOUT / "pyproject.toml").read_text()
     listed = project.split("\ndependencies = [")[1].split("]")[0]
-    for name, floor in re.findall(r'"([\w-]+)>=([\d.]+)"', listed):
+    for name, floor in re.findall(r'"([\w-]+)>=([\d.]+)[";]', listed):
         wanted = f"python3-{debian.get(name.lower(), name.lower())} (>= {floor})"
         assert wanted in control, wanted
 

@@ -1,0 +1,61 @@
+#!/bin/sh
+# Put on a card by `nodeagent image seed`. Started at boot by cloud-init (as a boothook of its vendor
+# data) or, where there is none, by systemd.run= on the kernel's command line. Leaves a service
+# that installs the agent: what is started here would end with cloud-init's or that boot.
+#
+# It may run at every boot, may lose power anywhere, and ends well below cloud-init, which would take
+# its failure for its own.
+
+unit=/etc/systemd/system/nodeagent-install.service
+wants=/etc/systemd/system/multi-user.target.wants # as systemctl enable, which needs a bus
+line=/boot/firmware/cmdline.txt
+word=systemd.run=/boot/firmware/nodeagent/first-boot.sh
+
+install_unit() {
+    cat >"$unit.new" <<'UNIT' && sync "$unit.new" && mv "$unit.new" "$unit" && sync
+# Installs nodeagent from the boot partition, once; tried again until it is done.
+[Unit]
+Description=Installs nodeagent from the boot partition
+RequiresMountsFor=/boot/firmware
+ConditionPathExists=!/var/lib/nodeagent-install/done
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart=/bin/sh /boot/firmware/nodeagent/install.sh
+Restart=on-failure
+RestartSec=15
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+    mkdir -p "$wants" && ln -sf "$unit" "$wants/nodeagent-install.service" && sync
+}
+
+# Only bytes in place change: a file that is replaced can be lost on FAT with the power.
+take_word_out() {
+    size=$(wc -c <"$line")
+    left=$(sed "s| $word||" "$line")
+    case $left in
+    *" systemd.run="*) ;; # Raspberry Pi Imager's own; it takes the other words out itself
+    *) left=$(printf '%s' "$left" |
+        sed 's| systemd\.run_success_action=reboot||; s| systemd\.unit=kernel-command-line\.target||') ;;
+    esac
+    printf "%-$((size - 1))s\n" "$left" | dd of="$line" conv=notrunc,fsync 2>/dev/null
+    ! grep -q -F " $word" "$line"
+}
+
+if [ ! -e /var/lib/nodeagent-install/done ]; then
+    install_unit
+fi
+if grep -q -F " $word" /proc/cmdline; then
+    # The boot goes on with a reboot, which with this word would begin all over again.
+    take_word_out || { mount -o remount,rw /boot/firmware && take_word_out; } || {
+        echo "nodeagent: $line cannot be changed; take out $word by hand" >/dev/console
+        exit 1 # and systemd powers the board off
+    }
+elif [ ! -e /var/lib/nodeagent-install/done ]; then
+    systemctl daemon-reload
+    systemctl start --no-block nodeagent-install.service
+fi
+exit 0

@@ -1,0 +1,191 @@
+"""``nodeagent image manifest``: a list of images that Raspberry Pi Imager 2 opens.
+
+For an image that is merely a file Imager offers no customisation, since it cannot know what kind
+the image wants; in such a list ``init_format`` says it. The form is Imager's own: in
+raspberrypi/rpi-imager doc/json-schema/os-list-schema.json, doc/schema-notes.md and
+doc/os_customisation_formats.md.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import lzma
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from nodeagent.errors import ImageError, Refused
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import wire
+from nodeagent.host import durable
+from nodeagent.imaging import looks, partition
+from nodeagent.imaging.boot import Boot, ImageFile
+
+# The tags of boards that can be nodes, and what the boards are called there.
+DEVICES = {
+    "pi5-64bit": ("Raspberry Pi 5", "Raspberry Pi 5, 500 and Compute Module 5"),
+    "pi4-64bit": ("Raspberry Pi 4", "Raspberry Pi 4 Model B, 400 and Compute Module 4"),
+    "pi3-64bit": ("Raspberry Pi 3", "Raspberry Pi 3 and Zero 2 W; as workers only"),
+}
+ICONS = "https://downloads.raspberrypi.com/imager/icons"
+ICON = "icons/use_custom.png"  # one that Imager has inside
+ARCHITECTURE = "armv8"
+CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Source:
+    """What can be told of one image file. Sizes in bytes, hashes as SHA-256 in hexadecimal."""
+
+    path: Path
+    size: int
+    sha256: str
+    packed_size: int
+    packed_sha256: str
+    init_format: str
+    fleet: str | None
+    date: str
+
+
+def write(images: Sequence[Path], out: Path, base: str | None, icon: str | None) -> list[str]:
+    """Write the list of ``images`` to ``out``; lines for people.
+
+    ``base`` is the address of the folder where the images will be; without it, Imager takes them
+    from this computer. Raises ImageError, Refused, CommandFailed, ToolMissing, OSError.
+    """
+    if base is not None and not base.startswith(("https://", "http://")):
+        raise Refused(f"{base} is no address of a web server.", "It begins with https:// .")
+    sources = [examine(path) for path in images]
+    entries = [entry(source, base, icon) for source in sources]
+    text = json.dumps({"imager": {"devices": _devices()}, "os_list": entries}, indent=2) + "\n"
+    durable.write(out, text.encode(), 0o644)
+    lines = [
+        f"{source.path.name}: {source.size} bytes, sha256 {source.sha256}, customised by"
+        f" {source.init_format}"
+        for source in sources
+    ]
+    hint = "Open it in Raspberry Pi Imager 2: App Options, Content Repository, Use custom file."
+    return [*lines, f"wrote {out}. {hint}"]
+
+
+def entry(source: Source, base: str | None, icon: str | None) -> dict[str, Any]:
+    """One image as Imager's list has it."""
+    url = (
+        f"{base.rstrip('/')}/{quote(source.path.name)}" if base else source.path.resolve().as_uri()
+    )
+    name = source.path.name.split(".img")[0]
+    of = f" of the fleet {source.fleet}" if source.fleet else ""
+    return {
+        "name": f"{name} (nodeagent{', ' + source.fleet if source.fleet else ''})",
+        "description": f"Becomes a node{of} by itself",
+        "icon": icon or ICON,
+        "url": url,
+        "extract_size": source.size,
+        "extract_sha256": source.sha256,
+        "image_download_size": source.packed_size,
+        "image_download_sha256": source.packed_sha256,
+        "release_date": source.date,
+        "init_format": source.init_format,
+        "architecture": ARCHITECTURE,
+        "devices": list(DEVICES),
+    }
+
+
+def _devices() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "tags": [tag],
+            "icon": f"{ICONS}/RPi_{name[-1]}.png",
+            "description": description,
+            "matching_type": "exclusive",
+        }
+        for tag, (name, description) in DEVICES.items()
+    ]
+
+
+def examine(path: Path) -> Source:
+    """Read an image once, unpacking it on the way. Raises ImageError, CommandFailed, OSError."""
+    with tempfile.TemporaryDirectory(prefix="nodeagent-") as folder:
+        # A part of it is enough to look at, and the rest stays a hole.
+        head = Path(folder) / "head.img"
+        size, digest = _unpack(path, head)
+        packed = hashlib.sha256()
+        with path.open("rb") as file:
+            while data := file.read(CHUNK):
+                packed.update(data)
+        boot = ImageFile(head)
+        names = boot.names()
+        looks.check(boot, names)
+        return Source(
+            path=path,
+            size=size,
+            sha256=digest,
+            packed_size=path.stat().st_size,
+            packed_sha256=packed.hexdigest(),
+            init_format=init_format(names),
+            fleet=_fleet(boot, names),
+            date=looks.date(boot, names)
+            or time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime)),
+        )
+
+
+def init_format(names: Sequence[str]) -> str:
+    """How Imager must customise: Raspberry Pi OS has an issue.txt, Ubuntu none."""
+    if "rpi-preseed.toml" in names:
+        return "rpi-preseed"
+    if looks.has_cloud_init(names):
+        return "cloudinit-rpi" if "issue.txt" in names else "cloudinit"
+    return "systemd"
+
+
+def _fleet(boot: Boot, names: Sequence[str]) -> str | None:
+    if cards.NAME not in names:
+        return None
+    try:
+        return cards.parse(boot.read(cards.NAME)).name
+    except wire.Malformed as error:
+        raise ImageError(
+            f"The {cards.NAME} on it is damaged: {error}.", "Seed a fresh image."
+        ) from error
+
+
+def _unpack(path: Path, head: Path) -> tuple[int, str]:
+    """The size and hash of the unpacked image; ``head`` becomes its partition table and boot
+    partition, at the image's full length."""
+    digest, size, kept = hashlib.sha256(), 0, 0
+    with _opened(path) as file, head.open("wb") as copy:
+        while data := _read(path, file):
+            digest.update(data)
+            if size <= kept or size < 2 * CHUNK:
+                copy.write(data)
+            size += len(data)
+            if not kept and size >= 2 * CHUNK:
+                copy.flush()
+                kept = partition.end_of_boot(head)
+        copy.truncate(size)
+    return size, digest.hexdigest()
+
+
+Opened = lzma.LZMAFile | gzip.GzipFile | BinaryIO
+
+
+def _opened(path: Path) -> Opened:
+    if path.suffix == ".xz":
+        return lzma.open(path)
+    if path.suffix == ".gz":
+        return gzip.open(path)
+    return path.open("rb")
+
+
+def _read(path: Path, file: Opened) -> bytes:
+    try:
+        return file.read(CHUNK)
+    except (lzma.LZMAError, gzip.BadGzipFile, EOFError) as error:
+        raise ImageError(f"{path} is damaged or cut short: {error}.", partition.AGAIN) from error

@@ -1,0 +1,218 @@
+"""The first-boot hook: systemd's real generator, a real shell, doubles of the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from nodeagent.host import cmdline
+from nodeagent.imaging import firstboot
+from nodeagent.steps.cgroup import WANTED
+from tests.unit.imaging import layouts
+
+GENERATOR = "/usr/lib/systemd/system-generators/systemd-run-generator"
+WANTS = "etc/systemd/system/multi-user.target.wants/nodeagent-install.service"
+OTHER = "/lib/systemd/system-generators/systemd-run-generator"
+PLAIN = layouts.BOOKWORM["cmdline.txt"]
+LEFT = b" " + b" ".join(word.encode() for word in WANTED)
+
+
+def seeded(line: bytes) -> bytes:
+    """The line after a seeding: our hook, and the words of the cgroup."""
+    return cmdline.add(firstboot.with_hook(line), WANTED, ())
+
+
+LINES = {
+    "alone": (seeded(PLAIN), ["/boot/firmware/nodeagent/first-boot.sh"]),
+    "imager before": (
+        seeded(PLAIN.rstrip() + layouts.IMAGER_RUN),
+        ["/boot/firmware/nodeagent/first-boot.sh", "/boot/firstrun.sh"],
+    ),
+    "imager after": (
+        seeded(PLAIN).rstrip() + layouts.IMAGER_RUN + b"\n",
+        ["/boot/firmware/nodeagent/first-boot.sh", "/boot/firstrun.sh"],
+    ),
+}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", LINES)
+def test_systemd_runs_every_hook_in_order_and_then_reboots(name: str, tmp_path: Path) -> None:
+    line, wanted = LINES[name]
+    generator = next(path for path in (GENERATOR, OTHER) if Path(path).exists())
+    folders = [tmp_path / part for part in ("normal", "early", "late")]
+    for folder in folders:
+        folder.mkdir()
+    subprocess.run(
+        [generator, *folders], check=True, env={"SYSTEMD_PROC_CMDLINE": line.decode().strip()}
+    )
+    unit = (folders[0] / "kernel-command-line.service").read_text()
+    assert re.findall("^ExecStart=(.*)$", unit, re.M) == wanted
+    assert "SuccessAction=reboot" in unit
+
+
+def test_the_hook_is_put_in_once() -> None:
+    for line, _ in LINES.values():
+        assert firstboot.with_hook(line) == line
+
+
+Shell = Callable[[bytes], subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    """A double of a board: the places that the scripts know, below one folder, and doubles of
+    systemctl, apt-get and dpkg that write down how they are called."""
+    for folder in ("boot/firmware/nodeagent", "etc/systemd/system", "var/lib", "proc", "bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    for tool, does in {
+        "systemctl": "",
+        "sync": "",  # the real one waits for all of this machine
+        "cloud-init": "",
+        "mount": "",
+        "dpkg": '[ "$1" != --compare-versions ] || exec /usr/bin/dpkg "$@"',
+        "dpkg-deb": 'basename "$2" .deb | cut -d_ -f"$([ "$3" = Package ] && echo 1 || echo 2)"',
+        "dpkg-query": f'cat "{tmp_path}/state/${{4}}.${{3#*:}}" 2>/dev/null',
+        "apt-get": f'[ ! -e "{tmp_path}/apt-fails" ] || exit 100',
+    }.items():
+        path = tmp_path / "bin" / tool
+        path.write_text(f'#!/bin/sh\necho "{tool} $*" >>"{tmp_path}/calls"\n{does}\n')
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "calls").write_text("")
+    (tmp_path / "state").mkdir()
+    return tmp_path
+
+
+def run(board: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with the machine's places below ``board``."""
+    text = resources.files("nodeagent.imaging").joinpath(script).read_text()
+    text = text.replace("/dev/console", "/dev/null")
+    text = re.sub(r"/(boot/firmware|etc/systemd|var/lib|proc/cmdline)", rf"{board}/\1", text)
+    # What stands on the kernel's command line is no path of this machine.
+    text = text.replace(f"word=systemd.run={board}/", "word=systemd.run=/")
+    path = board / script
+    path.write_text(text)
+    environment = {"PATH": f"{board}/bin:{os.environ['PATH']}"}
+    return subprocess.run(["sh", path], env=environment, capture_output=True, text=True)
+
+
+def calls(board: Path, tool: str) -> list[str]:
+    found = (board / "calls").read_text().splitlines()
+    return [call for call in found if call.split()[0] == tool]
+
+
+# rpi-imager's own last lines in firstrun.sh.
+def imagers_script(line: bytes) -> bytes:
+    return re.sub(rb" systemd\.run.*", b"", line)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", LINES)
+def test_the_hook_takes_its_words_out_in_place(name: str, board: Path) -> None:
+    line, _ = LINES[name]
+    path = board / "boot/firmware/cmdline.txt"
+    path.write_bytes(line)
+    inode = path.stat().st_ino
+    (board / "proc/cmdline").write_bytes(b"from=firmware " + line)
+    done = run(board, "first-boot.sh")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = path.read_bytes()
+    assert (len(found), path.stat().st_ino) == (len(line), inode)
+    if name != "alone":
+        assert b"systemd.run=/boot/firstrun.sh" in found
+        found = imagers_script(found)
+    assert found.rstrip() == PLAIN.rstrip() + LEFT
+    # The boot that is under way ends with a reboot: there the service starts.
+    assert (board / WANTS).exists() and not calls(board, "systemctl")
+
+
+@pytest.mark.processes
+def test_a_line_that_cannot_be_changed_does_not_reboot_for_ever(board: Path) -> None:
+    (board / "proc/cmdline").write_bytes(LINES["alone"][0])
+    (board / "boot/firmware/cmdline.txt").write_bytes(LINES["alone"][0])
+    # A read-only partition, before and after the try to make it writable; root may write anyway.
+    (board / "bin/dd").write_text("#!/bin/sh\ncat >/dev/null\nexit 1\n")
+    (board / "bin/dd").chmod(0o755)
+    done = run(board, "first-boot.sh")
+    assert done.returncode == 1
+    assert calls(board, "mount") == [f"mount -o remount,rw {board}/boot/firmware"]
+
+
+@pytest.mark.processes
+def test_cloud_init_s_hook_starts_the_service_without_waiting(board: Path) -> None:
+    (board / "proc/cmdline").write_text("console=tty1\n")
+    for _ in range(2):
+        assert run(board, "first-boot.sh").returncode == 0
+    assert calls(board, "systemctl")[-1] == "systemctl start --no-block nodeagent-install.service"
+    unit = (board / "etc/systemd/system/nodeagent-install.service").read_text()
+    assert "RequiresMountsFor=" in unit and "Restart=on-failure" in unit
+    assert {p.name for p in (board / "etc/systemd/system").iterdir()} == {
+        "nodeagent-install.service", "multi-user.target.wants"
+    }  # fmt: skip
+    assert (board / WANTS).read_text() == unit
+
+
+@pytest.mark.processes
+def test_once_installed_the_hook_does_nothing(board: Path) -> None:
+    (board / "proc/cmdline").write_text("console=tty1\n")
+    (board / "var/lib/nodeagent-install").mkdir()
+    (board / "var/lib/nodeagent-install/done").write_text("")
+    assert run(board, "first-boot.sh").returncode == 0
+    assert not (board / "calls").read_text()
+
+
+@pytest.fixture
+def packages(board: Path) -> Path:
+    """The board with three packages on the card; it has the second in a newer version."""
+    for name in ("nodeagent_0.1.0_all", "python3-click_8.1.3_all", "python3-jwt_2.6.0_all"):
+        (board / f"boot/firmware/nodeagent/{name}.deb").write_text("")
+    have(board, "python3-click", "8.1.8")
+    return board
+
+
+def have(board: Path, name: str, version: str) -> None:
+    """Make dpkg-query's double say that a package is installed."""
+    (board / f"state/{name}.Status-Status}}").write_text("installed")
+    (board / f"state/{name}.{{Version}}").write_text(version)
+    (board / f"state/{name}.${{Version}}").write_text(version)
+
+
+@pytest.mark.processes
+def test_what_is_on_the_card_is_installed_without_asking_the_network(packages: Path) -> None:
+    (packages / "proc/cmdline").write_text("console=tty1\n")
+    assert run(packages, "first-boot.sh").returncode == 0
+    done = run(packages, "install.sh")
+    assert done.returncode == 0, done.stderr
+    (call,) = calls(packages, "apt-get")
+    assert [Path(word).name for word in call.split() if word.endswith(".deb")] == [
+        "nodeagent_0.1.0_all.deb", "python3-jwt_2.6.0_all.deb"
+    ]  # fmt: skip
+    assert (packages / "var/lib/nodeagent-install/done").exists()
+    assert not (packages / WANTS).is_symlink()
+    assert not list((packages / "etc/systemd/system").glob("nodeagent*"))
+
+
+@pytest.mark.processes
+def test_what_fails_is_tried_with_the_archive_and_then_again_later(packages: Path) -> None:
+    (packages / "apt-fails").write_text("")
+    assert run(packages, "install.sh").returncode != 0
+    assert not (packages / "var/lib/nodeagent-install/done").exists()
+    assert [call.split()[-1] for call in calls(packages, "apt-get")][1:2] == ["update"]
+    (packages / "apt-fails").unlink()
+    assert run(packages, "install.sh").returncode == 0
+    assert (packages / "var/lib/nodeagent-install/done").exists()
+
+
+@pytest.mark.processes
+def test_an_image_that_has_the_agent_gets_nothing_installed(packages: Path) -> None:
+    have(packages, "nodeagent", "0.1.0")
+    assert run(packages, "install.sh").returncode == 0
+    assert not calls(packages, "apt-get")
+    assert (packages / "var/lib/nodeagent-install/done").exists()

@@ -1,0 +1,40 @@
+"""The README's commands for flashing, run as they are written, on images made here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nodeagent import __version__
+from nodeagent.cli import main
+from tests.unit.imaging import layouts
+from tests.unit.imaging.conftest import DEB
+
+README = (Path(__file__).parents[3] / "README.md").read_text()
+SECTION = README.split("## Flash real cards")[1].split("\n## ")[0]
+BLOCKS = re.findall(r"^```\n(.*?)^```", SECTION, re.M | re.S)
+COMMANDS = [shlex.split(line) for block in BLOCKS for line in block.splitlines()]
+
+
+@pytest.mark.processes
+def test_the_commands_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(COMMANDS) == 4 and all(words[0] == "nodeagent" for words in COMMANDS)
+    monkeypatch.chdir(tmp_path)
+    layouts.image("trixie", tmp_path).rename("raspios.img")
+    layouts.folder(layouts.LAYOUTS["noble"], tmp_path / "bootfs")
+    Path("dist").mkdir()
+    Path(f"dist/nodeagent_{__version__}_all.deb").write_bytes(DEB)
+    for words in COMMANDS:
+        # The one place that no test can have is where a desktop mounts a card.
+        argv = [str(tmp_path / "bootfs") if word == "/media/you/bootfs" else word for word in words]
+        done = CliRunner().invoke(main, argv[1:])
+        assert done.exit_code == 0, (words, done.output)
+    assert {"home.fleet", "nodeagent.fleet", "home.rpi-imager-manifest"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    assert "vendor-data" in layouts.files(Path("raspios.img"))
+    assert Path("bootfs/vendor-data").exists()
