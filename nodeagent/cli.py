@@ -189,11 +189,14 @@ def fleet() -> None:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder for the files; the current one by default.",
 )
-def fleet_new(name: str, out: Path) -> None:
+@click.option(
+    "--split", is_flag=True, help="Two card files: one for the board that leads, one for workers."
+)
+def fleet_new(name: str, out: Path, split: bool) -> None:
     """Make a fleet called NAME: NAME.fleet to keep, nodeagent.fleet for every card."""
     from nodeagent.imaging import fleetfile
 
-    for line in fleetfile.create(name, out):
+    for line in fleetfile.create(name, out, split):
         click.echo(line)
 
 

@@ -98,6 +98,25 @@ _CARD_HEADER = """\
 """
 
 
+_WORKER_HEADER = """\
+# The card file for workers of the nodeagent fleet "{name}". Copy it to the boot partition of each
+# worker's card, as nodeagent.fleet. Whoever has it can ask to join, and cannot lead the fleet:
+# the control-plane issuer's key never was in it.
+# The node takes the keys over at first boot and overwrites this file.
+"""
+
+
+def for_workers(card: bytes) -> bytes:
+    """A worker's card file, made from the full one that ``make`` gives: with split cards, only
+    boards that shall lead get the full one. Raises wire.Malformed.
+
+    It has no control-plane issuer's key, so nothing made from it alone is believed as a control
+    plane.
+    """
+    full = parse(card)
+    return _dump(_WORKER_HEADER.format(name=full.name), full)
+
+
 def _text(header: str, content: dict[str, Any]) -> bytes:
     return (header + json.dumps(content, indent=1) + "\n").encode()
 
@@ -151,6 +170,10 @@ def parse(data: bytes) -> Card:
 
 def dump(card: Card) -> bytes:
     """The content as a card file, without the control-plane issuer's key, which is kept apart."""
+    return _dump("# Written by nodeagent; secret.\n", card)
+
+
+def _dump(header: str, card: Card) -> bytes:
     enrol = {"cert": card.enrol_cert}
     if card.enrol_key is not None:
         enrol["key"] = card.enrol_key
@@ -164,7 +187,7 @@ def dump(card: Card) -> bytes:
         "enrol": enrol,
         "beacon_key": base64.b64encode(card.beacon_key).decode(),
     }
-    return _text("# Written by nodeagent; secret.\n", content)
+    return _text(header, content)
 
 
 def scrub_text(name: str, length: int, now: float) -> bytes:

@@ -1,4 +1,4 @@
-"""``nodeagent fleet new``: writes the two files of a fleet on the user's computer."""
+"""``nodeagent fleet new``: writes the files of a fleet on the user's computer."""
 
 from __future__ import annotations
 
@@ -6,14 +6,27 @@ import re
 from pathlib import Path
 
 from nodeagent.errors import Refused
-from nodeagent.fleet import trust
+from nodeagent.fleet import card as cards
 from nodeagent.host import durable
 
-CARD_FILE = "nodeagent.fleet"
+LEADERS, WORKERS = "control-plane", "worker"  # folders of split cards
 
 
-def create(name: str, folder: Path) -> list[str]:
-    """Make NAME.fleet (kept by the user, 0600) and nodeagent.fleet (for the cards).
+def card_files(card: bytes, split: bool) -> dict[str, bytes]:
+    """Card files by their paths, from the full card of ``cards.make``: one for every card of the
+    fleet, or, split, one for boards that may lead and one for workers. Each is called as it must
+    be called on the boot partition. Raises wire.Malformed."""
+    if not split:
+        return {cards.NAME: card}
+    return {
+        f"{LEADERS}/{cards.NAME}": card,
+        f"{WORKERS}/{cards.NAME}": cards.for_workers(card),
+    }
+
+
+def create(name: str, folder: Path, split: bool = False) -> list[str]:
+    """Make NAME.fleet (kept by the user) and nodeagent.fleet (for the cards), or, split, one such
+    file in ``control-plane/`` and one in ``worker/``; all readable by their owner only.
 
     Gives lines for people. Raises Refused where the name is bad or a file is already there:
     a fleet file is the only copy of its root key and is never overwritten.
@@ -23,17 +36,30 @@ def create(name: str, folder: Path) -> list[str]:
             f"{name!r} is no name for a fleet.",
             "Use small letters, digits and dashes, at most 32, for example home.",
         )
-    kept, card = folder / f"{name}.fleet", folder / CARD_FILE
-    for path in (kept, card):
+    kept = folder / f"{name}.fleet"
+    if kept.name == cards.NAME:
+        raise Refused(
+            f"A fleet called {name} would have the same file name twice.",
+            "Choose another name, for example home.",
+        )
+    kept_data, card_data = cards.make(name)
+    files = {folder / path: data for path, data in card_files(card_data, split).items()}
+    for path in (kept, *files):
         if path.exists():
             raise Refused(
                 f"{path} is already there, and a fleet's keys exist only once.",
                 "Choose another name or folder, or move the file away.",
             )
-    kept_data, card_data = trust.new_fleet(name)
     durable.write(kept, kept_data, 0o600)
-    durable.write(card, card_data, 0o600)
+    for path, data in files.items():
+        durable.write(path, data, 0o600)
+    lines = [f"{kept}: keep this file safe; it is the only copy of the fleet's root key."]
+    if not split:
+        (card,) = files
+        return [*lines, f"{card}: copy this file to the boot partition of every card of the fleet."]
+    leaders, workers = files
     return [
-        f"{kept}: keep this file safe; it is the only copy of the fleet's root key.",
-        f"{card}: copy this file to the boot partition of every card of the fleet.",
+        *lines,
+        f"{leaders}: for the boot partition of the board that shall lead.",
+        f"{workers}: for all other boards; with it a board can only ask to join.",
     ]
