@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from nodeagent import config
+from nodeagent import checks, config
 from nodeagent.board import Board
 from nodeagent.cluster import cni, kubeadm, kubectl, node
 from nodeagent.config import Settings
@@ -108,7 +108,9 @@ class Former:
                 self.radio.leading = False  # another may do better
                 raise
             # Not before: a power cut during init leads through the election again.
-            self.journal.set(role="control-plane", initialised=True)
+            self.journal.set(
+                role="control-plane", initialised=True, founded=int(self.host.clock.now())
+            )
             self.journal.note("initialised", address=address)
         self.board.set(kubernetes=tested.kubernetes)
         if not self.journal.get("equipped"):
@@ -117,16 +119,19 @@ class Former:
             manifest = f"{cni.manifest(settings, tested)}---\n{node.policy()}"
             self.patiently(lambda: kubectl.apply_text(self.host, manifest))
             self.journal.set(equipped=True)
-        self.open_for_joins(address, tested.kubernetes)
+        self.open_for_joins(settings, address, tested.kubernetes)
         node.install_user_kubeconfig(self.host)
         self.patiently(lambda: node.close_doors(self.host))
         self.until_ready(name)
 
-    def open_for_joins(self, address: str, version: str) -> None:
+    def open_for_joins(self, settings: Settings, address: str, version: str) -> None:
         """Give broker and network process their keys and say that grants are to be had."""
+        seal_after = checks.seconds(settings.seal_after)
+        founded = self.journal.get("founded", int(self.host.clock.now()))
         install.install(
-            self.host, self.trust, node.broker_credentials(self.host), f"{address}:6443", version
-        )
+            self.host, self.trust, node.broker_credentials(self.host), f"{address}:6443", version,
+            founded + seal_after if seal_after else 0,
+        )  # fmt: skip
         self.radio.serves_grants = True
 
     def join(self, settings: Settings, why: str) -> None:

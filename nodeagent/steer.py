@@ -133,20 +133,6 @@ def _plain(value: object) -> str:
     return "[" + ", ".join(value) + "]" if isinstance(value, tuple) else str(value)
 
 
-def show_nodes(host: Host) -> list[str]:
-    """A table of the cluster's nodes. Raises Refused where this is no control plane."""
-    from nodeagent.cluster import node
-
-    need_control_plane(host)
-    rows = [("NAME", "STATE", "ROLE", "VERSION", "ADDRESS")]
-    for info in node.nodes(host):
-        state = "Ready" if info.ready else "NotReady"
-        rows.append((info.name, state, info.role, info.version, info.address))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    padded = ([c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows)
-    return ["  ".join(row).rstrip() for row in padded]
-
-
 def join_command(host: Host) -> str:
     """What a person pastes on a machine without nodeagent. Raises Refused, CommandFailed."""
     from nodeagent.cluster import node
