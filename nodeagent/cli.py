@@ -262,11 +262,17 @@ def serve() -> None:
 
 @main.command("renew-keys", hidden=True)
 def renew_keys() -> None:
-    """Fetch repository keys that run out; the agent calls it once a day."""
-    from nodeagent import steer
+    """Fetch repository keys that run out; the agent calls it once a day. Exit: 3 where the
+    cluster's certificates end soon too, which the whole agent renews."""
+    from nodeagent import keeper, steer
     from nodeagent.host.host import Host
 
-    steer.renew_keys(Host())
+    due = steer.renewal_due(Host())
+    try:
+        steer.renew_keys(Host())
+    finally:
+        if due:
+            sys.exit(keeper.RENEWAL_DUE)
 
 
 @main.command(hidden=True)

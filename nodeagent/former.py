@@ -7,9 +7,9 @@ import threading
 
 from nodeagent import checks, config
 from nodeagent.board import Board
-from nodeagent.cluster import cni, kubeadm, kubectl, node
+from nodeagent.cluster import cni, kubeadm, kubectl, node, renewal, state
 from nodeagent.config import Settings
-from nodeagent.errors import Blocked, CommandFailed, NodeAgentError
+from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, Refused
 from nodeagent.fleet import client, install
 from nodeagent.fleet.election import Join, Lead, Wait
 from nodeagent.fleet.keys import NodeKey
@@ -25,6 +25,7 @@ LOG = logging.getLogger("nodeagent")
 
 LOOK = 1.0  # seconds between looks at the decision
 PREFETCH_PAUSE = 20.0  # seconds until images that could not be had are asked for again
+RENEWAL_LOOK = 60.0  # seconds between looks at certificates while a node is not Ready
 READY_LOOK = 3.0  # seconds between looks at a node that is not Ready yet
 SLOW_FSYNC_MS = 10.0  # etcd wants fsync under 10 ms (etcd docs, "Hardware recommendations")
 
@@ -112,6 +113,7 @@ class Former:
                 role="control-plane", initialised=True, founded=int(self.host.clock.now())
             )
             self.journal.note("initialised", address=address)
+        self.renew(name)
         self.board.set(kubernetes=tested.kubernetes)
         if not self.journal.get("equipped"):
             self.board.enter("initialising", "Installing the pod network and the join policy")
@@ -179,11 +181,50 @@ class Former:
 
     def until_ready(self, name: str) -> None:
         """Wait until Kubernetes calls this node Ready."""
+        looked = self.host.clock.monotonic()
         while not node.ready(self.host, name):
             self.board.set(detail="Waiting until Kubernetes calls this node Ready")
             self.host.clock.sleep(READY_LOOK)
+            if self.host.clock.monotonic() - looked >= RENEWAL_LOOK:
+                self.renew(name)  # the clock may have been set since
+                looked = self.host.clock.monotonic()
+        self.host.remove(state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
         self.board.enter("ready", "Part of the cluster")
         self.radio.formed = True
+
+    def renew(self, name: str) -> None:
+        """Renew what has ended while the board was off, or soon will; nothing while nobody has
+        set the clock, since an expiry in the eyes of a wrong clock is none."""
+        now, facts = self.host.clock.now(), Facts(self.host)
+        if self.journal.get("role") == "control-plane":
+            if renewal.is_due(self.host, now) and synchronised(facts):
+                self.board.set(detail="Renewing the cluster's certificates")
+                renewal.renew(self.host, name, now)
+        elif renewal.expired(self.host, now) and synchronised(facts):
+            self.board.set(detail="Asking for a new certificate: this node's has expired")
+            self.rejoin(name)
+
+    def rejoin(self, name: str) -> None:
+        """A member whose certificate has expired gets a new one by a new grant."""
+        settings, facts = config.load(self.host).settings, Facts(self.host)
+        grant = client.ask(
+            self.trust,
+            self.key,
+            self.candidates(settings),
+            name,
+            {"address": facts.address(settings.network.interface) or ""},
+            self.host.clock.now(),
+            clock_synced=True,
+        )
+        if grant.node_name != name:
+            raise Refused(
+                f"The name {name} belongs to another node now, and this one's certificate has"
+                " expired.",
+                "To let this board start anew, run `sudo nodeagent reset` on it.",
+            )
+        token = grant.token.reveal()
+        renewal.rejoin(self.host, grant.endpoints[0], grant.ca_cert.encode(), token)
+        self.journal.note("certificate renewed", name=name)
 
     def patiently(self, work: object) -> None:
         """Repeat a call to a young API server, which refuses some at first."""

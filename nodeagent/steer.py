@@ -11,6 +11,7 @@ from nodeagent.host.actions import FetchKey
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.journal import Journal
+from nodeagent.steps.clock import synchronised
 from nodeagent.steps.repositories import Repositories
 
 ROLE_FILE = f"{config.DROP_INS}/90-role.yaml"
@@ -116,6 +117,15 @@ def renew_keys(host: Host) -> None:
     for action in list(Repositories().plan(Facts(host), settings)):
         if isinstance(action, FetchKey) and action.noted:
             action.do(host)
+
+
+def renewal_due(host: Host) -> bool:
+    """True where the whole agent should renew certificates of the cluster: the clock is right and
+    some end soon. Raises OSError."""
+    from nodeagent.cluster import renewal
+
+    leads = host.exists("/etc/kubernetes/admin.conf")
+    return leads and synchronised(Facts(host)) and renewal.is_due(host, host.clock.now())
 
 
 def show_config(host: Host) -> list[str]:

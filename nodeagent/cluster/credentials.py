@@ -14,8 +14,11 @@ LIFE = dt.timedelta(days=365)
 SLACK = dt.timedelta(hours=1)  # the API server's clock may be behind a little
 
 
-def client(user: str, ca_cert: bytes, ca_key: bytes, now: float) -> tuple[bytes, bytes]:
-    """(certificate, key) as PEM for ``user``; ``now`` in seconds since the epoch.
+def client(
+    user: str, ca_cert: bytes, ca_key: bytes, now: float, organisation: str = ""
+) -> tuple[bytes, bytes]:
+    """(certificate, key) as PEM for ``user``, whose group is ``organisation``; ``now`` in seconds
+    since the epoch.
 
     Raises ValueError where the CA's files are damaged.
     """
@@ -23,10 +26,11 @@ def client(user: str, ca_cert: bytes, ca_key: bytes, now: float) -> tuple[bytes,
     signer = serialization.load_pem_private_key(ca_key, None)
     key = ec.generate_private_key(ec.SECP256R1())
     begin = dt.datetime.fromtimestamp(now, dt.UTC) - SLACK
+    groups = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation)] if organisation else []
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, user)]))
+        .subject_name(x509.Name([*groups, x509.NameAttribute(NameOID.COMMON_NAME, user)]))
         .issuer_name(issuer.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from nodeagent import health
+from nodeagent.cluster import renewal
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.errors import FleetError
 from nodeagent.fleet.trust import CARD_FILES, Trust
@@ -91,32 +92,18 @@ def certificates(node: Node) -> Seen | None:
         for name in node.facts.names(folder)
         if name.endswith(".crt")
     ]
-    ends = {path: end for path in (*paths, KUBELET_CLIENT) if (end := _end(node, path)) is not None}
+    ends = renewal.ends(node.facts.host, *paths, KUBELET_CLIENT)
     if not ends:
         return unknown("there are none")
     first = min(ends, key=lambda path: ends[path])
     days = (ends[first] - node.facts.now) / DAY
     day = datetime.fromtimestamp(ends[first], UTC).strftime("%Y-%m-%d")
-    renew = "sudo kubeadm certs renew all, on the control plane; then reboot it."
+    renew = "The agent renews it once the clock is synchronised: journalctl -u nodeagent."
     if days < 0:
         return fail(f"{first} ended on {day}", renew)
     if days < SOON:
         return warn(f"{first} ends on {day}", renew)
     return well(f"valid until {day} at least")
-
-
-def _end(node: Node, path: str) -> float | None:
-    """When the certificate in a file ends, in seconds since the epoch."""
-    from cryptography import x509
-
-    data = node.facts.read(path)
-    if data is None or b"BEGIN CERTIFICATE" not in data:
-        return None
-    certificate = x509.load_pem_x509_certificate(data[data.index(b"-----BEGIN CERTIFICATE") :])
-    end = getattr(certificate, "not_valid_after_utc", None)  # cryptography 42; before it, naive
-    if end is None:
-        end = certificate.not_valid_after.replace(tzinfo=UTC)
-    return float(end.timestamp())
 
 
 CHECKS = (

@@ -479,8 +479,7 @@ def test_a_revoked_kubelet_can_change_nothing(cluster: Cluster, tmp_path: Path) 
     for item in (me, renewal, lease):
         status, said = kubelet(cluster, "pi-30", "create", "-f", "-", stdin=item)
         assert status == 0, said
-    said = people.revoke(fleet.broker, "pi-30")
-    assert said["names"] == ["pi-30"]
+    assert people.revoke(fleet.broker, "pi-30")["names"] == ["pi-30"]
     assert "pi-30" not in cluster.kubectl("get", "nodes", "-o", "name")
     for _ in range(40):  # the policy's list is watched, not read
         status, said = kubelet(cluster, "pi-30", "create", "-f", "-", stdin=renewal)

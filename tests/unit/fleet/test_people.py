@@ -225,7 +225,7 @@ def test_a_token_of_a_revoked_node_goes_when_the_api_answers_again(
     with pytest.raises(CommandFailed):
         people.revoke(setup.broker, "pi-2")
     assert setup.broker.ledger.revocation(key.node_id), "the denial is durable first"
-    del setup.cluster.delete_token  # type: ignore[method-assign]
+    del setup.cluster.delete_token
     setup.cluster.down = False
     setup.start()
     setup.cluster.csrs = [csr("late", setup.broker.outstanding[0].token_id)]
