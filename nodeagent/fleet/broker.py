@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from nodeagent.fleet import grant as grants
@@ -44,8 +43,6 @@ USAGES = (
     frozenset({"digital signature", "client auth"}),
     frozenset({"digital signature", "client auth", "key encipherment"}),
 )
-# What x509 raises beside ValueError for extensions that it cannot read.
-_ODD = (x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _ALPHABET = string.ascii_lowercase + string.digits
 
 
@@ -232,8 +229,8 @@ def fitting_key(request: SigningRequest, token: Token) -> str | None:
         subject = {(entry.oid, entry.value) for entry in csr.subject}
         der = pki.spki(csr.public_key())
         plain = csr.is_signature_valid and not list(csr.extensions)
-    except (ValueError, TypeError, UnsupportedAlgorithm, *_ODD):
-        return None  # whoever holds a token chooses these bytes
+    except pki.UNREADABLE:
+        return None
     wanted = {
         (NameOID.COMMON_NAME, f"system:node:{token.name}"),
         (NameOID.ORGANIZATION_NAME, "system:nodes"),
