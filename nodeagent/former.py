@@ -26,6 +26,7 @@ LOG = logging.getLogger("nodeagent")
 LOOK = 1.0  # seconds between looks at the decision
 PREFETCH_PAUSE = 20.0  # seconds until images that could not be had are asked for again
 RENEWAL_LOOK = 60.0  # seconds between looks at certificates while a node is not Ready
+REJOIN_PAUSE = 600.0  # seconds that a granted token lives
 READY_LOOK = 3.0  # seconds between looks at a node that is not Ready yet
 SLOW_FSYNC_MS = 10.0  # etcd wants fsync under 10 ms (etcd docs, "Hardware recommendations")
 
@@ -45,6 +46,7 @@ class Former:
         self.host, self.board, self.journal = host, board, journal
         self.radio, self.trust, self.key = radio, trust, key
         self._prefetched = False
+        self._rejoined: float | None = None
 
     def form(self) -> None:
         """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
@@ -129,7 +131,10 @@ class Former:
     def open_for_joins(self, settings: Settings, address: str, version: str) -> None:
         """Give broker and network process their keys and say that grants are to be had."""
         seal_after = checks.seconds(settings.seal_after)
-        founded = self.journal.get("founded", int(self.host.clock.now()))
+        # A clock that was ahead when the cluster was made must not keep it open for years.
+        now = int(self.host.clock.now())
+        founded = min(self.journal.get("founded", now), now)
+        self.journal.set(founded=founded)
         install.install(
             self.host, self.trust, node.broker_credentials(self.host), f"{address}:6443", version,
             founded + seal_after if seal_after else 0,
@@ -201,8 +206,12 @@ class Former:
                 self.board.set(detail="Renewing the cluster's certificates")
                 renewal.renew(self.host, name, now)
         elif renewal.expired(self.host, now) and synchronised(facts):
-            self.board.set(detail="Asking for a new certificate: this node's has expired")
-            self.rejoin(name)
+            moment = self.host.clock.monotonic()
+            # The kubelet of a slow board takes minutes; a new token would take its old one away.
+            if self._rejoined is None or moment - self._rejoined >= REJOIN_PAUSE:
+                self.board.set(detail="Asking for a new certificate: this node's has expired")
+                self.rejoin(name)
+                self._rejoined = moment
 
     def rejoin(self, name: str) -> None:
         """A member whose certificate has expired gets a new one by a new grant."""

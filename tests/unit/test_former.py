@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from nodeagent.board import Board
-from nodeagent.cluster import renewal, state
+from nodeagent.cluster import node, renewal, state
+from nodeagent.config import Settings
 from nodeagent.errors import Refused
-from nodeagent.fleet import client
+from nodeagent.fleet import client, install
 from nodeagent.fleet.grant import Secret
 from nodeagent.former import Former
 from nodeagent.journal import Journal
 from nodeagent.steps.clock import SYNCHRONISED
 from tests.unit.cluster.test_renewal import DAY, RENEW, RESTART, YEAR, control_plane, made
-from tests.unit.machine import Machine, put
+from tests.unit.machine import NOW, Machine, put
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,9 @@ def test_a_worker_from_the_drawer_asks_for_a_grant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, machine = granting(monkeypatch, "pi-2"), worker(tmp_path, YEAR + DAY)
-    former(machine, "worker", synced=True).renew("pi-2")
+    forming = former(machine, "worker", synced=True)
+    for _ in range(3):  # while the kubelet is at it, nothing is taken from under it
+        forming.renew("pi-2")
     assert asked == [("pi-2", [("10.0.0.7", 6444)])]
     assert machine.mode(state.BOOTSTRAP_CONF) == 0o600
     assert machine.ran.count(RESTART) == 1
@@ -93,3 +96,21 @@ def test_a_control_plane_renews_only_by_a_right_clock(synced: bool, tmp_path: Pa
     former(machine, "control-plane", synced).renew("pi-1")
     assert (RENEW in machine.ran) is synced
     assert renewal.expired(machine, machine.clock.now()) is not synced
+
+
+@pytest.mark.parametrize(
+    ("founded", "seals_at"),
+    [(None, NOW + 86400), (NOW - 50, NOW - 50 + 86400), (NOW + 9, NOW + 86400)],
+)
+def test_enrolment_ends_a_day_after_the_cluster_was_made(
+    founded: float | None, seals_at: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, given = Machine(tmp_path), list[Any]()
+    monkeypatch.setattr(install, "install", lambda *arguments: given.append(arguments[-1]))
+    monkeypatch.setattr(node, "broker_credentials", lambda host: (b"", b""))
+    forming = former(machine, "control-plane", synced=True)
+    forming.journal.set(founded=founded)
+    forming.open_for_joins(Settings(), "10.0.0.7", "1.36.4")
+    forming.open_for_joins(Settings(seal_after="off"), "10.0.0.7", "1.36.4")
+    assert given == [int(seals_at), 0]
+    assert forming.journal.get("founded") == int(seals_at) - 86400, "remembered, not begun anew"
