@@ -1,8 +1,8 @@
 """What is left of secret keys in raw bytes: of a disk, a partition, an image, a memory dump.
 
-A key is looked for in every form it is written in: raw (DER holds the scalar like that, RFC 5915 3),
-in base64 at each of the three alignments, in hexadecimal. Each form is cut into pieces, so that a
-key counts as found where only a part of it is left, or where line ends stand in the middle.
+A key is looked for in every form it is written in: raw (so DER holds the private number, RFC 5915
+3), in base64 at each of the three alignments, in hexadecimal. Each form is cut into pieces, so
+that a key counts as found where only a part of it is left, or where line ends stand in the middle.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def pieces(secret: bytes) -> dict[bytes, str]:
         text = base64.b64encode(bytes(shift) + secret)
         first, last = (shift * 8 + 5) // 6, (shift + len(secret)) * 8 // 6
         found |= dict.fromkeys(_cut(text[first:last], BASE64), "base64")
-    for text in (secret.hex(), secret.hex().upper()):
-        found |= dict.fromkeys(_cut(text.encode(), HEX), "hexadecimal")
+    for digits in (secret.hex(), secret.hex().upper()):
+        found |= dict.fromkeys(_cut(digits.encode(), HEX), "hexadecimal")
     return found
 
 
@@ -71,13 +71,14 @@ def _cut(text: bytes, length: int) -> Iterator[bytes]:
 
 
 def search(data: bytes, keys: Mapping[str, bytes], base: int = 0) -> list[Trace]:
-    """Each piece's first place in ``data``; ``base`` is added to offsets."""
+    """Every place of every piece in ``data``; ``base`` is added to offsets."""
     found = []
     for name, secret in keys.items():
         for piece, form in pieces(secret).items():
             at = data.find(piece)
-            if at >= 0:
+            while at >= 0:
                 found.append(Trace(name, form, base + at))
+                at = data.find(piece, at + 1)
     return sorted(found, key=lambda trace: trace.offset)
 
 

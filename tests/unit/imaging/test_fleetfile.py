@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from nodeagent.cli import main
 from nodeagent.errors import Refused
 from nodeagent.fleet import card as cards
-from nodeagent.fleet import trust, wire
-from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet import pki, trust, wire
+from nodeagent.fleet.keys import NodeKey, node_id
 from nodeagent.imaging import fleetfile
 from tests import keytraces
 
@@ -66,10 +66,9 @@ def test_the_card_of_a_leader_leads_and_a_worker_s_only_asks() -> None:
     assert (leader.may_lead, worker.may_lead) == (True, False)
     assert leader.anchors == worker.anchors
     assert leader.beacon_key == worker.beacon_key
-    key = NodeKey(trust.pki.new_key())
-    assert leader.anchors.node_key(
-        [trust.pki.cert_der(cert) for cert in worker.leaf("client", key.public)]
-    )
+    key = NodeKey(pki.new_key())
+    shown = [pki.cert_der(cert) for cert in worker.leaf("client", key.public)]
+    assert node_id(leader.anchors.node_key(shown)) == key.node_id
 
 
 def test_a_workers_card_never_held_the_control_plane_issuer() -> None:
