@@ -23,7 +23,7 @@ from nodeagent.host.host import Host
 LOG = logging.getLogger("nodeagent")
 
 SOON = 30 * 86400  # seconds; a month of power cuts and wrong clocks to find a good moment in
-MARK = f"{FOLDER}/renewing"
+MARK, BEFORE = f"{FOLDER}/renewing", f"{FOLDER}/before-renewal"
 KUBERNETES = "/etc/kubernetes"
 PKI = f"{KUBERNETES}/pki"
 # kubernetes.io, "PKI certificates and requirements"; the CAs are not among them.
@@ -82,16 +82,21 @@ def expired(host: Host, now: float) -> bool:
 def renew(host: Host, name: str, now: float) -> bool:
     """Renew what is due on the control plane ``name``; True where anything was.
 
-    ``now`` must come from a clock that is known to be right. Repeatable from any point: the mark
-    goes last, and a power cut restarts the static pods by itself. Raises CommandFailed, OSError.
+    ``now`` must come from a clock that is known to be right. Repeatable from any point: kubeadm
+    syncs nothing, so a power cut may leave a torn file or a key beside another's certificate; the
+    next try begins from the copy that was made before. Raises CommandFailed, OSError.
     """
     late = due(ends(host, *KUBEADMS), now)
-    kubelet = expired(host, now)
-    if not late and not kubelet and not host.exists(MARK):
+    kubelet, broken_off = expired(host, now), host.exists(MARK)
+    if not late and not kubelet and not broken_off:
         return False
     LOG.info("renewing certificates: %s", ", ".join(late) or CLIENT_PEM)
+    if broken_off:
+        host.call("cp", "-a", f"{BEFORE}/.", KUBERNETES)
+    else:
+        _keep(host)
     host.write(MARK, b"", 0o600)
-    if late:
+    if late or broken_off:
         # With the file, since the API server cannot be asked once its certificates have ended.
         host.call(
             "kubeadm", "certs", "renew", "all", "--config", kubeadm.INIT_FILE, timeout=RENEW_BOUND
@@ -104,7 +109,17 @@ def renew(host: Host, name: str, now: float) -> bool:
         if listed.out.split():
             host.run("crictl", "stop", *listed.out.split(), timeout=STOP_BOUND)
     host.remove(MARK)
+    host.call("rm", "-rf", BEFORE)
     return True
+
+
+def _keep(host: Host) -> None:
+    """A copy of all that kubeadm renews, on the disk before it begins."""
+    host.call("rm", "-rf", BEFORE)
+    host.make_folder(BEFORE, 0o700)
+    files = [path for path in KUBEADMS if path.endswith(".conf") and host.exists(path)]
+    host.call("cp", "-a", PKI, *files, BEFORE)
+    host.run("sync", timeout=kubeadm.SYNC_BOUND)
 
 
 def _renew_kubelet(host: Host, name: str, now: float) -> None:

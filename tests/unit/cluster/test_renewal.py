@@ -24,6 +24,10 @@ CA_KEY = pki.new_key()
 CA = pki.issue("kubernetes", CA_KEY.public_key(), "kubernetes", CA_KEY, path_length=0)
 RENEW = f"kubeadm certs renew all --config {kubeadm.INIT_FILE}"
 RESTART = "systemctl restart kubelet"
+CONFS = [path for path in renewal.KUBEADMS if path.endswith(".conf")]
+KEEP = " ".join(["cp -a", renewal.PKI, *CONFS, renewal.BEFORE])
+RESTORE = f"cp -a {renewal.BEFORE}/. /etc/kubernetes"
+CLEAR = f"rm -rf {renewal.BEFORE}"
 
 
 def made(age: int) -> bytes:
@@ -47,7 +51,9 @@ def control_plane(root: Path, age: int, **answers: Any) -> Machine:
     })  # fmt: skip
     lists = {f"crictl ps -q --name ^{name}$": f"id-{name}\n" for name in renewal.STATIC_PODS}
     stops = {f"crictl stop id-{name}": "" for name in renewal.STATIC_PODS}
-    return Machine(root, {RENEW: "", RESTART: "", "sync": "", **lists, **stops, **answers})
+    copies = {KEEP: "", RESTORE: "", CLEAR: ""}
+    commands = {RENEW: "", RESTART: "", "sync": "", **copies, **lists, **stops}
+    return Machine(root, {**commands, **answers})
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ def test_a_month_ahead_kubeadm_renews_and_the_pods_start_again(tmp_path: Path) -
     machine = control_plane(tmp_path, YEAR - 20 * DAY)
     assert renewal.is_due(machine, NOW)
     assert renewal.renew(machine, "pi-1", NOW)
-    assert machine.ran[:2] == [RENEW, "sync"]
+    assert machine.ran[:5] == [CLEAR, KEEP, "sync", RENEW, "sync"], "a copy first"
     stopped = [line for line in machine.ran if line.startswith("crictl stop")]
     assert stopped == [f"crictl stop id-{name}" for name in renewal.STATIC_PODS]
     assert RESTART not in machine.ran, "the kubelet renews its own while it is valid"
@@ -104,13 +110,24 @@ def test_after_a_year_in_a_drawer_the_kubelet_too(tmp_path: Path) -> None:
     assert not renewal.expired(machine, NOW)
 
 
-def test_a_renewal_that_was_cut_off_is_finished(tmp_path: Path) -> None:
-    machine = control_plane(tmp_path, DAY)  # kubeadm had done its part
-    put(tmp_path, {renewal.MARK: ""})
+@pytest.mark.parametrize("torn", [b"", b"\0" * 900, None, made(DAY)])
+def test_a_renewal_that_was_cut_off_begins_from_the_copy(
+    torn: bytes | None, tmp_path: Path
+) -> None:
+    machine = control_plane(tmp_path, DAY)
+    put(tmp_path, {renewal.MARK: "", renewal.KUBEADMS[0]: torn})
     assert renewal.is_due(machine, NOW)
     assert renewal.renew(machine, "pi-1", NOW)
-    assert RENEW not in machine.ran and "crictl stop id-etcd" in machine.ran
+    assert machine.ran[:2] == [RESTORE, RENEW] and KEEP not in machine.ran
+    assert "crictl stop id-etcd" in machine.ran and machine.ran[-1] == CLEAR
     assert not renewal.renew(machine, "pi-1", NOW)
+
+
+def test_without_a_copy_nothing_is_begun(tmp_path: Path) -> None:
+    machine = control_plane(tmp_path, YEAR, **{KEEP: {"status": 1, "err": "No space left"}})
+    with pytest.raises(CommandFailed):
+        renewal.renew(machine, "pi-1", NOW)
+    assert RENEW not in machine.ran and not machine.exists(renewal.MARK)
 
 
 def test_a_renewal_that_fails_is_tried_again(tmp_path: Path) -> None:
