@@ -15,10 +15,9 @@ SLACK = dt.timedelta(hours=1)  # the API server's clock may be behind a little
 
 
 def client(
-    user: str, ca_cert: bytes, ca_key: bytes, now: float, organisation: str = ""
+    user: str, ca_cert: bytes, ca_key: bytes, now: float, group: str = ""
 ) -> tuple[bytes, bytes]:
-    """(certificate, key) as PEM for ``user``, whose group is ``organisation``; ``now`` in seconds
-    since the epoch.
+    """(certificate, key) as PEM for ``user`` of ``group``; ``now`` in seconds since the epoch.
 
     Raises ValueError where the CA's files are damaged.
     """
@@ -26,11 +25,13 @@ def client(
     signer = serialization.load_pem_private_key(ca_key, None)
     key = ec.generate_private_key(ec.SECP256R1())
     begin = dt.datetime.fromtimestamp(now, dt.UTC) - SLACK
-    groups = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation)] if organisation else []
+    named = [x509.NameAttribute(NameOID.COMMON_NAME, user)]
+    if group:
+        named.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, group))
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([*groups, x509.NameAttribute(NameOID.COMMON_NAME, user)]))
+        .subject_name(x509.Name(named))
         .issuer_name(issuer.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
@@ -49,3 +50,16 @@ def client(
             serialization.NoEncryption(),
         ),
     )
+
+
+def ends(pem: bytes) -> float | None:
+    """When the first certificate in ``pem`` ends, in seconds since the epoch; None where there is
+    none. Raises ValueError for a damaged one."""
+    begin = pem.find(b"-----BEGIN CERTIFICATE")
+    if begin < 0:
+        return None
+    certificate = x509.load_pem_x509_certificate(pem[begin:])
+    end = getattr(certificate, "not_valid_after_utc", None)  # cryptography 42; before it, naive
+    if end is None:
+        end = certificate.not_valid_after.replace(tzinfo=dt.UTC)
+    return float(end.timestamp())

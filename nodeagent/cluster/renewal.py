@@ -14,7 +14,6 @@ import binascii
 import logging
 import re
 from collections.abc import Mapping
-from datetime import UTC
 
 from nodeagent.cluster import credentials, kubeadm
 from nodeagent.cluster.state import BOOTSTRAP_CONF, CLIENT_PEM, FOLDER
@@ -43,19 +42,11 @@ RENEW_BOUND, STOP_BOUND = 300, 120  # seconds
 def end(data: bytes | None) -> float | None:
     """When the certificate in a PEM file or a kubeconfig ends, in seconds since the epoch; None
     where there is none that can be read."""
-    from cryptography import x509
-
     embedded = re.search(rb"client-certificate-data: *([A-Za-z0-9+/=]+)", data or b"")
     try:
-        pem = base64.b64decode(embedded[1]) if embedded else data or b""
-        begin = pem.index(b"-----BEGIN CERTIFICATE")
-        certificate = x509.load_pem_x509_certificate(pem[begin:])
+        return credentials.ends(base64.b64decode(embedded[1]) if embedded else data or b"")
     except (ValueError, binascii.Error):
         return None
-    moment = getattr(certificate, "not_valid_after_utc", None)  # cryptography 42
-    if moment is None:
-        moment = certificate.not_valid_after.replace(tzinfo=UTC)
-    return float(moment.timestamp())
 
 
 def ends(host: Host, *paths: str) -> dict[str, float]:
@@ -129,7 +120,7 @@ def _renew_kubelet(host: Host, name: str, now: float) -> None:
         host.read(f"{PKI}/ca.crt") or b"",
         host.read(f"{PKI}/ca.key") or b"",
         now,
-        organisation="system:nodes",
+        group="system:nodes",
     )
     # Into the file that the kubelet's link points to: it wants a link there, not a file.
     host.write(CLIENT_PEM, cert + key, 0o600)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from nodeagent import health
-from nodeagent.cluster import renewal
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.errors import FleetError
 from nodeagent.fleet.trust import CARD_FILES, Trust
@@ -92,7 +91,7 @@ def certificates(node: Node) -> Seen | None:
         for name in node.facts.names(folder)
         if name.endswith(".crt")
     ]
-    ends = renewal.ends(node.facts.host, *paths, KUBELET_CLIENT)
+    ends = {path: end for path in (*paths, KUBELET_CLIENT) if (end := _end(node, path)) is not None}
     if not ends:
         return unknown("there are none")
     first = min(ends, key=lambda path: ends[path])
@@ -104,6 +103,14 @@ def certificates(node: Node) -> Seen | None:
     if days < SOON:
         return warn(f"{first} ends on {day}", renew)
     return well(f"valid until {day} at least")
+
+
+def _end(node: Node, path: str) -> float | None:
+    """When the certificate in a file ends, in seconds since the epoch."""
+    from nodeagent.cluster import credentials  # it loads much
+
+    data = node.facts.read(path)
+    return None if data is None else credentials.ends(data)
 
 
 CHECKS = (

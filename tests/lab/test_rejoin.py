@@ -76,7 +76,7 @@ def test_a_kubelet_from_the_drawer_gets_a_new_certificate(cluster: Cluster, tmp_
     host = Host(tmp_path / "r", lambda argv, timeout, stdin: Result(0, ""))
     cert, key = credentials.client(
         f"system:node:{NAME}", ca.read_bytes(), (cluster.pki / "ca.key").read_bytes(),
-        time.time() - 500 * 86400, organisation="system:nodes",
+        time.time() - 500 * 86400, group="system:nodes",
     )  # fmt: skip
     host.write(PEM, cert + key, 0o600)
     host.link(state.CLIENT_PEM, Path(PEM).name)
