@@ -83,7 +83,7 @@ class NoControlPlane(NodeAgentError):
 class NotAdmitted(Blocked):
     """A control plane answered, and a person has to let this node in; the agent keeps asking."""
 
-    code = "E401"
+    code = "E402"
 
 
 class Refused(NodeAgentError):

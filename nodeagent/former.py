@@ -111,9 +111,8 @@ class Former:
                 self.radio.leading = False  # another may do better
                 raise
             # Not before: a power cut during init leads through the election again.
-            self.journal.set(
-                role="control-plane", initialised=True, founded=int(self.host.clock.now())
-            )
+            born = int(self.host.clock.now())
+            self.journal.set(role="control-plane", initialised=True, born=born)
             self.journal.note("initialised", address=address)
         self.renew(name)
         self.board.set(kubernetes=tested.kubernetes)
@@ -133,11 +132,11 @@ class Former:
         seal_after = checks.seconds(settings.seal_after)
         # A clock that was ahead when the cluster was made must not keep it open for years.
         now = int(self.host.clock.now())
-        founded = min(self.journal.get("founded", now), now)
-        self.journal.set(founded=founded)
+        born = min(self.journal.get("born", now), now)
+        self.journal.set(born=born)
         install.install(
             self.host, self.trust, node.broker_credentials(self.host), f"{address}:6443", version,
-            founded + seal_after if seal_after else 0,
+            born + seal_after if seal_after else 0,
         )  # fmt: skip
         self.radio.serves_grants = True
 
