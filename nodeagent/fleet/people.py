@@ -1,13 +1,14 @@
 """What people ask of the broker: who is in, who waits; approve, revoke, forget, seal.
 
-Each answer is data for the command line. What is remembered is durable before the cluster is
-asked, and each can be asked again: where the API server does not answer, the same words finish it.
+Each answer is data for the command line. A denial is remembered before the cluster is told, a
+permission after it: where the API server does not answer, the same words again finish it.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -44,12 +45,11 @@ def approve(broker: Broker, node_id: str) -> dict[str, Any]:
     ledger = broker.ledger
     if ledger.names_of(node_id) and ledger.revocation(node_id) is None:
         return {"name": ledger.names_of(node_id)[-1], "source": "", "state": "admitted"}
-    came_back = ledger.revocation(node_id) is not None
+    if ledger.revocation(node_id) is not None:
+        _bar(broker, but=ledger.names_of(node_id))
     now = broker.clock()
     ledger.approve(node_id, now, int(now) + APPROVAL_LIFE)
     audit("approved", node=node_id)
-    if came_back:
-        _bar(broker)
     asking = broker.waiting.leave(node_id)
     state = "waiting" if asking else "unheard"
     return {
@@ -104,11 +104,11 @@ def forget(broker: Broker, name: str) -> dict[str, Any]:
             " Kubernetes cannot take one back.",
             "Give the new board another name, under `node_name` in nodeagent.yaml.",
         )
+    if revoked:
+        _bar(broker, but=[name])
     forgotten = ledger.forget(name)
     if forgotten:
         audit("forgotten", node=holder, name=name)
-    if revoked:
-        _bar(broker)
     return {"forgotten": forgotten}
 
 
@@ -120,6 +120,8 @@ def seal(broker: Broker, seconds: int) -> dict[str, Any]:
     return {"until": until}
 
 
-def _bar(broker: Broker) -> None:
+def _bar(broker: Broker, but: Sequence[str] = ()) -> None:
+    """Bar the names of all revoked nodes, apart from some that are about to be let back."""
     revoked = {entry.node_id for entry in broker.ledger.revoked}
-    broker.api.bar([name for name, holder in broker.ledger.names.items() if holder in revoked])
+    names = broker.ledger.names.items()
+    broker.api.bar([n for n, holder in names if holder in revoked and n not in but])

@@ -247,6 +247,22 @@ def test_an_approval_takes_a_revocation_back(setup: Setup, key: NodeKey) -> None
     assert why(setup, key) == ""
 
 
+def test_what_the_cluster_was_not_told_is_not_lost(setup: Setup, key: NodeKey) -> None:
+    setup.ask(key, "pi-2")
+    people.revoke(setup.broker, "pi-2")
+    setup.cluster.down = True
+    with pytest.raises(CommandFailed):
+        people.approve(setup.broker, key.node_id)
+    assert setup.broker.ledger.revocation(key.node_id), "else nobody would tell the cluster again"
+    setup.now += people.CERTIFICATE_LIFE
+    with pytest.raises(CommandFailed):
+        people.forget(setup.broker, "pi-2")
+    assert setup.broker.ledger.names_of(key.node_id) == ["pi-2"]
+    setup.cluster.down = False
+    people.approve(setup.broker, key.node_id)
+    assert setup.cluster.barred == [] and setup.broker.ledger.revoked == ()
+
+
 def test_a_key_that_never_came_can_be_revoked_by_its_code(setup: Setup, key: NodeKey) -> None:
     assert people.revoke(setup.broker, key.node_id)["names"] == []
     with pytest.raises(Revoked):
