@@ -22,6 +22,7 @@ from nodeagent.errors import (
     FetchFailed,
     NoControlPlane,
     NodeAgentError,
+    NotAdmitted,
 )
 from nodeagent.fleet import trust as fleet_trust
 from nodeagent.fleet.keys import NodeKey
@@ -41,6 +42,7 @@ T = TypeVar("T")
 
 SHORT_PAUSE = 2.0  # seconds; for waits on the world, which are cheap to look at
 LONG_PAUSE = 60.0
+APPROVAL_PAUSE = 10.0  # while a person is to let the node in; each look costs a TLS handshake
 PATIENCE = 3  # failed tries in a row before the phase says that a person is needed
 WATCHDOG_PERIOD = 60.0  # seconds; the unit's WatchdogSec is ten times that
 REBOOT_BOUND = 300.0  # seconds that a reboot waits for what it would break off
@@ -175,7 +177,8 @@ class Agent:
             except Blocked as error:
                 failures = 0
                 self.board.trouble(error, failed=False)
-                self.host.clock.sleep(SHORT_PAUSE)
+                asked = isinstance(error, NotAdmitted)
+                self.host.clock.sleep(APPROVAL_PAUSE if asked else SHORT_PAUSE)
             except Exception as error:  # noqa: BLE001  the agent outlives any fault, and shows it
                 failures += 1
                 shown = as_trouble(error)

@@ -15,12 +15,11 @@ import socket
 import struct
 import sys
 import time
-from dataclasses import asdict
 from typing import Any
 
-from nodeagent.errors import FleetError, NodeAgentError, Untrusted
-from nodeagent.fleet import anchors, frame, install, pki, wire
-from nodeagent.fleet.broker import Broker, Offer, Overloaded, Stale
+from nodeagent.errors import FleetError, NodeAgentError, Refused, Untrusted
+from nodeagent.fleet import anchors, frame, install, people, pki, wire
+from nodeagent.fleet.broker import Broker, Offer, Overloaded, Revoked, Stale, Unadmitted
 from nodeagent.fleet.ledger import Ledger
 from nodeagent.host.host import Host
 
@@ -39,7 +38,10 @@ _ASKS: dict[str, dict[str, wire.Check]] = {
         "source": wire.address,
     },
     "nodes": {},
+    "approve": {"node": wire.node_id},
+    "revoke": {"who": wire.node_name},  # or a node id, which is of that form too
     "forget": {"name": wire.node_name},
+    "seal": {"open": wire.integer(0, 366 * 86400)},
 }
 FOR_THE_NETWORK = frozenset({"nonce", "grant"})
 
@@ -73,6 +75,7 @@ def load(host: Host) -> Broker:
                 "endpoints": wire.array(wire.endpoint, 1, 8),
                 "server": wire.text(r"https://[0-9a-f.:\[\]]+", 80),
                 "kubernetes": wire.text(r"[0-9.]+", 16),
+                "seals_at": wire.integer(0, 2**40),
             },
         )
         key = pki.read_key(host.read(install.BROKER_KEY) or b"")
@@ -92,6 +95,7 @@ def load(host: Host) -> Broker:
         Api(config["server"], *files),
         Ledger(host),
         host.clock.now,
+        config["seals_at"],
     )
 
 
@@ -158,12 +162,20 @@ class Service:
         except Untrusted as error:
             LOG.warning("%s", error.reason)
             return _error(403, error.reason)
+        except Revoked:
+            return _error(403, "This node was revoked.")
+        except Unadmitted as error:
+            return _error(202, str(error))
         except Stale as error:
             return _error(409, f"Ask again: {error}.")
         except Overloaded as error:
             return _error(503, f"{error}.")
+        except Refused as error:
+            return {**_error(409, error.reason), "remedy": error.remedy}
         except (NodeAgentError, OSError) as error:
             LOG.warning("%s", error)
+            if op not in FOR_THE_NETWORK:
+                return _error(503, str(error))
             return _error(503, "The cluster could not be asked; see the journal there.")
 
     def _answer(self, op: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -173,9 +185,15 @@ class Service:
         if op == "grant":
             answer = broker.grant(asked["request"].encode(), asked["source"])
             return {"grant": answer.decode()}
+        if op == "approve":
+            return people.approve(broker, asked["node"])
+        if op == "revoke":
+            return people.revoke(broker, asked["who"])
         if op == "forget":
-            return {"forgotten": broker.ledger.forget(asked["name"])}
-        return {"nodes": [asdict(entry) for entry in broker.ledger.admissions]}
+            return people.forget(broker, asked["name"])
+        if op == "seal":
+            return people.seal(broker, asked["open"])
+        return people.overview(broker)
 
 
 def peer_uid(connection: socket.socket) -> int:

@@ -86,6 +86,15 @@ image_repository = _pattern(
 )
 
 
+_UNITS = {"m": 60, "h": 3600, "d": 86400}
+span = _pattern(r"[1-9][0-9]{0,3}[mhd]|off", "Write a time such as 30m, 24h or 7d, or off.")
+
+
+def seconds(span_text: str) -> int:
+    """The seconds in what ``span`` let pass; off is 0."""
+    return 0 if span_text == "off" else int(span_text[:-1]) * _UNITS[span_text[-1]]
+
+
 def url(value: Any) -> str:
     """An http or https address without user, query or fragment (RFC 3986)."""
     right = "Write an address such as https://mirror.example/kubernetes."

@@ -197,11 +197,11 @@ def config() -> None:
 
 @main.command()
 def nodes() -> None:
-    """List the nodes of the cluster (on a control plane)."""
-    from nodeagent import steer
+    """List the cluster's nodes, who was let in, who waits, and whether enrolment is open."""
+    from nodeagent import members
     from nodeagent.host.host import Host
 
-    for line in steer.show_nodes(Host()):
+    for line in members.show_nodes(Host()):
         click.echo(line)
 
 
@@ -230,6 +230,47 @@ def verify(image: str | None) -> None:
     for line in steer.verify(Host(), image):
         click.echo(f"  {line}")
     click.echo("The cluster works.")
+
+
+@main.command()
+@click.argument("code", nargs=-1, required=True)
+def approve(code: tuple[str, ...]) -> None:
+    """Let in the node that shows CODE, all 16 characters of it (on the control plane)."""
+    from nodeagent import members
+    from nodeagent.host.host import Host
+
+    click.echo(members.approve(Host(), " ".join(code)))
+
+
+@main.command()
+@click.argument("node")
+def revoke(node: str) -> None:
+    """Throw out NODE, a name, node id or code, and seal enrolment (on the control plane)."""
+    from nodeagent import members
+    from nodeagent.host.host import Host
+
+    for line in members.revoke(Host(), node):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("name")
+def forget(name: str) -> None:
+    """Free the node name NAME for another board (on the control plane)."""
+    from nodeagent import members
+    from nodeagent.host.host import Host
+
+    click.echo(members.forget(Host(), name))
+
+
+@main.command()
+@click.option("--open", "span", help="Let the fleet's boards in for so long, such as 1h or 30m.")
+def seal(span: str | None) -> None:
+    """End enrolment: from now on a person approves each new board (on the control plane)."""
+    from nodeagent import members
+    from nodeagent.host.host import Host
+
+    click.echo(members.seal(Host(), span))
 
 
 @main.command("join-command")
@@ -273,11 +314,14 @@ def fleet() -> None:
 @click.option(
     "--split", is_flag=True, help="Two card files: one for the board that leads, one for workers."
 )
-def fleet_new(name: str, out: Path, split: bool) -> None:
+@click.option(
+    "--approve", is_flag=True, help="Split too, and a person approves each worker by its code."
+)
+def fleet_new(name: str, out: Path, split: bool, approve: bool) -> None:
     """Make a fleet called NAME: NAME.fleet to keep, nodeagent.fleet for every card."""
     from nodeagent.imaging import fleetfile
 
-    for line in fleetfile.create(name, out, split):
+    for line in fleetfile.create(name, out, split, approve):
         click.echo(line)
 
 
@@ -355,11 +399,17 @@ def serve() -> None:
 
 @main.command("renew-keys", hidden=True)
 def renew_keys() -> None:
-    """Fetch repository keys that run out; the agent calls it once a day."""
-    from nodeagent import steer
+    """Fetch repository keys that run out; the agent calls it once a day. Exit: 3 where the
+    cluster's certificates end soon too, which the whole agent renews."""
+    from nodeagent import keeper, steer
     from nodeagent.host.host import Host
 
-    steer.renew_keys(Host())
+    due = steer.renewal_due(Host())
+    try:
+        steer.renew_keys(Host())
+    finally:
+        if due:
+            sys.exit(keeper.RENEWAL_DUE)
 
 
 @main.command("inventory", hidden=True)

@@ -82,6 +82,7 @@ class Settings:
     containerd: Containerd = Containerd()
     network: Network = Network()
     timing: Timing = Timing()
+    seal_after: str = key("24h", checks.span)
     status_page: str = key("lan", checks.one_of("lan", "off"))
 
 

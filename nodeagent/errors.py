@@ -85,6 +85,12 @@ class NoControlPlane(NodeAgentError):
     exit_code = 75  # EX_TEMPFAIL
 
 
+class NotAdmitted(Blocked):
+    """A control plane answered, and a person has to let this node in; the agent keeps asking."""
+
+    code = "E402"
+
+
 class Refused(NodeAgentError):
     """What was asked would lose something, or needs another state first."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 
-from nodeagent import config
+from nodeagent import checks, config
 from nodeagent.board import Board
-from nodeagent.cluster import cni, kubeadm, kubectl, node
+from nodeagent.cluster import cni, kubeadm, kubectl, node, renewal, state
 from nodeagent.config import Settings
-from nodeagent.errors import Blocked, CommandFailed, NodeAgentError
+from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, Refused
 from nodeagent.fleet import client, install
 from nodeagent.fleet.election import Join, Lead, Wait
 from nodeagent.fleet.keys import NodeKey
@@ -25,6 +25,8 @@ LOG = logging.getLogger("nodeagent")
 
 LOOK = 1.0  # seconds between looks at the decision
 PREFETCH_PAUSE = 20.0  # seconds until images that could not be had are asked for again
+RENEWAL_LOOK = 60.0  # seconds between looks at certificates while a node is not Ready
+REJOIN_PAUSE = 600.0  # seconds that a granted token lives
 READY_LOOK = 3.0  # seconds between looks at a node that is not Ready yet
 SLOW_FSYNC_MS = 10.0  # etcd wants fsync under 10 ms (etcd docs, "Hardware recommendations")
 
@@ -44,6 +46,7 @@ class Former:
         self.host, self.board, self.journal = host, board, journal
         self.radio, self.trust, self.key = radio, trust, key
         self._prefetched = False
+        self._rejoined: float | None = None
 
     def form(self) -> None:
         """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
@@ -112,9 +115,11 @@ class Former:
                 self.radio.leading = False  # another may do better
                 raise
             # Not before: a power cut during init leads through the election again.
-            self.journal.set(role="control-plane", initialised=True)
+            born = int(self.host.clock.now())
+            self.journal.set(role="control-plane", initialised=True, born=born)
             self.journal.note("initialised", address=address)
             self.board.milestone("initialised", f"The control plane is made, at {address}")
+        self.renew(name)
         self.board.set(kubernetes=tested.kubernetes)
         if not self.journal.get("equipped"):
             self.board.enter("initialising", "Installing the pod network and the join policy")
@@ -122,16 +127,22 @@ class Former:
             manifest = f"{cni.manifest(settings, tested)}---\n{node.policy()}"
             self.patiently(lambda: kubectl.apply_text(self.host, manifest))
             self.journal.set(equipped=True)
-        self.open_for_joins(address, tested.kubernetes)
+        self.open_for_joins(settings, address, tested.kubernetes)
         node.install_user_kubeconfig(self.host)
         self.patiently(lambda: node.close_doors(self.host))
         self.until_ready(name)
 
-    def open_for_joins(self, address: str, version: str) -> None:
+    def open_for_joins(self, settings: Settings, address: str, version: str) -> None:
         """Give broker and network process their keys and say that grants are to be had."""
+        seal_after = checks.seconds(settings.seal_after)
+        # A clock that was ahead when the cluster was made must not keep it open for years.
+        now = int(self.host.clock.now())
+        born = min(self.journal.get("born", now), now)
+        self.journal.set(born=born)
         install.install(
-            self.host, self.trust, node.broker_credentials(self.host), f"{address}:6443", version
-        )
+            self.host, self.trust, node.broker_credentials(self.host), f"{address}:6443", version,
+            born + seal_after if seal_after else 0,
+        )  # fmt: skip
         self.radio.serves_grants = True
 
     def join(self, settings: Settings, why: str) -> None:
@@ -180,12 +191,55 @@ class Former:
 
     def until_ready(self, name: str) -> None:
         """Wait until Kubernetes calls this node Ready."""
+        looked = self.host.clock.monotonic()
         while not node.ready(self.host, name):
             told = "Waiting until Kubernetes calls this node Ready"
             self.board.set(detail=told, waiting={"for": told, "until": None})
             self.host.clock.sleep(READY_LOOK)
+            if self.host.clock.monotonic() - looked >= RENEWAL_LOOK:
+                self.renew(name)  # the clock may have been set since
+                looked = self.host.clock.monotonic()
+        self.host.remove(state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
         self.board.enter("ready", "Part of the cluster")
         self.radio.formed = True
+
+    def renew(self, name: str) -> None:
+        """Renew what has ended while the board was off, or soon will; nothing while nobody has
+        set the clock, since an expiry in the eyes of a wrong clock is none."""
+        now, facts = self.host.clock.now(), Facts(self.host)
+        if self.journal.get("role") == "control-plane":
+            if renewal.is_due(self.host, now) and synchronised(facts):
+                self.board.set(detail="Renewing the cluster's certificates")
+                renewal.renew(self.host, name, now)
+        elif renewal.expired(self.host, now) and synchronised(facts):
+            moment = self.host.clock.monotonic()
+            # The kubelet of a slow board takes minutes; a new token would take its old one away.
+            if self._rejoined is None or moment - self._rejoined >= REJOIN_PAUSE:
+                self.board.set(detail="Asking for a new certificate: this node's has expired")
+                self.rejoin(name)
+                self._rejoined = moment
+
+    def rejoin(self, name: str) -> None:
+        """A member whose certificate has expired gets a new one by a new grant."""
+        settings, facts = config.load(self.host).settings, Facts(self.host)
+        grant = client.ask(
+            self.trust,
+            self.key,
+            self.candidates(settings),
+            name,
+            {"address": facts.address(settings.network.interface) or ""},
+            self.host.clock.now(),
+            clock_synced=True,
+        )
+        if grant.node_name != name:
+            raise Refused(
+                f"The name {name} belongs to another node now, and this one's certificate has"
+                " expired.",
+                "To let this board start anew, run `sudo nodeagent reset` on it.",
+            )
+        token = grant.token.reveal()
+        renewal.rejoin(self.host, grant.endpoints[0], grant.ca_cert.encode(), token)
+        self.journal.note("certificate renewed", name=name)
 
     def patiently(self, work: object) -> None:
         """Repeat a call to a young API server, which refuses some at first."""

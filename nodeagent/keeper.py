@@ -33,6 +33,7 @@ RENEW = 20.0  # seconds between announcements; a beacon that is not renewed for 
 PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has another look
 AGENT = "/usr/bin/nodeagent"
 DAY = 86400.0  # seconds between looks whether the key of a package repository runs out
+RENEWAL_DUE = 3  # status of `nodeagent renew-keys`: the cluster's certificates end soon
 KEYS_BOUND = 40.0  # seconds for one; shorter than others remember an announcement
 HOUR = 3600.0  # seconds between looks at certificates and hardware
 
@@ -86,7 +87,8 @@ class Keeper:
         if now - self.keys_seen >= DAY:
             self.keys_seen = now
             # A process of its own, so that what it needs does not stay in memory here.
-            self.host.run(AGENT, "renew-keys", timeout=KEYS_BOUND)
+            if self.host.run(AGENT, "renew-keys", timeout=KEYS_BOUND).status == RENEWAL_DUE:
+                return False
         if now - self.looked >= HOUR:
             self.looked = now
             told = self.host.run(AGENT, "inventory", timeout=KEYS_BOUND)

@@ -12,6 +12,7 @@ from nodeagent.host.actions import FetchKey
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.journal import Journal
+from nodeagent.steps.clock import synchronised
 from nodeagent.steps.repositories import Repositories
 
 ROLE_FILE = f"{config.DROP_INS}/90-role.yaml"
@@ -119,6 +120,15 @@ def renew_keys(host: Host) -> None:
             action.do(host)
 
 
+def renewal_due(host: Host) -> bool:
+    """True where the whole agent should renew certificates of the cluster: the clock is right and
+    some end soon. Raises OSError."""
+    from nodeagent.cluster import renewal
+
+    leads = host.exists("/etc/kubernetes/admin.conf")
+    return leads and synchronised(Facts(host)) and renewal.is_due(host, host.clock.now())
+
+
 def show_config(host: Host) -> list[str]:
     """Each dotted key with its value and origin."""
     loaded = config.load(host)
@@ -132,20 +142,6 @@ def _plain(value: object) -> str:
     if value is None:
         return "not set"
     return "[" + ", ".join(value) + "]" if isinstance(value, tuple) else str(value)
-
-
-def show_nodes(host: Host) -> list[str]:
-    """A table of the cluster's nodes. Raises Refused where this is no control plane."""
-    from nodeagent.cluster import node
-
-    need_control_plane(host)
-    rows = [("NAME", "STATE", "ROLE", "VERSION", "ADDRESS")]
-    for info in node.nodes(host):
-        state = "Ready" if info.ready else "NotReady"
-        rows.append((info.name, state, info.role, info.version, info.address))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    padded = ([c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows)
-    return ["  ".join(row).rstrip() for row in padded]
 
 
 def join_command(host: Host) -> str:

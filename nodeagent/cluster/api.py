@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ BOUND = (5, 20)  # seconds to connect, to read
 GROUP = "system:bootstrappers:nodeagent"
 SECRETS = "/api/v1/namespaces/kube-system/secrets"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+BARRED = "/api/v1/namespaces/kube-system/configmaps/nodeagent-revoked"
 LIMIT = "500"  # objects an answer; a fleet has far fewer open requests
 
 
@@ -27,6 +29,7 @@ class SigningRequest:
     """A CertificateSigningRequest (certificates.k8s.io/v1). ``csr_pem`` is PKCS #10."""
 
     name: str
+    uid: str
     username: str
     groups: tuple[str, ...]
     signer: str
@@ -75,10 +78,17 @@ class Api:
         answer = self._call("GET", f"{REQUESTS}?fieldSelector={selector}&limit={LIMIT}")
         return [_request(item) for item in answer["items"]]
 
-    def approve(self, name: str, reason: str) -> None:
-        """Approve one request by name. Raises CommandFailed."""
+    def approve(self, name: str, uid: str, reason: str) -> None:
+        """Approve one request. Raises CommandFailed, also where another one stands under its name
+        by now: what it asks for never changes (kubernetes.io, "Certificate Signing Requests"), but
+        a name can be used again."""
         path = f"{REQUESTS}/{_safe(name)}"
         item = self._call("GET", path)
+        if item["metadata"].get("uid") != uid:
+            raise CommandFailed(
+                f"The certificate request {name} is not the one that was looked at.",
+                "Nothing was approved; it is looked at again by itself.",
+            )
         condition = {
             "type": "Approved",
             "status": "True",
@@ -86,7 +96,19 @@ class Api:
             "message": reason,
         }
         item.setdefault("status", {}).setdefault("conditions", []).append(condition)
+        # The item's resourceVersion makes this fail where it changed meanwhile.
         self._call("PUT", f"{path}/approval", item)
+
+    def bar(self, names: Sequence[str]) -> None:
+        """Kubelets of exactly these node names may change nothing (see policy.yaml). Raises
+        CommandFailed."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": BARRED.rpartition("/")[2], "namespace": "kube-system"},
+            "data": {_safe(name): "revoked" for name in names},
+        }
+        self._call("PUT", BARRED, body)
 
     def ready_nodes(self) -> dict[str, bool]:
         """Name and readiness of every node. Raises CommandFailed."""
@@ -131,6 +153,7 @@ def _request(item: dict[str, Any]) -> SigningRequest:
     spec = item["spec"]
     return SigningRequest(
         name=item["metadata"]["name"],
+        uid=item["metadata"].get("uid", ""),
         username=spec.get("username", ""),
         groups=tuple(spec.get("groups", ())),
         signer=spec["signerName"],

@@ -153,19 +153,26 @@ def join_configuration(name: str, address: str, token: str) -> bytes:
     return yaml.safe_dump(document, sort_keys=False).encode()
 
 
-def discovery_configuration(endpoint: str, ca_cert: bytes) -> bytes:
-    """A kubeconfig with the cluster's address (``ip:port``) and CA, and no credentials."""
+def discovery_configuration(endpoint: str, ca_cert: bytes, token: str | None = None) -> bytes:
+    """A kubeconfig with the cluster's address (``ip:port``) and CA, and no credentials; with a
+    bootstrap token it is what a kubelet asks for its certificate with."""
     from base64 import b64encode
 
     cluster = {
         "server": f"https://{endpoint}",
         "certificate-authority-data": b64encode(ca_cert).decode(),
     }
-    document = {
+    document: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "", "cluster": cluster}],
     }
+    if token is not None:
+        document |= {
+            "contexts": [{"name": "bootstrap", "context": {"cluster": "", "user": "bootstrap"}}],
+            "current-context": "bootstrap",
+            "users": [{"name": "bootstrap", "user": {"token": token}}],
+        }
     return yaml.safe_dump(document, sort_keys=False).encode()
 
 

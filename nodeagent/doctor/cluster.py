@@ -97,7 +97,7 @@ def certificates(node: Node) -> Seen | None:
     first = min(ends, key=lambda path: ends[path])
     days = (ends[first] - node.facts.now) / DAY
     day = datetime.fromtimestamp(ends[first], UTC).strftime("%Y-%m-%d")
-    renew = "sudo kubeadm certs renew all, on the control plane; then reboot it."
+    renew = "The agent renews it once the clock is synchronised: journalctl -u nodeagent."
     if days < 0:
         return fail(f"{first} ended on {day}", renew)
     if days < SOON:

@@ -13,7 +13,7 @@ from typing import Any
 from cryptography import x509
 
 from nodeagent.errors import Untrusted
-from nodeagent.fleet import keys, pki, wire
+from nodeagent.fleet import card, keys, pki, wire
 
 
 def server_name(fleet_id: str) -> str:
@@ -42,6 +42,15 @@ class Anchors:
     root_cert: x509.Certificate
     control_plane_cert: x509.Certificate
     enrol_cert: x509.Certificate
+
+    @property
+    def by_approval(self) -> bool:
+        """True where a person approves each node under the enrol issuer."""
+        return pki.common_name(self.enrol_cert) == card.approval_issuer(self.fleet_id)
+
+    def may_lead(self, chain: Sequence[bytes]) -> bool:
+        """True where a proved chain's issuer is the one of control planes."""
+        return chain[1] == pki.cert_der(self.control_plane_cert)
 
     def node_key(self, chain: Sequence[bytes]) -> pki.PublicKey:
         """The key of a node's client leaf, given as DER leaf and issuer. Raises Untrusted."""

@@ -22,10 +22,14 @@ from nodeagent.fleet import grant as grants
 from nodeagent.fleet import pki
 from nodeagent.fleet.anchors import Anchors
 from nodeagent.fleet.clusterapi import ClusterApi, SigningRequest
+from nodeagent.fleet.enrolment import APPROVAL, SEALED, Waiting, WaitingRoom, code
 from nodeagent.fleet.install import install
 from nodeagent.fleet.ledger import Admission, Ledger, Token
 
-__all__ = ["Broker", "ClusterApi", "Offer", "Overloaded", "SigningRequest", "Stale", "install"]
+__all__ = [
+    "Broker", "ClusterApi", "Offer", "Overloaded", "Revoked", "SigningRequest", "Stale",
+    "Unadmitted", "install",
+]  # fmt: skip
 
 LOG = logging.getLogger("nodeagent.audit")
 
@@ -50,6 +54,14 @@ class Overloaded(Exception):
     """Too many tokens are outstanding: ask later."""
 
 
+class Revoked(Exception):
+    """A person has revoked this key."""
+
+
+class Unadmitted(Exception):
+    """A person has to let this node in first; the text is APPROVAL or SEALED."""
+
+
 @dataclass(frozen=True)
 class Offer:
     """What every grant of this cluster says."""
@@ -71,9 +83,12 @@ class Broker:
         api: ClusterApi,
         ledger: Ledger,
         clock: Callable[[], float],
+        seals_at: int = 0,
     ) -> None:
+        """``seals_at``: when enrolment ends by itself, seconds since the epoch; 0 is never."""
         self.anchors, self.key, self.cert, self.offer = anchors, key, cert, offer
-        self.api, self.ledger, self.clock = api, ledger, clock
+        self.api, self.ledger, self.clock, self.seals_at = api, ledger, clock, seals_at
+        self.waiting = WaitingRoom()
 
     @property
     def outstanding(self) -> list[Token]:
@@ -87,10 +102,12 @@ class Broker:
     def grant(self, data: bytes, source: str = "") -> bytes:
         """Answer a join request; the same answer for the same node and nonce.
 
-        ``source`` is the address it came from, for the record. Raises Untrusted, Stale,
-        Overloaded, FleetError, and what the cluster's API raises.
+        ``source`` is the address it came from, for the record. Raises Untrusted, Revoked, Stale,
+        Unadmitted, Overloaded, FleetError, and what the cluster's API raises.
         """
         request = grants.verify_request(self.anchors, data)
+        if self.ledger.revocation(request.node_id):
+            raise Revoked("this node was revoked by a person")
         for token in self.ledger.tokens:
             if (token.node_id, token.nonce) == (request.node_id, request.nonce):
                 if token.deleted:
@@ -100,15 +117,33 @@ class Broker:
         now = self.clock()
         if not self.ledger.is_fresh(request.nonce, now):
             raise Stale("the nonce is not, or no longer, one of this broker's")
+        self._admit(request, source, int(now))
         for token in self.outstanding:
             if token.node_id == request.node_id:
-                self._delete(token)  # it asks anew, so the one before did not serve
+                self.withdraw(token)  # it asks anew, so the one before did not serve
         if len(self.outstanding) >= MAX_OUTSTANDING:
             raise Overloaded(f"{MAX_OUTSTANDING} nodes are joining; ask again later")
         nodes = self.api.ready_nodes()
         taken = frozenset(nodes) - self.ledger.names.keys()
         name = self.ledger.claim(request.name, request.node_id, taken)
+        self.ledger.used(request.node_id)
+        self.waiting.leave(request.node_id)
         return self._mint(request, name, source, int(now), known=name in nodes)
+
+    def _admit(self, request: grants.Request, source: str, now: int) -> None:
+        """Whoever has a name here may always ask again. Raises Unadmitted."""
+        node_id = request.node_id
+        if self.ledger.names_of(node_id) or now < self.ledger.approved.get(node_id, 0):
+            return
+        if self.anchors.by_approval and not request.may_lead:
+            why = APPROVAL
+        elif not self.ledger.seal.is_open(now, self.seals_at):
+            why = SEALED
+        else:
+            return
+        if self.waiting.note(Waiting(node_id, request.name, source, why, now, now)):
+            audit("waits", node=node_id, code=code(node_id), wish=request.name, source=source)
+        raise Unadmitted(why)
 
     def _mint(
         self, request: grants.Request, name: str, source: str, now: int, known: bool
@@ -146,8 +181,10 @@ class Broker:
             if now >= token.expires:
                 if not token.deleted:
                     _audit("expired", token)
-                    self._delete(token)
+                    self.withdraw(token)
                 self.ledger.drop(token)
+            elif self.ledger.revocation(token.node_id) and not token.deleted:
+                self.withdraw(token)
         if not self.outstanding:
             return
         requests = [request for request in self.api.requests() if request.pending]
@@ -161,15 +198,17 @@ class Broker:
         for token in approved:
             # Not at the approval: the kubelet fetches its certificate with the token.
             if token.name in nodes and (not token.known or nodes[token.name]):
-                self._delete(token)
+                self.withdraw(token)
 
     def _approve(self, request: SigningRequest, token: Token, key: str, now: int) -> None:
         self.ledger.put(replace(token, csr=key))
-        self.api.approve(request.name, f"nodeagent granted {token.name} to {token.node_id}")
+        reason = f"nodeagent granted {token.name} to {token.node_id}"
+        self.api.approve(request.name, request.uid, reason)
         self.ledger.admit(Admission(token.name, token.node_id, now, token.source, token.token_id))
         _audit("admitted", token, request=request.name)
 
-    def _delete(self, token: Token) -> None:
+    def withdraw(self, token: Token) -> None:
+        """Delete a token from the cluster. Raises what the API raises."""
         self.api.delete_token(token.token_id)
         self.ledger.put(replace(token, deleted=True, grant=""))
         _audit("token deleted", token)
@@ -190,7 +229,7 @@ def fitting_key(request: SigningRequest, token: Token) -> str | None:
         subject = {(entry.oid, entry.value) for entry in csr.subject}
         der = pki.spki(csr.public_key())
         plain = csr.is_signature_valid and not list(csr.extensions)
-    except ValueError:
+    except pki.UNREADABLE:
         return None
     wanted = {
         (NameOID.COMMON_NAME, f"system:node:{token.name}"),
@@ -205,14 +244,11 @@ def _random(length: int) -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
+def audit(event: str, **more: str) -> None:
+    """One line of JSON for the journal (journald keeps who and when); never a secret."""
+    LOG.info("%s", json.dumps({"event": event, **more}))
+
+
 def _audit(event: str, token: Token, **more: str) -> None:
-    """One line of JSON for the journal (journald keeps who and when); never the secret."""
-    entry = {
-        "event": event,
-        "node": token.node_id,
-        "name": token.name,
-        "from": token.source,
-        "token": token.token_id,
-        **more,
-    }
-    LOG.info("%s", json.dumps(entry))
+    shown = {"node": token.node_id, "name": token.name, "from": token.source}
+    audit(event, **shown, token=token.token_id, **more)

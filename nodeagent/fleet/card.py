@@ -38,8 +38,15 @@ class Card:
     enrol_key: str | None = field(default=None, repr=False)
 
 
-def make(name: str) -> tuple[bytes, bytes]:
-    """A new fleet: (the file to keep, the file for the cards). The fleet id is the root's hash."""
+def approval_issuer(fleet_id: str) -> str:
+    """The enrol issuer's name in a fleet whose nodes wait for approval. A name and no field of the
+    card: the root's signature is on it, so no file that is missing or changed takes it away."""
+    return f"nodeagent approval issuer {fleet_id}"
+
+
+def make(name: str, approve: bool = False) -> tuple[bytes, bytes]:
+    """A new fleet: (the file to keep, the file for the cards). The fleet id is the root's hash.
+    With ``approve`` a person has to let in each node that has only the enrol issuer."""
     root_key, lead_key, enrol_key = pki.new_key(), pki.new_key(), pki.new_key()
     fleet_id = f"f-{pki.short_hash(root_key.public_key())}"
     root_name = f"nodeagent root {fleet_id}"
@@ -60,7 +67,7 @@ def make(name: str) -> tuple[bytes, bytes]:
         path_length=0,
     )
     enrol = pki.issue(
-        f"nodeagent enrol issuer {fleet_id}",
+        approval_issuer(fleet_id) if approve else f"nodeagent enrol issuer {fleet_id}",
         enrol_key.public_key(),
         root_name,
         root_key,

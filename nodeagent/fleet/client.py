@@ -13,9 +13,10 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from nodeagent.errors import NoControlPlane, Untrusted
+from nodeagent.errors import NoControlPlane, NotAdmitted, Untrusted
 from nodeagent.fleet import pki, tls
 from nodeagent.fleet.anchors import server_name
+from nodeagent.fleet.enrolment import not_admitted
 from nodeagent.fleet.grant import Grant, build_request, verify_grant
 from nodeagent.fleet.jws import MAX_BYTES
 from nodeagent.fleet.keys import FOLDER, PATH, NodeKey
@@ -29,6 +30,10 @@ MAX_TOLD = 6  # refusals named in an error
 
 class _No(Exception):
     """This candidate gave no grant; the text says why."""
+
+
+class _Wait(Exception):
+    """It is a control plane of ours, and a person has to act there; the text is its word."""
 
 
 def ask(
@@ -46,18 +51,24 @@ def ask(
 
     Where the clock is not known to be right, nothing is checked against it: names, purposes and
     signatures are checked all the same, and the nonce shows freshness. ``now`` in seconds since
-    the epoch. Raises NoControlPlane when all were tried, OSError.
+    the epoch. Raises, when all were tried, NotAdmitted where one wants a person to let this node
+    in, else NoControlPlane; OSError.
     """
     host = host or Host()
     context = client_context(trust, key, host, check_time=clock_synced)
     refusals: list[str] = []
+    waits: NotAdmitted | None = None
     for address, port in random.sample(list(dict.fromkeys(candidates)), len(set(candidates))):
         try:
             data, nonce = _fetch(context, trust, key, address, port, wish, facts)
             moment = now if clock_synced else None
             return verify_grant(trust.anchors, data, key.node_id, nonce, moment)
+        except _Wait as word:
+            waits = not_admitted(str(word), key.node_id, address)
         except (OSError, http.client.HTTPException, _No, Untrusted) as error:
             refusals.append(f"{address}:{port}: {_plain(error)}")
+    if waits is not None:
+        raise waits
     told = "; ".join(refusals[:MAX_TOLD])
     more = f"; and {len(refusals) - MAX_TOLD} more" if len(refusals) > MAX_TOLD else ""
     raise NoControlPlane(
@@ -117,6 +128,8 @@ def _call(
     connection.request(method, path, body)
     answer = connection.getresponse()
     data = answer.read(limit + 1)
+    if answer.status == 202:
+        raise _Wait(data[:16].decode("ascii", "replace"))
     if answer.status != 200:
         raise _No(f"it refused ({answer.status}): {data[:200].decode('ascii', 'replace')}")
     if len(data) > limit:

@@ -9,10 +9,12 @@ from typing import Protocol
 
 class SigningRequest(Protocol):
     """A CertificateSigningRequest (certificates.k8s.io/v1). ``pending``: neither approved nor
-    denied; ``csr_pem`` is PKCS #10 in PEM."""
+    denied; ``csr_pem`` is PKCS #10 in PEM; ``uid`` is never used twice, a name may be."""
 
     @property
     def name(self) -> str: ...
+    @property
+    def uid(self) -> str: ...
     @property
     def username(self) -> str: ...
     @property
@@ -40,12 +42,15 @@ class ClusterApi(Protocol):
         """All certificate signing requests of node clients."""
         ...
 
-    def approve(self, name: str, reason: str) -> None:
-        """Approve a signing request; ``reason`` is for people."""
+    def approve(self, name: str, uid: str, reason: str) -> None:
+        """Approve the signing request that has this name and uid; ``reason`` is for people."""
 
     def ready_nodes(self) -> dict[str, bool]:
         """Every node by name, and whether it is Ready."""
         ...
+
+    def bar(self, names: Sequence[str]) -> None:
+        """Let kubelets of exactly these names change nothing in the cluster any more."""
 
     def delete_node(self, name: str) -> None:
         """Delete a node object; a missing one is no error."""

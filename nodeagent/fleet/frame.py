@@ -2,9 +2,11 @@
 
 {"op": "nonce"}                                   -> {"nonce": TEXT}
 {"op": "grant", "request": JWS, "source": IP}     -> {"grant": JWS}
-{"op": "nodes"} (root only)                       -> {"nodes": [...]}
-{"op": "forget", "name": NAME} (root only)        -> {"forgotten": true or false}
-Anything refused                                  -> {"status": HTTP STATUS, "error": SENTENCE}
+Root only, the answers as in people.py:
+{"op": "nodes"}, {"op": "approve", "node": ID}, {"op": "revoke", "who": NAME OR ID},
+{"op": "forget", "name": NAME}, {"op": "seal", "open": SECONDS}
+Anything refused     -> {"status": HTTP STATUS, "error": SENTENCE}, for root also "remedy"
+A person has to act  -> {"status": 202, "error": "approval" or "sealed"}
 """
 
 from __future__ import annotations

@@ -48,12 +48,14 @@ class Secret:
 
 @dataclass(frozen=True)
 class Request:
-    """A proved request: who asks (by key), under which name it wishes to be known."""
+    """A proved request: who asks (by key), under which name it wishes to be known. ``may_lead``:
+    its card carries the control-plane issuer."""
 
     node_id: str
     name: str
     nonce: str
     facts: Mapping[str, str]
+    may_lead: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,13 @@ def verify_request(anchors: Anchors, data: bytes) -> Request:
             raise wire.Malformed("made for another fleet or by another node")
     except wire.Malformed as error:
         raise untrusted("A join request", error) from error
-    return Request(proved["node"], proved["name"], proved["nonce"], proved["facts"])
+    return Request(
+        proved["node"],
+        proved["name"],
+        proved["nonce"],
+        proved["facts"],
+        anchors.may_lead(proved["chain"]),
+    )
 
 
 def ca_hash(ca_cert: str) -> str:

@@ -1,7 +1,7 @@
 """What the agent (root) hands to the broker and to the network process of a control plane.
 
 ``/var/lib/nodeagent-broker/``, owner nodeagent-broker, 0600:
-  config.json    anchors (certificates of the fleet), endpoints, server, kubernetes
+  config.json    anchors (certificates of the fleet), endpoints, server, kubernetes, seals_at
   ca.crt         the cluster's CA certificate
   client.crt, client.key   the broker's Kubernetes user
   broker.crt, broker.key   what signs grants
@@ -40,11 +40,13 @@ def install(
     credentials: tuple[bytes, bytes],
     endpoint: str,
     kubernetes_version: str,
+    seals_at: int = 0,
 ) -> None:
     """Write all of it; what fits already stays. Then enable the broker's socket.
 
     ``credentials`` are certificate and key (PEM) of the broker's Kubernetes user, ``endpoint`` is
-    the API server's ADDRESS:PORT. Raises FleetError where this node may not lead or the package's
+    the API server's ADDRESS:PORT, ``seals_at`` when enrolment ends by itself (seconds since the
+    epoch, 0: never). Raises FleetError where this node may not lead or the package's
     users are missing, OSError, CommandFailed.
     """
     ca = host.read(CLUSTER_CA)
@@ -59,6 +61,7 @@ def install(
         "endpoints": [endpoint],
         "server": f"https://{endpoint}",
         "kubernetes": kubernetes_version,
+        "seals_at": seals_at,
     }
     _leaf(host, trust, "broker", BROKER_CERT, BROKER_KEY, owner)
     _keep(host, CLIENT_KEY, credentials[1], owner)

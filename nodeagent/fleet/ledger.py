@@ -1,4 +1,5 @@
-"""The broker's durable memory: names claimed, tokens outstanding, admissions, its nonce secret.
+"""The broker's durable memory: names claimed, tokens outstanding, admissions, who was approved or
+revoked, whether enrolment is sealed, its nonce secret.
 
 One file, ``/var/lib/nodeagent-broker/state.json`` (0600), replaced whole and durably before any
 answer leaves the broker: a power cut never frees a name or forgets a token.
@@ -17,13 +18,16 @@ from dataclasses import dataclass
 
 from nodeagent.errors import FleetError
 from nodeagent.fleet import wire
+from nodeagent.fleet.enrolment import Seal
 from nodeagent.host.host import Host
 
 FOLDER = "/var/lib/nodeagent-broker"
 PATH = f"{FOLDER}/state.json"
 MAX_BYTES = 2 * 1024 * 1024
 MAX_NAMES = 1000
+MAX_NAMES_EACH = 4
 MAX_ADMISSIONS = 500
+MAX_PEOPLES = 500  # approvals, and as many revocations: each one typed by a person
 NONCE_LIFE = 120  # seconds
 
 
@@ -58,6 +62,15 @@ class Admission:
     token_id: str
 
 
+@dataclass(frozen=True)
+class Revocation:
+    """A key that may not come back, under the last name it had ("" where it had none)."""
+
+    node_id: str
+    name: str
+    time: int
+
+
 _TEXT = wire.text(r"[\x20-\x7e]*", 16 * 1024)
 _TIME = wire.integer(0, 2**40)
 _TOKEN: dict[str, wire.Check] = {
@@ -80,6 +93,19 @@ _ADMISSION: dict[str, wire.Check] = {
     "token_id": _TEXT,
 }
 
+_REVOCATION: dict[str, wire.Check] = {
+    "node_id": wire.node_id,
+    "name": lambda value: value if value == "" else wire.node_name(value),
+    "time": _TIME,
+}
+_SEAL: dict[str, wire.Check] = {"sealed": wire.flag, "open_until": _TIME}
+
+
+def _approved(value: object) -> dict[str, int]:
+    if not isinstance(value, dict) or len(value) > MAX_PEOPLES:
+        raise wire.Malformed("an object of node ids expected")
+    return {wire.node_id(node): _TIME(until) for node, until in value.items()}
+
 
 def _names(value: object) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > MAX_NAMES:
@@ -92,6 +118,9 @@ _STATE: dict[str, wire.Check] = {
     "names": _names,
     "tokens": wire.array(lambda v: Token(**wire.record(v, _TOKEN)), 0, 1000),
     "admissions": wire.array(lambda v: Admission(**wire.record(v, _ADMISSION)), 0, MAX_ADMISSIONS),
+    "approved": _approved,
+    "revoked": wire.array(lambda v: Revocation(**wire.record(v, _REVOCATION)), 0, MAX_PEOPLES),
+    "seal": lambda v: Seal(**wire.record(v, _SEAL)),
 }
 
 
@@ -104,6 +133,9 @@ class Ledger:
         self.names: dict[str, str] = {}
         self.tokens: tuple[Token, ...] = ()
         self.admissions: tuple[Admission, ...] = ()
+        self.approved: dict[str, int] = {}  # node id -> until when it may come
+        self.revoked: tuple[Revocation, ...] = ()
+        self.seal = Seal()
         self._secret = os.urandom(32)
         data = host.read(PATH)
         if data is None:
@@ -120,6 +152,9 @@ class Ledger:
         self.names = value["names"]
         self.tokens = value["tokens"]
         self.admissions = value["admissions"]
+        self.approved = value["approved"]
+        self.revoked = value["revoked"]
+        self.seal = value["seal"]
 
     def nonce(self, now: float) -> str:
         """A fresh nonce: the time and random bits, authenticated (HMAC, RFC 2104), so that none
@@ -144,9 +179,13 @@ class Ledger:
     def claim(self, wish: str, node_id: str, taken: frozenset[str]) -> str:
         """The name for this key: the wish, or the wish and four characters of its node id.
 
-        The first key keeps a name. ``taken`` are names of nodes that never asked here. Raises
-        FleetError where no name is left.
+        The first key keeps a name. A key that wishes for ever more of them keeps the newest it
+        has, so that one node cannot take them all. ``taken`` are names of nodes that never asked
+        here. Raises FleetError where no name is left.
         """
+        own = self.names_of(node_id)
+        if wish not in own and len(own) >= MAX_NAMES_EACH:
+            return own[-1]
         for name in (wish, f"{wish[:58]}-{node_id[2:6]}", f"{wish[:46]}-{node_id[2:]}"):
             holder = self.names.get(name)
             if holder == node_id:
@@ -183,11 +222,55 @@ class Ledger:
         self.admissions = (*self.admissions, admission)[-MAX_ADMISSIONS:]
         self._save()
 
+    def names_of(self, node_id: str) -> list[str]:
+        """The names this key has claimed; none: it was never let in, or was forgotten."""
+        return [name for name, holder in self.names.items() if holder == node_id]
+
+    def revocation(self, node_id: str) -> Revocation | None:
+        """The revocation of this key, where there is one."""
+        return next((entry for entry in self.revoked if entry.node_id == node_id), None)
+
+    def approve(self, node_id: str, now: float, until: int) -> None:
+        """Let this key in until then, also one that was revoked. Raises FleetError where too many
+        approvals wait to be used."""
+        valid = {node: end for node, end in self.approved.items() if now < end}
+        if len(valid) >= MAX_PEOPLES and node_id not in valid:
+            raise FleetError(f"{MAX_PEOPLES} approved nodes have not come yet.", "Wait a day.")
+        self.approved = {**valid, node_id: until}
+        self.revoked = tuple(entry for entry in self.revoked if entry.node_id != node_id)
+        self._save()
+
+    def used(self, node_id: str) -> None:
+        """An approved node has its name; from now on it counts as admitted."""
+        if node_id in self.approved:
+            self.approved = {n: end for n, end in self.approved.items() if n != node_id}
+            self._save()
+
+    def revoke(self, revocation: Revocation) -> None:
+        """Deny this key from now on. Raises FleetError where too many are denied."""
+        others = tuple(e for e in self.revoked if e.node_id != revocation.node_id)
+        if len(others) >= MAX_PEOPLES:
+            raise FleetError(
+                f"{MAX_PEOPLES} nodes are revoked already.",
+                "Make a new fleet: these cards' keys are in too many hands.",
+            )
+        self.revoked = (*others, revocation)
+        self.approved = {n: end for n, end in self.approved.items() if n != revocation.node_id}
+        self._save()
+
+    def set_seal(self, seal: Seal) -> None:
+        """Remember what a person said of enrolment."""
+        self.seal = seal
+        self._save()
+
     def _save(self) -> None:
         content = {
             "secret": base64.b64encode(self._secret).decode(),
             "names": self.names,
             "tokens": [dataclasses.asdict(token) for token in self.tokens],
             "admissions": [dataclasses.asdict(entry) for entry in self.admissions],
+            "approved": self.approved,
+            "revoked": [dataclasses.asdict(entry) for entry in self.revoked],
+            "seal": dataclasses.asdict(self.seal),
         }
         self._host.write(PATH, json.dumps(content).encode(), 0o600)

@@ -136,9 +136,12 @@ def binary(longest: int) -> Check:
         if not isinstance(value, str) or len(value) > longest * 4 // 3 + 4:
             raise Malformed("base64 expected")
         try:
-            return base64.b64decode(value, validate=True)
+            data = base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError) as error:
             raise Malformed("base64 expected") from error
+        if base64.b64encode(data).decode() != value:  # spare bits set, or too long by padding
+            raise Malformed("base64 in its one spelling expected")
+        return data
 
     return check
 

@@ -24,9 +24,10 @@ def card_files(card: bytes, split: bool) -> dict[str, bytes]:
     }
 
 
-def create(name: str, folder: Path, split: bool = False) -> list[str]:
+def create(name: str, folder: Path, split: bool = False, approve: bool = False) -> list[str]:
     """Make NAME.fleet (kept by the user) and nodeagent.fleet (for the cards), or, split, one such
-    file in ``control-plane/`` and one in ``worker/``; all readable by their owner only.
+    file in ``control-plane/`` and one in ``worker/``; all readable by their owner only. With
+    ``approve``, which splits too, a person lets in each worker.
 
     Gives lines for people. Raises Refused where the name is bad or a file is already there:
     a fleet file is the only copy of its root key and is never overwritten.
@@ -42,7 +43,8 @@ def create(name: str, folder: Path, split: bool = False) -> list[str]:
             f"A fleet called {name} would have the same file name twice.",
             "Choose another name, for example home.",
         )
-    kept_data, card_data = cards.make(name)
+    split = split or approve
+    kept_data, card_data = cards.make(name, approve)
     files = {folder / path: data for path, data in card_files(card_data, split).items()}
     for path in (kept, *files):
         if path.exists():
@@ -61,5 +63,6 @@ def create(name: str, folder: Path, split: bool = False) -> list[str]:
     return [
         *lines,
         f"{leaders}: for the boot partition of the board that shall lead.",
-        f"{workers}: for all other boards; with it a board can only ask to join.",
+        f"{workers}: for all other boards; with it a board can only ask to join"
+        + (", and waits until you approve it on the control plane." if approve else "."),
     ]

@@ -21,6 +21,14 @@ import pytest
 from nodeagent.cluster import credentials
 from nodeagent.cluster.api import Api
 from nodeagent.errors import CommandFailed
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import grant as grants
+from nodeagent.fleet import people, pki
+from nodeagent.fleet import trust as trusts
+from nodeagent.fleet.broker import Broker, Offer
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.ledger import Ledger
+from nodeagent.host.host import Host
 
 pytestmark = pytest.mark.lab
 
@@ -168,7 +176,10 @@ def secret(**changes: Any) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Secret",
         "type": changes.get("type", "bootstrap.kubernetes.io/token"),
-        "metadata": {"name": changes.get("name", "bootstrap-token-abcdef")},
+        "metadata": {
+            "name": changes.get("name", "bootstrap-token-abcdef"),
+            "finalizers": changes.get("finalizers", []),
+        },
         "data": encoded,
     }
 
@@ -190,7 +201,13 @@ def test_the_broker_makes_and_deletes_its_tokens(cluster: Cluster, broker: Api) 
     [
         {"type": "Opaque", "name": "bootstrap-token-abcdef", "data": {}},
         {"type": "Opaque", "name": "other"},
+        {"type": "kubernetes.io/service-account-token"},
+        {"name": "kubeadm-certs"},
+        {"namespace": "default"},
+        {"namespace": "kube-public"},
+        {"finalizers": ["example.org/stays"]},
         {"data": {"expiration": None}},
+        {"data": {"expiration": "2099-01-01T00:00:00Z"}},
         {"data": {"auth-extra-groups": None}},
         {"data": {"auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token"}},
         {"data": {"auth-extra-groups": "system:bootstrappers:nodeagent,system:bootstrappers:x"}},
@@ -202,15 +219,97 @@ def test_the_broker_makes_and_deletes_its_tokens(cluster: Cluster, broker: Api) 
 def test_a_taken_over_broker_can_make_no_other_secret(
     cluster: Cluster, broker: Api, changes: dict[str, Any]
 ) -> None:
+    body = secret(**changes)
+    path = f"/api/v1/namespaces/{changes.get('namespace', 'kube-system')}/secrets"
     with pytest.raises(CommandFailed, match=r"status (403|422)"):
-        broker._call("POST", "/api/v1/namespaces/kube-system/secrets", secret(**changes), (201,))
+        broker._call("POST", path, body, (201,))
 
 
-def test_the_broker_reads_no_secret_and_deletes_no_other(cluster: Cluster, broker: Api) -> None:
+TOKENS = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-"
+CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+# What a thief of the broker's certificate would like to do: method, path, body.
+FORBIDDEN: dict[str, tuple[str, str, Any]] = {
+    "read a secret": ("GET", f"{TOKENS}admins", None),
+    "list secrets": ("GET", "/api/v1/namespaces/kube-system/secrets", None),
+    "list all secrets": ("GET", "/api/v1/secrets", None),
+    "delete a plain secret": ("DELETE", "/api/v1/namespaces/kube-system/secrets/precious", None),
+    "delete an administrator's token": ("DELETE", f"{TOKENS}admins", None),
+    "delete a secret that is called like a token": ("DELETE", f"{TOKENS}opaque", None),
+    "delete all secrets": ("DELETE", "/api/v1/namespaces/kube-system/secrets", None),
+    "change a token": ("PUT", f"{TOKENS}admins", None),
+    "ask for a certificate": ("POST", CSRS, None),
+    "approve for a server": ("PUT", f"{CSRS}/serving/approval", None),
+    "approve for an API client": ("PUT", f"{CSRS}/client/approval", None),
+    "sign by itself": ("PUT", f"{CSRS}/client/status", None),
+    "delete the control plane's node": ("DELETE", "/api/v1/nodes/leader", None),
+    "change another ConfigMap": (
+        "PUT", "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication", None,
+    ),
+    "make a ConfigMap": ("POST", "/api/v1/namespaces/kube-system/configmaps", None),
+    "bind itself to the administrator's role": (
+        "POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+         "metadata": {"name": "mine"},
+         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                     "name": "cluster-admin"},
+         "subjects": [{"kind": "User", "name": "nodeagent:broker",
+                       "apiGroup": "rbac.authorization.k8s.io"}]},
+    ),
+    "take the policy away": (
+        "DELETE", f"{POLICIES}/nodeagent-broker-secrets", None,
+    ),
+    "be a service account": (
+        "POST", "/api/v1/namespaces/kube-system/serviceaccounts/default/token",
+        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}},
+    ),
+    "see pods": ("GET", "/api/v1/pods", None),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def treasures(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What such a thief finds in the cluster."""
+    folder = tmp_path_factory.mktemp("csr")
+    admins = secret(name="bootstrap-token-admins", data={
+        "token-id": "admins",
+        "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
+    })  # fmt: skip
+    opaque = secret(name="bootstrap-token-opaque", type="Opaque")
+    for item in (admins, opaque):
+        cluster.kubectl("-n", "kube-system", "apply", "-f", "-", stdin=json.dumps(item))
     cluster.kubectl("-n", "kube-system", "create", "secret", "generic", "precious")
-    for method in ("GET", "DELETE"):
-        with pytest.raises(CommandFailed, match=r"status (403|422)"):
-            broker._call(method, "/api/v1/namespaces/kube-system/secrets/precious")
+    leader = {"apiVersion": "v1", "kind": "Node", "metadata": {
+        "name": "leader", "labels": {"node-role.kubernetes.io/control-plane": ""}}}  # fmt: skip
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(leader))
+    for name, signer, usage in (
+        ("serving", "kubernetes.io/kubelet-serving", "server auth"),
+        ("client", "kubernetes.io/kube-apiserver-client", "client auth"),
+    ):
+        item = json.loads(csr(folder, "pi-8"))
+        item["metadata"] = {"name": name}
+        item["spec"] |= {"signerName": signer, "usages": ["digital signature", usage]}
+        cluster.kubectl("create", "-f", "-", stdin=json.dumps(item))
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+@pytest.mark.usefixtures("treasures")
+def test_a_taken_over_broker_can_do_no_more_than_its_work(
+    what: str, cluster: Cluster, broker: Api, tmp_path: Path
+) -> None:
+    method, path, body = FORBIDDEN[what]
+    if method == "PUT":
+        body = json.loads(cluster.kubectl("get", "--raw", path.removesuffix("/approval")
+                                          .removesuffix("/status")))  # fmt: skip
+        if path.endswith("/approval"):
+            body["status"] = {"conditions": [
+                {"type": "Approved", "status": "True", "reason": "x", "message": "x"}]}  # fmt: skip
+    elif what == "ask for a certificate":
+        body = json.loads(csr(tmp_path, "pi-9"))
+    elif what == "make a ConfigMap":
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}}
+    with pytest.raises(CommandFailed, match=r"status (403|422)"):
+        broker._call(method, path, body, (200, 201, 202))
 
 
 def bootstrap(cluster: Cluster, token: str, *words: str, stdin: str = "") -> tuple[int, str]:
@@ -269,7 +368,7 @@ def test_a_token_asks_and_the_broker_sees_who_asked(
     ):
         status, said = bootstrap(cluster, token, *words)
         assert status != 0 and "orbidden" in said, (words, said)
-    broker.approve(request.name, "granted to pi-7")
+    broker.approve(request.name, request.uid, "granted to pi-7")
     (request,) = [r for r in broker.requests() if r.username == "system:bootstrap:askask"]
     assert not request.pending
     broker.delete_token("askask")
@@ -279,3 +378,139 @@ def test_a_token_asks_and_the_broker_sees_who_asked(
             return
         time.sleep(0.5)
     raise AssertionError("a deleted token still opens the door after 10 s")
+
+
+class Fleet:
+    """A real broker on this cluster, and nodes that ask it."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        card = cards.parse(cards.make("home")[1])
+        self.trust, key = trusts.from_card(card), pki.new_key()
+        (cert, _) = self.trust.leaf("broker", key.public_key())
+        ca = (cluster.pki / "ca.crt").read_text()
+        offer = Offer(("192.0.2.1:6443",), ca, "1.36.4")
+        self.api = cluster.user("nodeagent:broker")
+        ledger = Ledger(Host(folder / "broker"))
+        self.broker = Broker(self.trust.anchors, key, cert, offer, self.api, ledger, time.time)
+
+    def grant(self, wish: str, key: NodeKey) -> grants.Grant:
+        """A proved grant."""
+        nonce, chain = self.broker.nonce(), self.trust.leaf("client", key.public)
+        asked = grants.build_request(self.trust.fleet_id, key, chain, wish, nonce, {})
+        data = self.broker.grant(asked, "192.0.2.2")
+        return grants.verify_grant(self.trust.anchors, data, key.node_id, nonce, time.time())
+
+    def pending(self, name: str) -> bool:
+        """True where the request waits still."""
+        return next(r.pending for r in self.api.requests() if r.name == name)
+
+
+def test_a_stolen_token_cannot_become_another_node(cluster: Cluster, tmp_path: Path) -> None:
+    fleet = Fleet(cluster, tmp_path)
+    token = fleet.grant("pi-20", NodeKey(pki.new_key())).token.reveal()
+    other = fleet.grant("pi-21", NodeKey(pki.new_key())).token.reveal()
+
+    def asks(name: str, node: str, token: str, **spec: Any) -> None:
+        item = json.loads(csr(tmp_path, node))
+        item["metadata"], item["spec"] = {"name": name}, {**item["spec"], **spec}
+        status, said = bootstrap(cluster, token, "create", "-f", "-", stdin=json.dumps(item))
+        assert status == 0, said
+
+    asks("another-node", "pi-21", token)
+    asks("the-leader", "leader", token)
+    more = ["digital signature", "client auth", "key encipherment", "server auth"]
+    asks("more-usages", "pi-20", token, usages=more)
+    fleet.broker.tick()
+    for name in ("another-node", "the-leader", "more-usages"):
+        assert fleet.pending(name), name
+    # Nor can it approve, read, or make itself a longer life.
+    for words in (
+        ("certificate", "approve", "another-node"),
+        ("-n", "kube-system", "get", "secrets"),
+        ("-n", "kube-system", "get", "configmap", "nodeagent-revoked"),
+        ("get", "pods", "-A"),
+        ("delete", "csr", "another-node"),
+        ("create", "serviceaccount", "mine"),
+        ("-n", "kube-system", "create", "token", "default"),
+        ("delete", "node", "leader"),
+    ):
+        status, said = bootstrap(cluster, token, *words)
+        assert status != 0 and "orbidden" in said, (words, said)
+    # Its own request is the only one, and the first key the only key.
+    asks("right", "pi-20", token)
+    fleet.broker.tick()
+    assert not fleet.pending("right")
+    asks("second-key", "pi-20", token)
+    asks("other-token", "pi-20", other)
+    fleet.broker.tick()
+    assert fleet.pending("second-key") and fleet.pending("other-token")
+
+
+def kubelet(cluster: Cluster, name: str, *words: str, stdin: str = "") -> tuple[int, str]:
+    """kubectl with a kubelet's certificate for ``name``."""
+    folder = cluster.folder
+    for command in (
+        ("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-keyout", f"{folder}/k.key", "-out", f"{folder}/k.csr",
+         "-subj", f"/O=system:nodes/CN=system:node:{name}"),
+        ("x509", "-req", "-in", f"{folder}/k.csr", "-CA", f"{cluster.pki}/ca.crt",
+         "-CAkey", f"{cluster.pki}/ca.key", "-CAcreateserial", "-out", f"{folder}/k.crt"),
+    ):  # fmt: skip
+        subprocess.run(["openssl", *command], check=True, capture_output=True, timeout=60)
+    done = subprocess.run(
+        [str(KUBERNETES / "kubectl"), "--kubeconfig", "/dev/null",
+         "--server", f"https://127.0.0.1:{cluster.port}",
+         "--certificate-authority", f"{cluster.pki}/ca.crt",
+         "--client-certificate", f"{folder}/k.crt", "--client-key", f"{folder}/k.key", *words],
+        input=stdin, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_revoked_kubelet_can_change_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    fleet, key = Fleet(cluster, tmp_path), NodeKey(pki.new_key())
+    fleet.grant("pi-30", key)
+    me = json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "pi-30"}})
+    renewal = csr(tmp_path, "pi-30")
+    lease = json.dumps({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {},
+        "metadata": {"name": "pi-30", "namespace": "kube-node-lease"},
+    })  # fmt: skip
+    for item in (me, renewal, lease):
+        status, said = kubelet(cluster, "pi-30", "create", "-f", "-", stdin=item)
+        assert status == 0, said
+    assert people.revoke(fleet.broker, "pi-30")["names"] == ["pi-30"]
+    assert "pi-30" not in cluster.kubectl("get", "nodes", "-o", "name")
+    for _ in range(40):  # the policy's list is watched, not read
+        status, said = kubelet(cluster, "pi-30", "create", "-f", "-", stdin=renewal)
+        if status != 0:
+            break
+        time.sleep(0.5)
+    for words, item in (
+        (("create", "-f", "-"), me),
+        (("create", "-f", "-"), renewal),
+        (("delete", "-f", "-"), lease),
+        (("-n", "kube-system", "create", "token", "default"), ""),
+    ):
+        status, said = kubelet(cluster, "pi-30", *words, stdin=item)
+        assert status != 0 and ("revoked" in said or "orbidden" in said), (words, said)
+    # Others go on, and a person can take it back.
+    other = me.replace("pi-30", "pi-31")
+    assert kubelet(cluster, "pi-31", "create", "-f", "-", stdin=other)[0] == 0
+    people.approve(fleet.broker, key.node_id)
+    for _ in range(40):
+        if kubelet(cluster, "pi-30", "create", "-f", "-", stdin=me)[0] == 0:
+            return
+        time.sleep(0.5)
+    raise AssertionError("a node that was approved again is still refused")
+
+
+def test_what_a_revoked_kubelet_may_still_read(cluster: Cluster, tmp_path: Path) -> None:
+    """SECURITY.md says it; where this changes, that must too."""
+    fleet = Fleet(cluster, tmp_path)
+    fleet.grant("pi-40", NodeKey(pki.new_key()))
+    people.revoke(fleet.broker, "pi-40")
+    assert kubelet(cluster, "pi-40", "get", "services", "-A")[0] == 0
+    for words in (("get", "secrets", "-A"), ("get", "pods", "-A"), ("get", "configmaps", "-A")):
+        status, said = kubelet(cluster, "pi-40", *words)
+        assert status != 0 and "orbidden" in said, (words, said)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ class Request(NamedTuple):
     usages: tuple[str, ...]
     csr_pem: bytes
     pending: bool
+    uid: str = ""
 
 
 class ClusterInFiles:
@@ -59,8 +61,11 @@ class ClusterInFiles:
             not (self._folder / "approved" / path.stem).exists(),
         )
 
-    def approve(self, name: str, reason: str) -> None:
+    def approve(self, name: str, uid: str, reason: str) -> None:
         (self._folder / "approved" / name).write_text(reason)
+
+    def bar(self, names: Sequence[str]) -> None:
+        (self._folder / "barred").write_text(" ".join(names))
 
     def ready_nodes(self) -> dict[str, bool]:
         return {path.name: True for path in (self._folder / "nodes").iterdir()}

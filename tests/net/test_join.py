@@ -15,13 +15,13 @@ from cryptography.x509.oid import NameOID
 
 from nodeagent import status
 from nodeagent.fleet import card as cards
-from nodeagent.fleet import install, pki, statuspage
+from nodeagent.fleet import frame, install, pki, statuspage
 from tests.net.lan import PORT, Lan, Node, eventually
 
 
-def control_plane(lan: Lan) -> Node:
+def control_plane(lan: Lan, card: bytes | None = None) -> Node:
     """A node that gives grants."""
-    node = lan.add()
+    node = lan.add(card=card) if card else lan.add()
     key = pki.new_key()
     ca = pki.issue("kubernetes", key.public_key(), "kubernetes", key, path_length=0)
     node.host.write(install.CLUSTER_CA, pki.cert_pem(ca).encode())
@@ -30,7 +30,7 @@ def control_plane(lan: Lan) -> Node:
     node.start("tests.net.broker_process", str(node.host.root))
     node.announce(endpoint=True)
     node.serve()
-    assert eventually(lambda: answers(node)), node.logs()
+    assert eventually(lambda: answers(node) and node.host.exists(frame.SOCKET)), node.logs()
     return node
 
 

@@ -12,7 +12,14 @@ from nodeagent import status, statustext
 from nodeagent.agent import Agent, Internal, as_trouble, needs_person
 from nodeagent.board import Board
 from nodeagent.config import Settings
-from nodeagent.errors import Blocked, CommandFailed, ConfigError, NoControlPlane, NodeAgentError
+from nodeagent.errors import (
+    Blocked,
+    CommandFailed,
+    ConfigError,
+    NoControlPlane,
+    NodeAgentError,
+    NotAdmitted,
+)
 from nodeagent.fleet import card as cards
 from nodeagent.fleet import exchange, trust
 from nodeagent.fleet.election import Claim, Join, Lead, Wait
@@ -66,6 +73,7 @@ def failing(*errors: Exception) -> Any:
         ([ConfigError("nodeagent.yaml, line 1.", "Correct it.")], "failed"),
         ([OSError(errno.ENOSPC, "No space left on device", "/etc/x")], "failed"),
         ([NoControlPlane("Nobody answered.", "Wait.")] * 9, "preparing"),
+        ([NotAdmitted("A person has to approve this node.", "Approve it.")] * 9, "preparing"),
         ([ZeroDivisionError("a fault")] * 3, "failed"),
     ],
 )

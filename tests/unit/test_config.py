@@ -182,6 +182,8 @@ GOOD: dict[str, tuple[bytes | str, dict[str, Any]]] = {
     "comments": ("# nothing\n---\n", {}),
     "nothing": ("~\n", {}),
     "BOM and CRLF": (b"\xef\xbb\xbfrole: worker\r\nexpected_nodes: 3\r\n", {"role": "worker"}),
+    "a time": ("seal_after: 7d\n", {"seal_after": "7d"}),
+    "no time": ("seal_after: off\n", {"seal_after": "off"}),
     "off is a word": ("status_page: off\n", {"status_page": "off"}),
     "quoted": ("status_page: 'off'\n", {"status_page": "off"}),
     "a commented section": ("network:\n  # cni: flannel\nrole: worker\n", {"role": "worker"}),

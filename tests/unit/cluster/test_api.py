@@ -16,6 +16,7 @@ from nodeagent.cluster.api import Api, SigningRequest
 from nodeagent.errors import CommandFailed
 
 SECRET = "0123456789abcdef"
+METADATA = {"name": "csr-1", "uid": "u-1"}
 EXPIRES = datetime(2026, 11, 21, 13, 30, tzinfo=timezone(timedelta(hours=2)))
 
 
@@ -91,7 +92,7 @@ def test_an_error_tells_what_failed_and_no_secret(answer: Any) -> None:
 @pytest.mark.parametrize("name", ["../../pods", "a/b", "", "a?x=1", "A", "é", "-a", "a" * 300])
 def test_no_name_leaves_its_place_in_a_path(name: str) -> None:
     made, session = api()
-    for act in (made.delete_token, made.delete_node, lambda n: made.approve(n, "why")):
+    for act in (made.delete_token, made.delete_node, lambda n: made.approve(n, "u", "why")):
         with pytest.raises(ValueError, match="no name of a Kubernetes object"):
             act(name)
     assert session.asked == []
@@ -117,26 +118,41 @@ def test_signing_requests(status: Any, pending: bool) -> None:
         "signerName": "kubernetes.io/kube-apiserver-client-kubelet", "usages": ["client auth"],
         "request": base64.b64encode(b"CSR").decode(),
     }  # fmt: skip
-    made, _ = api(
-        (200, {"items": [{"metadata": {"name": "csr-1"}, "spec": spec, "status": status}]})
-    )
+    made, _ = api((200, {"items": [{"metadata": METADATA, "spec": spec, "status": status}]}))
     assert made.requests() == [
         SigningRequest(
-            "csr-1", "system:bootstrap:abc123", ("system:bootstrappers:nodeagent",),
+            "csr-1", "u-1", "system:bootstrap:abc123", ("system:bootstrappers:nodeagent",),
             "kubernetes.io/kube-apiserver-client-kubelet", ("client auth",), b"CSR", pending,
         )
     ]  # fmt: skip
 
 
 def test_approval_adds_one_condition_to_what_stands_there() -> None:
-    item = {"metadata": {"name": "csr-1"}, "spec": {"request": "eA=="}}
+    item = {"metadata": METADATA, "spec": {"request": "eA=="}}
     made, session = api((200, item), (200, {}))
-    made.approve("csr-1", "granted to pi-2")
+    made.approve("csr-1", "u-1", "granted to pi-2")
     (_, (method, path, body)) = session.asked
     assert method == "PUT" and path.endswith("/certificatesigningrequests/csr-1/approval")
     (condition,) = body["status"]["conditions"]
     assert (condition["type"], condition["status"]) == ("Approved", "True")
     assert body["spec"] == item["spec"]
+
+
+def test_a_request_that_was_exchanged_is_not_approved() -> None:
+    made, session = api((200, {"metadata": METADATA, "spec": {"request": "eA=="}}))
+    with pytest.raises(CommandFailed, match="not the one that was looked at"):
+        made.approve("csr-1", "u-0", "granted to pi-2")
+    assert [method for method, _, _ in session.asked] == ["GET"]
+
+
+def test_revoked_names_are_the_whole_list() -> None:
+    made, session = api((200, {}))
+    made.bar(["pi-2", "pi-3"])
+    ((method, path, body),) = session.asked
+    assert (method, path) == (
+        "PUT", "/api/v1/namespaces/kube-system/configmaps/nodeagent-revoked",
+    )  # fmt: skip
+    assert body["data"].keys() == {"pi-2", "pi-3"}
 
 
 def test_ready_nodes() -> None:

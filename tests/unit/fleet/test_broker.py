@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
 from nodeagent.errors import CommandFailed, FleetError, Untrusted
@@ -40,6 +44,11 @@ class Csr:
     usages: tuple[str, ...] = ("digital signature", "client auth")
     pending: bool = True
 
+    @property
+    def uid(self) -> str:
+        """As good as the API's: of one content."""
+        return hashlib.sha256(self.csr_pem).hexdigest()
+
 
 @dataclass
 class Cluster:
@@ -50,11 +59,13 @@ class Cluster:
     approved: list[str] = field(default_factory=list)
     nodes: dict[str, bool] = field(default_factory=lambda: {"pi-1": True})
     down: bool = False
+    barred: list[str] = field(default_factory=list)
+    now: Callable[[], float] = lambda: NOW
 
     def create_token(self, token_id: str, secret: str, node_name: str, expires: datetime) -> None:
         if self.down:
             raise CommandFailed("The API server is away.", "Wait.")
-        assert expires.timestamp() == NOW + TOKEN_LIFE
+        assert expires.timestamp() == self.now() + TOKEN_LIFE
         self.tokens[token_id] = secret
 
     def delete_token(self, token_id: str) -> None:
@@ -63,8 +74,14 @@ class Cluster:
     def requests(self) -> list[Csr]:
         return [replace(csr, pending=csr.name not in self.approved) for csr in self.csrs]
 
-    def approve(self, name: str, reason: str) -> None:
+    def approve(self, name: str, uid: str, reason: str) -> None:
+        assert uid == next(csr.uid for csr in self.csrs if csr.name == name)
         self.approved.append(name)
+
+    def bar(self, names: Sequence[str]) -> None:
+        if self.down:
+            raise CommandFailed("The API server is away.", "Wait.")
+        self.barred = list(names)
 
     def ready_nodes(self) -> dict[str, bool]:
         return self.nodes
@@ -76,11 +93,11 @@ class Cluster:
 class Setup:
     """A broker with its doubles, and nodes that ask it."""
 
-    def __init__(self, folder: Path, trust: Trust) -> None:
-        self.now = NOW
+    def __init__(self, folder: Path, trust: Trust, seals_at: int = 0) -> None:
+        self.now, self.seals_at = NOW, seals_at
         self.trust = trust
         self.host = Host(folder / "broker", clock=Clock(now=lambda: self.now))
-        self.cluster = Cluster()
+        self.cluster = Cluster(now=lambda: self.now)
         self.key = pki.new_key()
         self.start()
 
@@ -90,7 +107,7 @@ class Setup:
         (cert, _) = self.trust.leaf("broker", self.key.public_key())
         self.broker = Broker(
             self.trust.anchors, self.key, cert, offer, self.cluster, Ledger(self.host),
-            lambda: self.now,
+            lambda: self.now, self.seals_at,
         )  # fmt: skip
 
     def request(self, key: NodeKey, wish: str, nonce: str | None = None) -> bytes:
@@ -284,6 +301,50 @@ def test_a_token_serves_one_key_only(setup: Setup, key: NodeKey) -> None:
     setup.cluster.csrs += [csr("second", token), csr("again", token, key=kubelet)]
     setup.broker.tick()
     assert setup.cluster.approved == ["first", "again"]
+
+
+ODD_KEYS: dict[str, Any] = {
+    "brainpool": ec.generate_private_key(ec.BrainpoolP256R1()),
+    "K-256": ec.generate_private_key(ec.SECP256K1()),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate(),
+}
+
+
+@pytest.mark.parametrize("what", [*ODD_KEYS, "key of no curve", "extension twice", "torn"])
+def test_no_request_ends_the_broker(what: str, setup: Setup, key: NodeKey) -> None:
+    """Whoever holds a token chooses the bytes of the request."""
+    token = setup.ask(key, "pi-2").token.reveal()
+    good = csr("odd", token)
+    der = x509.load_pem_x509_csr(good.csr_pem).public_bytes(serialization.Encoding.DER)
+    if what in ODD_KEYS:
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        algorithm = None if what == "Ed25519" else hashes.SHA256()
+        odd = builder.sign(ODD_KEYS[what], algorithm).public_bytes(serialization.Encoding.DER)
+    elif what == "torn":
+        odd = der[:-40]
+    elif what == "key of no curve":
+        # 1.2.840.10045.3.1.7 (P-256, RFC 5480 2.1.1.1) becomes ...3.1.119, which is no curve.
+        odd = der.replace(bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex(
+            "06082a8648ce3d030177"))  # fmt: skip
+        assert odd != der
+    else:
+        name = x509.SubjectAlternativeName([x509.DNSName("a")])
+        once = csr("odd", token, extra=name)
+        whole = x509.load_pem_x509_csr(once.csr_pem).public_bytes(serialization.Encoding.DER)
+        start = whole.index(bytes.fromhex("0603551d11")) - 2
+        one = whole[start : start + 2 + whole[start + 1]]
+        odd = whole.replace(one, one[:2] + one[2:-1] + b"\x81")  # a name of no kind
+        assert odd != whole
+    pem = b"-----BEGIN CERTIFICATE REQUEST-----\n%s-----END CERTIFICATE REQUEST-----\n"
+    setup.cluster.csrs = [replace(good, csr_pem=pem % base64.encodebytes(odd)), csr("right", token)]
+    setup.broker.tick()
+    assert setup.cluster.approved == ["right"]
+
+
+def test_one_key_cannot_take_all_names(setup: Setup, key: NodeKey) -> None:
+    given = {setup.ask(key, f"name-{number}").node_name for number in range(20)}
+    assert len(given) == len(setup.broker.ledger.names) == ledger.MAX_NAMES_EACH
+    assert setup.ask(key, "name-0").node_name == "name-0"
 
 
 @pytest.mark.parametrize("way", WAYS)

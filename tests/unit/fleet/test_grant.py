@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jwt
@@ -24,6 +25,10 @@ NOW = 1_795_000_000
 BROKER = pki.new_key()
 CA_KEY = pki.new_key()
 CA = pki.cert_pem(pki.issue("kubernetes", CA_KEY.public_key(), "kubernetes", CA_KEY, path_length=0))
+
+
+# An end certificate in the CA's place.
+CA_OF_NOBODY = pki.cert_pem(pki.issue("kubernetes", CA_KEY.public_key(), "kubernetes", CA_KEY))
 
 
 def request(trust: Trust, key: NodeKey, name: str = "pi-2") -> bytes:
@@ -77,6 +82,19 @@ def test_a_grant_is_believed(trust: Trust, key: NodeKey) -> None:
         lambda v: {**v, "facts": {"A": "b"}},
         lambda v: {**v, "facts": {"a": "b\n"}},
         lambda v: {**v, "facts": {chr(97 + i): "" for i in range(9)}},
+        lambda v: {**v, "chain": v["chain"] * 2},
+        lambda v: {**v, "chain": [v["chain"][0].rstrip("=") + "===", v["chain"][1]]},
+        lambda v: {**v, "chain": [base64.b64encode(bytes(2049)).decode(), v["chain"][1]]},
+        lambda v: {**v, "facts": {"a": "b" * 129}},
+        lambda v: {**v, "facts": {"a": 1}},
+        lambda v: {**v, "facts": {"a" * 25: "b"}},
+        lambda v: {**v, "facts": None},
+        lambda v: {**v, "nonce": "A" * 15},
+        lambda v: {**v, "nonce": "A" * 129},
+        lambda v: {**v, "nonce": "A" * 42 + "="},
+        lambda v: {**v, "name": "a" * 64},
+        lambda v: {**v, "name": None},
+        lambda v: {**v, "node": v["node"].upper()},
         lambda v: {**v, "more": 1},
         lambda v: {k: v[k] for k in v if k != "nonce"},
         lambda v: [v],
@@ -113,6 +131,19 @@ def test_a_request_needs_a_certificate_of_its_own_key(
         lambda v: {**v, "exp": NOW - 100},
         lambda v: {**v, "iat": NOW + 1000},
         lambda v: {**v, "iat": True},
+        lambda v: {**v, "exp": 2**41},
+        lambda v: {**v, "exp": -1},
+        lambda v: {**v, "exp": str(NOW + 600)},
+        lambda v: {**v, "fleet": "f-" + "a" * 16},
+        lambda v: {**v, "aud": [v["aud"]],},
+        lambda v: {**v, "cert": v["cert"] + "\n"},
+        lambda v: {**v, "endpoints": ["10.0.0.1:6443"] * 9},
+        lambda v: {**v, "endpoints": ["10.0.0.1:6443\n"]},
+        lambda v: {**v, "ca_cert": "x" * 8193},
+        lambda v: {**v, "ca_cert": CA_OF_NOBODY},
+        lambda v: {**v, "token": "ABCDEF.0123456789abcdef"},
+        lambda v: {k: v[k] for k in v if k != "aud"},
+        lambda v: {k: v[k] for k in v if k != "exp"},
         lambda v: {**v, "endpoints": []},
         lambda v: {**v, "endpoints": ["evil.example:6443"]},
         lambda v: {**v, "ca_hash": "sha256:" + "0" * 64},
@@ -149,7 +180,9 @@ def test_an_unknown_clock_leaves_only_the_dates_out(trust: Trust, key: NodeKey) 
 
 HEADERS: list[dict[str, Any]] = [
     {"typ": REQUEST_TYPE}, {"typ": "JWT"}, {"jku": "https://evil.example"}, {"x5u": "https://e"},
-    {"jwk": {"kty": "EC"}}, {"crit": ["exp"]}, {"b64": False}, {"kid": "1"}, {"zip": "DEF"},
+    {"jwk": {"kty": "EC"}}, {"x5c": ["MIIB"]}, {"x5t": "AA"}, {"x5t#S256": "AA"}, {"cty": "JWT"},
+    {"alg": "es256"}, {"alg": ["ES256"]}, {"typ": GRANT_TYPE.upper()},
+    {"crit": ["exp"]}, {"b64": False}, {"kid": "1"}, {"zip": "DEF"},
 ]  # fmt: skip
 
 
@@ -170,11 +203,32 @@ def test_other_algorithms_are_refused(algorithm: str, trust: Trust, key: NodeKey
         grants.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
 
 
-def test_duplicate_names_are_refused(key: NodeKey) -> None:
-    payload = b'{"a":1,"a":2}'
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"a":1,"a":2}', b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":1.5}', b'{"a":1e999}',
+        b'{"a":' + b"[" * 7 + b"]" * 7 + b"}", b'{"a":"\xff"}', b"\xef\xbb\xbf{}", b"",
+        b'{"a":9007199254740993}', b'{"a":"' + b"x" * jws.MAX_BYTES + b'"}',
+    ],
+    ids=lambda payload: repr(payload[:24]),
+)  # fmt: skip
+def test_odd_payloads_are_refused_though_signed(payload: bytes, key: NodeKey) -> None:
     text = jwt.PyJWS().encode(payload, key.private, "ES256", {"typ": GRANT_TYPE})
     with pytest.raises(wire.Malformed):
         jws.verify(text.encode(), key.public, GRANT_TYPE)
+
+
+def test_a_header_that_says_something_twice_is_refused(key: NodeKey) -> None:
+    head = _b64(b'{"alg":"ES256","typ":"%s","alg":"ES256"}' % GRANT_TYPE.encode())
+    data = b".".join([head, *SIGNED.split(b".")[1:]])
+    with pytest.raises(wire.Malformed, match="twice"):
+        jws.peek(data, GRANT_TYPE)
+
+
+def test_a_request_says_which_issuer_its_card_has(trust: Trust, key: NodeKey) -> None:
+    leader = replace(trust, enrol=replace(trust.enrol, key=None))
+    assert not grants.verify_request(trust.anchors, request(trust, key)).may_lead
+    assert grants.verify_request(trust.anchors, request(leader, key)).may_lead
 
 
 @given(st.integers(0, 5000), st.integers(1, 255))

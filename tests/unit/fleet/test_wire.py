@@ -47,7 +47,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         (wire.flag, [True, False], [0, 1, "true", None]),
         (wire.integer(0, 5), [0, 5], [-1, 6, True, "1", None]),
         (wire.array(wire.flag, 1, 2), [[True], [True, False]], [[], [True] * 3, [1], True]),
-        (wire.binary(4), ["", "AAAA"], ["A", "AA==AA", "A A=", "A" * 100, 3]),
+        (wire.binary(4), ["", "AAAA"], ["A", "AA==AA", "A A=", "AB==", "AA===", "A" * 100, 3]),
     ],
 )  # fmt: skip
 def test_checks(check: wire.Check, good: list[object], bad: list[object]) -> None:

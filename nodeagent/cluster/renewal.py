@@ -1,0 +1,136 @@
+"""Certificates of the cluster that end, and what renews them.
+
+kubeadm's live a year and are renewed by nobody but `kubeadm upgrade` (kubernetes.io, "Certificate
+Management with kubeadm"); a kubelet renews its own while it runs, and cannot once it has expired.
+So a control plane renews a month ahead, and a board that lay in a drawer for a year comes back by
+itself: the CA, which lives ten years, is on the control plane, and a worker asks for a new grant.
+Fleet certificates do not end (``fleet/pki.py``).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import re
+from collections.abc import Mapping
+
+from nodeagent.cluster import credentials, kubeadm
+from nodeagent.cluster.state import BOOTSTRAP_CONF, CLIENT_PEM, FOLDER
+from nodeagent.host.host import Host
+
+LOG = logging.getLogger("nodeagent")
+
+SOON = 30 * 86400  # seconds; a month of power cuts and wrong clocks to find a good moment in
+MARK, BEFORE = f"{FOLDER}/renewing", f"{FOLDER}/before-renewal"
+KUBERNETES = "/etc/kubernetes"
+PKI = f"{KUBERNETES}/pki"
+# kubernetes.io, "PKI certificates and requirements"; the CAs are not among them.
+KUBEADMS = (
+    *(f"{PKI}/{name}.crt" for name in ("apiserver", "apiserver-etcd-client",
+                                       "apiserver-kubelet-client", "front-proxy-client",
+                                       "etcd/server", "etcd/peer", "etcd/healthcheck-client")),
+    *(f"{KUBERNETES}/{name}.conf" for name in ("admin", "super-admin", "controller-manager",
+                                               "scheduler")),
+)  # fmt: skip
+# Made anew at each start of the agent on a control plane.
+OURS = ("/var/lib/nodeagent-broker/client.crt",)
+STATIC_PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+RENEW_BOUND, STOP_BOUND = 300, 120  # seconds
+
+
+def end(data: bytes | None) -> float | None:
+    """When the certificate in a PEM file or a kubeconfig ends, in seconds since the epoch; None
+    where there is none that can be read."""
+    embedded = re.search(rb"client-certificate-data: *([A-Za-z0-9+/=]+)", data or b"")
+    try:
+        return credentials.ends(base64.b64decode(embedded[1]) if embedded else data or b"")
+    except (ValueError, binascii.Error):
+        return None
+
+
+def ends(host: Host, *paths: str) -> dict[str, float]:
+    """When each of these ends, where it is there. Raises OSError."""
+    found = {path: end(host.read(path)) for path in paths}
+    return {path: moment for path, moment in found.items() if moment is not None}
+
+
+def due(moments: Mapping[str, float], now: float, ahead: float = SOON) -> list[str]:
+    """Which of them end within ``ahead`` seconds, or have ended."""
+    return [path for path, moment in moments.items() if moment - now < ahead]
+
+
+def is_due(host: Host, now: float) -> bool:
+    """True where the whole agent has something to renew on this control plane. Raises OSError."""
+    return host.exists(MARK) or bool(due(ends(host, *KUBEADMS, *OURS), now))
+
+
+def expired(host: Host, now: float) -> bool:
+    """True where the kubelet's own certificate has ended, so that it cannot renew it itself."""
+    return bool(due(ends(host, CLIENT_PEM), now, ahead=0))
+
+
+def renew(host: Host, name: str, now: float) -> bool:
+    """Renew what is due on the control plane ``name``; True where anything was.
+
+    ``now`` must come from a clock that is known to be right. Repeatable from any point: kubeadm
+    syncs nothing, so a power cut may leave a torn file or a key beside another's certificate; the
+    next try begins from the copy that was made before. Raises CommandFailed, OSError.
+    """
+    late = due(ends(host, *KUBEADMS), now)
+    kubelet, broken_off = expired(host, now), host.exists(MARK)
+    if not late and not kubelet and not broken_off:
+        return False
+    LOG.info("renewing certificates: %s", ", ".join(late) or CLIENT_PEM)
+    if broken_off:
+        host.call("cp", "-a", f"{BEFORE}/.", KUBERNETES)
+    else:
+        _keep(host)
+    host.write(MARK, b"", 0o600)
+    if late or broken_off:
+        # With the file, since the API server cannot be asked once its certificates have ended.
+        host.call(
+            "kubeadm", "certs", "renew", "all", "--config", kubeadm.INIT_FILE, timeout=RENEW_BOUND
+        )
+    if kubelet:
+        _renew_kubelet(host, name, now)
+    host.run("sync", timeout=kubeadm.SYNC_BOUND)
+    for component in STATIC_PODS:
+        listed = host.run("crictl", "ps", "-q", "--name", f"^{component}$")
+        if listed.out.split():
+            host.run("crictl", "stop", *listed.out.split(), timeout=STOP_BOUND)
+    host.remove(MARK)
+    host.call("rm", "-rf", BEFORE)
+    return True
+
+
+def _keep(host: Host) -> None:
+    """A copy of all that kubeadm renews, on the disk before it begins."""
+    host.call("rm", "-rf", BEFORE)
+    host.make_folder(BEFORE, 0o700)
+    files = [path for path in KUBEADMS if path.endswith(".conf") and host.exists(path)]
+    host.call("cp", "-a", PKI, *files, BEFORE)
+    host.run("sync", timeout=kubeadm.SYNC_BOUND)
+
+
+def _renew_kubelet(host: Host, name: str, now: float) -> None:
+    """What a grant would do for a worker; here the CA itself is at hand."""
+    cert, key = credentials.client(
+        f"system:node:{name}",
+        host.read(f"{PKI}/ca.crt") or b"",
+        host.read(f"{PKI}/ca.key") or b"",
+        now,
+        group="system:nodes",
+    )
+    # Into the file that the kubelet's link points to: it wants a link there, not a file.
+    host.write(CLIENT_PEM, cert + key, 0o600)
+    host.call("systemctl", "restart", "kubelet", timeout=STOP_BOUND)
+
+
+def rejoin(host: Host, endpoint: str, ca_cert: bytes, token: str) -> None:
+    """Let the kubelet of a worker ask for a new certificate with a fresh token, as at its first
+    start (kubernetes.io, "TLS bootstrapping"); nothing else of the node changes. Raises
+    CommandFailed, OSError."""
+    document = kubeadm.discovery_configuration(endpoint, ca_cert, token)
+    host.write(BOOTSTRAP_CONF, document, 0o600)
+    host.call("systemctl", "restart", "kubelet", timeout=STOP_BOUND)

@@ -1,0 +1,341 @@
+"""Approve, seal, revoke, forget: who the broker lets in when people have a say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.errors import CommandFailed, FleetError, Refused
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import enrolment, ledger, people, pki
+from nodeagent.fleet import trust as trusts
+from nodeagent.fleet.broker import Revoked, Stale, Unadmitted
+from nodeagent.fleet.enrolment import APPROVAL, SEALED, Seal, code, read_code
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.trust import Issuer, Trust
+from tests.unit.fleet.test_broker import NOW, Setup, csr
+
+DAY = 86400
+
+
+@pytest.fixture(scope="session")
+def approving() -> Trust:
+    """A fleet whose nodes wait for approval, as a control plane's card holds it."""
+    return trusts.from_card(cards.parse(cards.make("home", approve=True)[1]))
+
+
+@pytest.fixture
+def setup(tmp_path: Path, trust: Trust) -> Setup:
+    """A fresh broker, enrolment open for good."""
+    return Setup(tmp_path, trust)
+
+
+@pytest.fixture
+def approve_setup(tmp_path: Path, approving: Trust) -> Setup:
+    """Its broker."""
+    return Setup(tmp_path, approving)
+
+
+@pytest.fixture
+def sealed(tmp_path: Path, trust: Trust) -> Setup:
+    """A broker whose enrolment has ended by itself."""
+    return Setup(tmp_path, trust, seals_at=int(NOW) - 1)
+
+
+def why(setup: Setup, key: NodeKey, wish: str = "pi-2") -> str:
+    """ "" where the node gets a grant, else what it waits for."""
+    try:
+        setup.ask(key, wish)
+    except Unadmitted as error:
+        assert not setup.cluster.tokens
+        return str(error)
+    return ""
+
+
+NODE = "n-abcdefghij234567"
+
+
+def test_a_code_is_all_of_the_id() -> None:
+    assert code(NODE) == "ABCD-EFGH-IJ23-4567"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["ABCD-EFGH-IJ23-4567", "abcd efgh ij23 4567", " abcdefghij234567\n", NODE,
+     "ABCD-EFGHIJ-23-4567"],
+)  # fmt: skip
+def test_a_code_is_read_as_people_type_it(typed: str) -> None:
+    assert read_code(typed) == NODE
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["", "ABCD", "ABCD-EFGH-IJ23", "ABCD-EFGH-IJ23-456", "ABCD-EFGH-IJ23-45670", "1", "1)",
+     "ABCD-EFGH-IJ23-4561", "ABCD-EFGH-IJ23-45é7", "ABCD-EFGH-IJ23-456*", "all", "*"],
+)  # fmt: skip
+def test_no_prefix_and_no_number_is_a_code(typed: str) -> None:
+    with pytest.raises(Refused):
+        read_code(typed)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_whole_code_or_none(typed: str) -> None:
+    try:
+        node_id = read_code(typed)
+    except Refused:
+        return
+    assert read_code(code(node_id)) == node_id
+
+
+@pytest.mark.parametrize(
+    ("seal", "now", "seals_at", "is_open"),
+    [
+        (Seal(), 100, 0, True),
+        (Seal(), 100, 101, True),
+        (Seal(), 101, 101, False),
+        (Seal(sealed=True), 0, 0, False),
+        (Seal(sealed=True), 0, 101, False),
+        (Seal(sealed=True, open_until=50), 49, 0, True),
+        (Seal(sealed=True, open_until=50), 50, 101, False),
+    ],
+)
+def test_when_enrolment_is_open(seal: Seal, now: float, seals_at: int, is_open: bool) -> None:
+    assert seal.is_open(now, seals_at) is is_open
+
+
+def test_the_mode_is_signed_and_no_field_of_a_file(approving: Trust, trust: Trust) -> None:
+    assert approving.anchors.by_approval and not trust.anchors.by_approval
+    # Another enrol issuer than the root signed is no card.
+    data = cards.dump(cards.parse(cards.make("home")[1]))
+    mixed = replace(cards.parse(data), enrol_cert=pki.cert_pem(approving.enrol.cert))
+    with pytest.raises(pki.BadCertificate):
+        trusts.from_card(mixed)
+
+
+def test_a_node_waits_until_it_is_approved(approve_setup: Setup, key: NodeKey) -> None:
+    setup = approve_setup
+    assert why(setup, key) == APPROVAL
+    (asking,) = people.overview(setup.broker)["waiting"]
+    assert (asking["node_id"], asking["name"]) == (key.node_id, "pi-2")
+    assert asking["source"] == "10.77.0.12"
+    assert people.approve(setup.broker, key.node_id)["state"] == "waiting"
+    setup.start()
+    assert why(setup, key) == ""
+    assert setup.broker.ledger.approved == {}, "it is used once"
+    setup.start()
+    assert why(setup, key, "pi-3") == "", "who is in may ask again"
+    assert people.approve(setup.broker, key.node_id)["state"] == "admitted"
+
+
+def test_another_node_is_not_let_in_with_it(approve_setup: Setup, key: NodeKey) -> None:
+    people.approve(approve_setup.broker, key.node_id)
+    assert why(approve_setup, NodeKey(pki.new_key())) == APPROVAL
+
+
+def test_an_approval_ends_by_itself(approve_setup: Setup, key: NodeKey) -> None:
+    assert people.approve(approve_setup.broker, key.node_id)["state"] == "unheard"
+    approve_setup.now += enrolment.APPROVAL_LIFE
+    assert why(approve_setup, key) == APPROVAL
+
+
+def test_a_card_that_may_lead_needs_no_approval(
+    approve_setup: Setup, approving: Trust, key: NodeKey
+) -> None:
+    approve_setup.trust = replace(approving, enrol=Issuer(approving.enrol.cert))
+    assert why(approve_setup, key) == ""
+
+
+def test_the_waiting_list_is_bounded_and_keeps_nobody_out(approve_setup: Setup) -> None:
+    setup = approve_setup
+    crowd = [NodeKey(pki.new_key()) for _ in range(enrolment.MAX_WAITING + 5)]
+    assert {why(setup, key) for key in crowd} == {APPROVAL}
+    assert len(people.overview(setup.broker)["waiting"]) == enrolment.MAX_WAITING
+    people.approve(setup.broker, crowd[-1].node_id)
+    assert why(setup, crowd[-1]) == ""
+    setup.now += enrolment.WAITING_LIFE
+    assert people.overview(setup.broker)["waiting"] == []
+    assert not setup.host.read(ledger.PATH) or crowd[0].node_id.encode() not in (
+        setup.host.read(ledger.PATH) or b""
+    ), "what strangers ask is not written to the card"
+
+
+def test_a_sealed_fleet_takes_no_new_keys_and_keeps_its_own(
+    tmp_path: Path, trust: Trust, key: NodeKey
+) -> None:
+    setup = Setup(tmp_path, trust, seals_at=int(NOW) + DAY)
+    assert why(setup, key) == ""
+    setup.now += DAY
+    setup.broker.tick()
+    assert why(setup, NodeKey(pki.new_key()), "pi-9") == SEALED
+    assert why(setup, key) == "", "a lost answer or a new card image needs no human"
+
+
+def test_seal_opens_for_a_while_and_closes_again(sealed: Setup) -> None:
+    assert why(sealed, NodeKey(pki.new_key())) == SEALED
+    assert people.seal(sealed.broker, 3600)["until"] == int(NOW) + 3600
+    sealed.start()
+    assert people.overview(sealed.broker)["open"]
+    assert why(sealed, NodeKey(pki.new_key())) == ""
+    sealed.now += 3600
+    sealed.broker.tick()
+    assert why(sealed, NodeKey(pki.new_key()), "pi-9") == SEALED
+
+
+def test_sealing_by_hand_holds_over_a_restart(setup: Setup, key: NodeKey) -> None:
+    people.seal(setup.broker, 0)
+    setup.start()
+    assert why(setup, key) == SEALED
+    assert people.approve(setup.broker, key.node_id)["state"] == "waiting"
+    assert why(setup, key) == ""
+
+
+def test_revoking_ends_all_of_it(setup: Setup, key: NodeKey) -> None:
+    request = setup.request(key, "pi-2")
+    token = setup.broker.grant(request)
+    setup.cluster.nodes["pi-2"] = True
+    granted = setup.broker.outstanding[0].token_id
+    setup.cluster.csrs = [csr("late", granted)]
+    said = people.revoke(setup.broker, "pi-2")
+    assert token and said == {"node_id": key.node_id, "names": ["pi-2"], "sealed": True}
+    assert not setup.cluster.tokens and "pi-2" not in setup.cluster.nodes
+    assert setup.cluster.barred == ["pi-2"]
+    setup.start()
+    setup.broker.tick()
+    assert not setup.cluster.approved
+    for again in (request, setup.request(key, "pi-3")):
+        with pytest.raises(Revoked):
+            setup.broker.grant(again)
+    assert why(setup, NodeKey(pki.new_key()), "pi-9") == SEALED, "its card could make another key"
+    assert people.revoke(setup.broker, key.node_id)["names"] == ["pi-2"], "once more is no error"
+    assert len(setup.broker.ledger.revoked) == 1
+
+
+def test_a_token_of_a_revoked_node_goes_when_the_api_answers_again(
+    setup: Setup, key: NodeKey
+) -> None:
+    setup.ask(key, "pi-2")
+    setup.cluster.down = True
+    setup.cluster.delete_token = _away  # type: ignore[method-assign]
+    with pytest.raises(CommandFailed):
+        people.revoke(setup.broker, "pi-2")
+    assert setup.broker.ledger.revocation(key.node_id), "the denial is durable first"
+    del setup.cluster.delete_token
+    setup.cluster.down = False
+    setup.start()
+    setup.cluster.csrs = [csr("late", setup.broker.outstanding[0].token_id)]
+    setup.broker.tick()
+    assert not setup.cluster.tokens and not setup.cluster.approved
+    people.revoke(setup.broker, "pi-2")
+    assert setup.cluster.barred == ["pi-2"]
+
+
+def _away(token_id: str) -> None:
+    raise CommandFailed("The API server is away.", "Wait.")
+
+
+def test_an_approval_takes_a_revocation_back(setup: Setup, key: NodeKey) -> None:
+    setup.ask(key, "pi-2")
+    people.revoke(setup.broker, "pi-2")
+    people.approve(setup.broker, key.node_id)
+    assert setup.cluster.barred == []
+    assert why(setup, key) == ""
+
+
+def test_what_the_cluster_was_not_told_is_not_lost(setup: Setup, key: NodeKey) -> None:
+    setup.ask(key, "pi-2")
+    people.revoke(setup.broker, "pi-2")
+    setup.cluster.down = True
+    with pytest.raises(CommandFailed):
+        people.approve(setup.broker, key.node_id)
+    assert setup.broker.ledger.revocation(key.node_id), "else nobody would tell the cluster again"
+    setup.now += people.CERTIFICATE_LIFE
+    with pytest.raises(CommandFailed):
+        people.forget(setup.broker, "pi-2")
+    assert setup.broker.ledger.names_of(key.node_id) == ["pi-2"]
+    setup.cluster.down = False
+    people.approve(setup.broker, key.node_id)
+    assert setup.cluster.barred == [] and setup.broker.ledger.revoked == ()
+
+
+def test_a_key_that_never_came_can_be_revoked_by_its_code(setup: Setup, key: NodeKey) -> None:
+    assert people.revoke(setup.broker, key.node_id)["names"] == []
+    with pytest.raises(Revoked):
+        setup.ask(key, "pi-2")
+
+
+@pytest.mark.parametrize("who", ["pi-1", "nobody"])
+def test_only_who_was_let_in_is_revoked_by_name(who: str, setup: Setup) -> None:
+    with pytest.raises(Refused, match="was let in here"):
+        people.revoke(setup.broker, who)
+    assert setup.cluster.nodes == {"pi-1": True} and why(setup, NodeKey(pki.new_key())) == ""
+
+
+def test_forget_frees_a_name(sealed: Setup, key: NodeKey) -> None:
+    people.approve(sealed.broker, key.node_id)
+    sealed.ask(key, "pi-2")
+    assert people.forget(sealed.broker, "pi-2") == {"forgotten": True}
+    assert people.forget(sealed.broker, "pi-2") == {"forgotten": False}
+    sealed.cluster.tokens.clear()
+    assert why(sealed, key) == SEALED, "its key is a stranger's now"
+
+
+def test_a_revoked_nodes_name_stays_taken_while_its_certificate_lives(
+    setup: Setup, key: NodeKey
+) -> None:
+    setup.ask(key, "pi-2")
+    people.revoke(setup.broker, "pi-2")
+    with pytest.raises(Refused, match="366 days at most"):
+        people.forget(setup.broker, "pi-2")
+    setup.now += people.CERTIFICATE_LIFE
+    setup.broker.tick()
+    assert people.forget(setup.broker, "pi-2")["forgotten"]
+    assert setup.cluster.barred == []
+
+
+FULL: dict[str, Callable[[Setup, NodeKey], Any]] = {
+    "approve": lambda setup, key: people.approve(setup.broker, key.node_id),
+    "revoke": lambda setup, key: people.revoke(setup.broker, key.node_id),
+}
+
+
+@pytest.mark.parametrize("what", FULL)
+def test_what_people_say_is_bounded(
+    what: str, setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MAX_PEOPLES", 3)
+    for _ in range(3):
+        FULL[what](setup, NodeKey(pki.new_key()))
+    with pytest.raises(FleetError):
+        FULL[what](setup, NodeKey(pki.new_key()))
+
+
+def test_a_replayed_request_never_lists_anybody(approve_setup: Setup, key: NodeKey) -> None:
+    old = approve_setup.request(key, "pi-2")
+    approve_setup.now += ledger.NONCE_LIFE + 1
+    with pytest.raises(Stale):
+        approve_setup.broker.grant(old)
+    assert people.overview(approve_setup.broker)["waiting"] == []
+
+
+def test_all_of_it_is_audited(
+    sealed: Setup, key: NodeKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for _ in range(3):
+        why(sealed, key)
+    people.approve(sealed.broker, key.node_id)
+    sealed.ask(key, "pi-2")
+    people.seal(sealed.broker, 60)
+    people.revoke(sealed.broker, "pi-2")
+    sealed.now += people.CERTIFICATE_LIFE
+    people.forget(sealed.broker, "pi-2")
+    events = [line.split('"')[3] for line in caplog.messages]
+    assert events == [
+        "waits", "approved", "granted", "opened", "revoked", "sealed", "token deleted", "forgotten",
+    ]  # fmt: skip

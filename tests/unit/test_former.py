@@ -1,0 +1,116 @@
+"""A member whose certificates have ended: what the agent does, and what a wrong clock must not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nodeagent.board import Board
+from nodeagent.cluster import node, renewal, state
+from nodeagent.config import Settings
+from nodeagent.errors import Refused
+from nodeagent.fleet import client, install
+from nodeagent.fleet.grant import Secret
+from nodeagent.former import Former
+from nodeagent.journal import Journal
+from nodeagent.steps.clock import SYNCHRONISED
+from tests.unit.cluster.test_renewal import DAY, RENEW, RESTART, YEAR, control_plane, made
+from tests.unit.machine import NOW, Machine, put
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No systemd listens here."""
+    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+
+
+def former(machine: Machine, role: str, synced: bool) -> Former:
+    """The part of the agent, with no radio and no keys."""
+    if synced:
+        put(machine.root, {SYNCHRONISED: ""})
+    journal = Journal(machine)
+    journal.set(role=role, last_known=["10.0.0.7:6443"])
+    radio: Any = SimpleNamespace(heard=())
+    nobody: Any = None
+    return Former(machine, Board(machine), journal, radio, nobody, nobody)
+
+
+def worker(root: Path, age: int) -> Machine:
+    """A worker whose kubelet's certificate was made so many seconds ago."""
+    put(root, {state.CLIENT_PEM: made(age)})
+    return Machine(root, {RESTART: ""})
+
+
+def granting(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
+    """A double of the control plane: gives every node this name. What was asked is noted."""
+    asked: list[Any] = []
+
+    def ask(trust: Any, key: Any, candidates: Any, wish: str, *rest: Any, **more: Any) -> Any:
+        asked.append((wish, candidates))
+        return SimpleNamespace(
+            node_name=name, endpoints=("10.0.0.7:6443",), ca_cert="CA",
+            token=Secret("abcdef.0123456789abcdef"),
+        )  # fmt: skip
+
+    monkeypatch.setattr(client, "ask", ask)
+    return asked
+
+
+def test_a_worker_from_the_drawer_asks_for_a_grant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, machine = granting(monkeypatch, "pi-2"), worker(tmp_path, YEAR + DAY)
+    forming = former(machine, "worker", synced=True)
+    for _ in range(3):  # while the kubelet is at it, nothing is taken from under it
+        forming.renew("pi-2")
+    assert asked == [("pi-2", [("10.0.0.7", 6444)])]
+    assert machine.mode(state.BOOTSTRAP_CONF) == 0o600
+    assert machine.ran.count(RESTART) == 1
+
+
+@pytest.mark.parametrize(("age", "synced"), [(YEAR + DAY, False), (YEAR - DAY, True)])
+def test_a_wrong_clock_and_a_valid_certificate_change_nothing(
+    age: int, synced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, machine = granting(monkeypatch, "pi-2"), worker(tmp_path, age)
+    former(machine, "worker", synced).renew("pi-2")
+    assert asked == [] and RESTART not in machine.ran
+
+
+def test_a_name_that_was_given_away_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granting(monkeypatch, "pi-2-abcd")
+    machine = worker(tmp_path, YEAR + DAY)
+    with pytest.raises(Refused, match="belongs to another node now"):
+        former(machine, "worker", synced=True).renew("pi-2")
+    assert not machine.exists(state.BOOTSTRAP_CONF) and RESTART not in machine.ran
+
+
+@pytest.mark.parametrize("synced", [True, False])
+def test_a_control_plane_renews_only_by_a_right_clock(synced: bool, tmp_path: Path) -> None:
+    machine = control_plane(tmp_path, YEAR + DAY)
+    former(machine, "control-plane", synced).renew("pi-1")
+    assert (RENEW in machine.ran) is synced
+    assert renewal.expired(machine, machine.clock.now()) is not synced
+
+
+@pytest.mark.parametrize(
+    ("born", "seals_at"),
+    [(None, NOW + 86400), (NOW - 50, NOW - 50 + 86400), (NOW + 9, NOW + 86400)],
+)
+def test_enrolment_ends_a_day_after_the_cluster_was_made(
+    born: float | None, seals_at: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, given = Machine(tmp_path), list[Any]()
+    monkeypatch.setattr(install, "install", lambda *arguments: given.append(arguments[-1]))
+    monkeypatch.setattr(node, "broker_credentials", lambda host: (b"", b""))
+    forming = former(machine, "control-plane", synced=True)
+    forming.journal.set(born=born)
+    forming.open_for_joins(Settings(), "10.0.0.7", "1.36.4")
+    forming.open_for_joins(Settings(seal_after="off"), "10.0.0.7", "1.36.4")
+    assert given == [int(seals_at), 0]
+    assert forming.journal.get("born") == int(seals_at) - 86400, "remembered, not begun anew"

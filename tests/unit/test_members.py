@@ -1,0 +1,199 @@
+"""``nodes``, ``approve``, ``revoke``, ``forget``, ``seal`` as a person types them, with the real
+broker service behind its socket; the cluster and kubectl are doubles."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from nodeagent import broker_main, members
+from nodeagent.cli import main
+from nodeagent.errors import Blocked, CommandFailed, Refused
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import frame, pki
+from nodeagent.fleet import trust as trusts
+from nodeagent.fleet.broker import Unadmitted
+from nodeagent.fleet.enrolment import code
+from nodeagent.fleet.keys import NodeKey
+from tests.unit.fleet.test_broker import Setup
+from tests.unit.machine import Machine, put
+
+pytestmark = pytest.mark.network  # a Unix socket in the test's own folder
+
+KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o json --request-timeout=20s"
+NODES = {"items": [{
+    "metadata": {"name": "pi-1", "labels": {"node-role.kubernetes.io/control-plane": ""}},
+    "status": {"nodeInfo": {"kubeletVersion": "v1.36.4"},
+               "addresses": [{"type": "InternalIP", "address": "10.77.0.11"}],
+               "conditions": [{"type": "Ready", "status": "True"}]}}]}  # fmt: skip
+
+
+class Place:
+    """A control plane: a machine, its broker, a thread that answers the socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.machine = Machine(folder / "r", {KUBECTL: json.dumps(NODES)})
+        put(self.machine.root, {"/etc/kubernetes/admin.conf": "x", "/run/x": ""})
+        trust = trusts.from_card(cards.parse(cards.make("home", approve=True)[1]))
+        self.setup = Setup(folder, trust)
+        self.key = NodeKey(pki.new_key())
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.machine.path(frame.SOCKET)))
+        self.listener.listen(4)
+        self.service = broker_main.Service(self.machine, self.setup.broker, self.listener)
+        self.uid = 0
+        threading.Thread(target=self._answer, daemon=True).start()
+
+    def _answer(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                asked = frame.receive(connection)
+                frame.send(connection, self.service.answer(asked, self.uid))
+
+    def asks(self) -> str:
+        """What the node is told: "" where it gets a grant."""
+        try:
+            self.setup.ask(self.key, "pi-2")
+        except Unadmitted as error:
+            return str(error)
+        return ""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A control plane of a fleet in approve mode, and root."""
+    place = Place(tmp_path)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("nodeagent.host.host.Host", lambda: place.machine)
+    yield place
+    place.listener.shutdown(socket.SHUT_RDWR)
+    place.listener.close()
+
+
+def run(*words: str) -> Any:
+    """Run the command in this process."""
+    return CliRunner().invoke(main, list(words))
+
+
+def test_from_waiting_to_forgotten(place: Place) -> None:
+    assert place.asks() == "approval"
+    shown = run("nodes").output
+    assert "pi-1  Ready  control-plane  v1.36.4  10.77.0.11" in shown
+    assert f"{code(place.key.node_id)}  pi-2          10.77.0.12" in shown
+    assert "a person approves every other one" in shown
+
+    done = run("approve", *code(place.key.node_id).split("-"))
+    assert (done.exit_code, done.output) == (
+        0, "Approved: pi-2 at 10.77.0.12 joins by itself within seconds.\n",
+    )  # fmt: skip
+    assert "Approved, not here yet" in run("nodes").output or place.asks() == ""
+    assert place.asks() == ""
+    assert "in already, as pi-2" in run("approve", place.key.node_id).output
+
+    done = run("revoke", code(place.key.node_id))
+    assert done.exit_code == 0 and done.output.startswith("Revoked pi-2:")
+    assert "Enrolment is sealed now" in done.output
+    shown = run("nodes").output
+    assert "Revoked\nNAME" in shown and "Enrolment is sealed" in shown
+
+    done = run("forget", "pi-2")
+    assert done.exit_code == Refused.exit_code
+    assert "still holds a certificate as pi-2" in done.output
+    place.setup.now += 367 * 86400
+    assert run("forget", "pi-2").output.startswith("pi-2 is free.")
+
+
+def test_seal_and_open(place: Place) -> None:
+    assert run("seal").output.startswith("Enrolment is sealed.")
+    done = run("seal", "--open", "90m")
+    assert (done.exit_code, "open until" in done.output) == (0, True)
+    assert place.setup.broker.ledger.seal.open_until == int(place.setup.now) + 5400
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["approve", "ABCD"], "has 16 letters and digits, and this has 4"),
+        (["approve", "1"], "There is no 0, 1, 8 or 9"),
+        (["approve", "ABCD-EFGH-IJ23-456*"], "no node's code"),
+        (["revoke", "pi-9"], "No node called pi-9"),
+        (["revoke", "Pi 9"], "no node name"),
+        (["revoke", "ABCD-EFGH-IJ23-4561"], "There is no 0, 1, 8 or 9"),
+        (["forget", "pi-9"], "Nobody holds the name pi-9"),
+        (["forget", "../x"], "no node name"),
+        (["seal", "--open", "soon"], "Write a time such as 1h"),
+        (["seal", "--open", "off"], "cannot be opened for off"),
+        (["seal", "--open", "9999d"], "At most 366d"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_said_and_changes_nothing(
+    words: list[str], said: str, place: Place
+) -> None:
+    before = place.setup.host.read("/var/lib/nodeagent-broker/state.json")
+    done = run(*words)
+    assert done.exit_code == Refused.exit_code, done.output
+    assert said in done.output and "Traceback" not in done.output
+    assert place.setup.host.read("/var/lib/nodeagent-broker/state.json") == before
+
+
+WORDS = [["nodes"], ["approve", "ABCDEFGHIJ234567"], ["revoke", "pi-2"], ["forget", "pi-2"],
+         ["seal"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: words[0])
+def test_only_root_and_only_on_a_control_plane(
+    words: list[str], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.machine.remove("/etc/kubernetes/admin.conf")
+    done = run(*words)
+    assert done.exit_code == Refused.exit_code and "no control plane" in done.output
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    done = run(*words)
+    assert done.exit_code == Refused.exit_code and "needs root" in done.output
+
+
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: words[0])
+def test_a_broker_that_is_away_is_said(words: list[str], place: Place) -> None:
+    place.machine.remove(frame.SOCKET)
+    done = run(*words)
+    assert done.exit_code == Blocked.exit_code
+    assert "does not answer" in done.output
+
+
+def test_an_api_server_that_is_away_is_said_and_the_words_again_finish_it(place: Place) -> None:
+    run("approve", code(place.key.node_id))
+    assert place.asks() == ""
+    place.setup.cluster.down = True
+    done = run("revoke", "pi-2")
+    assert done.exit_code == CommandFailed.exit_code
+    assert "The API server is away." in done.output
+    place.setup.cluster.down = False
+    assert run("revoke", "pi-2").exit_code == 0
+    assert place.setup.cluster.barred == ["pi-2"]
+
+
+def test_what_the_broker_knows_is_shown_without_the_cluster(place: Place) -> None:
+    place.asks()
+    place.machine.answers = {}
+    done = run("nodes")
+    assert done.exit_code == 0 and "cannot be listed" in done.output
+    assert code(place.key.node_id) in done.output
+
+
+@pytest.mark.parametrize("op", ["nodes", "approve", "revoke", "forget", "seal"])
+def test_the_network_process_may_not_ask_it(op: str, place: Place) -> None:
+    place.uid = 65534
+    with pytest.raises(CommandFailed, match="may not ask"):
+        members.ask(place.machine, op=op)
