@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from nodeagent import __version__
+from nodeagent.cli_cards import fleet, image
 from nodeagent.errors import NodeAgentError
 
 
@@ -298,87 +299,8 @@ def reset(yes: bool, forget_fleet: bool) -> None:
         click.echo(line)
 
 
-@main.group()
-def fleet() -> None:
-    """Make the files that say which cards belong together."""
-
-
-@fleet.command("new")
-@click.argument("name")
-@click.option(
-    "--out",
-    default=".",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder for the files; the current one by default.",
-)
-@click.option(
-    "--split", is_flag=True, help="Two card files: one for the board that leads, one for workers."
-)
-@click.option(
-    "--approve", is_flag=True, help="Split too, and a person approves each worker by its code."
-)
-def fleet_new(name: str, out: Path, split: bool, approve: bool) -> None:
-    """Make a fleet called NAME: NAME.fleet to keep, nodeagent.fleet for every card."""
-    from nodeagent.imaging import fleetfile
-
-    for line in fleetfile.create(name, out, split, approve):
-        click.echo(line)
-
-
-@fleet.command("show")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def fleet_show(file: Path) -> None:
-    """Say which fleet FILE is of and what it holds; never a key."""
-    from nodeagent.imaging import fleetread
-
-    for line in fleetread.show(file):
-        click.echo(line)
-
-
-@main.group()
-def image() -> None:
-    """Make images and cards that become nodes of a fleet by themselves."""
-
-
-EXISTING = click.Path(path_type=Path, exists=True)
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
-
-
-@image.command("seed")
-@click.argument("target", metavar="IMAGE-OR-CARD", type=EXISTING)
-@click.option("--fleet", "fleet_file", required=True, type=FILE, help="NAME.fleet of `fleet new`.")
-@click.option("--role", type=click.Choice(["control-plane", "worker"]), help="Fix the role.")
-@click.option("--expected-nodes", type=int, help="How many nodes there will be.")
-@click.option("--settings", type=FILE, help="A nodeagent.yaml for the card.")
-@click.option("--deb", type=FILE, help="The package of nodeagent.")
-@click.option("--packages", type=FOLDER, help="A folder of .deb files for boards without network.")
-@click.option("--no-install", is_flag=True, help="The image has the agent already.")
-def image_seed(target: Path, fleet_file: Path, no_install: bool, **options: Any) -> None:
-    """Prepare a stock image file, or the folder of a mounted card: only its boot partition."""
-    from nodeagent.imaging import seed
-
-    wish = seed.Wish(fleet=fleet_file, install=not no_install, **options)
-    for line in seed.seed(target, wish):
-        click.echo(line)
-
-
-@image.command("manifest")
-@click.argument("images", nargs=-1, required=True, type=FILE)
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The list to write, for example home.rpi-imager-manifest.",
-)
-@click.option("--url", "base", help="Address of the folder the images will be in; else this disk.")
-@click.option("--icon", help="Address of a picture for the list.")
-def image_manifest(images: tuple[Path, ...], out: Path, base: str | None, icon: str | None) -> None:
-    """Write the list of IMAGES that Raspberry Pi Imager 2 opens and customises."""
-    from nodeagent.imaging import manifest
-
-    for line in manifest.write(images, out, base, icon):
-        click.echo(line)
+main.add_command(fleet)
+main.add_command(image)
 
 
 @main.command()
