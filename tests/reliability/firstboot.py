@@ -63,8 +63,9 @@ FRESH = {
     "/usr/lib/rpi/swap.conf": "[Main]\n",
     "/usr/lib/systemd/system-generators/zram-generator": "",
     "/lib/systemd/system/dphys-swapfile.service": "",
-    # A package's unit goes into a folder that is there already, so dpkg has no new one to sync.
+    # Folders that every system has from the start, so nobody has to sync new ones.
     "/usr/lib/systemd/system/multi-user.target": "",
+    "/var/lib/apt/extended_states": "",
     "/lib/modules/6.12/modules.dep": "k/overlay.ko:\nk/br_netfilter.ko:\nk/vxlan.ko:\n",
     "/var/lib/dpkg/status": dpkg_status({"dpkg": ("install", "installed", "1.22.21")}),
     "/etc/apt/sources.list.d": {"folder": True},
