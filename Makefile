@@ -22,6 +22,7 @@ TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent 
 	mtools dosfstools e2fsprogs chromium
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
+HOSTILE_PACKAGES := mmdebstrap mtools dosfstools e2fsprogs qemu-system-common fuse3
 DEB_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all \
 	python3-click python3-setuptools fakeroot git
 
@@ -107,9 +108,18 @@ reliability: venv ## power cuts and kills at every point, seeded defects; writes
 	$(PYTHON) -m tests.reliability --seed $(or $(SEED),1)
 
 .PHONY: hostile
-hostile: venv ## attacks on trust, discovery and the endpoint; writes docs/security.md
-	@.ci/packages $(TEST_PACKAGES)
+hostile: $(VENV)/.fuzz ## attacks on trust, discovery and the endpoint; writes docs/security.md
+	@.ci/packages $(TEST_PACKAGES) $(HOSTILE_PACKAGES)
 	$(PYTHON) -m tests.hostile --seed $(or $(SEED),1)
+
+# atheris has wheels for some Pythons only, so it is no development tool that everybody needs.
+$(VENV)/.fuzz: $(VENV)/.ready
+	$(PYTHON) -m pip install -q --editable '.[fuzz]'
+	@touch $@
+
+.PHONY: fuzz
+fuzz: $(VENV)/.fuzz ## coverage-guided fuzzing of every parser (SECONDS=60 each, ONLY=NAME)
+	$(PYTHON) -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(ONLY),--only $(ONLY))
 
 # NODES=2 ARCH=amd64 MIRROR=built ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be.

@@ -190,7 +190,7 @@ def fitting_key(request: SigningRequest, token: Token) -> str | None:
         subject = {(entry.oid, entry.value) for entry in csr.subject}
         der = pki.spki(csr.public_key())
         plain = csr.is_signature_valid and not list(csr.extensions)
-    except ValueError:
+    except pki.UNREADABLE:
         return None
     wanted = {
         (NameOID.COMMON_NAME, f"system:node:{token.name}"),

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -21,6 +21,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 NOT_BEFORE = datetime(2020, 1, 1, tzinfo=UTC)
 NOT_AFTER = datetime(2070, 1, 1, tzinfo=UTC)
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+
+# What cryptography raises for DER that it cannot read, some of it only when a part is asked for.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 PrivateKey = ec.EllipticCurvePrivateKey
 PublicKey = ec.EllipticCurvePublicKey
@@ -72,7 +82,7 @@ def read_key(pem: str | bytes) -> PrivateKey:
     data = pem.encode() if isinstance(pem, str) else pem
     try:
         key = serialization.load_pem_private_key(data, None)
-    except (ValueError, TypeError) as error:
+    except UNREADABLE as error:
         raise BadCertificate("no private key in PEM") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
         raise BadCertificate("the key is not P-256")
@@ -80,12 +90,18 @@ def read_key(pem: str | bytes) -> PrivateKey:
 
 
 def read_cert(data: str | bytes) -> x509.Certificate:
-    """A certificate from PEM (text) or DER (bytes). Raises BadCertificate."""
+    """A certificate from PEM (text) or DER (bytes), read to its last part. Raises
+    BadCertificate."""
     try:
         if isinstance(data, str):
-            return x509.load_pem_x509_certificate(data.encode())
-        return x509.load_der_x509_certificate(data)
-    except ValueError as error:
+            cert = x509.load_pem_x509_certificate(data.encode())
+        else:
+            cert = x509.load_der_x509_certificate(data)
+        # These are read when asked for; what is wrong in them shall show here and not later.
+        _ = cert.subject, cert.issuer, cert.extensions, cert.signature_hash_algorithm
+        cert.public_key()
+        return cert
+    except UNREADABLE as error:
         raise BadCertificate("no certificate") from error
 
 
@@ -161,10 +177,7 @@ def common_name(cert: x509.Certificate) -> str:
 
 def public_key(cert: x509.Certificate) -> PublicKey:
     """The certificate's P-256 key. Raises BadCertificate."""
-    try:
-        key = cert.public_key()
-    except ValueError as error:
-        raise BadCertificate("the certificate's key cannot be read") from error
+    key = cert.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise BadCertificate("the certificate's key is not P-256")
     return key
