@@ -123,7 +123,8 @@ fuzz: $(VENV)/.fuzz ## coverage-guided fuzzing of every parser (SECONDS=60 each,
 
 # NODES=2 ARCH=amd64 MIRROR=built ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be.
-LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat
+LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat \
+	lab-census
 .PHONY: lab $(LAB_SCENARIOS) lab-shell lab-down
 lab: venv deb ## virtual Pis form a cluster (NODES=2 ARCH=amd64 MIRROR=built ROLE_1=auto KEEP=)
 	$(PYTHON) -m tests.lab run
@@ -134,6 +135,8 @@ lab-baseline: ## the time a plain script takes for the same
 lab-trouble: ## wrong settings, no fleet file, full partitions, no mirror: each shown, each cured
 lab-fat: ## what the durable writer leaves on a real FAT, against the plain way
 lab-reset: ## a worker is reset, compared with what it was before, and joins again
+lab-census: ## where bytes of the fleet's keys are on the raw cards of a formed cluster
+lab-census: export NODES ?= 3
 lab-cuts: ## power cuts at random instants of the whole road (SEED= plays the same ones again)
 lab-cuts: export LAB_MINUTES ?= 100
 lab-cuts: export NODES ?= 3
