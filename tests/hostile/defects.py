@@ -11,9 +11,30 @@ from tests.hostile.section import Section
 from tests.reliability import defects as machinery
 from tests.reliability.defects import Defect
 
+FLEET = "tests/unit/fleet"
 PATCHES = Path(__file__).parent / "defects"
 
 DEFECTS: tuple[Defect, ...] = (
+    Defect(
+        "no-name-check", "a node does not look at the name in a control plane's certificate",
+        f"{FLEET}/test_handshake.py::test_verdicts",
+    ),
+    Defect(
+        "no-audience-check", "a grant for another node is taken",
+        f"{FLEET}/test_grant.py::test_a_grant_of_another_form_is_refused",
+    ),
+    Defect(
+        "alg-not-pinned", "a signed message itself says by which algorithm to check it",
+        f"{FLEET}/test_grant.py::test_a_right_signature_by_another_algorithm_is_refused",
+    ),
+    Defect(
+        "scrub-skipped", "the card file stays on the boot partition as it is",
+        f"{FLEET}/test_trust.py::test_import_takes_the_keys_over_and_scrubs",
+    ),
+    Defect(
+        "keys-freed-not-overwritten", "what an import that lost power kept is freed with the keys",
+        f"{FLEET}/test_trust.py::test_what_a_cut_import_left_is_overwritten_and_not_just_freed",
+    ),
     Defect(
         "one-source-takes-all", "no share per source: one address fills the pool of candidates",
         "tests/unit/fleet/test_pool.py::test_a_flood_from_one_address_displaces_nobody",
