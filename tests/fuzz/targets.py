@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from nodeagent.cluster import api
 from nodeagent.errors import CommandFailed, Untrusted
@@ -73,7 +74,7 @@ def beacon(data: bytes) -> None:
 def sealed(data: bytes) -> None:
     """What a holder of the beacon key seals, instead of a beacon."""
     nonce = bytes(12)
-    box = beacons.ChaCha20Poly1305(real.BEACON_KEY).encrypt(nonce, data, beacons._ASSOCIATED)
+    box = ChaCha20Poly1305(real.BEACON_KEY).encrypt(nonce, data, beacons._ASSOCIATED)
     text = base64.urlsafe_b64encode(nonce + box).rstrip(b"=").decode()
     with contextlib.suppress(Untrusted):
         opened = beacons.open_(real.BEACON_KEY, text)
@@ -246,7 +247,7 @@ class Target:
 
 
 _SEALED = beacons.seal(real.BEACON_KEY, real.BEACON)
-_PLAIN = beacons.ChaCha20Poly1305(real.BEACON_KEY).decrypt(
+_PLAIN = ChaCha20Poly1305(real.BEACON_KEY).decrypt(
     base64.urlsafe_b64decode(_SEALED + "==")[:12],
     base64.urlsafe_b64decode(_SEALED + "==")[12:],
     beacons._ASSOCIATED,

@@ -120,6 +120,7 @@ def imported(board: Board) -> None:
 
 def cut(board: Board) -> None:
     """The power goes after the keys are kept and before the journal says so; then a boot."""
+
     def pull(*_: object, **__: object) -> None:
         raise PowerCut
 

@@ -37,7 +37,9 @@ def run(seed: int) -> Section:
         for table, case in zip(found, cases, strict=True):
             if case[2] != expected:
                 faults.append(f"{what}: {case[2]} on Python {table['python']}, not {expected}")
-    versions = [f"Python {table['python']}, {' '.join(table['openssl'].split(' ')[:2])}" for table in found]
+    versions = [
+        f"Python {table['python']}, {' '.join(table['openssl'].split()[:2])}" for table in found
+    ]
     return Section(
         "Handshakes",
         "Real TLS handshakes between the two shipped contexts, with what an attacker can make of "

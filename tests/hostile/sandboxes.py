@@ -82,4 +82,5 @@ def _analyze(*words: str) -> str:
 
 def _version() -> str:
     argv = ["systemd-analyze", "--version"]
-    return " ".join(subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()[:2])
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    return " ".join(said.split()[:2])
