@@ -26,6 +26,7 @@ CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUT
 UNREADABLE = (
     ValueError,
     TypeError,
+    LookupError,  # 38, of an unknown kind of text in a name
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,

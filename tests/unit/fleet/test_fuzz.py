@@ -63,6 +63,12 @@ def unknown(der: bytes, oid: bytes) -> bytes:
     return der.replace(oid, oid[:-1] + b"\x7f")
 
 
+def odd_text(der: bytes) -> bytes:
+    """The same with names in an unknown kind of text: the tag of UTF8String (X.680 8.4) changed."""
+    assert b"\x0c\x12" in der
+    return der.replace(b"\x0c\x12", b"\xb7\x12")
+
+
 ECDSA_SHA256 = bytes.fromhex("06082a8648ce3d040302")  # RFC 5758 3.2
 P256 = bytes.fromhex("06082a8648ce3d030107")  # RFC 5480 2.1.1.1
 LEAF = pki.cert_der(real.CLIENT[0])
@@ -84,6 +90,10 @@ FOUND: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
     "a request with such a leaf": (
         "signed_request", lambda: request_with(unknown(LEAF, ECDSA_SHA256)),
+    ),
+    "a leaf named in an unknown kind of text": ("node_chain", lambda: odd_text(LEAF)),
+    "a certificate request named so": (
+        "signing_request", lambda: real.CSR_DER.replace(b"\x0c\x0csystem:", b"\xf0\x0csystem:"),
     ),
     "a certificate request with a key on an unknown curve": (
         "signing_request", lambda: unknown(real.CSR_DER, P256),
