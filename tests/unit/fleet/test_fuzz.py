@@ -71,6 +71,15 @@ def odd_text(der: bytes) -> bytes:
 
 ECDSA_SHA256 = bytes.fromhex("06082a8648ce3d040302")  # RFC 5758 3.2
 P256 = bytes.fromhex("06082a8648ce3d030107")  # RFC 5480 2.1.1.1
+# Found by libFuzzer: OpenSSL 3.0 cannot take in again what cryptography 38 took.
+ODD_CSR = bytes.fromhex(
+    "3081ed3081940201003032311530130603550c0a040c73797374656d3a6e6f646573311930170603"
+    "5504030c1073797374656d3a6e6f64653a70692d323059301306072a8648ce3d020106082a8648ce"
+    "3d03010703420004c135640926b5ada801257fd45c0479ec09a59b9011a7b1ca63516f87ea5cf797"
+    "ddeae776fc9ec3e2baff3aa7afdee8aa66fb1cd17ea108a74628deb05094bee0a000300a06082a86"
+    "48ce3d04030203480030450220148f209440b14ddfe7b9a5a60610686a45c2ab9e52c022f5f6a6d4"
+    "5b463bbc77022100ed60992707194f62443a95afad28084398816df4160dcff0af54295efcd168cd"
+)
 LEAF = pki.cert_der(real.CLIENT[0])
 
 
@@ -95,6 +104,7 @@ FOUND: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a certificate request named so": (
         "signing_request", lambda: real.CSR_DER.replace(b"\x0c\x0csystem:", b"\xf0\x0csystem:"),
     ),
+    "a certificate request that OpenSSL cannot take in": ("signing_request", lambda: ODD_CSR),
     "a certificate request with a key on an unknown curve": (
         "signing_request", lambda: unknown(real.CSR_DER, P256),
     ),
