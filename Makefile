@@ -22,6 +22,7 @@ TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent 
 	mtools dosfstools e2fsprogs chromium
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
+HOSTILE_PACKAGES := mmdebstrap mtools dosfstools e2fsprogs qemu-system-common fuse3
 DEB_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all \
 	python3-click python3-setuptools fakeroot git
 
@@ -107,13 +108,23 @@ reliability: venv ## power cuts and kills at every point, seeded defects; writes
 	$(PYTHON) -m tests.reliability --seed $(or $(SEED),1)
 
 .PHONY: hostile
-hostile: venv ## attacks on trust, discovery and the endpoint; writes docs/security.md
-	@.ci/packages $(TEST_PACKAGES)
+hostile: $(VENV)/.fuzz ## attacks on trust, discovery and the endpoint; writes docs/security.md
+	@.ci/packages $(TEST_PACKAGES) $(HOSTILE_PACKAGES)
 	$(PYTHON) -m tests.hostile --seed $(or $(SEED),1)
+
+# atheris has wheels for some Pythons only, so it is no development tool that everybody needs.
+$(VENV)/.fuzz: $(VENV)/.ready
+	$(PYTHON) -m pip install -q --editable '.[fuzz]'
+	@touch $@
+
+.PHONY: fuzz
+fuzz: $(VENV)/.fuzz ## coverage-guided fuzzing of every parser (SECONDS=60 each, ONLY=NAME)
+	$(PYTHON) -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(ONLY),--only $(ONLY))
 
 # NODES=2 ARCH=amd64 MIRROR=built ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be.
-LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat
+LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat \
+	lab-census
 .PHONY: lab $(LAB_SCENARIOS) lab-shell lab-down
 lab: venv deb ## virtual Pis form a cluster (NODES=2 ARCH=amd64 MIRROR=built ROLE_1=auto KEEP=)
 	$(PYTHON) -m tests.lab run
@@ -124,6 +135,8 @@ lab-baseline: ## the time a plain script takes for the same
 lab-trouble: ## wrong settings, no fleet file, full partitions, no mirror: each shown, each cured
 lab-fat: ## what the durable writer leaves on a real FAT, against the plain way
 lab-reset: ## a worker is reset, compared with what it was before, and joins again
+lab-census: ## where bytes of the fleet's keys are on the raw cards of a formed cluster
+lab-census: export NODES ?= 3
 lab-cuts: ## power cuts at random instants of the whole road (SEED= plays the same ones again)
 lab-cuts: export LAB_MINUTES ?= 100
 lab-cuts: export NODES ?= 3

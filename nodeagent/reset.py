@@ -129,10 +129,7 @@ def forget(host: Host, forget_fleet: bool) -> None:
     host.remove(ROLE_FILE)
     if forget_fleet:
         for path in SECRETS:
-            data = host.read(path)
-            if data is not None:
-                host.overwrite(path, b"\0" * len(data))
-                host.remove(path)
+            host.shred(path)
     try:
         journal = Journal(host)
     except JournalDamaged:

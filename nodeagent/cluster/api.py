@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 
 from nodeagent.errors import CommandFailed
+
+T = TypeVar("T")
 
 BOUND = (5, 20)  # seconds to connect, to read
 GROUP = "system:bootstrappers:nodeagent"
@@ -76,7 +78,7 @@ class Api:
         """Certificate requests of node clients. Raises CommandFailed."""
         selector = "spec.signerName=kubernetes.io/kube-apiserver-client-kubelet"
         answer = self._call("GET", f"{REQUESTS}?fieldSelector={selector}&limit={LIMIT}")
-        return [_request(item) for item in answer["items"]]
+        return _read(lambda: [_request(item) for item in answer["items"]])
 
     def approve(self, name: str, uid: str, reason: str) -> None:
         """Approve one request. Raises CommandFailed, also where another one stands under its name
@@ -113,7 +115,7 @@ class Api:
     def ready_nodes(self) -> dict[str, bool]:
         """Name and readiness of every node. Raises CommandFailed."""
         answer = self._call("GET", f"/api/v1/nodes?limit={LIMIT}")
-        return {item["metadata"]["name"]: _ready(item) for item in answer["items"]}
+        return _read(lambda: {i["metadata"]["name"]: _ready(i) for i in answer["items"]})
 
     def delete_node(self, name: str) -> None:
         """Delete a Node object; one that is gone is no error. Raises CommandFailed."""
@@ -125,10 +127,14 @@ class Api:
         try:
             answer = self._session.request(method, self._server + path, json=body, timeout=BOUND)
             if answer.status_code in accept:
-                return answer.json()
-            # The body may repeat what was sent, a token among it: only status and reason.
-            said = f"status {answer.status_code} {answer.reason}"
-        except requests.JSONDecodeError:
+                value = answer.json()
+                if isinstance(value, dict):
+                    return value
+                said = "something that is no object"
+            else:
+                # The body may repeat what was sent, a token among it: only status and reason.
+                said = f"status {answer.status_code} {answer.reason}"
+        except (requests.JSONDecodeError, RecursionError):
             said = "something that is not JSON"
         except requests.RequestException as error:
             said = type(error).__name__
@@ -136,6 +142,17 @@ class Api:
             f"The API server answered {method} {path.split('?')[0]} with {said}.",
             "It is tried again by itself; see `kubectl get --raw /readyz` on the control plane.",
         )
+
+
+def _read(parse: Callable[[], T]) -> T:
+    """What ``parse`` finds in an answer. Raises CommandFailed where it is of another shape."""
+    try:
+        return parse()
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise CommandFailed(
+            "The API server's answer was not understood.",
+            "It is tried again by itself; see that its version is one that was tested.",
+        ) from error
 
 
 def _token_name(token_id: str) -> str:

@@ -111,10 +111,7 @@ class Trust:
         """
         if self.enrol.key is None:
             return self
-        data = host.read(LEAD_KEY_FILE)
-        if data is not None:
-            host.overwrite(LEAD_KEY_FILE, b"\0" * len(data))
-            host.remove(LEAD_KEY_FILE)
+        host.shred(LEAD_KEY_FILE)
         return replace(self, control_plane=Issuer(self.control_plane.cert))
 
 
@@ -170,6 +167,10 @@ def _parse(path: str, data: bytes) -> cards.Card:
 
 def _keep(host: Host, card: cards.Card) -> None:
     host.make_folder(keys.FOLDER, 0o700)
+    # What an attempt that lost power kept is not just replaced: its blocks would be freed with
+    # the keys in them. The card still has them all.
+    for path in (LEAD_KEY_FILE, FLEET_FILE):
+        host.shred(path)
     if card.control_plane_key is not None:
         host.write(LEAD_KEY_FILE, card.control_plane_key.encode(), 0o600)
     host.write(FLEET_FILE, cards.dump(card), 0o600)

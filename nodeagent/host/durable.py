@@ -29,9 +29,9 @@ def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = No
     Raises OSError; the target is then untouched.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    temporary = _beside(path)
     try:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         descriptor = os.open(temporary, flags, 0o600)
         try:
@@ -51,10 +51,14 @@ def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = No
     except OSError as error:
         # Also on a full disk: what cannot be removed now is replaced by the next attempt.
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            _discard(temporary)
         # write(2) and fsync(2) do not say which file it was, open(2) names the temporary one;
         # people need to know.
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}{TEMPORARY}")
 
 
 @contextlib.contextmanager
@@ -120,6 +124,25 @@ def remove_empty(folder: Path) -> None:
         return
     folder.rmdir()
     sync_folder(folder.parent)
+
+
+def shred(path: Path) -> None:
+    """Overwrite a secret file with zeros, then remove it; the same with what a write that was cut
+    off left beside it. Missing ones are no error. Raises OSError.
+
+    Removing alone frees the blocks with the secret in them, for anyone who reads the raw disk.
+    """
+    for left in (path, _beside(path)):
+        if left.is_file():
+            overwrite(left, bytes(left.stat().st_size))
+            remove(left)
+
+
+def _discard(temporary: Path) -> None:
+    """Remove what a write left that did not come to its end: it may hold a secret, too."""
+    with contextlib.suppress(OSError):  # of a link, or of a card that fails
+        overwrite(temporary, bytes(temporary.stat().st_size))
+    temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path, mode: int = 0o755) -> None:

@@ -177,6 +177,10 @@ class Host:
         """Overwrite in place with the same length, see ``durable.overwrite``."""
         durable.overwrite(self.path(name), data)
 
+    def shred(self, name: str) -> None:
+        """Overwrite and remove a secret file, see ``durable.shred``. Raises OSError."""
+        durable.shred(self.path(name, follow=False))
+
     def make_folder(self, name: str, mode: int = 0o755) -> None:
         """Make a folder and its parents durably. Raises OSError."""
         durable.make_folder(self.path(name), mode)

@@ -70,6 +70,20 @@ def put(image: Path, name: str, source: Path) -> None:
     toolbox.run("mcopy", "-o", "-i", _fat(image), source, f"::{name}")
 
 
+def replace(image: Path, name: str, old: bytes, source: Path) -> None:
+    """As ``put``, and no byte of ``old``, which that file held, stays on the boot partition."""
+    remove(image, name)
+    with image.open("r+b") as file:
+        file.seek(BOOT_START)
+        # A file on a fresh FAT is in one piece; its clusters are free now.
+        at = file.read(BOOT_SIZE).find(old)
+        if at < 0:
+            raise LabError(f"{name} is not in one piece on the boot partition of {image}.")
+        file.seek(BOOT_START + at)
+        file.write(bytes(len(old)))
+    put(image, name, source)
+
+
 def remove(image: Path, name: str) -> None:
     """Remove a file from the boot partition."""
     toolbox.run("mdel", "-i", _fat(image), f"::{name}")

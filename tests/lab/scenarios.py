@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from . import checks, results
+from .census import census
 from .cluster import Cluster
 from .cuts import cuts
 from .fat import fat
@@ -166,4 +167,5 @@ SCENARIOS: dict[str, Callable[[Cluster], Results]] = {
     "cuts": cuts,
     "fat": fat,
     "reset": undone,
+    "census": census,
 }

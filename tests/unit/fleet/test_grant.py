@@ -10,6 +10,9 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -201,6 +204,15 @@ def test_other_algorithms_are_refused(algorithm: str, trust: Trust, key: NodeKey
     data = b".".join([head, *granted(trust, key).split(b".")[1:]])
     with pytest.raises(Untrusted):
         grants.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
+
+
+def test_a_right_signature_by_another_algorithm_is_refused(trust: Trust, key: NodeKey) -> None:
+    head = _b64(json.dumps({"alg": "ES384", "typ": GRANT_TYPE}).encode())
+    signing = head + b"." + granted(trust, key).split(b".")[1]
+    r, s = decode_dss_signature(BROKER.sign(signing, ec.ECDSA(hashes.SHA384())))
+    raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    with pytest.raises(Untrusted):
+        grants.verify_grant(trust.anchors, signing + b"." + _b64(raw), key.node_id, NONCE, NOW)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from nodeagent.errors import FleetError
 from nodeagent.fleet import card as cards
-from nodeagent.fleet import keys, trust
+from nodeagent.fleet import keys, pki, trust
 from nodeagent.fleet.keys import NodeKey
 from nodeagent.fleet.trust import CARD_FILES, FLEET_FILE, LEAD_KEY_FILE, Trust, import_card
+from nodeagent.host import durable
 from nodeagent.host.host import Host
 from nodeagent.journal import Journal
 from tests.unit.powercut import WAYS, Disk, PowerCut
@@ -63,6 +65,30 @@ def test_a_cut_at_every_write(way: str, tmp_path: Path, card: bytes) -> None:
         else:
             break
     assert cut_at > 25, "the model sees what is done"
+
+
+def test_what_a_cut_import_left_is_overwritten_and_not_just_freed(
+    tmp_path: Path, card: bytes
+) -> None:
+    host = node(tmp_path, card)
+    import_card(host, Journal(host))
+    host.write(CARD, card, 0o600)
+    Journal(host).set(imported=None)  # the power went before it was noted
+    beside = host.path(LEAD_KEY_FILE).with_name(f".control-plane.key{durable.TEMPORARY}")
+    beside.write_bytes(card[:200])
+    held = []  # a second name shows what the first one's blocks hold
+    for number, left in enumerate((host.path(LEAD_KEY_FILE), host.path(FLEET_FILE), beside)):
+        held.append(tmp_path / f"held-{number}")
+        os.link(left, held[-1])
+    assert import_card(host, Journal(host)).may_lead
+    for block in held:
+        assert not block.read_bytes().strip(b"\0")
+
+
+def test_a_forgotten_issuer_is_overwritten_and_not_just_freed(host: Host, tmp_path: Path) -> None:
+    os.link(host.path(LEAD_KEY_FILE), tmp_path / "held")
+    Trust.load(host).drop_issuer(host)
+    assert not (tmp_path / "held").read_bytes().strip(b"\0")
 
 
 @pytest.mark.parametrize("share", [1, 40, 400, 3000])
@@ -173,10 +199,11 @@ def test_a_cut_in_the_middle_of_forgetting_counts_as_forgotten(share: int, host:
 
 
 def test_a_split_card_leads_or_joins(tmp_path: Path, card: bytes) -> None:
-    content = json.loads(b"\n".join(card.splitlines()[3:]))
-    del content["control_plane"]["key"]
-    host = node(tmp_path, json.dumps(content).encode())
-    assert not import_card(host, Journal(host)).may_lead
+    hosts = [node(tmp_path / "1", card), node(tmp_path / "2", cards.for_workers(card))]
+    leader, worker = (import_card(host, Journal(host)) for host in hosts)
+    assert (leader.may_lead, worker.may_lead) == (True, False)
+    with pytest.raises(FleetError, match="worker's card"):
+        worker.leaf("server", pki.new_key().public_key())
 
 
 def test_the_node_key_is_made_once(host: Host) -> None:

@@ -1,0 +1,301 @@
+"""What is fuzzed: for each parser, how bytes reach it and what must hold of whatever comes.
+
+A target takes any bytes. It lets through no exception but the documented one, which it catches; it
+asserts that nothing forged is accepted. So whatever it raises is a finding.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import requests
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from nodeagent.cluster import api
+from nodeagent.errors import CommandFailed, Untrusted
+from nodeagent.fleet import beacon as beacons
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import door, exchange, frame, jws, pki, statuspage, wire
+from nodeagent.fleet import grant as grants
+from nodeagent.fleet import trust as trusts
+from nodeagent.fleet.broker import GROUP, SIGNER, fitting_key
+from nodeagent.fleet.discovery import MARK, Discovery, from_txt
+from nodeagent.fleet.exchange import Announcement
+from nodeagent.fleet.ledger import Token
+from nodeagent.host.host import Host
+from tests.fuzz import messages as real
+
+
+class Wire:
+    """A double of a connected socket: gives what a peer sent, in pieces, then its end."""
+
+    def __init__(self, data: bytes, piece: int = 1000) -> None:
+        self._data, self._piece = data, piece
+
+    def recv(self, count: int) -> bytes:
+        """At most ``count`` bytes."""
+        count = min(count, self._piece)
+        given, self._data = self._data[:count], self._data[count:]
+        return given
+
+    def settimeout(self, seconds: float) -> None:
+        """Nothing here takes time."""
+
+
+class Answers:
+    """A double of a session with the API server: every answer has this body."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def request(self, *_: Any, **__: Any) -> requests.Response:
+        """An answer with status 200."""
+        answer = requests.Response()
+        answer.status_code, answer._content = 200, self._body
+        return answer
+
+
+def beacon(data: bytes) -> None:
+    """A sealed beacon; whatever opens must have been sealed by the fleet."""
+    with contextlib.suppress(Untrusted):
+        opened = beacons.open_(real.BEACON_KEY, data.decode("latin-1"))
+        assert opened == real.BEACON, "a beacon was opened that nobody sealed"
+
+
+def sealed(data: bytes) -> None:
+    """What a holder of the beacon key seals, instead of a beacon."""
+    nonce = bytes(12)
+    box = ChaCha20Poly1305(real.BEACON_KEY).encrypt(nonce, data, beacons._ASSOCIATED)
+    text = base64.urlsafe_b64encode(nonce + box).rstrip(b"=").decode()
+    with contextlib.suppress(Untrusted):
+        opened = beacons.open_(real.BEACON_KEY, text)
+        again = beacons.open_(real.BEACON_KEY, beacons.seal(real.BEACON_KEY, opened))
+        assert again == opened
+
+
+def strict_json(data: bytes) -> None:
+    """Any JSON; what is taken means the same to every reader."""
+    with contextlib.suppress(wire.Malformed):
+        value = wire.loads(data, 4096)
+        assert json.loads(data) == value
+        assert len(data) <= 4096
+
+
+def request(data: bytes) -> None:
+    """A request; only what the node said is believed."""
+    with contextlib.suppress(Untrusted):
+        proved = grants.verify_request(real.ANCHORS, data)
+        assert proved == grants.Request(real.NODE.node_id, "pi-2", real.NONCE, {"model": "Pi 5"})
+
+
+def signed_request(data: bytes) -> None:
+    """What a node of the fleet signs: it cannot speak for another."""
+    message = real.signed(data, real.NODE.private, grants.REQUEST_TYPE)
+    with contextlib.suppress(Untrusted):
+        assert grants.verify_request(real.ANCHORS, message).node_id == real.NODE.node_id
+
+
+def grant(data: bytes) -> None:
+    """A grant; only what the broker said is believed."""
+    with contextlib.suppress(Untrusted):
+        proved = grants.verify_grant(
+            real.ANCHORS, data, real.NODE.node_id, real.NONCE, real.NOW + 1
+        )
+        assert proved == real.OFFER, "a grant was believed that the broker did not make"
+
+
+def signed_grant(data: bytes) -> None:
+    """What a broker signs: it must be whole, for this node and this request."""
+    message = real.signed(data, real.BROKER, grants.GRANT_TYPE)
+    with contextlib.suppress(Untrusted):
+        proved = grants.verify_grant(
+            real.ANCHORS, message, real.NODE.node_id, real.NONCE, real.NOW + 1
+        )
+        claims = json.loads(data)
+        assert (claims["aud"], claims["nonce"]) == (real.NODE.node_id, real.NONCE)
+        assert proved.ca_hash == grants.ca_hash(proved.ca_cert)
+
+
+def signed_message(data: bytes) -> None:
+    """A signed message's three parts: header first."""
+    with contextlib.suppress(wire.Malformed):
+        jws.verify(data, real.NODE.public, grants.REQUEST_TYPE)
+        assert data.split(b".")[1] == real.REQUEST.split(b".")[1]
+
+
+def node_chain(data: bytes) -> None:
+    """A leaf that says to be a node's."""
+    with contextlib.suppress(Untrusted):
+        key = real.ANCHORS.node_key([data, pki.cert_der(real.CLIENT[1])])
+        assert pki.spki(key) == pki.spki(real.NODE.public), "a certificate nobody issued"
+
+
+def broker_leaf(data: bytes) -> None:
+    """A leaf that says to be the broker's."""
+    with contextlib.suppress(Untrusted):
+        key = real.ANCHORS.broker_key(data)
+        assert pki.spki(key) == pki.spki(real.BROKER.public_key()), "a certificate nobody issued"
+
+
+def http_request(data: bytes) -> None:
+    """A request at the endpoint or the status page."""
+    with contextlib.suppress(door.Refusal, OSError):
+        understood = door.read_request(Wire(data))  # type: ignore[arg-type]
+        if understood is not None:
+            assert len(understood[2]) <= door.MAX_BODY
+            assert len(understood[0]) + len(understood[1]) <= door.MAX_HEAD + 1000
+
+
+def broker_frame(data: bytes) -> None:
+    """A message at the broker's socket."""
+    with contextlib.suppress(wire.Malformed, OSError):
+        frame.receive(Wire(data))  # type: ignore[arg-type]
+
+
+def mdns_packet(data: bytes) -> None:
+    """A packet of the mDNS group."""
+    discovery = Discovery()
+    discovery._said = Announcement("10.77.0.11", real.NODE.node_id, "abc", 6444, False, False)
+    # Without the name of the service a packet is not looked at.
+    discovery._packet(data if MARK in data else data + MARK, "10.77.0.66")
+    assert len(discovery.candidates) <= exchange.MAX_CANDIDATES
+    for candidate in discovery.candidates:
+        assert len(candidate.beacon) <= beacons.MAX_TEXT
+
+
+def txt_record(data: bytes) -> None:
+    """The text of a TXT record."""
+    found = from_txt(data)
+    assert found is None or len(found) <= beacons.MAX_TEXT
+
+
+_ROOT = Path(tempfile.mkdtemp(prefix="nodeagent-fuzz-", dir=os.environ.get("FUZZ_FOLDER")))
+for _name in (exchange.HEARD, exchange.ANNOUNCE):
+    (_ROOT / _name.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+
+
+def heard_file(data: bytes) -> None:
+    """heard.json, as a taken-over network process may write it."""
+    (_ROOT / exchange.HEARD.lstrip("/")).write_bytes(data)
+    _, candidates = exchange.read_heard(Host(_ROOT))
+    assert len(candidates) <= exchange.MAX_CANDIDATES
+
+
+def announce_file(data: bytes) -> None:
+    """announce.json."""
+    (_ROOT / exchange.ANNOUNCE.lstrip("/")).write_bytes(data)
+    with contextlib.suppress(wire.Malformed):
+        exchange.read_announcement(Host(_ROOT))
+
+
+class _Tags(HTMLParser):
+    """What a browser would take for markup."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [tag, *(name for name, _ in attrs if name.startswith("on"))]
+
+
+def status_file(data: bytes) -> None:
+    """status.json on its way to a browser or to Prometheus: nothing in it becomes a program."""
+    for path in statuspage.KINDS:
+        statuspage.render(path, data)
+    tags = _Tags()
+    tags.feed(statuspage.render("/", data).decode())
+    assert tags.found.count("script") == 1, "the page has one script, and it is its own"
+    assert not [tag for tag in tags.found if tag.startswith(("on", "iframe", "img", "object"))]
+
+
+def signing_request(data: bytes) -> None:
+    """A certificate request that a kubelet sends; base64 of DER is what the API server stores."""
+    pem = b"-----BEGIN CERTIFICATE REQUEST-----\n%s\n-----END CERTIFICATE REQUEST-----\n"
+    token = Token("abcdef", real.NODE.node_id, real.NONCE, "pi-2", "", real.NOW)
+    for text in (data, pem % base64.b64encode(data)):
+        spec = {
+            "username": "system:bootstrap:abcdef", "groups": [GROUP], "signerName": SIGNER,
+            "usages": ["digital signature", "client auth"],
+            "request": base64.b64encode(text).decode(),
+        }  # fmt: skip
+        asked = api._request({"metadata": {"name": "csr-1", "uid": "1"}, "spec": spec})
+        key = fitting_key(asked, token)
+        assert key in (None, hashlib.sha256(pki.spki(real.CA_KEY.public_key())).hexdigest())
+
+
+def card_file(data: bytes) -> None:
+    """A card file; what is taken fits together and survives being kept."""
+    cards.is_scrubbed(data)
+    with contextlib.suppress(wire.Malformed, pki.BadCertificate):
+        card = cards.parse(data)
+        trusts.from_card(card)
+        kept = cards.parse(cards.dump(card))
+        assert (kept.fleet_id, kept.enrol_key) == (card.fleet_id, card.enrol_key)
+
+
+def api_answer(data: bytes) -> None:
+    """What an API server answers, whatever is behind its address."""
+    server = api.Api("https://10.77.0.11:6443", "", "", "")
+    server._session = Answers(data)  # type: ignore[assignment]
+    for ask in (server.requests, server.ready_nodes):
+        with contextlib.suppress(CommandFailed):
+            ask()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser with real messages to begin with."""
+
+    run: Callable[[bytes], None]
+    seeds: tuple[bytes, ...]
+
+
+_SEALED = beacons.seal(real.BEACON_KEY, real.BEACON)
+_PLAIN = ChaCha20Poly1305(real.BEACON_KEY).decrypt(
+    base64.urlsafe_b64decode(_SEALED + "==")[:12],
+    base64.urlsafe_b64decode(_SEALED + "==")[12:],
+    beacons._ASSOCIATED,
+)
+_ITEMS = {
+    "items": [
+        {
+            "metadata": {"name": "csr-1"},
+            "spec": {"signerName": SIGNER, "request": base64.b64encode(b"x").decode()},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }
+    ]
+}
+_POST = b"POST /v1/grant HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+TARGETS: dict[str, Target] = {
+    "beacon": Target(beacon, (_SEALED.encode(),)),
+    "sealed": Target(sealed, (_PLAIN,)),
+    "strict_json": Target(strict_json, (_PLAIN, real.heard(), b'{"a": [1, true, null, "x"]}')),
+    "request": Target(request, (real.REQUEST,)),
+    "signed_request": Target(signed_request, (real.payload(real.REQUEST),)),
+    "grant": Target(grant, (real.GRANT,)),
+    "signed_grant": Target(signed_grant, (real.payload(real.GRANT),)),
+    "signed_message": Target(signed_message, (real.REQUEST, real.GRANT)),
+    "node_chain": Target(node_chain, (pki.cert_der(real.CLIENT[0]),)),
+    "broker_leaf": Target(broker_leaf, (pki.cert_der(real.BROKER_CERT),)),
+    "http_request": Target(http_request, (_POST, b"GET / HTTP/1.1\r\n\r\n")),
+    "broker_frame": Target(broker_frame, (b'\0\0\0\x10{"op": "nonce"} ',)),
+    "mdns_packet": Target(mdns_packet, (real.packet(_SEALED),)),
+    "txt_record": Target(txt_record, (b"\x06b0=abc\x06b1=def",)),
+    "heard_file": Target(heard_file, (real.heard(),)),
+    "announce_file": Target(announce_file, (real.announced(),)),
+    "status_file": Target(status_file, (b'{"version": 1, "phase": "ready"}',)),
+    "signing_request": Target(signing_request, (real.CSR_DER,)),
+    "card_file": Target(card_file, (real.CARD, cards.for_workers(real.CARD))),
+    "api_answer": Target(api_answer, (json.dumps(_ITEMS).encode(),)),
+}

@@ -1,0 +1,64 @@
+"""Seeded defects in what keeps strangers out: each patch must turn its named test red.
+
+A defect is a patch to the product, ``defects/NAME.patch`` (``git diff``), and a line below.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.hostile.section import Section
+from tests.reliability import defects as machinery
+from tests.reliability.defects import Defect
+
+FLEET = "tests/unit/fleet"
+PATCHES = Path(__file__).parent / "defects"
+
+DEFECTS: tuple[Defect, ...] = (
+    Defect(
+        "no-name-check", "a node does not look at the name in a control plane's certificate",
+        f"{FLEET}/test_handshake.py::test_verdicts",
+    ),
+    Defect(
+        "no-audience-check", "a grant for another node is taken",
+        f"{FLEET}/test_grant.py::test_a_grant_of_another_form_is_refused",
+    ),
+    Defect(
+        "alg-not-pinned", "a signed message itself says by which algorithm to check it",
+        f"{FLEET}/test_grant.py::test_a_right_signature_by_another_algorithm_is_refused",
+    ),
+    Defect(
+        "scrub-skipped", "the card file stays on the boot partition as it is",
+        f"{FLEET}/test_trust.py::test_import_takes_the_keys_over_and_scrubs",
+    ),
+    Defect(
+        "keys-freed-not-overwritten", "what an import that lost power kept is freed with the keys",
+        f"{FLEET}/test_trust.py::test_what_a_cut_import_left_is_overwritten_and_not_just_freed",
+    ),
+    Defect(
+        "one-source-takes-all", "no share per source: one address fills the pool of candidates",
+        "tests/unit/fleet/test_pool.py::test_a_flood_from_one_address_displaces_nobody",
+    ),
+)  # fmt: skip
+
+
+def run(seed: int) -> Section:
+    """Seed each and run its test; on the true tree all of these tests must be green."""
+    faults = []
+    said = machinery.green(DEFECTS)
+    if said:
+        faults.append(f"the named tests fail on the true tree: {said}")
+    rows = []
+    for defect in DEFECTS:
+        verdict = machinery.verdict(defect, PATCHES)
+        rows.append((defect.what, f"`{defect.test}`", "red" if verdict.caught else "NOT CAUGHT"))
+        if not verdict.caught:
+            faults.append(f"defect {defect.name} was not caught: {verdict.why}")
+    return Section(
+        "Seeded defects",
+        "Each is put into a copy of the product, and the named test must fail there. On the copy "
+        "without any, all the same tests pass.",
+        ("defect", "test", "verdict"),
+        tuple(rows),
+        tuple(faults),
+    )
