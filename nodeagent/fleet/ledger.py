@@ -26,6 +26,7 @@ PATH = f"{FOLDER}/state.json"
 MAX_BYTES = 2 * 1024 * 1024
 MAX_NAMES = 1000
 MAX_NAMES_EACH = 4
+MAX_TOKENS = 1000
 MAX_ADMISSIONS = 500
 MAX_PEOPLES = 500  # approvals, and as many revocations: each one typed by a person
 NONCE_LIFE = 120  # seconds
@@ -116,7 +117,7 @@ def _names(value: object) -> dict[str, str]:
 _STATE: dict[str, wire.Check] = {
     "secret": wire.binary(32),
     "names": _names,
-    "tokens": wire.array(lambda v: Token(**wire.record(v, _TOKEN)), 0, 1000),
+    "tokens": wire.array(lambda v: Token(**wire.record(v, _TOKEN)), 0, MAX_TOKENS),
     "admissions": wire.array(lambda v: Admission(**wire.record(v, _ADMISSION)), 0, MAX_ADMISSIONS),
     "approved": _approved,
     "revoked": wire.array(lambda v: Revocation(**wire.record(v, _REVOCATION)), 0, MAX_PEOPLES),
@@ -212,9 +213,10 @@ class Ledger:
         self.tokens = (*others, token)
         self._save()
 
-    def drop(self, token: Token) -> None:
-        """Forget a token that is deleted and expired."""
-        self.tokens = tuple(t for t in self.tokens if t.token_id != token.token_id)
+    def drop(self, *tokens: Token) -> None:
+        """Forget tokens that are deleted and cannot be asked for again."""
+        over = {token.token_id for token in tokens}
+        self.tokens = tuple(t for t in self.tokens if t.token_id not in over)
         self._save()
 
     def admit(self, admission: Admission) -> None:
@@ -267,10 +269,12 @@ class Ledger:
         content = {
             "secret": base64.b64encode(self._secret).decode(),
             "names": self.names,
-            "tokens": [dataclasses.asdict(token) for token in self.tokens],
-            "admissions": [dataclasses.asdict(entry) for entry in self.admissions],
+            # Not asdict, which copies every text: with a thousand nodes joining it took most of
+            # the broker's time.
+            "tokens": [vars(token) for token in self.tokens],
+            "admissions": [vars(entry) for entry in self.admissions],
             "approved": self.approved,
-            "revoked": [dataclasses.asdict(entry) for entry in self.revoked],
-            "seal": dataclasses.asdict(self.seal),
+            "revoked": [vars(entry) for entry in self.revoked],
+            "seal": vars(self.seal),
         }
         self._host.write(PATH, json.dumps(content).encode(), 0o600)

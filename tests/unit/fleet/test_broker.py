@@ -410,3 +410,33 @@ def test_only_a_card_that_may_lead_is_installed(host: Host) -> None:
 def test_install_needs_a_cluster(host: Host) -> None:
     with pytest.raises(FleetError, match="no cluster"):
         install.install(host, Trust.load(host), (b"", b""), "10.77.0.11:6443", "1.36.4")
+
+
+def test_a_used_token_is_forgotten_once_its_request_cannot_come_again(
+    setup: Setup, key: NodeKey
+) -> None:
+    nonce = setup.broker.nonce()
+    request = setup.request(key, "pi-2", nonce)
+    setup.broker.grant(request)
+    setup.ask(key, "pi-2")  # anew, which ends the first token
+    setup.broker.tick()
+    with pytest.raises(Stale):
+        setup.broker.grant(request)
+    setup.now += ledger.NONCE_LIFE + 1
+    setup.broker.tick()
+    assert len(setup.broker.ledger.tokens) == 1
+    with pytest.raises(Stale):
+        setup.broker.grant(request)
+
+
+def test_a_thousand_joins_in_a_row_do_not_damage_the_ledger(setup: Setup, key: NodeKey) -> None:
+    used = ledger.Token("used00", key.node_id, "x" * 43, "pi-2", "", int(NOW) + 600, deleted=True)
+    memory = setup.broker.ledger
+    memory.tokens = tuple(
+        replace(used, token_id=f"u{number:05d}") for number in range(ledger.MAX_TOKENS)
+    )
+    with pytest.raises(Overloaded):
+        setup.ask(key, "pi-2")
+    setup.broker.tick()
+    setup.start()  # reads what was written
+    assert setup.ask(key, "pi-2").node_name == "pi-2"
