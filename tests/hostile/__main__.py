@@ -14,7 +14,14 @@ from pathlib import Path
 from tests.hostile.section import Section
 
 # In the order of the report. Each module of this package has run(seed) -> Section.
-PARTS: tuple[str, ...] = ("enrolment",)
+PARTS: tuple[str, ...] = (
+    "enrolment",
+    "flood",
+    "connections",
+    "impostors",
+    "load",
+    "defects",
+)
 CHECKOUT = Path(__file__).parents[2]
 REPORT = CHECKOUT / "docs" / "security.md"
 HEAD = """# What was tried against nodeagent

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,19 +92,19 @@ def _pytest(copy: Path, *tests: str) -> tuple[int, str]:
     return done.returncode, f"{done.stdout}\n{done.stderr}".strip()
 
 
-def green() -> str:
+def green(defects: Sequence[Defect] = DEFECTS) -> str:
     """On the true tree all the named tests pass; else what was said."""
     with tempfile.TemporaryDirectory() as folder:
-        tests = dict.fromkeys(defect.test for defect in DEFECTS)
+        tests = dict.fromkeys(defect.test for defect in defects)
         status, said = _pytest(_copy(Path(folder)), *tests)
         return "" if status == 0 else said[-3000:]
 
 
-def verdict(defect: Defect) -> Verdict:
-    """Seed one defect and run its test."""
+def verdict(defect: Defect, patches: Path = PATCHES) -> Verdict:
+    """Seed one defect, whose patch is in the folder ``patches``, and run its test."""
     with tempfile.TemporaryDirectory() as folder:
         copy = _copy(Path(folder))
-        patch = PATCHES / f"{defect.name}.patch"
+        patch = patches / f"{defect.name}.patch"
         applied = subprocess.run(
             ["git", "apply", "--directory", "", str(patch)],
             cwd=copy, capture_output=True, text=True, check=False,

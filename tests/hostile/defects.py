@@ -1,0 +1,65 @@
+"""Seeded defects in what keeps strangers out: each patch must turn its named test red.
+
+A defect is a patch to the product, ``defects/NAME.patch`` (``git diff``), and a line below.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.hostile.section import Section
+from tests.reliability import defects as machinery
+from tests.reliability.defects import Defect
+
+PATCHES = Path(__file__).parent / "defects"
+
+UNIT = "tests/unit/fleet"
+
+DEFECTS: tuple[Defect, ...] = (
+    Defect(
+        "candidate-dropped", "a spoofed record displaces the true candidate",
+        f"{UNIT}/test_pool.py::test_a_record_in_ones_own_name_and_address_displaces_nothing",
+    ),
+    Defect(
+        "one-source-takes-all", "no share per source: one address fills the pool of candidates",
+        f"{UNIT}/test_pool.py::test_a_flood_from_one_address_displaces_nobody",
+    ),
+    Defect(
+        "one-address-takes-all", "no share per address: one stranger holds all connections",
+        f"{UNIT}/test_door.py::test_one_address_gets_a_share_only",
+    ),
+    Defect(
+        "handshake-on-the-accept-loop", "a handshake is waited for before the next one is let in",
+        f"{UNIT}/test_door.py::test_a_newcomer_gets_in_though_strangers_hold_all_places",
+    ),
+    Defect(
+        "answer-without-end", "the bound on an answer begins anew with each byte",
+        f"{UNIT}/test_search.py::test_an_answer_that_does_not_end_is_ended",
+    ),
+    Defect(
+        "library-hears-all", "the mDNS library gets all packets, and remembers them",
+        "tests/net/test_hostile.py::test_nothing_a_stranger_says_reaches_the_library",
+    ),
+)  # fmt: skip
+
+
+def run(seed: int) -> Section:
+    """Seed each and run its test; on the true tree all of these tests must be green."""
+    faults = []
+    said = machinery.green(DEFECTS)
+    if said:
+        faults.append(f"the named tests fail on the true tree: {said}")
+    rows = []
+    for defect in DEFECTS:
+        verdict = machinery.verdict(defect, PATCHES)
+        rows.append((defect.what, f"`{defect.test}`", "red" if verdict.caught else "NOT CAUGHT"))
+        if not verdict.caught:
+            faults.append(f"defect {defect.name} was not caught: {verdict.why}")
+    return Section(
+        "Seeded defects",
+        "Each is put into a copy of the product, and the named test must fail there. On the copy "
+        "without any, all the same tests pass.",
+        ("defect", "test", "verdict"),
+        tuple(rows),
+        tuple(faults),
+    )
