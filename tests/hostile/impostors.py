@@ -115,7 +115,7 @@ def _replayed(lan: Lan, leader: Node, bare: float) -> tuple[tuple[str, ...], lis
     with an address that the attacker has now, is announced by a real network process."""
     replayer, spoofer, worker = lan.add(), lan.add(), lan.add()
     old = beacons.Beacon(
-        node_id=leader.key.node_id, boot="00000bad", name="pi-1", phase="ready",
+        node_id=leader.key.node_id, boot="00000000", name="pi-1", phase="ready",
         role="control-plane", fitness=(1, 2, 8, 1), epoch=0, claim=False, ready=True, expected=0,
         address=replayer.address, port=PORT, seq=10**6,
     )  # fmt: skip
