@@ -17,16 +17,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 from nodeagent.errors import Untrusted
-from nodeagent.fleet.grant import Grant
 
 CONNECT, HANDSHAKE = 3.0, 5.0  # seconds
 ANSWER = 60.0  # seconds for all that one proved control plane says, however it says it
 PARALLEL = 16  # candidates tried at a time
 BOUND = 120.0  # seconds after which no further candidate is tried
 
-Exchange = Callable[[http.client.HTTPConnection], Grant]
+T = TypeVar("T")
 
 
 class No(OSError):
@@ -38,7 +38,7 @@ class No(OSError):
         self.wait = wait
 
 
-class Search:
+class Search(Generic[T]):
     """One search for a TLS server that proves ``name`` and with which ``exchange`` succeeds.
 
     ``failures`` tells afterwards why nothing was found: ADDRESS:PORT, and what came of it.
@@ -49,7 +49,7 @@ class Search:
         context: ssl.SSLContext,
         name: str,
         places: Sequence[tuple[str, int]],
-        exchange: Exchange,
+        exchange: Callable[[http.client.HTTPConnection], T],
     ) -> None:
         self._context, self._name, self._exchange = context, name, exchange
         self._places = list(dict.fromkeys(places))
@@ -59,20 +59,20 @@ class Search:
         self._end = time.monotonic() + BOUND
         self.failures: list[tuple[str, Exception]] = []
 
-    def run(self) -> Grant | None:
-        """The first grant; None when all were tried or the time is up."""
+    def run(self) -> T | None:
+        """The first success; None when all were tried or the time is up."""
         pool = ThreadPoolExecutor(PARALLEL, "search")
         try:
             for attempt in as_completed([pool.submit(self._try, *p) for p in self._places]):
-                grant = attempt.result()
-                if grant is not None:
-                    return grant
+                found = attempt.result()
+                if found is not None:
+                    return found
             return None
         finally:
             self._over.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _try(self, address: str, port: int) -> Grant | None:
+    def _try(self, address: str, port: int) -> T | None:
         if self._is_over():
             return None
         try:
@@ -95,16 +95,16 @@ class Search:
     def _is_over(self) -> bool:
         return self._over.is_set() or time.monotonic() > self._end
 
-    def _ask(self, session: ssl.SSLSocket) -> Grant | None:
+    def _ask(self, session: ssl.SSLSocket) -> T | None:
         """Only whoever has the turn comes here."""
         if self._is_over():
             return None
         connection = http.client.HTTPConnection(self._name)
         connection.sock = session
         with contextlib.closing(connection), _ended_after(session, ANSWER):
-            grant = self._exchange(connection)
+            found = self._exchange(connection)
         self._over.set()
-        return grant
+        return found
 
     @contextmanager
     def _session(self, address: str, port: int) -> Iterator[ssl.SSLSocket]:

@@ -22,7 +22,7 @@ from nodeagent.fleet.search import No, Search
 GRANT = cast(Grant, object())
 
 
-class Searching(Search):
+class Searching(Search[Grant]):
     """The real search on doubles of TLS sessions: an address is what its server does."""
 
     def __init__(self, places: list[str], exchange: Callable[[Any], Grant]) -> None:
