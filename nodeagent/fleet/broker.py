@@ -190,23 +190,29 @@ class Broker:
         if not self.outstanding:
             return
         requests = [request for request in self.api.requests() if request.pending]
-        for request in requests:
-            for token in self.outstanding:
-                key = fitting_key(request, token)
-                if key is not None and token.csr in ("", key):
-                    self._approve(request, token, key, int(now))
+        fitting = []
+        with self.ledger.together():  # before the approval, so that no other key is ever approved
+            for request in requests:
+                for token in self.outstanding:
+                    key = fitting_key(request, token)
+                    if key is not None and token.csr in ("", key):
+                        self.ledger.put(replace(token, csr=key))
+                        fitting.append((request, token))
+        with self.ledger.together():
+            for request, token in fitting:
+                self._approve(request, token, int(now))
         approved = [token for token in self.outstanding if token.csr]
         nodes = self.api.ready_nodes() if approved else {}
-        for token in approved:
-            # Not at the approval: the kubelet fetches its certificate with the token.
-            if token.name in nodes and (not token.known or nodes[token.name]):
-                self.withdraw(token)
+        with self.ledger.together():
+            for token in approved:
+                # Not at the approval: the kubelet fetches its certificate with the token.
+                if token.name in nodes and (not token.known or nodes[token.name]):
+                    self.withdraw(token)
 
     def _may_repeat(self, token: Token, now: float) -> bool:
         return self.ledger.is_fresh(token.nonce, now)
 
-    def _approve(self, request: SigningRequest, token: Token, key: str, now: int) -> None:
-        self.ledger.put(replace(token, csr=key))
+    def _approve(self, request: SigningRequest, token: Token, now: int) -> None:
         reason = f"nodeagent granted {token.name} to {token.node_id}"
         self.api.approve(request.name, request.uid, reason)
         self.ledger.admit(Admission(token.name, token.node_id, now, token.source, token.token_id))

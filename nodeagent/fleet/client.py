@@ -10,7 +10,7 @@ import http.client
 import ssl
 from collections.abc import Mapping, Sequence
 
-from nodeagent.errors import NoControlPlane, NotAdmitted
+from nodeagent.errors import NoControlPlane
 from nodeagent.fleet import pki, tls
 from nodeagent.fleet.anchors import server_name
 from nodeagent.fleet.enrolment import not_admitted

@@ -14,6 +14,8 @@ import hmac
 import json
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nodeagent.errors import FleetError
@@ -126,7 +128,8 @@ _STATE: dict[str, wire.Check] = {
 
 
 class Ledger:
-    """Read whole at start; each change is durable when the method returns."""
+    """Read whole at start; each change is durable when the method returns, but in ``claim`` and
+    ``together``."""
 
     def __init__(self, host: Host) -> None:
         """Raises FleetError where the file is damaged, OSError."""
@@ -138,6 +141,7 @@ class Ledger:
         self.revoked: tuple[Revocation, ...] = ()
         self.seal = Seal()
         self._secret = os.urandom(32)
+        self._held = self._changed = False
         data = host.read(PATH)
         if data is None:
             self._save()
@@ -180,9 +184,10 @@ class Ledger:
     def claim(self, wish: str, node_id: str, taken: frozenset[str]) -> str:
         """The name for this key: the wish, or the wish and four characters of its node id.
 
-        The first key keeps a name. A key that wishes for ever more of them keeps the newest it
-        has, so that one node cannot take them all. ``taken`` are names of nodes that never asked
-        here. Raises FleetError where no name is left.
+        The first key keeps a name; a new one is durable with the token that is put next. A key
+        that wishes for ever more of them keeps the newest it has, so that one node cannot take
+        them all. ``taken`` are names of nodes that never asked here. Raises FleetError where no
+        name is left.
         """
         own = self.names_of(node_id)
         if wish not in own and len(own) >= MAX_NAMES_EACH:
@@ -193,7 +198,6 @@ class Ledger:
                 return name
             if holder is None and name not in taken and len(self.names) < MAX_NAMES:
                 self.names = {**self.names, name: node_id}
-                self._save()
                 return name
         raise FleetError(
             f"No name is left for {node_id}.", "Free one with `nodeagent forget NAME`."
@@ -265,7 +269,22 @@ class Ledger:
         self.seal = seal
         self._save()
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is changed within is durable when it ends, however it ends, with one write: on a
+        card each takes tens of milliseconds."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            if self._changed:
+                self._save()
+
     def _save(self) -> None:
+        self._changed = self._held
+        if self._held:
+            return
         content = {
             "secret": base64.b64encode(self._secret).decode(),
             "names": self.names,

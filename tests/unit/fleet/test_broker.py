@@ -261,6 +261,55 @@ def test_a_known_node_keeps_its_token_until_it_is_ready(setup: Setup, key: NodeK
     assert not setup.cluster.tokens
 
 
+def test_many_joins_cost_few_writes(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write takes tens of milliseconds on a card, and the broker does one after the other."""
+    writes = []
+    write = Host.write
+
+    def counted(host: Host, *more: Any) -> None:
+        writes.append(more[0])
+        write(host, *more)
+
+    monkeypatch.setattr(Host, "write", counted)
+    tokens = [setup.ask(NodeKey(pki.new_key()), f"pi-{n}").token.reveal() for n in range(10, 18)]
+    assert len(writes) == 2 * len(tokens), "before the token is made, and before it is told"
+    setup.cluster.csrs = [
+        csr(f"csr-{n}", token, cn=f"system:node:pi-{n}") for n, token in enumerate(tokens, 10)
+    ]
+    del writes[:]
+    setup.broker.tick()
+    assert len(setup.cluster.approved) == 8
+    assert len(writes) == 2, "before the approvals, and after them"
+    setup.cluster.nodes |= {f"pi-{n}": True for n in range(10, 18)}
+    setup.broker.tick()
+    assert not setup.broker.outstanding
+    assert len(writes) == 3
+
+
+def test_approvals_before_a_failure_are_recorded(setup: Setup, key: NodeKey) -> None:
+    tokens = [setup.ask(NodeKey(pki.new_key()), f"pi-{n}").token.reveal() for n in (2, 3)]
+    setup.cluster.csrs = [
+        csr(f"csr-{n}", token, cn=f"system:node:pi-{n}") for n, token in enumerate(tokens, 2)
+    ]
+    approve = setup.cluster.approve
+
+    def once(name: str, reason: str) -> None:
+        setup.cluster.approve = refuse  # type: ignore[method-assign]
+        approve(name, reason)
+
+    def refuse(name: str, reason: str) -> None:
+        raise CommandFailed("The API server is away.", "Wait.")
+
+    setup.cluster.approve = once  # type: ignore[method-assign]
+    with pytest.raises(CommandFailed):
+        setup.broker.tick()
+    setup.start()  # reads what was written
+    assert [entry.name for entry in setup.broker.ledger.admissions] == ["pi-2"]
+    setup.cluster.approve = approve  # type: ignore[method-assign]
+    setup.broker.tick()
+    assert [entry.name for entry in setup.broker.ledger.admissions] == ["pi-2", "pi-3"]
+
+
 SERIAL = x509.NameAttribute(NameOID.SERIAL_NUMBER, "1")
 WRONG: dict[str, dict[str, Any]] = {
     "another name": {"cn": "system:node:pi-1"},
