@@ -17,7 +17,10 @@ from typing import NamedTuple
 from nodeagent.fleet.exchange import MAX_CANDIDATES, Candidate
 
 MAX_PER_SOURCE = 16  # the more, the sooner a node is heard whose own address is flooded in
-HOLD = 12.0  # seconds an entry cannot be displaced by a later one; agents read every 10
+# Seconds. Agents that form a cluster read every 1 to 3, the others every 10. The longer an entry
+# holds its place, the more of a flood a newcomer competes with.
+HOLD = 3.5  # until an entry gives way where places are short
+STAY = 12.0  # until a newer one of the same node replaces it
 
 
 class _Entry(NamedTuple):
@@ -54,7 +57,7 @@ class Pool:
             return False
         first = last = int(time.time())
         for held, entry in list(share.items()):
-            if entry.instance == instance and now - entry.heard > HOLD:
+            if entry.instance == instance and now - entry.heard > STAY:
                 first = min(first, entry.candidate.first)
                 del share[held]
         candidate = Candidate(address, port, beacon, first, last)

@@ -54,7 +54,7 @@ def test_no_flood_fills_the_memory_or_hides_a_node(lan: Lan, kind: str) -> None:
     """More kinds in `make hostile`, with figures. In the victim's own address nobody can be told
     from it but by lot: there the attacker is slower."""
     leader, worker, attacker = control_plane(lan), lan.add(), lan.add()
-    rate = "100" if kind == "victim" else "870"
+    rate = "20" if kind == "victim" else "870"
     process = attacker.start(
         "tests.net.flood_process", attacker.address, kind, rate, "60",
         leader.address, leader.key.node_id,

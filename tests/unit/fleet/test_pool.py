@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodeagent.fleet.exchange import MAX_CANDIDATES
-from nodeagent.fleet.pool import HOLD, MAX_PER_SOURCE, Pool
+from nodeagent.fleet.pool import HOLD, MAX_PER_SOURCE, STAY, Pool
 
 
 def test_a_flood_from_one_address_displaces_nobody() -> None:
@@ -52,7 +52,7 @@ def test_only_news_are_news() -> None:
     assert pool.add("a", "n-1", "10.77.0.1", 6444, "x", 100.0)
     first = pool.all()[0].first
     assert not pool.add("a", "n-1", "10.77.0.1", 6444, "x", 101.0)
-    assert pool.add("a", "n-1", "10.77.0.1", 6444, "y", 101.0 + HOLD)
+    assert pool.add("a", "n-1", "10.77.0.1", 6444, "y", 101.0 + STAY)
     assert [(entry.beacon, entry.first) for entry in pool.all()] == [("y", first)]
 
 
