@@ -80,7 +80,7 @@ def main() -> None:
                 )
                 assert status == 0, said
                 (found,) = [r for r in broker.requests() if r.pending]
-                broker.approve(found.name, f"granted to {token}")
+                broker.approve(found.name, found.uid, f"granted to {token}")
                 broker.delete_token(token)
         finally:
             cluster.stop()

@@ -293,11 +293,11 @@ def test_approvals_before_a_failure_are_recorded(setup: Setup, key: NodeKey) -> 
     ]
     approve = setup.cluster.approve
 
-    def once(name: str, reason: str) -> None:
+    def once(name: str, uid: str, reason: str) -> None:
         setup.cluster.approve = refuse  # type: ignore[method-assign]
-        approve(name, reason)
+        approve(name, uid, reason)
 
-    def refuse(name: str, reason: str) -> None:
+    def refuse(name: str, uid: str, reason: str) -> None:
         raise CommandFailed("The API server is away.", "Wait.")
 
     setup.cluster.approve = once  # type: ignore[method-assign]
