@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import random
 import sys
 import threading
 from collections.abc import Callable
@@ -43,6 +44,7 @@ T = TypeVar("T")
 SHORT_PAUSE = 2.0  # seconds; for waits on the world, which are cheap to look at
 LONG_PAUSE = 60.0
 APPROVAL_PAUSE = 10.0  # while a person is to let the node in; each look costs a TLS handshake
+JOIN_PAUSE = 15.0  # at most, between asking for a grant; a try is cheap
 PATIENCE = 3  # failed tries in a row before the phase says that a person is needed
 WATCHDOG_PERIOD = 60.0  # seconds; the unit's WatchdogSec is ten times that
 REBOOT_BOUND = 300.0  # seconds that a reboot waits for what it would break off
@@ -183,7 +185,7 @@ class Agent:
                 failures += 1
                 shown = as_trouble(error)
                 self.board.trouble(shown, failed=needs_person(shown, failures))
-                self.host.clock.sleep(min(SHORT_PAUSE * 2 ** min(failures, 9), LONG_PAUSE))
+                self.host.clock.sleep(pause(shown, failures))
 
     def _watch_packages(self) -> None:
         packagewatch.watch(self.host, self.board)
@@ -192,6 +194,15 @@ class Agent:
         while True:
             notify("WATCHDOG=1")
             self.host.clock.sleep(WATCHDOG_PERIOD)
+
+
+def pause(error: NodeAgentError, failures: int) -> float:
+    """Seconds until the next try, by lot: nodes that were switched on together, or turned away
+    together, must not come back together."""
+    seconds: float = min(SHORT_PAUSE * 2 ** min(failures, 9), LONG_PAUSE)
+    if isinstance(error, NoControlPlane):
+        seconds = error.wait or min(seconds, JOIN_PAUSE)
+    return seconds * random.uniform(0.5, 1.5)  # noqa: S311  no secret
 
 
 def as_trouble(error: Exception) -> NodeAgentError:

@@ -79,10 +79,15 @@ class Untrusted(NodeAgentError):
 
 
 class NoControlPlane(NodeAgentError):
-    """No control plane answered; the agent keeps trying."""
+    """No control plane answered; the agent keeps trying. ``wait``: seconds that one asked it to
+    wait, 0 where none did."""
 
     code = "E400"
     exit_code = 75  # EX_TEMPFAIL
+
+    def __init__(self, reason: str, remedy: str, wait: int = 0) -> None:
+        super().__init__(reason, remedy)
+        self.wait = wait
 
 
 class NotAdmitted(Blocked):

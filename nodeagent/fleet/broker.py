@@ -24,7 +24,7 @@ from nodeagent.fleet.anchors import Anchors
 from nodeagent.fleet.clusterapi import ClusterApi, SigningRequest
 from nodeagent.fleet.enrolment import APPROVAL, SEALED, Waiting, WaitingRoom, code
 from nodeagent.fleet.install import install
-from nodeagent.fleet.ledger import Admission, Ledger, Token
+from nodeagent.fleet.ledger import MAX_TOKENS, Admission, Ledger, Token
 
 __all__ = [
     "Broker", "ClusterApi", "Offer", "Overloaded", "Revoked", "SigningRequest", "Stale",
@@ -121,7 +121,7 @@ class Broker:
         for token in self.outstanding:
             if token.node_id == request.node_id:
                 self.withdraw(token)  # it asks anew, so the one before did not serve
-        if len(self.outstanding) >= MAX_OUTSTANDING:
+        if len(self.outstanding) >= MAX_OUTSTANDING or len(self.ledger.tokens) >= MAX_TOKENS:
             raise Overloaded(f"{MAX_OUTSTANDING} nodes are joining; ask again later")
         nodes = self.api.ready_nodes()
         taken = frozenset(nodes) - self.ledger.names.keys()
@@ -177,31 +177,42 @@ class Broker:
         if not self.ledger.tokens:
             return
         now = self.clock()
-        for token in self.ledger.tokens:
+        for token in self.outstanding:
             if now >= token.expires:
-                if not token.deleted:
-                    _audit("expired", token)
-                    self.withdraw(token)
-                self.ledger.drop(token)
-            elif self.ledger.revocation(token.node_id) and not token.deleted:
+                _audit("expired", token)
                 self.withdraw(token)
+            elif self.ledger.revocation(token.node_id):
+                self.withdraw(token)
+        # A deleted one is only kept for whoever repeats its request, which its nonce ends.
+        over = [t for t in self.ledger.tokens if t.deleted and not self._may_repeat(t, now)]
+        if over:
+            self.ledger.drop(*over)
         if not self.outstanding:
             return
         requests = [request for request in self.api.requests() if request.pending]
-        for request in requests:
-            for token in self.outstanding:
-                key = fitting_key(request, token)
-                if key is not None and token.csr in ("", key):
-                    self._approve(request, token, key, int(now))
+        fitting = []
+        with self.ledger.together():  # before the approval, so that no other key is ever approved
+            for request in requests:
+                for token in self.outstanding:
+                    key = fitting_key(request, token)
+                    if key is not None and token.csr in ("", key):
+                        self.ledger.put(replace(token, csr=key))
+                        fitting.append((request, token))
+        with self.ledger.together():
+            for request, token in fitting:
+                self._approve(request, token, int(now))
         approved = [token for token in self.outstanding if token.csr]
         nodes = self.api.ready_nodes() if approved else {}
-        for token in approved:
-            # Not at the approval: the kubelet fetches its certificate with the token.
-            if token.name in nodes and (not token.known or nodes[token.name]):
-                self.withdraw(token)
+        with self.ledger.together():
+            for token in approved:
+                # Not at the approval: the kubelet fetches its certificate with the token.
+                if token.name in nodes and (not token.known or nodes[token.name]):
+                    self.withdraw(token)
 
-    def _approve(self, request: SigningRequest, token: Token, key: str, now: int) -> None:
-        self.ledger.put(replace(token, csr=key))
+    def _may_repeat(self, token: Token, now: float) -> bool:
+        return self.ledger.is_fresh(token.nonce, now)
+
+    def _approve(self, request: SigningRequest, token: Token, now: int) -> None:
         reason = f"nodeagent granted {token.name} to {token.node_id}"
         self.api.approve(request.name, request.uid, reason)
         self.ledger.admit(Admission(token.name, token.node_id, now, token.source, token.token_id))

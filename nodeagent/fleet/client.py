@@ -7,32 +7,26 @@ plane is told anything, and only a grant that the fleet's broker signed for this
 from __future__ import annotations
 
 import http.client
-import random
-import socket
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
-from nodeagent.errors import NoControlPlane, NotAdmitted, Untrusted
+from nodeagent.errors import NoControlPlane
 from nodeagent.fleet import pki, tls
 from nodeagent.fleet.anchors import server_name
 from nodeagent.fleet.enrolment import not_admitted
 from nodeagent.fleet.grant import Grant, build_request, verify_grant
 from nodeagent.fleet.jws import MAX_BYTES
 from nodeagent.fleet.keys import FOLDER, PATH, NodeKey
+from nodeagent.fleet.search import No, Search, plain
 from nodeagent.fleet.trust import Trust
 from nodeagent.host.host import Host
 
 CERT = f"{FOLDER}/client.crt"
-CONNECT, HANDSHAKE, ANSWER = 3.0, 5.0, 60.0  # seconds
 MAX_TOLD = 6  # refusals named in an error
+MAX_WAIT = 120  # seconds a control plane may let us wait
 
 
-class _No(Exception):
-    """This candidate gave no grant; the text says why."""
-
-
-class _Wait(Exception):
+class _Wait(No):
     """It is a control plane of ours, and a person has to act there; the text is its word."""
 
 
@@ -56,27 +50,30 @@ def ask(
     """
     host = host or Host()
     context = client_context(trust, key, host, check_time=clock_synced)
-    refusals: list[str] = []
-    waits: NotAdmitted | None = None
-    for address, port in random.sample(list(dict.fromkeys(candidates)), len(set(candidates))):
-        try:
-            data, nonce = _fetch(context, trust, key, address, port, wish, facts)
-            moment = now if clock_synced else None
-            return verify_grant(trust.anchors, data, key.node_id, nonce, moment)
-        except _Wait as word:
-            waits = not_admitted(str(word), key.node_id, address)
-        except (OSError, http.client.HTTPException, _No, Untrusted) as error:
-            refusals.append(f"{address}:{port}: {_plain(error)}")
-    if waits is not None:
-        raise waits
+    moment = now if clock_synced else None
+
+    def exchange(session: http.client.HTTPConnection) -> Grant:
+        data, nonce = _fetch(session, trust, key, wish, facts)
+        return verify_grant(trust.anchors, data, key.node_id, nonce, moment)
+
+    search = Search(context, server_name(trust.fleet_id), candidates, exchange)
+    grant = search.run()
+    if grant is not None:
+        return grant
+    for place, error in search.failures:
+        if isinstance(error, _Wait):
+            where = place.rpartition(":")[0]
+            raise not_admitted(str(error), key.node_id, where)
+    refusals = [f"{place}: {plain(error)}" for place, error in search.failures]
     told = "; ".join(refusals[:MAX_TOLD])
     more = f"; and {len(refusals) - MAX_TOLD} more" if len(refusals) > MAX_TOLD else ""
     raise NoControlPlane(
         f"No control plane gave a grant ({told}{more})."
-        if refusals
+        if candidates
         else "There is no control plane to ask: none is in sight.",
         "The agent keeps trying. See that the control plane is on and on the same network, or "
         "name its address under `control_plane` in nodeagent.yaml.",
+        wait=max((getattr(error, "wait", 0) for _, error in search.failures), default=0),
     )
 
 
@@ -89,37 +86,20 @@ def client_context(trust: Trust, key: NodeKey, host: Host, *, check_time: bool) 
 
 
 def _fetch(
-    context: ssl.SSLContext,
+    session: http.client.HTTPConnection,
     trust: Trust,
     key: NodeKey,
-    address: str,
-    port: int,
     wish: str,
     facts: Mapping[str, str],
 ) -> tuple[bytes, str]:
-    """The unproved answer of one candidate and the nonce it gave. Raises _No, OSError."""
-    with _session(context, address, port, server_name(trust.fleet_id)) as http_session:
-        nonce_text = _call(http_session, "GET", "/v1/nonce", None, 128)
-        try:
-            nonce = nonce_text.decode("ascii")
-        except UnicodeDecodeError as error:
-            raise _No("its nonce was not understood") from error
-        chain = trust.leaf("client", key.public)
-        request = build_request(trust.fleet_id, key, chain, wish, nonce, facts)
-        return _call(http_session, "POST", "/v1/grant", request, MAX_BYTES), nonce
-
-
-@contextmanager
-def _session(
-    context: ssl.SSLContext, address: str, port: int, name: str
-) -> Iterator[http.client.HTTPConnection]:
-    with socket.create_connection((address, port), timeout=CONNECT) as plain:
-        plain.settimeout(HANDSHAKE)
-        with context.wrap_socket(plain, server_hostname=name) as session:
-            session.settimeout(ANSWER)
-            connection = http.client.HTTPConnection(name)
-            connection.sock = session
-            yield connection
+    """The unproved answer of one candidate and the nonce it gave. Raises No, OSError."""
+    try:
+        nonce = _call(session, "GET", "/v1/nonce", None, 128).decode("ascii")
+    except UnicodeDecodeError as error:
+        raise No("its nonce was not understood") from error
+    chain = trust.leaf("client", key.public)
+    request = build_request(trust.fleet_id, key, chain, wish, nonce, facts)
+    return _call(session, "POST", "/v1/grant", request, MAX_BYTES), nonce
 
 
 def _call(
@@ -131,19 +111,9 @@ def _call(
     if answer.status == 202:
         raise _Wait(data[:16].decode("ascii", "replace"))
     if answer.status != 200:
-        raise _No(f"it refused ({answer.status}): {data[:200].decode('ascii', 'replace')}")
+        text = answer.headers.get("Retry-After", "")  # RFC 9110 10.2.3
+        wait = min(int(text), MAX_WAIT) if text.isascii() and text.isdecimal() else 0
+        raise No(f"it refused ({answer.status}): {data[:200].decode('ascii', 'replace')}", wait)
     if len(data) > limit:
-        raise _No("its answer was too long")
+        raise No("its answer was too long")
     return data
-
-
-def _plain(error: Exception) -> str:
-    """Why, in a few words for people."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"it is no control plane of this fleet ({error.verify_message})"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, Untrusted):
-        return error.reason
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).rstrip(".")[:300]

@@ -1,29 +1,31 @@
 """Candidates by mDNS (RFC 6762, RFC 6763): announce the own beacon, collect those of others.
 
 What is heard is a hint, never a proof: nothing here opens a seal, and a record that displaces
-another does not displace the candidate made of it. Runs in the network process, on one event
-loop, on the one LAN interface that the agent names.
+another does not displace the candidate made of it. The ear hears, zeroconf only announces and
+asks: nothing a stranger can word reaches it. Runs in the network process, on one event loop, on
+the one LAN interface that the agent names.
 """
 
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import Any
 
-from zeroconf import IPVersion, ServiceStateChange, Zeroconf
-from zeroconf._protocol.incoming import DNSIncoming  # the same place in 0.47 and now
+from zeroconf import DNSQuestionType, IPVersion, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from nodeagent.fleet import wire
+from nodeagent.fleet import mdnstext, packetfilter, wire
+from nodeagent.fleet.budget import Budget
 from nodeagent.fleet.ear import Ear, has_carrier
 from nodeagent.fleet.exchange import Announcement, Candidate
 from nodeagent.fleet.pool import Pool
 
 TYPE = "_nodeagent._tcp.local."
 MARK = b"\x0a_nodeagent\x04_tcp"  # in every packet that names the type (RFC 1035 3.1)
-TXT_RECORD = 16  # RFC 1035 3.2.2
 CHUNK = 250  # a TXT string has at most 255 bytes with its key (RFC 6763 6.1)
 MAX_STRINGS = 4
+MAX_TEXTS = 4  # records taken of one packet; a node sends one
 
 
 def to_txt(beacon: str) -> dict[str, str]:
@@ -57,6 +59,7 @@ class Discovery:
         self.own_heard: int | None = None
         self.changed = False
         self._pool = Pool()
+        self._budget = Budget()
         self._said: Announcement | None = None
         self._echo = b""
         self._ear: Ear | None = None
@@ -85,11 +88,16 @@ class Discovery:
                 interfaces=[wanted.interface_address], ip_version=IPVersion.V4Only
             )
             await self._zeroconf.zeroconf.async_wait_for_start()
+            _deafen(self._zeroconf.zeroconf)
             self._say(wanted)
             # Cooperating: without it anybody could keep this node silent by taking its name.
             await self._zeroconf.async_register_service(_info(wanted), cooperating_responders=True)
+            # It only asks; by multicast, so that the answers come to the ear.
             self._browser = AsyncServiceBrowser(
-                self._zeroconf.zeroconf, TYPE, handlers=[self._on_change]
+                self._zeroconf.zeroconf,
+                TYPE,
+                handlers=[_hears_nothing],
+                question_type=DNSQuestionType.QM,
             )
         except BaseException:
             await self.close()  # the next attempt begins anew
@@ -109,23 +117,12 @@ class Discovery:
             self.own_heard, self.changed = int(time.time()), True
         if source == self._said.interface_address:
             return
-        answers: Any = DNSIncoming(data).answers  # a property in 0.47, a method later
-        for record in answers() if callable(answers) else answers:
-            if record.type == TXT_RECORD and record.ttl:
-                self._note(source, record.name, record.text, source, self._said.port)
+        if self._budget.allows(source, time.monotonic()):
+            for name, text in islice(mdnstext.texts(data), MAX_TEXTS):
+                self._note(source, name, text, source, self._said.port)
 
-    def _on_change(
-        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
-        """What zeroconf heard, also in answers sent to it alone (RFC 6762 5.4), which the ear
-        does not hear. Who sent it is not known, so all of it shares one share."""
-        info = AsyncServiceInfo(TYPE, name)
-        if state_change is not ServiceStateChange.Removed and info.load_from_cache(zeroconf):
-            for address in info.parsed_addresses(IPVersion.V4Only)[:1]:
-                self._note("", name, info.text, address, info.port or 0)
-
-    def _note(self, source: str, name: str, text: bytes | None, address: str, port: int) -> None:
-        instance, beacon = name.removesuffix(f".{TYPE}"), from_txt(text or b"")
+    def _note(self, source: str, name: str, text: bytes, address: str, port: int) -> None:
+        instance, beacon = name.removesuffix(f".{TYPE[:-1]}"), from_txt(text)
         try:
             wire.node_id(instance)
             wire.port(port)
@@ -147,6 +144,17 @@ class Discovery:
         if self._zeroconf is not None:
             await self._zeroconf.async_close()
             self._zeroconf = None
+
+
+def _deafen(zeroconf: Zeroconf) -> None:
+    """Let the library have nothing but questions for our type. Raises OSError."""
+    for reader in zeroconf.engine.readers:
+        transport: Any = getattr(reader, "transport", reader)  # wrapped since 0.48
+        packetfilter.attach(transport.get_extra_info("socket"), TYPE)
+
+
+def _hears_nothing(**_: object) -> None:
+    """A browser must have a handler; the ear hears instead."""
 
 
 def _info(announcement: Announcement) -> AsyncServiceInfo:

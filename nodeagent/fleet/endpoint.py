@@ -10,12 +10,17 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import threading
 from dataclasses import dataclass
 
 from nodeagent.fleet import frame, tls, wire
-from nodeagent.fleet.door import Door, Refusal, answer, read_request
+from nodeagent.fleet.crowd import Crowd
+from nodeagent.fleet.door import Door, Refusal, Visit, answer, read_request, refuse
 
 MAX_REQUESTS = 2  # on one connection: a nonce, a grant
+# The broker takes one caller after the other and lets 16 wait (listen(2)); more are turned away.
+AT_THE_BROKER = 8
+QUEUE = 15.0  # seconds to wait for a turn there
 
 
 @dataclass(frozen=True)
@@ -34,22 +39,26 @@ class Endpoint:
         """Raises OSError, ssl.SSLError."""
         self._context = tls.server(files.cert, files.key, files.root)
         self._broker = broker
+        self._turns = threading.BoundedSemaphore(AT_THE_BROKER)
+        self._crowd = Crowd()
         self._door = Door(address, port, self._serve)
 
     def close(self) -> None:
         """Accept no more connections."""
         self._door.close()
 
-    def _serve(self, connection: socket.socket, address: str) -> None:
+    def _serve(self, connection: socket.socket, visit: Visit) -> None:
         with self._context.wrap_socket(connection, server_side=True) as session:
             for left in reversed(range(MAX_REQUESTS)):
+                visit.peers_turn()
                 try:
                     request = read_request(session)
                     if request is None:
                         return
-                    kind, body = self._answer(*request, address)
+                    visit.our_turn()
+                    kind, body = self._answer(*request, visit.address)
                 except Refusal as refusal:
-                    answer(session, refusal.status, "text/plain", refusal.reason.encode(), False)
+                    refuse(session, refusal)
                     return
                 answer(session, 200, kind, body, more=left > 0)
             with contextlib.suppress(OSError, ssl.SSLError):
@@ -69,12 +78,18 @@ class Endpoint:
 
     def _ask(self, message: dict[str, str], wanted: str) -> bytes:
         """What the broker says. Raises Refusal."""
+        if not self._turns.acquire(timeout=QUEUE):
+            raise Refusal(503, "Many nodes are asking; ask again later.", self._crowd.turn_away())
         try:
             said = frame.call(self._broker, message)
         except (OSError, wire.Malformed) as error:
             raise Refusal(503, "The broker of this control plane does not answer.") from error
+        finally:
+            self._turns.release()
         if isinstance(said, dict) and isinstance(said.get(wanted), str):
             return str(said[wanted]).encode()
         if isinstance(said, dict) and type(said.get("status")) is int and "error" in said:
-            raise Refusal(said["status"], str(said["error"])[:300])
+            busy = said["status"] == 503
+            wait = self._crowd.turn_away() if busy else 0
+            raise Refusal(said["status"], str(said["error"])[:300], wait)
         raise Refusal(502, "The broker's answer was not understood.")

@@ -20,7 +20,7 @@ ANNOUNCE = "/run/nodeagent/announce.json"
 SERVE_FOLDER = "/run/nodeagent-serve"
 HEARD = f"{SERVE_FOLDER}/heard.json"
 MAX_BYTES = 256 * 1024
-MAX_CANDIDATES = 64
+MAX_CANDIDATES = 128  # of at most 1100 bytes each in heard.json
 
 _BEACON = wire.text(r"[A-Za-z0-9_-]+", 900)
 _TIME = wire.integer(0, 2**40)

@@ -9,10 +9,11 @@ import time
 
 from nodeagent import status
 from nodeagent.fleet import metrics, page
-from nodeagent.fleet.door import Door, Refusal, answer, read_request
+from nodeagent.fleet.door import Door, Refusal, Visit, answer, read_request, refuse
 from nodeagent.host.host import Host
 
 PORT = page.PORT
+PLACES, SHARE = 16, 8  # connections in all, from one address
 FRESH = 1.0  # seconds for which one rendering serves everybody
 HTML = "text/html; charset=utf-8"
 
@@ -25,13 +26,13 @@ class StatusPage:
         self._host = host
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, bytes]] = {}
-        self._door = Door(address, port, self._serve)
+        self._door = Door(address, port, self._serve, places=PLACES, share=SHARE)
 
     def close(self) -> None:
         """Accept no more connections."""
         self._door.close()
 
-    def _serve(self, connection: socket.socket, address: str) -> None:
+    def _serve(self, connection: socket.socket, visit: Visit) -> None:
         try:
             request = read_request(connection)
             if request is None:
@@ -39,7 +40,7 @@ class StatusPage:
             if request[0] != "GET" or request[1] not in KINDS:
                 raise Refusal(404, f"There is only GET of {', '.join(KINDS)}.")
         except Refusal as refusal:
-            answer(connection, refusal.status, "text/plain", refusal.reason.encode(), False)
+            refuse(connection, refusal)
             return
         body = self._body(request[1])
         answer(connection, 200, KINDS[request[1]], body, False, page.HEADERS)

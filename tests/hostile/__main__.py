@@ -15,9 +15,17 @@ from tests.hostile.section import Section
 
 # In the order of the report. Each module of this package has run(seed) -> Section.
 PARTS: tuple[str, ...] = (
-    "handshakes", "fuzzing", "enrolment", "census", "sandboxes",
+    "handshakes",
+    "fuzzing",
+    "enrolment",
+    "census",
+    "sandboxes",
+    "flood",
+    "connections",
+    "impostors",
+    "load",
     "defects",
-)  # fmt: skip
+)
 CHECKOUT = Path(__file__).parents[2]
 REPORT = CHECKOUT / "docs" / "security.md"
 HEAD = """# What was tried against nodeagent

@@ -36,8 +36,28 @@ DEFECTS: tuple[Defect, ...] = (
         f"{FLEET}/test_trust.py::test_what_a_cut_import_left_is_overwritten_and_not_just_freed",
     ),
     Defect(
+        "candidate-dropped", "a spoofed record displaces the true candidate",
+        f"{FLEET}/test_pool.py::test_a_record_in_ones_own_name_and_address_displaces_nothing",
+    ),
+    Defect(
         "one-source-takes-all", "no share per source: one address fills the pool of candidates",
-        "tests/unit/fleet/test_pool.py::test_a_flood_from_one_address_displaces_nobody",
+        f"{FLEET}/test_pool.py::test_a_flood_from_one_address_displaces_nobody",
+    ),
+    Defect(
+        "one-address-takes-all", "no share per address: one stranger holds all connections",
+        f"{FLEET}/test_door.py::test_one_address_gets_a_share_only",
+    ),
+    Defect(
+        "handshake-on-the-accept-loop", "a handshake is waited for before the next one is let in",
+        f"{FLEET}/test_door.py::test_a_newcomer_gets_in_though_strangers_hold_all_places",
+    ),
+    Defect(
+        "answer-without-end", "the bound on an answer begins anew with each byte",
+        f"{FLEET}/test_search.py::test_an_answer_that_does_not_end_is_ended",
+    ),
+    Defect(
+        "library-hears-all", "the mDNS library gets all packets, and remembers them",
+        "tests/net/test_hostile.py::test_nothing_a_stranger_says_reaches_the_library",
     ),
 )  # fmt: skip
 

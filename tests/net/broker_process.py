@@ -1,4 +1,5 @@
-"""The real broker service on a double of the cluster: ``python -m tests.net.broker_process ROOT``.
+"""The real broker service on a double of the cluster: ``python -m tests.net.broker_process ROOT``,
+or with ``api`` behind it on what answers as API server (``apiserver_process.py``).
 
 The double keeps what it is told in files below ROOT/cluster: tokens/ID, csr/NAME.json (put there
 by the test), approved/NAME, nodes/NAME.
@@ -74,11 +75,12 @@ class ClusterInFiles:
         (self._folder / "nodes" / name).unlink(missing_ok=True)
 
 
-def main(root: str) -> None:
+def main(root: str, cluster: str = "files") -> None:
     """Load everything the real way, then put the double in the API's place."""
     host = Host(Path(root))
     broker = broker_main.load(host)
-    broker.api = ClusterInFiles(Path(root, "cluster"))
+    if cluster == "files":
+        broker.api = ClusterInFiles(Path(root, "cluster"))
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(host.path(frame.SOCKET)))
     listener.listen(16)
@@ -86,4 +88,4 @@ def main(root: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -108,17 +108,31 @@ class Node:
         return "".join(path.read_text() for path in sorted(self.host.root.glob("*.log")))
 
 
+def status(process: subprocess.Popen[bytes], name: str) -> int:
+    """A number of a process from proc_pid_status(5): ``VmRSS``, ``VmHWM`` (KiB), ``Threads``."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    pid = (children.read_text().split() or [str(process.pid)])[0]
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def processor(process: subprocess.Popen[bytes]) -> float:
+    """Seconds of processor time that a process has used (proc_pid_stat(5))."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Lan:
     """The bridge and its nodes."""
 
     def __init__(self, name: str, folder: Path, card: bytes) -> None:
-        self.name, self._folder, self._card = name, folder, card
+        self.name, self._folder, self.card = name, folder, card
         self.nodes: list[Node] = []
 
     def add(self, card: bytes | None = None) -> Node:
         """Plug in one more machine."""
         number = len(self.nodes) + 1
-        node = Node(self.name, number, self._folder / f"node-{number}", card or self._card)
+        node = Node(self.name, number, self._folder / f"node-{number}", card or self.card)
         ip("netns", "add", node.space)
         self.nodes.append(node)
         ip(

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,34 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from nodeagent import status
+from nodeagent.cluster import credentials
 from nodeagent.fleet import card as cards
 from nodeagent.fleet import frame, install, pki, statuspage
 from tests.net.lan import PORT, Lan, Node, eventually
 
 
-def control_plane(lan: Lan, card: bytes | None = None) -> Node:
-    """A node that gives grants."""
+def control_plane(lan: Lan, card: bytes | None = None, joining: float | None = None) -> Node:
+    """A node that gives grants; with a double of the API server where ``joining`` says how many
+    seconds a kubelet takes, else with one that is files. Processes: [API server,] broker, serve."""
     node = lan.add(card=card) if card else lan.add()
     key = pki.new_key()
     ca = pki.issue("kubernetes", key.public_key(), "kubernetes", key, path_length=0)
     node.host.write(install.CLUSTER_CA, pki.cert_pem(ca).encode())
     endpoint = f"{node.address}:6443"
-    install.install(node.host, node.trust, (b"cert", b"key"), endpoint, "1.36.4")
-    node.start("tests.net.broker_process", str(node.host.root))
+    user = credentials.client(
+        "nodeagent:broker", pki.cert_pem(ca).encode(), pki.key_pem(key).encode(), time.time()
+    )
+    install.install(node.host, node.trust, user, endpoint, "1.36.4")
+    if joining is not None:
+        node.host.write("/cluster-ca.key", pki.key_pem(key).encode(), 0o600)
+        server = node.start(
+            "tests.net.apiserver_process", str(node.host.root), node.address, str(joining)
+        )
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"listening\n", node.logs()
+    node.start(
+        "tests.net.broker_process", str(node.host.root), "files" if joining is None else "api"
+    )
     node.announce(endpoint=True)
     node.serve()
     assert eventually(lambda: answers(node) and node.host.exists(frame.SOCKET)), node.logs()
@@ -44,7 +59,7 @@ def answers(node: Node, port: int = PORT) -> bool:
 def ask(node: Node, wish: str, *addresses: str) -> dict[str, Any]:
     """What the node is told."""
     process = node.start("tests.net.ask_process", str(node.host.root), wish, *addresses)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=200)
     said: dict[str, Any] = json.loads(out or b'{"error": "crashed"}')
     assert said.get("error") != "crashed", node.logs()
     return said

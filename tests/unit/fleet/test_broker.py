@@ -261,6 +261,55 @@ def test_a_known_node_keeps_its_token_until_it_is_ready(setup: Setup, key: NodeK
     assert not setup.cluster.tokens
 
 
+def test_many_joins_cost_few_writes(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write takes tens of milliseconds on a card, and the broker does one after the other."""
+    writes = []
+    write = Host.write
+
+    def counted(host: Host, *more: Any) -> None:
+        writes.append(more[0])
+        write(host, *more)
+
+    monkeypatch.setattr(Host, "write", counted)
+    tokens = [setup.ask(NodeKey(pki.new_key()), f"pi-{n}").token.reveal() for n in range(10, 18)]
+    assert len(writes) == 2 * len(tokens), "before the token is made, and before it is told"
+    setup.cluster.csrs = [
+        csr(f"csr-{n}", token, cn=f"system:node:pi-{n}") for n, token in enumerate(tokens, 10)
+    ]
+    del writes[:]
+    setup.broker.tick()
+    assert len(setup.cluster.approved) == 8
+    assert len(writes) == 2, "before the approvals, and after them"
+    setup.cluster.nodes |= {f"pi-{n}": True for n in range(10, 18)}
+    setup.broker.tick()
+    assert not setup.broker.outstanding
+    assert len(writes) == 3
+
+
+def test_approvals_before_a_failure_are_recorded(setup: Setup, key: NodeKey) -> None:
+    tokens = [setup.ask(NodeKey(pki.new_key()), f"pi-{n}").token.reveal() for n in (2, 3)]
+    setup.cluster.csrs = [
+        csr(f"csr-{n}", token, cn=f"system:node:pi-{n}") for n, token in enumerate(tokens, 2)
+    ]
+    approve = setup.cluster.approve
+
+    def once(name: str, uid: str, reason: str) -> None:
+        setup.cluster.approve = refuse  # type: ignore[method-assign]
+        approve(name, uid, reason)
+
+    def refuse(name: str, uid: str, reason: str) -> None:
+        raise CommandFailed("The API server is away.", "Wait.")
+
+    setup.cluster.approve = once  # type: ignore[method-assign]
+    with pytest.raises(CommandFailed):
+        setup.broker.tick()
+    setup.start()  # reads what was written
+    assert [entry.name for entry in setup.broker.ledger.admissions] == ["pi-2"]
+    setup.cluster.approve = approve  # type: ignore[method-assign]
+    setup.broker.tick()
+    assert [entry.name for entry in setup.broker.ledger.admissions] == ["pi-2", "pi-3"]
+
+
 SERIAL = x509.NameAttribute(NameOID.SERIAL_NUMBER, "1")
 WRONG: dict[str, dict[str, Any]] = {
     "another name": {"cn": "system:node:pi-1"},
@@ -410,3 +459,33 @@ def test_only_a_card_that_may_lead_is_installed(host: Host) -> None:
 def test_install_needs_a_cluster(host: Host) -> None:
     with pytest.raises(FleetError, match="no cluster"):
         install.install(host, Trust.load(host), (b"", b""), "10.77.0.11:6443", "1.36.4")
+
+
+def test_a_used_token_is_forgotten_once_its_request_cannot_come_again(
+    setup: Setup, key: NodeKey
+) -> None:
+    nonce = setup.broker.nonce()
+    request = setup.request(key, "pi-2", nonce)
+    setup.broker.grant(request)
+    setup.ask(key, "pi-2")  # anew, which ends the first token
+    setup.broker.tick()
+    with pytest.raises(Stale):
+        setup.broker.grant(request)
+    setup.now += ledger.NONCE_LIFE + 1
+    setup.broker.tick()
+    assert len(setup.broker.ledger.tokens) == 1
+    with pytest.raises(Stale):
+        setup.broker.grant(request)
+
+
+def test_a_thousand_joins_in_a_row_do_not_damage_the_ledger(setup: Setup, key: NodeKey) -> None:
+    used = ledger.Token("used00", key.node_id, "x" * 43, "pi-2", "", int(NOW) + 600, deleted=True)
+    memory = setup.broker.ledger
+    memory.tokens = tuple(
+        replace(used, token_id=f"u{number:05d}") for number in range(ledger.MAX_TOKENS)
+    )
+    with pytest.raises(Overloaded):
+        setup.ask(key, "pi-2")
+    setup.broker.tick()
+    setup.start()  # reads what was written
+    assert setup.ask(key, "pi-2").node_name == "pi-2"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from nodeagent.fleet import door
-from nodeagent.fleet.door import Door, Refusal, read_request
+from nodeagent.fleet.door import Door, Refusal, Visit, read_request, who_gives_way
 
 OK = (
     b"POST /v1/grant HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
@@ -74,25 +75,146 @@ def test_a_slow_request_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         read_request(there)
 
 
-@pytest.mark.network
-def test_one_address_gets_a_share_only() -> None:
-    hold, served = threading.Event(), threading.Semaphore(0)
+class Guests:
+    """A double of what serves: each connection stays until it is ended, or all are let go."""
 
-    def handle(connection: socket.socket, address: str) -> None:
-        served.release()
-        hold.wait(10)
+    def __init__(self, at_work: bool = False) -> None:
+        self.at_work, self.let_go = at_work, threading.Event()
+        self.came: list[Visit] = []
+        self.served = threading.Semaphore(0)
 
-    opened = Door("127.0.0.1", 0, handle)
-    port = opened._socket.getsockname()[1]
-    clients = [socket.create_connection(("127.0.0.1", port), 2) for _ in range(12)]
+    def __call__(self, connection: socket.socket, visit: Visit) -> None:
+        if self.at_work:
+            visit.our_turn()
+        self.came.append(visit)
+        self.served.release()
+        connection.settimeout(0.05)
+        while not self.let_go.is_set():
+            with contextlib.suppress(TimeoutError):
+                if not connection.recv(100):
+                    return
+
+
+@contextlib.contextmanager
+def opened(guests: Guests, places: int, share: int) -> Iterator[Callable[..., socket.socket]]:
+    """A door on loopback; gives what connects to it, from one of many addresses."""
+    made = Door("127.0.0.1", 0, guests, places=places, share=share)
+    place, clients = ("127.0.0.1", made.port), []
+
+    def connect(source: int = 1) -> socket.socket:
+        client = socket.create_connection(place, 5, (f"127.0.0.{source}", 0))
+        clients.append(client)
+        return client
+
     try:
-        for _ in range(door.MAX_PER_ADDRESS):
-            assert served.acquire(timeout=5)
-        assert not served.acquire(timeout=0.3), "more than its share"
-        hold.set()
+        yield connect
     finally:
+        guests.let_go.set()
         for client in clients:
             client.close()
-        opened.close()
+        made.close()
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", port), 1)
+        socket.create_connection(place, 1)
+
+
+@pytest.mark.network
+def test_one_address_gets_a_share_only() -> None:
+    guests = Guests()
+    with opened(guests, places=16, share=4) as connect:
+        clients = [connect() for _ in range(8)]
+        for _ in range(4):
+            assert guests.served.acquire(timeout=5)
+        assert not guests.served.acquire(timeout=0.3), "more than its share"
+        assert clients[7].recv(1) == b"", "turned away"
+        connect(source=2)
+        assert guests.served.acquire(timeout=5), "another address has a share of its own"
+
+
+@pytest.mark.network
+def test_a_newcomer_gets_in_though_strangers_hold_all_places() -> None:
+    guests = Guests()
+    with opened(guests, places=8, share=4) as connect:
+        strangers = [connect(source) for source in (1, 2) for _ in range(4)]
+        for _ in range(8):
+            assert guests.served.acquire(timeout=5)
+        for source in range(3, 9):
+            connect(source)
+            assert guests.served.acquire(timeout=5), "turned away for connections that idle"
+        ended = [client for client in strangers if is_ended(client)]
+        assert len(ended) == 6, "one gave way for each"
+
+
+@pytest.mark.network
+def test_who_waits_for_an_answer_stays() -> None:
+    guests = Guests(at_work=True)
+    with opened(guests, places=4, share=4) as connect:
+        members = [connect() for _ in range(4)]
+        for _ in range(4):
+            assert guests.served.acquire(timeout=5)
+        assert connect(source=2).recv(1) == b"", "turned away"
+        assert not any(map(is_ended, members))
+
+
+@pytest.mark.network
+def test_no_connection_lives_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "LIFE", 0.1)
+    monkeypatch.setattr(door, "TICK", 0.1)
+    with opened(Guests(at_work=True), places=4, share=4) as connect:
+        assert connect().recv(1) == b""
+
+
+@pytest.mark.network
+def test_the_door_outlives_a_lack_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    guests = Guests()
+    with opened(guests, places=4, share=4) as connect:
+        true_start = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")  # CPython, where TasksMax= is reached
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            for _ in range(6):
+                assert connect().recv(1) == b""
+        assert threading.Thread.start is true_start
+        connect()
+        assert guests.served.acquire(timeout=5)
+
+
+def is_ended(client: socket.socket) -> bool:
+    """True where the server closed the connection."""
+    client.settimeout(0.3)
+    try:
+        return client.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+NOW = 1000.0
+
+
+@pytest.mark.parametrize(
+    ("visits", "expected"),
+    [
+        ([], None),
+        ([("a", None), ("a", None), ("b", None)], None),
+        ([("a", 9), ("b", 8), ("b", 7)], 1),
+        ([("a", None), ("b", 8), ("a", None)], 1),
+        ([("a", None), ("b", 1), ("c", 1)], None),
+        ([("a", 9), ("b", 1), ("b", 1)], 1),
+        ([("a", 2), ("b", 1)], 0),
+    ],
+    ids=[
+        "nobody", "all are at work", "who holds most", "who is at work does not count",
+        "all are new", "most before oldest", "who had time enough",
+    ],
+)  # fmt: skip
+def test_who_gives_way(visits: list[tuple[str, float | None]], expected: int | None) -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        given = [
+            Visit(address, here, 0.0, None if age is None else NOW - age) for address, age in visits
+        ]
+        assert who_gives_way(given, NOW) is (None if expected is None else given[expected])

@@ -33,6 +33,7 @@ def test_both_ways(bare: Host) -> None:
     assert exchange.read_heard(bare) == (1700000000, (FOUND,))
 
 
+MANY = exchange.MAX_CANDIDATES + 1
 WHOLE = {"own_heard": 1, "candidates": [FOUND.__dict__]}
 
 
@@ -42,7 +43,7 @@ WHOLE = {"own_heard": 1, "candidates": [FOUND.__dict__]}
         b"", b"\0" * 10, b"[]", b"{" * 100_000, b" " * (exchange.MAX_BYTES + 1),
         json.dumps({**WHOLE, "more": 1}).encode(),
         json.dumps({**WHOLE, "own_heard": "1"}).encode(),
-        json.dumps({**WHOLE, "candidates": [FOUND.__dict__] * 65}).encode(),
+        json.dumps({**WHOLE, "candidates": [FOUND.__dict__] * MANY}).encode(),
         json.dumps({**WHOLE, "candidates": [{**FOUND.__dict__, "port": 0}]}).encode(),
         json.dumps({**WHOLE, "candidates": [{**FOUND.__dict__, "address": "x"}]}).encode(),
         json.dumps({**WHOLE, "candidates": [{**FOUND.__dict__, "beacon": "a b"}]}).encode(),

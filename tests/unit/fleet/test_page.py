@@ -175,7 +175,7 @@ def test_one_rendering_serves_everybody_for_a_second(
         return dumped(FULL)
 
     monkeypatch.setattr(machine, "read", read)
-    monkeypatch.setattr(statuspage, "Door", lambda address, port, serve: None)
+    monkeypatch.setattr(statuspage, "Door", lambda *_, **__: None)
     served = statuspage.StatusPage(machine, "127.0.0.1", 0)
     monkeypatch.setattr(statuspage, "FRESH", 1000.0)
     assert len({served._body("/") for _ in range(50)}) == 1
