@@ -70,7 +70,8 @@ def test_the_order_is_by_lot() -> None:
     assert len(first) > 5
 
 
-def test_a_refusal_leads_to_the_next_one() -> None:
+def test_a_refusal_leads_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "PARALLEL", 1)  # a failure is noted after its turn
     asked: list[int] = []
 
     def exchange(session: Any) -> Grant:
