@@ -64,6 +64,7 @@ class Keeper:
         self.page: bool = content["page"]
         self.board = Board(host, status.parse(host.read(status.PATH) or b""))
         self.announced = -RENEW
+        self.where: tuple[str, tuple[str, ...]] = "", ()
         self.keys_seen = host.clock.monotonic()
         self.looked = host.clock.monotonic()
         self.ailing = 0
@@ -78,12 +79,13 @@ class Keeper:
         """One round. False when the whole agent should have a look."""
         notify("WATCHDOG=1")
         facts = Facts(self.host)
-        address = facts.address(self.interface)
+        version = 6 if ":" in self.beacon.address else 4
+        address = facts.address(self.interface, version) or self.beacon.address
+        where = address, facts.lan(self.interface)[: exchange.MAX_INTERFACES]
         now = self.host.clock.monotonic()
-        changed = address is not None and address != self.beacon.address
-        if changed or now - self.announced >= RENEW:
-            self._announce(address or self.beacon.address, int(facts.uptime))
-            self.announced = now
+        if where != self.where or now - self.announced >= RENEW:
+            self._announce(*where, int(facts.uptime))
+            self.where, self.announced = where, now
         if now - self.keys_seen >= DAY:
             self.keys_seen = now
             # A process of its own, so that what it needs does not stay in memory here.
@@ -117,7 +119,7 @@ class Keeper:
         self.board.meet(self.roster, heard)
         self.board.set(tokens=inventory.tokens(self.host))
 
-    def _announce(self, address: str, uptime: int) -> None:
+    def _announce(self, address: str, interfaces: tuple[str, ...], uptime: int) -> None:
         self.beacon = replace(
             self.beacon, address=address, seq=self.beacon.seq + 1, uptime=uptime, phase="ready"
         )
@@ -132,6 +134,7 @@ class Keeper:
                 endpoint=self.beacon.ready,
                 status_page=self.page,
                 phase="ready" if self.page else "",
+                interfaces=interfaces,
             ),
         )
 

@@ -2,11 +2,12 @@
 
 What is heard is a hint, never a proof: nothing here opens a seal, and a record that displaces
 another does not displace the candidate made of it. Runs in the network process, on one event
-loop, on the one LAN interface that the agent names.
+loop, over IPv4 and IPv6 on the LAN interfaces that the agent names.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -15,9 +16,11 @@ from zeroconf._protocol.incoming import DNSIncoming  # the same place in 0.47 an
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from nodeagent.fleet import wire
-from nodeagent.fleet.ear import Ear, has_carrier
+from nodeagent.fleet.ear import Ear, Place, places
 from nodeagent.fleet.exchange import Announcement, Candidate
 from nodeagent.fleet.pool import Pool
+
+LOG = logging.getLogger("nodeagent")
 
 TYPE = "_nodeagent._tcp.local."
 MARK = b"\x0a_nodeagent\x04_tcp"  # in every packet that names the type (RFC 1035 3.1)
@@ -59,7 +62,8 @@ class Discovery:
         self._pool = Pool()
         self._said: Announcement | None = None
         self._echo = b""
-        self._ear: Ear | None = None
+        self._places: tuple[Place, ...] = ()
+        self._ears: list[Ear] = []
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
 
@@ -69,20 +73,28 @@ class Discovery:
         return self._pool.all()
 
     async def announce(self, wanted: Announcement) -> None:
-        """Make the network say this; does nothing where it says so already. Raises OSError, and
-        what zeroconf raises."""
-        said = self._said
-        if said is not None and said.interface_address == wanted.interface_address:
-            if (said.beacon, said.port) != (wanted.beacon, wanted.port):
+        """Make the network say this, wherever that is possible now; does nothing where it says so
+        already. Raises OSError, and what zeroconf raises."""
+        said, here = self._said, places(wanted.interfaces, wanted.interface_address)
+        if said is not None and here == self._places:
+            if said != wanted:
                 self._say(wanted)
                 assert self._zeroconf is not None
                 await self._zeroconf.async_update_service(_info(wanted))
             return
         await self.close()
+        if not here:
+            return  # no link, no address: the next look may find some
         try:
-            self._ear = Ear(wanted.interface_address, self._packet)
+            self._places = here
+            for place in here:
+                self._listen(place)
+            heard = [ear.place for ear in self._ears]
+            six = any(place.version == 6 for place in heard)
             self._zeroconf = AsyncZeroconf(
-                interfaces=[wanted.interface_address], ip_version=IPVersion.V4Only
+                interfaces=[_zoned(place) for place in heard],
+                # A socket of both versions where IPv6 is there at all.
+                ip_version=IPVersion.All if six else IPVersion.V4Only,
             )
             await self._zeroconf.zeroconf.async_wait_for_start()
             self._say(wanted)
@@ -95,19 +107,28 @@ class Discovery:
             await self.close()  # the next attempt begins anew
             raise
 
+    def _listen(self, place: Place) -> None:
+        """One interface that fails must not silence the others. Raises OSError where all do."""
+        try:
+            self._ears.append(Ear(place, self._packet))
+        except OSError as error:
+            LOG.warning("no mDNS on %s from %s: %s", place.interface, place.address, error)
+            if place == self._places[-1] and not self._ears:
+                raise
+
     def _say(self, wanted: Announcement) -> None:
         self._said = wanted
         # A TXT string stands in a packet as it is.
         self._echo = to_txt(wanted.beacon)["b0"].encode()
 
-    def _packet(self, data: bytes, source: str) -> None:
+    def _packet(self, data: bytes, source: str, place: Place) -> None:
         """A multicast packet: the own echo, or somebody's records."""
         if MARK not in data or self._said is None:
             return
-        if self._echo and self._echo in data and has_carrier(self._said.interface_address):
+        if self._echo and self._echo in data and place.has_carrier:
             self._echo = b""
             self.own_heard, self.changed = int(time.time()), True
-        if source == self._said.interface_address:
+        if any(source == own.address for own in self._places):
             return
         answers: Any = DNSIncoming(data).answers  # a property in 0.47, a method later
         for record in answers() if callable(answers) else answers:
@@ -121,7 +142,7 @@ class Discovery:
         does not hear. Who sent it is not known, so all of it shares one share."""
         info = AsyncServiceInfo(TYPE, name)
         if state_change is not ServiceStateChange.Removed and info.load_from_cache(zeroconf):
-            for address in info.parsed_addresses(IPVersion.V4Only)[:1]:
+            for address in info.parsed_addresses()[:1]:
                 self._note("", name, info.text, address, info.port or 0)
 
     def _note(self, source: str, name: str, text: bytes | None, address: str, port: int) -> None:
@@ -137,16 +158,20 @@ class Discovery:
 
     async def close(self) -> None:
         """Leave the network, with a goodbye where possible. Candidates are kept."""
-        self._said, self._echo = None, b""
-        if self._ear is not None:
-            self._ear.close()
-            self._ear = None
+        self._said, self._echo, self._places = None, b"", ()
+        while self._ears:
+            self._ears.pop().close()
         if self._browser is not None:
             await self._browser.async_cancel()
             self._browser = None
         if self._zeroconf is not None:
             await self._zeroconf.async_close()
             self._zeroconf = None
+
+
+def _zoned(place: Place) -> str:
+    """As zeroconf wants it."""
+    return place.address if place.version == 4 else f"{place.address}%{place.interface}"
 
 
 def _info(announcement: Announcement) -> AsyncServiceInfo:

@@ -43,7 +43,8 @@ class Door:
         self._handle = handle
         self._open: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._socket = socket.create_server((address, port), backlog=MAX_CONNECTIONS)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._socket = socket.create_server((address, port), family=family, backlog=MAX_CONNECTIONS)
         threading.Thread(target=self._accept, name=f"door-{port}", daemon=True).start()
 
     def close(self) -> None:
