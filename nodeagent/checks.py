@@ -167,8 +167,8 @@ def _address(item: Any) -> str:
         address = ipaddress.ip_address(item if isinstance(item, str) else "")
     except ValueError as error:
         raise ValueError(show(item)) from error
-    if address.version == 6 and address.is_link_local and not address.scope_id:
-        raise ValueError(f"{address} needs its interface, as in {address}%eth0")
+    if address.version == 6 and address.is_link_local:
+        raise ValueError(f"{address} reaches no further than its link, and no cluster uses it")
     if _odd(address):
         raise ValueError(f"{address} is no machine's own")
     return str(address)

@@ -39,6 +39,7 @@ class Node:
         self.trust: Trust = trust.import_card(self.host, Journal(self.host))
         self.key = NodeKey.load_or_create(self.host)
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.interfaces: tuple[str, ...] = ()
         self._sequence = 0
         self.host.make_folder(exchange.SERVE_FOLDER)
         self.host.make_folder("/run/nodeagent")
@@ -84,8 +85,9 @@ class Node:
         sealed = beacons.seal(self.trust.beacon_key, beacon)
         exchange.write_announcement(
             self.host,
-            Announcement(self.address, self.key.node_id, sealed, PORT, endpoint, status_page),
-        )
+            Announcement(self.address, self.key.node_id, sealed, PORT, endpoint, status_page,
+                         self.interfaces),
+        )  # fmt: skip
         return sealed
 
     def heard(self) -> dict[str, exchange.Candidate]:
@@ -115,31 +117,33 @@ class Lan:
         self.name, self._folder, self._card = name, folder, card
         self.nodes: list[Node] = []
 
-    def add(self, card: bytes | None = None) -> Node:
-        """Plug in one more machine."""
+    def add(self, card: bytes | None = None, *, four: bool = True) -> Node:
+        """Plug in one more machine; ``four=False``: with IPv6 alone."""
         number = len(self.nodes) + 1
         node = Node(self.name, number, self._folder / f"node-{number}", card or self._card)
         ip("netns", "add", node.space)
         self.nodes.append(node)
-        ip(
-            "link",
-            "add",
-            "eth0",
-            "netns",
-            node.space,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            f"port{number}",
-            "netns",
-            self.name,
-        )
-        ip("-n", self.name, "link", "set", f"port{number}", "master", "br0", "up")
+        if not four:
+            node.address = f"fd77::{10 + number:x}"
         ip("-n", node.space, "link", "set", "lo", "up")
-        ip("-n", node.space, "addr", "add", f"{node.address}/24", "dev", "eth0")
-        ip("-n", node.space, "link", "set", "eth0", "up")
+        self.plug(node, "eth0", "br0")
         return node
+
+    def plug(self, node: Node, interface: str, bridge: str, address: str = "") -> None:
+        """One more cable, from the machine to a bridge."""
+        address = address or node.address
+        port = f"port{node.number}" if interface == "eth0" else f"{interface}-{node.number}"
+        ends = ["link", "add", interface, "netns", node.space, "type", "veth", "peer", "name", port]
+        ip(*ends, "netns", self.name)
+        ip("-n", self.name, "link", "set", port, "master", bridge, "up")
+        ip("-n", node.space, "link", "set", interface, "up")
+        self.give(node, interface, address)
+
+    def give(self, node: Node, interface: str, address: str) -> None:
+        """An address, as DHCP or a router would."""
+        length = ["64", "nodad"] if ":" in address else ["24"]
+        given = [f"{address}/{length[0]}", "dev", interface, *length[1:]]
+        ip("-n", node.space, "addr", "add", *given)
 
     def unplug(self, node: Node) -> None:
         """Pull the cable."""
@@ -152,8 +156,9 @@ def plugged(name: str, folder: Path, card: bytes) -> Iterator[Lan]:
     ip("netns", "add", name)
     lan = Lan(name, folder, card)
     try:
-        ip("-n", name, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
-        ip("-n", name, "link", "set", "br0", "up")
+        for bridge in ("br0", "br1"):
+            ip("-n", name, "link", "add", bridge, "type", "bridge", "mcast_snooping", "0")
+            ip("-n", name, "link", "set", bridge, "up")
         yield lan
     finally:
         for node in lan.nodes:

@@ -14,18 +14,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from nodeagent import status
+from nodeagent.cluster import networks
 from nodeagent.fleet import card as cards
 from nodeagent.fleet import frame, install, pki, statuspage
 from tests.net.lan import PORT, Lan, Node, eventually
 
 
-def control_plane(lan: Lan, card: bytes | None = None) -> Node:
+def control_plane(lan: Lan, card: bytes | None = None, *, four: bool = True) -> Node:
     """A node that gives grants."""
-    node = lan.add(card=card) if card else lan.add()
+    node = lan.add(card=card, four=four)
     key = pki.new_key()
     ca = pki.issue("kubernetes", key.public_key(), "kubernetes", key, path_length=0)
     node.host.write(install.CLUSTER_CA, pki.cert_pem(ca).encode())
-    endpoint = f"{node.address}:6443"
+    endpoint = networks.endpoint(node.address)
     install.install(node.host, node.trust, (b"cert", b"key"), endpoint, "1.36.4")
     node.start("tests.net.broker_process", str(node.host.root))
     node.announce(endpoint=True)
@@ -93,6 +94,13 @@ def test_a_node_joins_and_its_token_ends(lan: Lan) -> None:
     (cluster / "nodes" / "pi-2").touch()
     assert eventually(lambda: not (cluster / "tokens" / token_id).exists()), leader.logs()
     assert grant["token"].partition(".")[2] not in leader.logs() + worker.logs()
+
+
+def test_a_node_joins_over_ipv6_and_without_multicast(lan: Lan) -> None:
+    leader, worker = control_plane(lan, four=False), lan.add(four=False)
+    said = ask(worker, "pi-2", "fd77::fafa", leader.address)
+    assert said["name"] == "pi-2", said
+    assert said["endpoints"] == [f"[{leader.address}]:6443"]
 
 
 def test_a_name_belongs_to_the_first_key(lan: Lan) -> None:

@@ -151,8 +151,9 @@ BAD: dict[str, tuple[bytes | str, int | None, str, str]] = {
     "IPv6 services, too many": (
         "network: {service_cidr: 'fd00::/107'}\n", 1, "`network.service_cidr`", "fd00:10:244::",
     ),
-    "a link-local address without its link": (
-        "control_plane: [fe80::1]\n", 1, "needs its interface", "",
+    "a link-local address": ("control_plane: [fe80::1]\n", 1, "no further than its link", ""),
+    "a link-local address with its link": (
+        "control_plane: ['fe80::1%eth0']\n", 1, "no further than its link", "",
     ),
     "overlap": (
         "network:\n  pod_cidr: 10.0.0.0/8\n",
@@ -199,8 +200,8 @@ GOOD: dict[str, tuple[bytes | str, dict[str, Any]]] = {
     "anchor": ("role: &r worker\n", {"role": "worker"}),
     "number as name": ("node_name: 007\n", {"node_name": "007"}),
     "addresses": (
-        "control_plane: [192.168.1.10, 'fd00::1', 'fe80::1%eth0']\n",
-        {"control_plane": ("192.168.1.10", "fd00::1", "fe80::1%eth0")},
+        "control_plane: [192.168.1.10, 'fd00::1']\n",
+        {"control_plane": ("192.168.1.10", "fd00::1")},
     ),
     "no addresses": ("control_plane: []\n", {"control_plane": ()}),
 }
