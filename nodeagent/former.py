@@ -160,6 +160,7 @@ class Former:
             {"address": facts.address(network.interface, network.version) or ""},
             self.host.clock.now(),
             clock_synced=synchronised(facts),
+            host=self.host,
         )
         self.board.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
         self.board.set(control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version)

@@ -31,18 +31,24 @@ def ip(*arguments: str) -> None:
 class Node:
     """One machine: a namespace with an address, a root folder, and the processes started in it."""
 
-    def __init__(self, lan: str, number: int, root: Path, card: bytes) -> None:
+    trust: Trust
+    key: NodeKey
+
+    def __init__(self, lan: str, number: int, root: Path) -> None:
         self.space, self.number = f"{lan}-{number}", number
         self.address = f"10.77.0.{10 + number}"
         self.host = Host(root)
-        self.host.write(trust.CARD_FILES[0], card, 0o600)
-        self.trust: Trust = trust.import_card(self.host, Journal(self.host))
-        self.key = NodeKey.load_or_create(self.host)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.interfaces: tuple[str, ...] = ()
         self._sequence = 0
         self.host.make_folder(exchange.SERVE_FOLDER)
         self.host.make_folder("/run/nodeagent")
+
+    def take(self, card: bytes) -> None:
+        """Do what the agent would with a new card."""
+        self.host.write(trust.CARD_FILES[0], card, 0o600)
+        self.trust = trust.import_card(self.host, Journal(self.host))
+        self.key = NodeKey.load_or_create(self.host)
 
     def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start ``python -m module`` here; its errors go to a file in the root folder."""
@@ -120,11 +126,16 @@ class Lan:
     def add(self, card: bytes | None = None, *, four: bool = True) -> Node:
         """Plug in one more machine; ``four=False``: with IPv6 alone."""
         number = len(self.nodes) + 1
-        node = Node(self.name, number, self._folder / f"node-{number}", card or self._card)
+        node = Node(self.name, number, self._folder / f"node-{number}")
+        node.take(card or self._card)
+        return self.attach(node, four=four)
+
+    def attach(self, node: Node, *, four: bool = True) -> Node:
+        """Give a machine its namespace and its cable."""
         ip("netns", "add", node.space)
         self.nodes.append(node)
         if not four:
-            node.address = f"fd77::{10 + number:x}"
+            node.address = f"fd77::{10 + node.number:x}"
         ip("-n", node.space, "link", "set", "lo", "up")
         self.plug(node, "eth0", "br0")
         return node
