@@ -64,7 +64,6 @@ class Keeper:
         self.page: bool = content["page"]
         self.board = Board(host, status.parse(host.read(status.PATH) or b""))
         self.announced = -RENEW
-        self.where: tuple[str, tuple[str, ...]] = "", ()
         self.keys_seen = host.clock.monotonic()
         self.looked = host.clock.monotonic()
         self.ailing = 0
@@ -81,11 +80,11 @@ class Keeper:
         facts = Facts(self.host)
         version = 6 if ":" in self.beacon.address else 4
         address = facts.address(self.interface, version) or self.beacon.address
-        where = address, facts.lan(self.interface)[: exchange.MAX_INTERFACES]
         now = self.host.clock.monotonic()
-        if where != self.where or now - self.announced >= RENEW:
-            self._announce(*where, int(facts.uptime))
-            self.where, self.announced = where, now
+        if address != self.beacon.address or now - self.announced >= RENEW:
+            interfaces = facts.lan(self.interface)[: exchange.MAX_INTERFACES]
+            self._announce(address, interfaces, int(facts.uptime))
+            self.announced = now
         if now - self.keys_seen >= DAY:
             self.keys_seen = now
             # A process of its own, so that what it needs does not stay in memory here.

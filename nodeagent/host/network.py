@@ -57,10 +57,9 @@ def lan(machine: Machine) -> tuple[str, ...]:
 
 def _is_ethernet(machine: Machine, name: str) -> bool:
     folder = f"{SYSFS}/{name}"
-    kind = (machine.text(f"{folder}/type") or "").strip()
-    return kind == ETHERNET and not (
-        machine.exists(f"{folder}/master") or machine.exists(f"{folder}/tun_flags")
-    )
+    if machine.exists(f"{folder}/master") or machine.exists(f"{folder}/tun_flags"):
+        return False
+    return (machine.text(f"{folder}/type") or "").strip() == ETHERNET
 
 
 def _has_card(machine: Machine, name: str, depth: int = 4) -> bool:
@@ -87,19 +86,20 @@ def is_wired(machine: Machine, name: str) -> bool:
 def main_interface(machine: Machine) -> str | None:
     """The LAN interface of the best default route: IPv4 before IPv6, then the smaller metric,
     then wired. None where there is no such route."""
-    # Without sysfs, as in some containers, the name is all there is.
-    known = lan(machine) if machine.names(SYSFS) else None
-    best = [
-        (route.network.version, route.metric, not is_wired(machine, route.interface), number)
-        for number, route in enumerate(_routes(machine))
-        if route.network.prefixlen == 0
-        and (
-            route.interface in known
-            if known is not None
-            else not NOT_LAN.fullmatch(route.interface)
-        )
-    ]
-    return _routes(machine)[min(best)[-1]].interface if best else None
+    routes = [route for route in _routes(machine) if route.network.prefixlen == 0]
+    best = min(
+        (route for route in routes if _is_lan(machine, route.interface)),
+        key=lambda r: (r.network.version, r.metric, not is_wired(machine, r.interface)),
+        default=None,
+    )
+    return best.interface if best else None
+
+
+def _is_lan(machine: Machine, name: str) -> bool:
+    """As ``lan``, without a look at all the others in the usual case: there may be many pods."""
+    if not machine.exists(f"{SYSFS}/{name}"):  # no sysfs, as in some containers
+        return not NOT_LAN.fullmatch(name)
+    return (_is_ethernet(machine, name) and _has_card(machine, name)) or name in lan(machine)
 
 
 def _routes(machine: Machine) -> tuple[parse.Route, ...]:

@@ -16,6 +16,7 @@ from tests.hostile.section import Section
 # In the order of the report. Each module of this package has run(seed) -> Section.
 PARTS: tuple[str, ...] = (
     "handshakes", "fuzzing", "enrolment", "census", "sandboxes",
+    "fleets",
     "defects",
 )  # fmt: skip
 CHECKOUT = Path(__file__).parents[2]

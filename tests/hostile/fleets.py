@@ -45,7 +45,7 @@ def in_some_order(fleet: Boards, rng: random.Random) -> Outcome:
     """One after the other, in a drawn order with drawn pauses."""
     order = fill(fleet)
     rng.shuffle(order)
-    start(fleet, order, lambda: rng.expovariate(1 / 2))
+    start(fleet, order, lambda: rng.expovariate(1))
     return fleet.form()
 
 

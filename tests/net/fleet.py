@@ -218,7 +218,9 @@ class Boards:
     def story(self) -> str:
         """Where each machine stands, for a person who looks for the cause."""
         return "\n".join(
-            json.dumps({key: board.status[key] for key in ("node_name", "phase", "detail", "error")})
+            json.dumps(
+                {key: board.status[key] for key in ("node_name", "phase", "detail", "error")}
+            )
             + f" {board.events} {board.node.logs()[-1500:]}"
             for board in self.all
             if board.status["phase"] != "ready"

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.net.lan import PROJECT, Lan, Node, eventually
+from tests.net.test_discovery import hears
 
 UNPACKED = PROJECT / "build" / "avahi"
 PORT = "14E9"  # 5353 in /proc/net/udp
@@ -62,10 +63,9 @@ def test_nodes_hear_each_other_beside_avahi(first: str, four: bool, lan: Lan) ->
         if first == "nodeagent":
             assert eventually(node.own_heard), node.logs()
             avahi(node)
-    other = {node.key.node_id: nodes[1 - n].key.node_id for n, node in enumerate(nodes)}
-    for node in nodes:
+    for node, other in (nodes, reversed(nodes)):
         assert eventually(node.own_heard), node.logs()
-        assert eventually(lambda node=node: other[node.key.node_id] in node.heard()), node.logs()
+        assert hears(node, other), node.logs()
     sealed = nodes[0].announce(claim=True)
     assert eventually(lambda: nodes[1].heard()[nodes[0].key.node_id].beacon == sealed), nodes[
         1

@@ -145,15 +145,24 @@ BAD: dict[str, tuple[bytes | str, int | None, str, str]] = {
     "multicast": ("network: {pod_cidr: 224.0.0.0/8}\n", 1, "`network.pod_cidr`", ""),
     "netmask": ("network: {pod_cidr: 10.244.0.0/255.255.0.0}\n", 1, "`network.pod_cidr`", ""),
     "IPv6 pods, IPv4 services": (
-        "network: {pod_cidr: 'fd00::/48'}\n", None, "are not of the same IP version", "both of",
+        "network: {pod_cidr: 'fd00::/48'}\n",
+        None,
+        "are not of the same IP version",
+        "both of",
     ),
     "IPv6 pods, too many": ("network: {pod_cidr: 'fd00::/47'}\n", 1, "`network.pod_cidr`", ""),
     "IPv6 services, too many": (
-        "network: {service_cidr: 'fd00::/107'}\n", 1, "`network.service_cidr`", "fd00:10:244::",
+        "network: {service_cidr: 'fd00::/107'}\n",
+        1,
+        "`network.service_cidr`",
+        "fd00:10:244::",
     ),
     "a link-local address": ("control_plane: [fe80::1]\n", 1, "no further than its link", ""),
     "a link-local address with its link": (
-        "control_plane: ['fe80::1%eth0']\n", 1, "no further than its link", "",
+        "control_plane: ['fe80::1%eth0']\n",
+        1,
+        "no further than its link",
+        "",
     ),
     "overlap": (
         "network:\n  pod_cidr: 10.0.0.0/8\n",
