@@ -133,7 +133,7 @@ class Discovery:
         answers: Any = DNSIncoming(data).answers  # a property in 0.47, a method later
         for record in answers() if callable(answers) else answers:
             if record.type == TXT_RECORD and record.ttl:
-                self._note(source, record.name, record.text, source, self._said.port)
+                self._note(source, record.name, record.text, source, self._said.port, place)
 
     def _on_change(
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
@@ -145,7 +145,15 @@ class Discovery:
             for address in info.parsed_addresses()[:1]:
                 self._note("", name, info.text, address, info.port or 0)
 
-    def _note(self, source: str, name: str, text: bytes | None, address: str, port: int) -> None:
+    def _note(
+        self,
+        source: str,
+        name: str,
+        text: bytes | None,
+        address: str,
+        port: int,
+        place: Place | None = None,
+    ) -> None:
         instance, beacon = name.removesuffix(f".{TYPE}"), from_txt(text or b"")
         try:
             wire.node_id(instance)
@@ -153,7 +161,10 @@ class Discovery:
         except wire.Malformed:
             return
         own = self._said is not None and instance == self._said.instance
-        if beacon is not None and not own:
+        if beacon is None or own:
+            return
+        # Most nodes say all over both versions of IP; once is enough, and leaves room for others.
+        if place is None or place.version == 4 or not self._pool.holds(instance, beacon):
             self.changed |= self._pool.add(source, instance, address, port, beacon)
 
     async def close(self) -> None:

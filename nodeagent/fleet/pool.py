@@ -40,6 +40,13 @@ class Pool:
         self._sources = {name: held for name, held in self._sources.items() if held}
         return True
 
+    def holds(self, instance: str, beacon: str) -> bool:
+        """True where somebody said exactly this of ``instance``."""
+        return any(
+            instance in share and share[instance].beacon == beacon
+            for share in self._sources.values()
+        )
+
     def __len__(self) -> int:
         return sum(len(share) for share in self._sources.values())
 

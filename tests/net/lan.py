@@ -96,10 +96,14 @@ class Node:
         )  # fmt: skip
         return sealed
 
+    def candidates(self) -> tuple[exchange.Candidate, ...]:
+        """All that the network process tells of."""
+        return exchange.read_heard(self.host)[1]
+
     def heard(self) -> dict[str, exchange.Candidate]:
         """What the network process tells, by the id in the sealed beacon; forged ones left out."""
         found = {}
-        for candidate in exchange.read_heard(self.host)[1]:
+        for candidate in self.candidates():
             try:
                 opened = beacons.open_(self.trust.beacon_key, candidate.beacon)
             except Exception:

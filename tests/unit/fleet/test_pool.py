@@ -32,3 +32,10 @@ def test_only_news_are_news() -> None:
     assert not pool.add("a", "n-1", "10.77.0.1", 6444, "x")
     assert pool.add("a", "n-1", "10.77.0.1", 6444, "y")
     assert [(entry.beacon, entry.first) for entry in pool.all()] == [("y", first)]
+
+
+def test_it_knows_what_was_said_by_anybody() -> None:
+    pool = Pool()
+    pool.add("10.0.0.2", "n-1", "10.0.0.2", 6444, "abc")
+    assert pool.holds("n-1", "abc")
+    assert not pool.holds("n-1", "abd") and not pool.holds("n-2", "abc")
