@@ -167,7 +167,10 @@ class Radio(threading.Thread):
             disk = 2 if latency < 10 else 1 if latency < 50 else 0
             fit = int(can_lead(facts))
             wired = int(facts.wired(self.settings.network.interface))
-            self._fitness = (fit, disk, facts.memory_mib // 256, wired)
+            fitness = (fit, disk, facts.memory_mib // 256, wired)
+            if facts.interface(self.settings.network.interface) is None:
+                return fitness  # it is early; the cable may be there in a second
+            self._fitness = fitness
         return self._fitness
 
     def _beacon(self, facts: Facts, address: str) -> Beacon:
