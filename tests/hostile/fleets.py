@@ -92,7 +92,7 @@ def losing(percent: int) -> Play:
         everybody = fill(fleet)
         fleet.lose(percent)
         start(fleet, everybody)
-        return fleet.form(400)
+        return fleet.form(900)  # ends as soon as it is formed; TLS at 40 % loss takes patience
 
     return play
 
