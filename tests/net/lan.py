@@ -92,7 +92,7 @@ class Node:
         exchange.write_announcement(
             self.host,
             Announcement(self.address, self.key.node_id, sealed, PORT, endpoint, status_page,
-                         self.interfaces),
+                         interfaces=self.interfaces),
         )  # fmt: skip
         return sealed
 
