@@ -116,22 +116,29 @@ def url(value: Any) -> str:
     return value.rstrip("/")
 
 
-def network(shortest: int, longest: int) -> Check:
-    """An IPv4 network in CIDR notation, its host bits zero, its prefix in a range.
+def network(four: tuple[int, int], six: tuple[int, int]) -> Check:
+    """An IPv4 or IPv6 network in CIDR notation, its host bits zero, its prefix in a range.
 
     kubeadm refuses pod networks with fewer than 8 bits, or without room for a node's /24, and
-    service networks with fewer than 12 bits or without room for ten addresses
+    service networks with fewer than 12 bits or without room for ten addresses. Of IPv6 a node gets
+    a /64 out of at most 65536, and Services have 20 bits at most
     (k8s.io/kubernetes/cmd/kubeadm/app/apis/kubeadm/validation, ValidateNetworking).
     """
 
     def check(value: Any) -> str:
-        right = f"Write a network such as 10.244.0.0/16, its prefix from {shortest} to {longest}."
+        right = (
+            f"Write a network such as 10.244.0.0/16, its prefix from {four[0]} to {four[1]}, or "
+            f"such as fd00:10:244::/56, its prefix from {six[0]} to {six[1]}."
+        )
         try:
-            if not isinstance(value, str) or not re.fullmatch(r"[0-9.]{7,15}/[0-9]{1,2}", value):
+            if not isinstance(value, str) or not re.fullmatch(
+                r"([0-9.]{7,15}|[0-9A-Fa-f:]{3,39})/[0-9]{1,3}", value
+            ):
                 raise ValueError("not CIDR notation")
-            result = ipaddress.IPv4Network(value)
+            result = ipaddress.ip_network(value)
         except ValueError as error:
             raise Wrong(f"is {show(value)}", right) from error
+        shortest, longest = four if result.version == 4 else six
         if not shortest <= result.prefixlen <= longest or _odd(result.network_address):
             raise Wrong(f"is {show(value)}", right)
         return str(result)
@@ -141,7 +148,7 @@ def network(shortest: int, longest: int) -> Check:
 
 def overlap(first: str, second: str) -> bool:
     """True where two networks in CIDR notation share addresses."""
-    return ipaddress.IPv4Network(first).overlaps(ipaddress.IPv4Network(second))
+    return ipaddress.ip_network(first).overlaps(ipaddress.ip_network(second))
 
 
 def addresses(value: Any) -> tuple[str, ...]:
@@ -160,6 +167,8 @@ def _address(item: Any) -> str:
         address = ipaddress.ip_address(item if isinstance(item, str) else "")
     except ValueError as error:
         raise ValueError(show(item)) from error
+    if address.version == 6 and address.is_link_local:
+        raise ValueError(f"{address} reaches no further than its link, and no cluster uses it")
     if _odd(address):
         raise ValueError(f"{address} is no machine's own")
     return str(address)

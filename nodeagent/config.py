@@ -53,10 +53,15 @@ class Network:
     """``network:`` the LAN interface and the cluster's own networks (CIDR notation, RFC 4632)."""
 
     interface: str = key("auto", checks.interface)
-    pod_cidr: str = key("10.244.0.0/16", checks.network(8, 24))
-    service_cidr: str = key("10.96.0.0/12", checks.network(12, 28))
+    pod_cidr: str = key("10.244.0.0/16", checks.network((8, 24), (48, 64)))
+    service_cidr: str = key("10.96.0.0/12", checks.network((12, 28), (108, 124)))
     cni: str = key("flannel", checks.one_of("flannel"))
     image_repository: str = key("ghcr.io/flannel-io", checks.image_repository)
+
+    @property
+    def version(self) -> int:
+        """The IP version of the cluster that these networks ask for."""
+        return 6 if ":" in self.pod_cidr else 4
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,12 @@ def _listed(section: Any) -> str:
 
 def _networks_apart(origins: Mapping[str, Origin]) -> None:
     pods, services = origins["network.pod_cidr"], origins["network.service_cidr"]
+    if (":" in pods.value) != (":" in services.value):
+        raise ConfigError(
+            f"`network.pod_cidr` {pods.value} ({pods.where}) and `network.service_cidr` "
+            f"{services.value} ({services.where}) are not of the same IP version.",
+            "Choose both of IPv4 or both of IPv6.",
+        )
     if checks.overlap(pods.value, services.value):
         raise ConfigError(
             f"`network.pod_cidr` {pods.value} ({pods.where}) and `network.service_cidr` "

@@ -7,7 +7,7 @@ import threading
 
 from nodeagent import checks, config
 from nodeagent.board import Board
-from nodeagent.cluster import cni, kubeadm, kubectl, node, renewal, state
+from nodeagent.cluster import cni, kubeadm, kubectl, networks, node, renewal, state
 from nodeagent.config import Settings
 from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, Refused
 from nodeagent.fleet import client, install
@@ -99,9 +99,11 @@ class Former:
     def lead(self, settings: Settings, why: str) -> None:
         """kubeadm init where it is not done, then all that stands on it; each part repeatable."""
         facts = Facts(self.host)
-        name, address = facts.node_name, facts.address(settings.network.interface)
+        name = facts.node_name
+        address = facts.address(settings.network.interface, settings.network.version)
         if not address:
             raise Blocked("This node has no address on the network.", "Check cable or Wi-Fi.")
+        settings = networks.fitted(settings, address)
         tested = runtime.tested(settings)
         self.board.set(role="control-plane", role_why=why, control_plane=address)
         slow = self.journal.get("fsync_ms", 0) > SLOW_FSYNC_MS
@@ -140,8 +142,8 @@ class Former:
         born = min(self.journal.get("born", now), now)
         self.journal.set(born=born)
         install.install(
-            self.host, self.trust, node.broker_credentials(self.host), f"{address}:6443", version,
-            born + seal_after if seal_after else 0,
+            self.host, self.trust, node.broker_credentials(self.host), networks.endpoint(address),
+            version, born + seal_after if seal_after else 0,
         )  # fmt: skip
         self.radio.serves_grants = True
 
@@ -149,22 +151,23 @@ class Former:
         """Ask for a grant and join with it."""
         self.board.set(role="worker", role_why=why)
         self.board.enter("joining", "Asking the control plane for a grant")
-        facts = Facts(self.host)
+        facts, network = Facts(self.host), settings.network
         grant = client.ask(
             self.trust,
             self.key,
             self.candidates(settings),
             facts.node_name,
-            {"address": facts.address(settings.network.interface) or ""},
+            {"address": facts.address(network.interface, network.version) or ""},
             self.host.clock.now(),
             clock_synced=synchronised(facts),
+            host=self.host,
         )
         self.board.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
         self.board.set(control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version)
         kubeadm.join(
             self.host,
             node_name=grant.node_name,
-            address=facts.address(settings.network.interface) or "",
+            address=networks.own_address(facts, settings, grant.endpoints[0]),
             endpoint=grant.endpoints[0],
             ca_cert=grant.ca_cert.encode(),
             token=grant.token.reveal(),
@@ -178,7 +181,7 @@ class Former:
         """Where to ask: heard, configured and last known addresses, each once."""
         heard = [(h.beacon.address, h.beacon.port) for h in self.radio.heard if h.beacon.ready]
         known = [*settings.control_plane]
-        known += [endpoint.rsplit(":", 1)[0] for endpoint in self.journal.get("last_known", [])]
+        known += [networks.host_of(one) for one in self.journal.get("last_known", [])]
         return list(dict.fromkeys([*heard, *((address, PORT) for address in known)]))
 
     def follow(self, settings: Settings) -> None:

@@ -78,11 +78,12 @@ class Keeper:
         """One round. False when the whole agent should have a look."""
         notify("WATCHDOG=1")
         facts = Facts(self.host)
-        address = facts.address(self.interface)
+        version = 6 if ":" in self.beacon.address else 4
+        address = facts.address(self.interface, version) or self.beacon.address
         now = self.host.clock.monotonic()
-        changed = address is not None and address != self.beacon.address
-        if changed or now - self.announced >= RENEW:
-            self._announce(address or self.beacon.address, int(facts.uptime))
+        if address != self.beacon.address or now - self.announced >= RENEW:
+            interfaces = facts.lan(self.interface)[: exchange.MAX_INTERFACES]
+            self._announce(address, interfaces, int(facts.uptime))
             self.announced = now
         if now - self.keys_seen >= DAY:
             self.keys_seen = now
@@ -117,7 +118,7 @@ class Keeper:
         self.board.meet(self.roster, heard)
         self.board.set(tokens=inventory.tokens(self.host))
 
-    def _announce(self, address: str, uptime: int) -> None:
+    def _announce(self, address: str, interfaces: tuple[str, ...], uptime: int) -> None:
         self.beacon = replace(
             self.beacon, address=address, seq=self.beacon.seq + 1, uptime=uptime, phase="ready"
         )
@@ -132,6 +133,7 @@ class Keeper:
                 endpoint=self.beacon.ready,
                 status_page=self.page,
                 phase="ready" if self.page else "",
+                interfaces=interfaces,
             ),
         )
 

@@ -111,7 +111,8 @@ class Radio(threading.Thread):
         """One round: settings, what was heard, decision, announcement."""
         self._reload()
         facts = Facts(self.host)
-        address = facts.address(self.settings.network.interface)
+        network = self.settings.network
+        address = facts.address(network.interface, network.version)
         self.board.set(
             node_name=facts.node_name,
             node_id=self.key.node_id,
@@ -126,7 +127,7 @@ class Radio(threading.Thread):
             self._decide(mine, own_heard)
             mine = self._beacon(facts, address or "")
         if address:
-            self._announce(mine, address)
+            self._announce(mine, address, facts.lan(network.interface))
 
     def last_said(self) -> Beacon:
         """The newest announcement, for the keeper to go on from; ends this radio's talking."""
@@ -166,7 +167,10 @@ class Radio(threading.Thread):
             disk = 2 if latency < 10 else 1 if latency < 50 else 0
             fit = int(can_lead(facts))
             wired = int(facts.wired(self.settings.network.interface))
-            self._fitness = (fit, disk, facts.memory_mib // 256, wired)
+            fitness = (fit, disk, facts.memory_mib // 256, wired)
+            if facts.interface(self.settings.network.interface) is None:
+                return fitness  # it is early; the cable may be there in a second
+            self._fitness = fitness
         return self._fitness
 
     def _beacon(self, facts: Facts, address: str) -> Beacon:
@@ -222,9 +226,10 @@ class Radio(threading.Thread):
             LOG.info("election: %s", decision.why)
         self.decision = decision
 
-    def _announce(self, mine: Beacon, address: str) -> None:
+    def _announce(self, mine: Beacon, address: str, interfaces: tuple[str, ...]) -> None:
         now = self.host.clock.monotonic()
-        said = (mine.name, mine.phase, mine.role, mine.claim, mine.epoch, mine.ready, address)
+        where = address, interfaces
+        said = (mine.name, mine.phase, mine.role, mine.claim, mine.epoch, mine.ready, where)
         renew = IDLE_RENEW if self.formed else RENEW
         if self.quiet or (said == self._said and now - self._said_at < renew):
             return
@@ -241,6 +246,7 @@ class Radio(threading.Thread):
                 endpoint=self.serves_grants,
                 status_page=self.settings.status_page == "lan",
                 phase=mine.phase if self.settings.status_page == "lan" else "",
+                interfaces=interfaces[: exchange.MAX_INTERFACES],
             ),
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from nodeagent.cluster import state
+from nodeagent.cluster import networks, state
 from nodeagent.cluster.state import FOLDER, State
 from nodeagent.cluster.versions import Tested
 from nodeagent.config import Settings
@@ -26,7 +26,7 @@ INIT_FILE, JOIN_FILE = f"{FOLDER}/init.yaml", f"{FOLDER}/join.yaml"
 DISCOVERY_FILE = f"{FOLDER}/discovery.conf"
 API = "kubeadm.k8s.io/v1beta4"
 SOCKET = "unix:///run/containerd/containerd.sock"
-PORT = 6443
+PORT = networks.API_PORT
 CLUSTER_CA = "/etc/kubernetes/pki/ca.crt"
 INIT_BOUND, JOIN_BOUND, PULL_BOUND, RESET_BOUND, SYNC_BOUND = 2400, 1800, 1800, 600, 600  # seconds
 # The pod network's: they would keep the addresses of the cluster that never was.
@@ -100,7 +100,7 @@ def init_configuration(
             # Every TLS handshake signs with it; RSA costs a small board ten times as much, and
             # its keys some seconds each to make.
             "encryptionAlgorithm": "ECDSA-P256",
-            "controlPlaneEndpoint": f"{address}:{PORT}",
+            "controlPlaneEndpoint": networks.endpoint(address, PORT),
             "networking": {
                 "podSubnet": settings.network.pod_cidr,
                 "serviceSubnet": settings.network.service_cidr,

@@ -152,14 +152,15 @@ def ready(host: Host, name: str) -> bool:
     """
     if not host.exists(CNI_CONFIGURATION):
         return False  # the kubelet is not ready without a pod network
-    server = re.search(r"server: https://([0-9.]+):([0-9]+)", host.text(KUBELET_CONF) or "")
+    conf = host.text(KUBELET_CONF) or ""
+    server = re.search(r"server: https://([0-9.]+|\[[0-9a-f:.]+\]):([0-9]+)", conf)
     if server is None:
         return False
     try:
         context = ssl.create_default_context(cafile=str(host.path(kubeadm.CLUSTER_CA)))
         context.load_cert_chain(host.path(KUBELET_CLIENT))
         connection = http.client.HTTPSConnection(
-            server[1], int(server[2]), timeout=ANSWER_BOUND, context=context
+            server[1].strip("[]"), int(server[2]), timeout=ANSWER_BOUND, context=context
         )
         try:
             connection.request("GET", f"/api/v1/nodes/{name}")

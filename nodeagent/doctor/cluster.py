@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from nodeagent import health
+from nodeagent.cluster import networks
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.errors import FleetError
 from nodeagent.fleet.trust import CARD_FILES, Trust
@@ -66,8 +67,9 @@ def kubelet(node: Node) -> Seen:
 
 def control_plane(node: Node) -> Seen:
     """The API server takes connections."""
-    address = str((node.status or {}).get("control_plane", "")).rpartition(":")[0]
-    address = address or str((node.status or {}).get("control_plane", ""))
+    told = str((node.status or {}).get("control_plane", ""))
+    # With the port on a worker, without on the control plane itself.
+    address = networks.host_of(told) if told.count(":") == 1 or "]" in told else told
     if not node.facts.exists(MEMBER):
         return well("not needed yet: the node is in no cluster")
     if not address:

@@ -1,13 +1,14 @@
 """Candidates by mDNS (RFC 6762, RFC 6763): announce the own beacon, collect those of others.
 
 What is heard is a hint, never a proof: nothing here opens a seal, and a record that displaces
-another does not displace the candidate made of it. The ear hears, zeroconf only announces and
-asks: nothing a stranger can word reaches it. Runs in the network process, on one event loop, on
-the one LAN interface that the agent names.
+another does not displace the candidate made of it. The ears hear, zeroconf only announces and
+asks: nothing a stranger can word reaches it. Runs in the network process, on one event loop, over
+IPv4 and IPv6 on the LAN interfaces that the agent names.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from itertools import islice
 from typing import Any
@@ -17,9 +18,11 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from nodeagent.fleet import mdnstext, packetfilter, wire
 from nodeagent.fleet.budget import Budget
-from nodeagent.fleet.ear import Ear, has_carrier
+from nodeagent.fleet.ear import Ear, Place, places
 from nodeagent.fleet.exchange import Announcement, Candidate
 from nodeagent.fleet.pool import Pool
+
+LOG = logging.getLogger("nodeagent")
 
 TYPE = "_nodeagent._tcp.local."
 MARK = b"\x0a_nodeagent\x04_tcp"  # in every packet that names the type (RFC 1035 3.1)
@@ -62,7 +65,8 @@ class Discovery:
         self._budget = Budget()
         self._said: Announcement | None = None
         self._echo = b""
-        self._ear: Ear | None = None
+        self._places: tuple[Place, ...] = ()
+        self._ears: list[Ear] = []
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
 
@@ -72,20 +76,28 @@ class Discovery:
         return self._pool.all()
 
     async def announce(self, wanted: Announcement) -> None:
-        """Make the network say this; does nothing where it says so already. Raises OSError, and
-        what zeroconf raises."""
-        said = self._said
-        if said is not None and said.interface_address == wanted.interface_address:
-            if (said.beacon, said.port) != (wanted.beacon, wanted.port):
+        """Make the network say this, wherever that is possible now; does nothing where it says so
+        already. Raises OSError, and what zeroconf raises."""
+        said, here = self._said, places(wanted.interfaces, wanted.interface_address)
+        if said is not None and here == self._places:
+            if said != wanted:
                 self._say(wanted)
                 assert self._zeroconf is not None
                 await self._zeroconf.async_update_service(_info(wanted))
             return
         await self.close()
+        if not here:
+            return  # no link, no address: the next look may find some
         try:
-            self._ear = Ear(wanted.interface_address, self._packet)
+            self._places = here
+            for place in here:
+                self._listen(place)
+            heard = [ear.place for ear in self._ears]
+            six = any(place.version == 6 for place in heard)
             self._zeroconf = AsyncZeroconf(
-                interfaces=[wanted.interface_address], ip_version=IPVersion.V4Only
+                interfaces=[_zoned(place) for place in heard],
+                # A socket of both versions where IPv6 is there at all.
+                ip_version=IPVersion.All if six else IPVersion.V4Only,
             )
             await self._zeroconf.zeroconf.async_wait_for_start()
             _deafen(self._zeroconf.zeroconf)
@@ -103,25 +115,34 @@ class Discovery:
             await self.close()  # the next attempt begins anew
             raise
 
+    def _listen(self, place: Place) -> None:
+        """One interface that fails must not silence the others. Raises OSError where all do."""
+        try:
+            self._ears.append(Ear(place, self._packet))
+        except OSError as error:
+            LOG.warning("no mDNS on %s from %s: %s", place.interface, place.address, error)
+            if place == self._places[-1] and not self._ears:
+                raise
+
     def _say(self, wanted: Announcement) -> None:
         self._said = wanted
         # A TXT string stands in a packet as it is.
         self._echo = to_txt(wanted.beacon)["b0"].encode()
 
-    def _packet(self, data: bytes, source: str) -> None:
+    def _packet(self, data: bytes, source: str, place: Place) -> None:
         """A multicast packet: the own echo, or somebody's records."""
         if MARK not in data or self._said is None:
             return
-        if self._echo and self._echo in data and has_carrier(self._said.interface_address):
+        if self._echo and self._echo in data and place.has_carrier:
             self._echo = b""
             self.own_heard, self.changed = int(time.time()), True
-        if source == self._said.interface_address:
+        if any(source == own.address for own in self._places):
             return
         if self._budget.allows(source, time.monotonic()):
             for name, text in islice(mdnstext.texts(data), MAX_TEXTS):
-                self._note(source, name, text, source, self._said.port)
+                self._note(source, name, text, self._said.port, place)
 
-    def _note(self, source: str, name: str, text: bytes, address: str, port: int) -> None:
+    def _note(self, source: str, name: str, text: bytes, port: int, place: Place) -> None:
         instance, beacon = name.removesuffix(f".{TYPE[:-1]}"), from_txt(text)
         try:
             wire.node_id(instance)
@@ -129,15 +150,17 @@ class Discovery:
         except wire.Malformed:
             return
         own = self._said is not None and instance == self._said.instance
-        if beacon is not None and not own:
-            self.changed |= self._pool.add(source, instance, address, port, beacon)
+        if beacon is None or own:
+            return
+        # Most nodes say all over both versions of IP; once is enough, and leaves room for others.
+        if place.version == 4 or not self._pool.holds(instance, beacon):
+            self.changed |= self._pool.add(source, instance, source, port, beacon)
 
     async def close(self) -> None:
         """Leave the network, with a goodbye where possible. Candidates are kept."""
-        self._said, self._echo = None, b""
-        if self._ear is not None:
-            self._ear.close()
-            self._ear = None
+        self._said, self._echo, self._places = None, b"", ()
+        while self._ears:
+            self._ears.pop().close()
         if self._browser is not None:
             await self._browser.async_cancel()
             self._browser = None
@@ -155,6 +178,11 @@ def _deafen(zeroconf: Zeroconf) -> None:
 
 def _hears_nothing(**_: object) -> None:
     """A browser must have a handler; the ear hears instead."""
+
+
+def _zoned(place: Place) -> str:
+    """As zeroconf wants it."""
+    return place.address if place.version == 4 else f"{place.address}%{place.interface}"
 
 
 def _info(announcement: Announcement) -> AsyncServiceInfo:

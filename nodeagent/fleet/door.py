@@ -80,7 +80,8 @@ class Door:
         self._threads = 0
         self._lock = threading.Lock()
         self._closed = False
-        self._socket = socket.create_server((address, port), backlog=2 * places)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._socket = socket.create_server((address, port), family=family, backlog=2 * places)
         self._socket.settimeout(TICK)
         threading.Thread(target=self._accept, name=f"door-{port}", daemon=True).start()
 

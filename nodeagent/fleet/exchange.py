@@ -21,6 +21,7 @@ SERVE_FOLDER = "/run/nodeagent-serve"
 HEARD = f"{SERVE_FOLDER}/heard.json"
 MAX_BYTES = 256 * 1024
 MAX_CANDIDATES = 128  # of at most 1100 bytes each in heard.json
+MAX_INTERFACES = 16
 
 _BEACON = wire.text(r"[A-Za-z0-9_-]+", 900)
 _TIME = wire.integer(0, 2**40)
@@ -28,8 +29,9 @@ _TIME = wire.integer(0, 2**40)
 
 @dataclass(frozen=True)
 class Announcement:
-    """What serve is to do: announce ``beacon`` as ``instance`` on the interface that has
-    ``interface_address``; offer the endpoint on ``port``; show the status page."""
+    """What serve is to do: announce ``beacon`` as ``instance`` and ``interface_address`` on the
+    named ``interfaces`` (none named: on the one that has the address); there offer the endpoint
+    on ``port`` and show the status page."""
 
     interface_address: str
     instance: str
@@ -38,6 +40,7 @@ class Announcement:
     endpoint: bool
     status_page: bool
     phase: str = ""  # for people who look at mDNS; in the clear, so only where the page is open
+    interfaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ _ANNOUNCEMENT: dict[str, wire.Check] = {
     "status_page": wire.flag,
     "phase": wire.text(r"[a-z]*", 16),
 }
+# IFNAMSIZ, linux/if.h.
+_INTERFACES = {"interfaces": wire.array(wire.text(r"[^/\s]+", 15), 0, MAX_INTERFACES)}
 _CANDIDATE: dict[str, wire.Check] = {
     "address": wire.address,
     "port": wire.port,
@@ -83,7 +88,7 @@ def read_announcement(host: Host) -> Announcement | None:
     data = _read(host, ANNOUNCE)
     if data is None:
         return None
-    return Announcement(**wire.record(wire.loads(data, MAX_BYTES), _ANNOUNCEMENT))
+    return Announcement(**wire.record(wire.loads(data, MAX_BYTES), _ANNOUNCEMENT, _INTERFACES))
 
 
 def write_heard(host: Host, own_heard: int | None, candidates: Sequence[Candidate]) -> None:

@@ -70,6 +70,11 @@ class Pool:
             self._drop_one([s for s, held in self._sources.items() if len(held) == most], now)
         return beacon in self._sources.get(source, {})
 
+    def holds(self, instance: str, beacon: str) -> bool:
+        """True where somebody said exactly this of ``instance``."""
+        held = (share[beacon] for share in self._sources.values() if beacon in share)
+        return any(entry.instance == instance for entry in held)
+
     def __len__(self) -> int:
         return sum(map(len, self._sources.values()))
 

@@ -1,25 +1,19 @@
 """Facts: what is true of the machine now, read when asked for and kept for one pass.
 
-The parsers are in ``parse.py``; here is only where each fact is found.
+The parsers are in ``parse.py``, what an interface is in ``network.py``; here is only where each
+fact is found.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
-from nodeagent.host import dpkg, parse
+from nodeagent.host import dpkg, network, parse
 from nodeagent.host.host import Host, Result
 from nodeagent.host.storage import fsync_latency_ms
 
 __all__ = ["Facts", "fsync_latency_ms"]
-
-# Interfaces that containers, tunnels and the kernel make: never the board's own network.
-# Names as flannel, the CNI plugins, Docker, libvirt, WireGuard and the kernel give them.
-NOT_LAN = re.compile(
-    r"lo|(veth|cni|flannel|docker|br-|virbr|kube-|cali|cilium|weave|tun|wg|dummy).*"
-)
 
 
 class Facts:
@@ -184,51 +178,29 @@ class Facts:
     # The network
 
     def interface(self, wanted: str = "auto") -> str | None:
-        """The LAN interface: the one named in the settings, or that of the best default route."""
-        if wanted != "auto":
-            return wanted
-        routes = [
-            route
-            for route in parse.routes(self.text("/proc/net/route") or "")
-            if route.network.prefixlen == 0 and not NOT_LAN.fullmatch(route.interface)
-        ]
-        best = min(routes, key=lambda r: (r.metric, not self._is_wired(r.interface)), default=None)
-        return best.interface if best else None
+        """The node's own interface: the one named in the settings, or that of the best default
+        route that leads to the LAN."""
+        return wanted if wanted != "auto" else network.main_interface(self)
 
-    def address(self, wanted: str = "auto") -> str | None:
-        """The IPv4 address on the LAN interface, or None.
+    def lan(self, wanted: str = "auto") -> tuple[str, ...]:
+        """All interfaces to announce on and to listen on, wired ones first; only the one that is
+        named in the settings."""
+        return (wanted,) if wanted != "auto" else network.lan(self)
 
-        Without a new process in the usual case, since this is asked every few seconds: the one
-        local address inside the interface's own networks. ``ip`` decides where there are several.
-        """
+    def address(self, wanted: str = "auto", version: int = 4) -> str | None:
+        """The address of the node's own interface that the cluster is to use, of IP ``version``
+        where it has one; never a link-local one. None where there is none yet."""
         name = self.interface(wanted)
-        networks = [
-            route.network
-            for route in parse.routes(self.text("/proc/net/route") or "")
-            if route.interface == name and route.network.prefixlen > 0 and not route.gateway
-        ]
-        own = [
-            str(address)
-            for address in parse.local_addresses(self.text("/proc/net/fib_trie") or "")
-            if any(address in network for network in networks)
-        ]
-        if name is None or len(own) == 1:
-            return own[0] if name is not None else None
-        answer = self.ask("ip", "-j", "-4", "addr", "show", "dev", name)
-        try:
-            entries = json.loads(answer.out)[0]["addr_info"]
-            return next(str(e["local"]) for e in entries if e.get("scope") == "global")
-        except (ValueError, LookupError, TypeError, StopIteration):
-            return None
+        return None if name is None else network.address(self, name, version)
+
+    def addresses_of(self, interface: str) -> tuple[str, ...]:
+        """IPv4 addresses of an interface as the kernel lists them, the main one first."""
+        return self._keep(("addresses", interface), lambda: self.host.addresses(interface))  # type: ignore[no-any-return]
 
     def wired(self, wanted: str = "auto") -> bool:
         """True where the LAN interface is not a wireless one."""
         name = self.interface(wanted)
-        return name is not None and self._is_wired(name)
-
-    def _is_wired(self, name: str) -> bool:
-        # cfg80211 makes phy80211, and wireless extensions make wireless (sysfs-class-net).
-        return not self.any_of(f"/sys/class/net/{name}/phy80211", f"/sys/class/net/{name}/wireless")
+        return name is not None and network.is_wired(self, name)
 
     @property
     def wired_mac(self) -> str:
@@ -236,9 +208,9 @@ class Facts:
         real = [
             name
             for name in self.names("/sys/class/net")
-            if not NOT_LAN.fullmatch(name) and self.exists(f"/sys/class/net/{name}/device")
+            if not network.NOT_LAN.fullmatch(name) and self.exists(f"/sys/class/net/{name}/device")
         ]
-        for name in sorted(real, key=lambda n: (not self._is_wired(n), n)):
+        for name in sorted(real, key=lambda n: (not network.is_wired(self, n), n)):
             mac = (self.text(f"/sys/class/net/{name}/address") or "").strip().lower()
             if re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", mac) and mac != "00:00:00:00:00:00":
                 return mac

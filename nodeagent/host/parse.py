@@ -65,10 +65,10 @@ def device_text(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Route:
-    """One IPv4 route: interface, destination network, metric (smaller wins)."""
+    """One route: interface, destination network, metric (smaller wins)."""
 
     interface: str
-    network: ipaddress.IPv4Network
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
     metric: int
     gateway: bool
 
@@ -109,4 +109,54 @@ def local_addresses(fib_trie: str) -> tuple[ipaddress.IPv4Address, ...]:
                 found[ipaddress.IPv4Address(leaf)] = None
             except ValueError:
                 continue
+    return tuple(found)
+
+
+def routes6(text: str) -> tuple[Route, ...]:
+    """The routes of /proc/net/ipv6_route that are up (Linux, net/ipv6/route.c, rt6_info_route):
+    destination and prefix length, source and its, next hop, metric, counters, flags, interface;
+    all in hexadecimal. Those that refuse (RTF_REJECT, linux/ipv6_route.h) are left out."""
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 10:
+            continue
+        try:
+            length, metric, flags = int(words[1], 16), int(words[5], 16), int(words[8], 16)
+            network = ipaddress.IPv6Network((bytes.fromhex(words[0]), length))
+        except ValueError:
+            continue
+        if flags & 0x1 and not flags & 0x200:
+            found.append(Route(words[9], network, metric, bool(flags & 0x2)))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Address6:
+    """One IPv6 address. ``lasting``: neither temporary (RFC 8981) nor deprecated, and free of
+    conflict (RFC 4862 5.4)."""
+
+    interface: str
+    address: ipaddress.IPv6Address
+    lasting: bool
+
+
+# IFA_F_TEMPORARY, _DADFAILED, _DEPRECATED, _TENTATIVE, linux/if_addr.h.
+PASSING = 0x01 | 0x08 | 0x20 | 0x40
+
+
+def inet6(text: str) -> tuple[Address6, ...]:
+    """The addresses of /proc/net/if_inet6 (Linux, net/ipv6/addrconf.c, if6_seq_show): address,
+    interface index, prefix length, scope and flags in hexadecimal, interface."""
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) != 6:
+            continue
+        try:
+            address = ipaddress.IPv6Address(bytes.fromhex(words[0]))
+            flags = int(words[4], 16)
+        except ValueError:
+            continue
+        found.append(Address6(words[5], address, not flags & PASSING))
     return tuple(found)

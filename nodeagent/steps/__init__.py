@@ -9,6 +9,7 @@ from nodeagent.steps.clock import Clock
 from nodeagent.steps.containerd import Containerd, ContainerdConfig
 from nodeagent.steps.firewall import Firewall
 from nodeagent.steps.identity import Identity
+from nodeagent.steps.ipv6 import Ipv6
 from nodeagent.steps.kubelet import Kubelet
 from nodeagent.steps.memory import Memory
 from nodeagent.steps.modules import Modules
@@ -42,6 +43,7 @@ KERNEL: tuple[Step, ...] = (
 
 SOFTWARE: tuple[Step, ...] = (
     Network(),
+    Ipv6(),
     Clock(),
     Repositories(),
     ContainerdConfig(),

@@ -177,8 +177,8 @@ def _twice(zone: str, options: list[str]) -> Iterator[Action]:
 
 def judged(facts: Facts, settings: Settings, how: nft.Verdict) -> dict[str, list[nft.Place]]:
     """The needed ports (``6443/tcp``), ``from pods`` and ``to pods``, for which a ruleset that no
-    tool owns answers ``how``, with the base chains that do."""
-    if not facts.exists(NFT):
+    tool owns answers ``how``, with the base chains that do. Rules for IPv6 are not judged."""
+    if not facts.exists(NFT) or ":" in (facts.address(settings.network.interface) or ""):
         return {}
     answer = facts.ask("nft", "-j", "list", "ruleset")
     try:

@@ -13,7 +13,11 @@ from nodeagent.host.facts import Facts
 
 @dataclass(frozen=True)
 class Network:
-    """Waits; after ``timing.network_wait`` seconds from power-on it says more."""
+    """Waits; after ``timing.network_wait`` seconds from power-on it says more.
+
+    So long it waits for IPv4 too, where nobody asked for IPv6: that often comes first, and the
+    cluster speaks only one of them for ever.
+    """
 
     name: str = "network"
     title: str = "Wait for the network"
@@ -23,10 +27,17 @@ class Network:
         yield from ()
         if not facts.live:
             return
-        wanted = settings.network.interface
-        if facts.address(wanted) and facts.interface():
+        wanted, version = settings.network.interface, settings.network.version
+        address = facts.address(wanted, version)
+        late = facts.uptime >= settings.timing.network_wait
+        if address and facts.interface() and (late or version == 6 or ":" not in address):
             return
-        if facts.uptime < settings.timing.network_wait:
+        if not late and address and facts.interface():
+            raise Blocked(
+                f"Waiting for an IPv4 address beside {address}.",
+                "Nothing; on a network with IPv6 alone the agent goes on by itself.",
+            )
+        if not late:
             raise Blocked(
                 "Waiting for an address on the network.",
                 "Nothing yet; this takes some seconds.",
@@ -36,9 +47,13 @@ class Network:
         if name is None:
             reason = "No network: there is no default route."
             remedy = "Check the cable, or the Wi-Fi name and password, and the router's DHCP."
-        elif facts.address(wanted) is None:
+        elif address is None:
             there = facts.exists(f"/sys/class/net/{name}")
-            reason = f"No network: {name} {'has no IPv4 address' if there else 'does not exist'}."
+            reason = (
+                f"No network: {name} has no address that reaches beyond its own link."
+                if there
+                else f"No network: {name} does not exist."
+            )
             remedy = "Check the cable or Wi-Fi, and `network.interface` in the settings."
         else:
             reason = f"No network: {name} has an address, but there is no default route."

@@ -30,6 +30,7 @@ from nodeagent.fleet import grant as grants
 from nodeagent.fleet import trust as trusts
 from nodeagent.fleet.broker import GROUP, SIGNER, fitting_key
 from nodeagent.fleet.discovery import MARK, Discovery, from_txt
+from nodeagent.fleet.ear import Place
 from nodeagent.fleet.exchange import Announcement
 from nodeagent.fleet.ledger import Token
 from nodeagent.host.host import Host
@@ -167,7 +168,9 @@ def mdns_packet(data: bytes) -> None:
     discovery = Discovery()
     discovery._said = Announcement("10.77.0.11", real.NODE.node_id, "abc", 6444, False, False)
     # Without the name of the service a packet is not looked at.
-    discovery._packet(data if MARK in data else data + MARK, "10.77.0.66")
+    discovery._packet(
+        data if MARK in data else data + MARK, "10.77.0.66", Place("eth0", "10.77.0.2")
+    )
     assert len(discovery.candidates) <= exchange.MAX_CANDIDATES
     for candidate in discovery.candidates:
         assert len(candidate.beacon) <= beacons.MAX_TEXT

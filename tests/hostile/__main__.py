@@ -24,6 +24,7 @@ PARTS: tuple[str, ...] = (
     "connections",
     "impostors",
     "load",
+    "fleets",
     "defects",
 )
 CHECKOUT = Path(__file__).parents[2]

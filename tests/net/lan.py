@@ -31,17 +31,24 @@ def ip(*arguments: str) -> None:
 class Node:
     """One machine: a namespace with an address, a root folder, and the processes started in it."""
 
-    def __init__(self, lan: str, number: int, root: Path, card: bytes) -> None:
+    trust: Trust
+    key: NodeKey
+
+    def __init__(self, lan: str, number: int, root: Path) -> None:
         self.space, self.number = f"{lan}-{number}", number
         self.address = f"10.77.0.{10 + number}"
         self.host = Host(root)
-        self.host.write(trust.CARD_FILES[0], card, 0o600)
-        self.trust: Trust = trust.import_card(self.host, Journal(self.host))
-        self.key = NodeKey.load_or_create(self.host)
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.interfaces: tuple[str, ...] = ()
         self._sequence = 0
         self.host.make_folder(exchange.SERVE_FOLDER)
         self.host.make_folder("/run/nodeagent")
+
+    def take(self, card: bytes) -> None:
+        """Do what the agent would with a new card."""
+        self.host.write(trust.CARD_FILES[0], card, 0o600)
+        self.trust = trust.import_card(self.host, Journal(self.host))
+        self.key = NodeKey.load_or_create(self.host)
 
     def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start ``python -m module`` here; its errors go to a file in the root folder."""
@@ -84,14 +91,19 @@ class Node:
         sealed = beacons.seal(self.trust.beacon_key, beacon)
         exchange.write_announcement(
             self.host,
-            Announcement(self.address, self.key.node_id, sealed, PORT, endpoint, status_page),
-        )
+            Announcement(self.address, self.key.node_id, sealed, PORT, endpoint, status_page,
+                         interfaces=self.interfaces),
+        )  # fmt: skip
         return sealed
+
+    def candidates(self) -> tuple[exchange.Candidate, ...]:
+        """All that the network process tells of."""
+        return exchange.read_heard(self.host)[1]
 
     def heard(self) -> dict[str, exchange.Candidate]:
         """What the network process tells, by the id in the sealed beacon; forged ones left out."""
         found = {}
-        for candidate in exchange.read_heard(self.host)[1]:
+        for candidate in self.candidates():
             try:
                 opened = beacons.open_(self.trust.beacon_key, candidate.beacon)
             except Exception:
@@ -129,31 +141,38 @@ class Lan:
         self.name, self._folder, self.card = name, folder, card
         self.nodes: list[Node] = []
 
-    def add(self, card: bytes | None = None) -> Node:
-        """Plug in one more machine."""
+    def add(self, card: bytes | None = None, *, four: bool = True) -> Node:
+        """Plug in one more machine; ``four=False``: with IPv6 alone."""
         number = len(self.nodes) + 1
-        node = Node(self.name, number, self._folder / f"node-{number}", card or self.card)
+        node = Node(self.name, number, self._folder / f"node-{number}")
+        node.take(card or self.card)
+        return self.attach(node, four=four)
+
+    def attach(self, node: Node, *, four: bool = True) -> Node:
+        """Give a machine its namespace and its cable."""
         ip("netns", "add", node.space)
         self.nodes.append(node)
-        ip(
-            "link",
-            "add",
-            "eth0",
-            "netns",
-            node.space,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            f"port{number}",
-            "netns",
-            self.name,
-        )
-        ip("-n", self.name, "link", "set", f"port{number}", "master", "br0", "up")
+        if not four:
+            node.address = f"fd77::{10 + node.number:x}"
         ip("-n", node.space, "link", "set", "lo", "up")
-        ip("-n", node.space, "addr", "add", f"{node.address}/24", "dev", "eth0")
-        ip("-n", node.space, "link", "set", "eth0", "up")
+        self.plug(node, "eth0", "br0")
         return node
+
+    def plug(self, node: Node, interface: str, bridge: str, address: str = "") -> None:
+        """One more cable, from the machine to a bridge."""
+        address = address or node.address
+        port = f"port{node.number}" if interface == "eth0" else f"{interface}-{node.number}"
+        ends = ["link", "add", interface, "netns", node.space, "type", "veth", "peer", "name", port]
+        ip(*ends, "netns", self.name)
+        ip("-n", self.name, "link", "set", port, "master", bridge, "up")
+        ip("-n", node.space, "link", "set", interface, "up")
+        self.give(node, interface, address)
+
+    def give(self, node: Node, interface: str, address: str) -> None:
+        """An address, as DHCP or a router would."""
+        length = ["64", "nodad"] if ":" in address else ["24"]
+        given = [f"{address}/{length[0]}", "dev", interface, *length[1:]]
+        ip("-n", node.space, "addr", "add", *given)
 
     def unplug(self, node: Node) -> None:
         """Pull the cable."""
@@ -166,8 +185,9 @@ def plugged(name: str, folder: Path, card: bytes) -> Iterator[Lan]:
     ip("netns", "add", name)
     lan = Lan(name, folder, card)
     try:
-        ip("-n", name, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
-        ip("-n", name, "link", "set", "br0", "up")
+        for bridge in ("br0", "br1"):
+            ip("-n", name, "link", "add", bridge, "type", "bridge", "mcast_snooping", "0")
+            ip("-n", name, "link", "set", bridge, "up")
         yield lan
     finally:
         for node in lan.nodes:

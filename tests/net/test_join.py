@@ -15,20 +15,22 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from nodeagent import status
-from nodeagent.cluster import credentials
+from nodeagent.cluster import credentials, networks
 from nodeagent.fleet import card as cards
 from nodeagent.fleet import frame, install, pki, statuspage
 from tests.net.lan import PORT, Lan, Node, eventually
 
 
-def control_plane(lan: Lan, card: bytes | None = None, joining: float | None = None) -> Node:
+def control_plane(
+    lan: Lan, card: bytes | None = None, joining: float | None = None, *, four: bool = True
+) -> Node:
     """A node that gives grants; with a double of the API server where ``joining`` says how many
     seconds a kubelet takes, else with one that is files. Processes: [API server,] broker, serve."""
-    node = lan.add(card=card) if card else lan.add()
+    node = lan.add(card=card, four=four)
     key = pki.new_key()
     ca = pki.issue("kubernetes", key.public_key(), "kubernetes", key, path_length=0)
     node.host.write(install.CLUSTER_CA, pki.cert_pem(ca).encode())
-    endpoint = f"{node.address}:6443"
+    endpoint = networks.endpoint(node.address)
     user = credentials.client(
         "nodeagent:broker", pki.cert_pem(ca).encode(), pki.key_pem(key).encode(), time.time()
     )
@@ -89,9 +91,8 @@ def test_a_node_joins_and_its_token_ends(lan: Lan) -> None:
     worker.announce()
     worker.serve()
     assert eventually(lambda: leader.key.node_id in worker.heard()), worker.logs()
-    found = worker.heard()[leader.key.node_id]
 
-    grant = ask(worker, "pi-2", found.address)
+    grant = ask(worker, "pi-2", leader.address)
     assert grant["name"] == "pi-2", grant
     assert grant["endpoints"] == [f"{leader.address}:6443"]
     cluster = Path(leader.host.root, "cluster")
@@ -108,6 +109,13 @@ def test_a_node_joins_and_its_token_ends(lan: Lan) -> None:
     (cluster / "nodes" / "pi-2").touch()
     assert eventually(lambda: not (cluster / "tokens" / token_id).exists()), leader.logs()
     assert grant["token"].partition(".")[2] not in leader.logs() + worker.logs()
+
+
+def test_a_node_joins_over_ipv6_and_without_multicast(lan: Lan) -> None:
+    leader, worker = control_plane(lan, four=False), lan.add(four=False)
+    said = ask(worker, "pi-2", "fd77::fafa", leader.address)
+    assert said["name"] == "pi-2", said
+    assert said["endpoints"] == [f"[{leader.address}]:6443"]
 
 
 def test_a_name_belongs_to_the_first_key(lan: Lan) -> None:

@@ -29,12 +29,17 @@ class Machine(Host):
         super().__init__(root, self._answer, Clock(now=lambda: now))
         self.answers = dict(answers or {})
         self.ran: list[str] = []
+        self.listed: dict[str, tuple[str, ...]] = {}
         self._live = live
 
     @property
     def live(self) -> bool:
         """As the case says; a folder alone would always be an image."""
         return self._live
+
+    def addresses(self, interface: str) -> tuple[str, ...]:
+        """As the test listed them."""
+        return self.listed.get(interface, ())
 
     def _answer(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
         line = " ".join(argv)

@@ -25,6 +25,7 @@ from nodeagent.fleet import exchange, trust
 from nodeagent.fleet.election import Claim, Join, Lead, Wait
 from nodeagent.fleet.keys import NodeKey
 from nodeagent.host.actions import Reboot
+from nodeagent.host.facts import Facts
 from nodeagent.host.host import Clock, Host
 from nodeagent.journal import Journal
 from nodeagent.radio import Radio
@@ -212,6 +213,18 @@ def node(root: Path, card: bytes, time: Time, settings: Settings) -> Radio:
     )
     radio.elect()
     return radio
+
+
+def test_a_cable_that_is_up_late_counts_as_a_cable(tmp_path: Path) -> None:
+    time, card = Time(), trust.new_fleet("home")[1]
+    radio = node(tmp_path / "pi-a", card, time, Settings(expected_nodes=1))
+    route = radio.host.read("/proc/net/route") or b""
+    put(radio.host.root, {"/proc/net/route": None})
+    radio.look()
+    assert radio.fitness(Facts(radio.host))[-1] == 0
+    put(radio.host.root, {"/proc/net/route": route})
+    radio.look()
+    assert radio.fitness(Facts(radio.host))[-1] == 1
 
 
 def hear(*radios: Radio) -> None:

@@ -144,7 +144,26 @@ BAD: dict[str, tuple[bytes | str, int | None, str, str]] = {
     "everything": ("network: {service_cidr: 0.0.0.0/0}\n", 1, "service_cidr`", "from 12 to 28"),
     "multicast": ("network: {pod_cidr: 224.0.0.0/8}\n", 1, "`network.pod_cidr`", ""),
     "netmask": ("network: {pod_cidr: 10.244.0.0/255.255.0.0}\n", 1, "`network.pod_cidr`", ""),
-    "IPv6 pods": ("network: {pod_cidr: 'fd00::/48'}\n", 1, "`network.pod_cidr`", ""),
+    "IPv6 pods, IPv4 services": (
+        "network: {pod_cidr: 'fd00::/48'}\n",
+        None,
+        "are not of the same IP version",
+        "both of",
+    ),
+    "IPv6 pods, too many": ("network: {pod_cidr: 'fd00::/47'}\n", 1, "`network.pod_cidr`", ""),
+    "IPv6 services, too many": (
+        "network: {service_cidr: 'fd00::/107'}\n",
+        1,
+        "`network.service_cidr`",
+        "fd00:10:244::",
+    ),
+    "a link-local address": ("control_plane: [fe80::1]\n", 1, "no further than its link", ""),
+    "a link-local address with its link": (
+        "control_plane: ['fe80::1%eth0']\n",
+        1,
+        "no further than its link",
+        "",
+    ),
     "overlap": (
         "network:\n  pod_cidr: 10.0.0.0/8\n",
         None,

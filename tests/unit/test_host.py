@@ -112,39 +112,13 @@ def test_an_empty_machine_has_empty_facts(tmp_path: Path) -> None:
 
 
 HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
-WIFI = "wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n"
-WIRE = "eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n"
-WIRE_NET = "eth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n"
-TRIE = "Local:\n |-- 192.168.1.23\n    /32 host LOCAL\n |-- 10.244.0.1\n    /32 host LOCAL\n"
-
-
-def test_the_best_default_route_is_the_lan(tmp_path: Path) -> None:
-    put(tmp_path, {"/proc/net/route": HEAD + WIFI + WIRE + WIRE_NET, "/proc/net/fib_trie": TRIE,
-                   "/sys/class/net/wlan0/phy80211/x": ""})  # fmt: skip
-    host = Machine(tmp_path)
-    facts = Facts(host)
-    assert (facts.interface(), facts.address(), facts.wired()) == ("eth0", "192.168.1.23", True)
-    assert (facts.interface("wlan0"), facts.wired("wlan0")) == ("wlan0", False)
-    assert host.ran == [], "asked every few seconds, so without a process"
-
-
-def test_ip_decides_among_several_addresses(tmp_path: Path) -> None:
-    more = TRIE + " |-- 192.168.1.200\n    /32 host LOCAL\n"
-    put(tmp_path, {"/proc/net/route": HEAD + WIRE + WIRE_NET, "/proc/net/fib_trie": more})
-    answer = (
-        '[{"ifname":"eth0","addr_info":[{"family":"inet","local":"169.254.1.1","scope":"link"},'
-        '{"family":"inet","local":"192.168.1.200","scope":"global"}]}]'
-    )
-    asked = "ip -j -4 addr show dev eth0"
-    assert Facts(Machine(tmp_path, {asked: answer})).address() == "192.168.1.200"
-    for odd in ("", "[]", "[{}]", '[{"addr_info":[]}]', "{"):
-        assert Facts(Machine(tmp_path, {asked: odd})).address() is None
 
 
 @given(st.text())
 def test_parsers_never_raise(text: str) -> None:
     parse.memory_mib(text), parse.cpus(text), parse.os_release(text), parse.seconds_up(text)
     parse.swaps(text), parse.routes(HEAD + text), parse.local_addresses(text)
+    parse.routes6(text), parse.inet6(text)
     parse.read_only_mount(text, "/boot/x"), parse.device_text(text.encode())
     list(dpkg.parse(text))
 

@@ -113,7 +113,7 @@ def test_the_order_of_the_sequence() -> None:
         "ports", "firewall",
     ]  # fmt: skip
     assert [step.name for step in steps.SOFTWARE] == [
-        "network", "clock", "repositories", "containerd-config", "packages", "containerd",
+        "network", "ipv6", "clock", "repositories", "containerd-config", "packages", "containerd",
         "kubelet",
     ]  # fmt: skip
 

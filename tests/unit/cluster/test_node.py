@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from nodeagent.cluster import kubectl, node
+from nodeagent.cluster import credentials, kubectl, node
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host, Result
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
@@ -67,6 +67,29 @@ def test_a_node_without_what_it_needs_to_ask_is_not_ready(
 ) -> None:
     put(tmp_path, files)
     assert node.ready(Machine(tmp_path), "pi-2") is False
+
+
+@pytest.mark.parametrize(
+    ("server", "address"), [("10.0.0.7:6443", "10.0.0.7"), ("[fd00::7]:6443", "fd00::7")]
+)
+def test_it_asks_the_api_server_of_the_kubelet_also_when_ready_over_ipv6(
+    server: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def connect(host: str, port: int, **_: object) -> None:
+        asked.append((host, port))
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("http.client.HTTPSConnection", connect)
+    cert, key = credentials.client("system:node:pi-2", CA_CERT, CA_KEY, NOW)
+    put(tmp_path, {
+        node.CNI_CONFIGURATION: "{}", node.KUBELET_CLIENT: cert + key,
+        node.KUBELET_CONF: f"    server: https://{server}\n  name: default-cluster\n",
+        "/etc/kubernetes/pki/ca.crt": CA_CERT,
+    })  # fmt: skip
+    assert node.ready(Machine(tmp_path), "pi-2") is False
+    assert asked == [(address, 6443)]
 
 
 def test_manifests_go_by_stdin_and_open_doors_are_closed(tmp_path: Path) -> None:

@@ -63,3 +63,10 @@ def test_what_was_read_long_since_makes_room_first() -> None:
     assert pool.add("a", "n-99", "10.77.0.1", 6444, "new", 200.0 + HOLD)
     held = [entry.beacon for entry in pool.all()]
     assert held == [*(f"old{number}" for number in range(1, MAX_PER_SOURCE)), "new"]
+
+
+def test_it_knows_what_was_said_by_anybody() -> None:
+    pool = Pool()
+    pool.add("10.0.0.2", "n-1", "10.0.0.2", 6444, "abc")
+    assert pool.holds("n-1", "abc")
+    assert not pool.holds("n-1", "abd") and not pool.holds("n-2", "abc")

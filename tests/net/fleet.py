@@ -1,0 +1,234 @@
+"""A fleet of real agents and network processes on one bridge, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeagent import status
+from nodeagent.fleet import exchange
+from nodeagent.host.host import Host
+from nodeagent.journal import Journal
+from tests.net import lan
+from tests.net.lan import ip
+from tests.net.pi_process import EVENTS
+from tests.reliability.commands import Commands
+from tests.reliability.explore import fast_folder
+from tests.reliability.firstboot import CARD, CMDLINE, FINGERPRINT, FRESH, NEW, Fleet
+from tests.unit.machine import put
+
+VOLATILE = ("run", "proc", "sys", "dev", "tmp")
+BROKER_WANTED = "/etc/systemd/system/sockets.target.wants/nodeagent-broker.socket"
+SETTINGS = """\
+{role}expected_nodes: {nodes}
+timing: {{listen: 3, hold_down: 2, solo_wait: 600, network_wait: 1}}
+kubernetes: {{key_fingerprint: {key}}}
+containerd: {{key_fingerprint: {key}}}
+"""
+LOSS = """
+table inet loss {{
+    chain in {{
+        type filter hook input priority 0
+        {rule}
+    }}
+}}
+"""
+
+
+class Board:
+    """One machine: a namespace on the bridge, a card that outlives the power, its processes."""
+
+    def __init__(self, plugged: lan.Lan, root: Path, fleet: Path, number: int) -> None:
+        self.lan, self.host, self.fleet, self.number = plugged, Host(root), fleet, number
+        self.node: lan.Node
+        self.powered = False
+        self._boots = 0
+        self._broker = False
+
+    def power_on(self) -> None:
+        """Firmware, kernel and systemd do their part, then the units start."""
+        root = self.host.root
+        for name in VOLATILE:
+            shutil.rmtree(root / name, ignore_errors=True)
+        self._boots += 1
+        Commands(root, self.fleet / "store", lambda seconds: None).boot(self._boots)
+        put(root, {"/proc/device-tree/serial-number": f"10000000{0xAB0000 + self.number:08x}\0"})
+        self.host.make_folder(exchange.SERVE_FOLDER)
+        self.node.start("tests.net.pi_process", str(root), str(self.fleet))
+        self.node.serve()
+        self.powered, self._broker = True, False
+
+    def power_off(self) -> None:
+        """All its processes are gone at once."""
+        while self.node.processes:
+            process = self.node.processes.pop()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+            if process.stdout is not None:
+                process.stdout.close()
+        self.powered = False
+
+    def tend(self) -> None:
+        """What systemd does: a service starts again, an enabled socket starts its service."""
+        agent = self.node.processes[0]
+        if agent.poll() == 75:  # it asked for a reboot
+            self.power_off()
+            self.power_on()
+        if not self._broker and self.host.path(BROKER_WANTED, follow=False).is_symlink():
+            self._broker = True
+            self.node.start("tests.net.broker_process", str(self.host.root))
+
+    @property
+    def events(self) -> list[str]:
+        """What its kubeadm did."""
+        return (self.host.text(EVENTS) or "").splitlines()
+
+    @property
+    def status(self) -> dict[str, object]:
+        """As `nodeagent status` would show it."""
+        try:
+            return status.parse(self.host.read(status.PATH) or b"")
+        except ValueError:
+            return status.empty()
+
+    @property
+    def role(self) -> str:
+        """As decided, or empty."""
+        return str(Journal(self.host).get("role") or "")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a fleet."""
+
+    nodes: int
+    inits: int
+    joined: int
+    ready: int
+    names: tuple[str, ...]
+    seconds: float
+    story: str
+
+    @property
+    def faults(self) -> list[str]:
+        """Sentences, one for each broken promise."""
+        found = []
+        if self.inits != 1:
+            found.append(f"kubeadm init was done {self.inits} times")
+        if self.joined != self.nodes - 1 or self.ready != self.nodes:
+            found.append(f"{self.joined} of {self.nodes - 1} joined, {self.ready} are Ready")
+        if len(set(self.names)) != len(self.names):
+            found.append(f"names are not distinct: {', '.join(sorted(self.names))}")
+        return found
+
+
+class Boards:
+    """All machines of a fleet on one bridge."""
+
+    def __init__(self, folder: Path, plugged: lan.Lan) -> None:
+        self.folder, self.lan = folder, plugged
+        self.material = Fleet(folder / "store")
+        (folder / "apis").mkdir()
+        self.all: list[Board] = []
+        self._began = time.monotonic()
+
+    def add(
+        self, nodes: int, *, role: str = "", name: str = "", four: bool = True, more: str = ""
+    ) -> Board:
+        """One more machine with a new card, still without power. ``more``: settings lines."""
+        number = len(self.all) + 1
+        root = self.folder / f"{number}"
+        pinned = f"role: {role}\n" if role else ""
+        settings = SETTINGS.format(role=pinned, nodes=nodes, key=FINGERPRINT) + more
+        card = {f"/{CARD}": self.material.card, "/boot/firmware/nodeagent.yaml": settings}
+        put(root, FRESH | card | {f"/{CMDLINE}": NEW})
+        if name:
+            put(root, {"/etc/hostname": f"{name}\n", "/etc/hosts": f"127.0.1.1 {name}\n"})
+        board = Board(self.lan, root, self.folder, number)
+        board.node = self.lan.attach(lan.Node(self.lan.name, number, root), four=four)
+        self.route(board)
+        self.all.append(board)
+        return board
+
+    def route(self, board: Board) -> None:
+        """Its router, and where its API server is to be found."""
+        address = board.node.address
+        gateway = "fd77::1" if ":" in address else "10.77.0.1"
+        ip("-n", board.node.space, "route", "replace", "default", "via", gateway, "dev", "eth0")
+        (self.folder / "apis" / address).write_text(str(board.host.root))
+
+    def lose(self, percent: int) -> None:
+        """Every machine loses so many of the packets that come in."""
+        self.filter(f'iifname "eth0" numgen random mod 100 < {percent} drop')
+
+    def filter(self, rule: str) -> None:
+        """An nftables rule on what comes in from the bridge."""
+        for board in self.all:
+            subprocess.run(
+                ["ip", "netns", "exec", board.node.space, "nft", "-f", "-"],
+                input=LOSS.format(rule=rule).encode(), check=True, capture_output=True,
+            )  # fmt: skip
+
+    def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Look after the machines until the condition holds or time is up."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for board in self.all:
+                if board.powered:
+                    board.tend()
+            if condition():
+                return True
+            time.sleep(0.3)
+        return False
+
+    @property
+    def formed(self) -> bool:
+        """True where every machine shows itself as Ready."""
+        return all(board.powered and board.status["phase"] == "ready" for board in self.all)
+
+    def form(self, seconds: float = 240) -> Outcome:
+        """Wait until the fleet is formed, and say what came of it."""
+        self.until(lambda: self.formed, seconds)
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        """As it stands now."""
+        events = [event for board in self.all for event in board.events]
+        nodes = [path for board in self.all for path in board.host.root.glob("cluster/nodes/*")]
+        workers = [path for path in nodes if path.read_text() != "leads"]
+        return Outcome(
+            nodes=len(self.all),
+            inits=events.count("kubeadm init done"),
+            joined=len(workers),
+            ready=sum(board.status["phase"] == "ready" for board in self.all),
+            names=tuple(path.name for path in nodes),
+            seconds=time.monotonic() - self._began,
+            story=self.story(),
+        )
+
+    def story(self) -> str:
+        """Where each machine stands, for a person who looks for the cause."""
+        return "\n".join(
+            json.dumps(
+                {key: board.status[key] for key in ("node_name", "phase", "detail", "error")}
+            )
+            + f" {board.events} {board.node.logs()[-1500:]}"
+            for board in self.all
+            if board.status["phase"] != "ready"
+        )
+
+
+@contextmanager
+def boards() -> Iterator[Boards]:
+    """An empty fleet, which leaves nothing behind."""
+    with fast_folder() as folder, lan.plugged(f"nf{secrets.token_hex(3)}", folder, b"") as plugged:
+        yield Boards(folder, plugged)

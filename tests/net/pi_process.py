@@ -1,0 +1,157 @@
+"""The real agent on a machine made of folders: ``python -m tests.net.pi_process ROOT FLEET``.
+
+What is real: `Agent.run` from the settings to the handover, the radio, the keeper's rounds, the
+question for a grant over TLS, and the network: /proc/net and /sys/class/net are the kernel's own
+of this namespace. Doubles: the commands (`tests/reliability/commands.py`), the packages' key
+server, the package's users, and the API server's word that the node is Ready.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import time
+import types
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from unittest.mock import patch
+
+from nodeagent import keeper
+from nodeagent.agent import Agent
+from nodeagent.cluster import networks
+from nodeagent.host.host import Host, Result
+from tests.net.test_join import certificate_request
+from tests.reliability.commands import Answer, Commands
+from tests.reliability.firstboot import KEY_FILE
+
+REAL = ("/proc/net", "/sys/class/net", "/sys/devices")
+EVENTS = "/events"
+BRANCH = 200.0  # times faster than a Pi is what the doubles of slow commands wait for
+PATIENCE = 60.0  # seconds that a join waits for its certificate
+
+
+class Handed(BaseException):
+    """Stands for execve(2) into the keeper."""
+
+
+class FleetCommands(Commands):
+    """Doubles of one machine's commands, in a fleet: ``kubeadm join`` needs the broker's word.
+
+    ``FLEET/apis/ADDRESS`` says which machine has the API server with that address.
+    """
+
+    def __init__(self, root: Path, fleet: Path) -> None:
+        super().__init__(root, fleet / "store", lambda seconds: time.sleep(seconds / BRANCH))
+        self.fleet = fleet
+
+    def run(self, argv: Sequence[str], stdin: str | None) -> Answer:
+        """As the base, but each file of kernel settings is taken as it is."""
+        if tuple(argv[:2]) == ("sysctl", "-p"):
+            for name, value in re.findall(r"^([^#\s]+) = (\S+)$", self.text(argv[2]), re.MULTILINE):
+                self.write(f"/proc/sys/{name if '/' in name else name.replace('.', '/')}", value)
+            return 0, "", ""
+        return super().run(argv, stdin)
+
+    def _init(self, words: Sequence[str]) -> Answer:
+        answer = super()._init(words)
+        found = re.search(r"^  name: (\S+)", self.text(words[-1]), re.MULTILINE)
+        if answer[0] == 0 and found:
+            self.write(f"/cluster/nodes/{found[1]}", "leads")
+        return answer
+
+    def _join(self, words: Sequence[str]) -> Answer:
+        configuration = self.text(words[-1])
+        asked = {
+            key: found[1]
+            for key, pattern in (
+                ("token", r"tlsBootstrapToken: (\S+)"),
+                ("name", r"^  name: (\S+)"),
+                ("file", r"kubeConfigPath: (\S+)"),
+                ("address", r"name: node-ip\n +value: (\S+)"),
+            )
+            if (found := re.search(pattern, configuration, re.MULTILINE))
+        }
+        server = re.search(r"server: https://(\S+)", self.text(asked["file"]))
+        assert server is not None
+        api = self.fleet / "apis" / networks.host_of(server[1])
+        if not api.exists():
+            return 1, "", f"couldn't reach {server[1]}"
+        cluster, token = Path(api.read_text(), "cluster"), asked["token"].partition(".")
+        kept = cluster / "tokens" / token[0]
+        if not kept.exists() or kept.read_text() != f"{token[2]} {asked['name']}":
+            return 1, "", "Unauthorized"
+        request = cluster / "csr" / f"{token[0]}.new"
+        request.write_text(json.dumps(certificate_request(asked["token"], asked["name"])))
+        request.rename(request.with_suffix(".json"))
+        end = time.monotonic() + PATIENCE
+        while not (cluster / "approved" / token[0]).exists():
+            if time.monotonic() > end:
+                return 1, "", "timed out waiting for the kubelet to perform the TLS Bootstrap"
+            time.sleep(0.1)
+        answer = super()._join(words)
+        if answer[0] == 0:
+            (cluster / "nodes" / asked["name"]).write_text(asked["address"])
+        return answer
+
+
+class Pi(Host):
+    """A double of a Raspberry Pi below a folder, with the network of this namespace."""
+
+    def __init__(self, root: Path, fleet: Path) -> None:
+        super().__init__(root, self._command)
+        self.commands = FleetCommands(root, fleet)
+
+    @property
+    def live(self) -> bool:
+        """It is the running system."""
+        return True
+
+    def path(self, name: str, follow: bool = True) -> Path:
+        """The kernel's files about the network are real."""
+        return Path(name) if name.startswith(REAL) else super().path(name, follow)
+
+    def _command(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+        if argv[0] == "sync":
+            return Result(0)
+        if tuple(argv) == ("systemctl", "reboot"):
+            os._exit(75)
+        result = Result(*self.commands.run(argv, stdin))
+        while self.commands.ledger:
+            with self.path(EVENTS).open("a") as events:
+                events.write(f"{self.commands.ledger.pop(0)}\n")
+        return result
+
+
+def execv(*_: object) -> None:
+    """In the place of execve(2)."""
+    raise Handed
+
+
+def main(root: str, fleet: str) -> None:
+    """As agent.main, then as keeper.main."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    pi = Pi(Path(root), Path(fleet))
+    user = types.SimpleNamespace(pw_uid=os.getuid(), pw_gid=os.getgid())
+    with ExitStack() as stack:
+        for name, double in {
+            "nodeagent.keeper.os.execv": execv,
+            "nodeagent.keeper.kubelet_healthy": lambda: True,
+            "nodeagent.host.actions._download": lambda url: KEY_FILE.read_bytes(),
+            "nodeagent.fleet.install.pwd": types.SimpleNamespace(getpwnam=lambda name: user),
+            "nodeagent.former.node.ready": lambda host, name: pi.commands.ready(),
+        }.items():
+            stack.enter_context(patch(name, double))
+        try:
+            Agent(pi).run()
+        except Handed:
+            kept = keeper.Keeper(pi)
+            while kept.round():
+                pi.clock.sleep(keeper.ROUND)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])

@@ -1,0 +1,74 @@
+"""A real avahi-daemon has the mDNS port, as on Raspberry Pi OS; ours goes on beside it."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.net.lan import PROJECT, Lan, Node, eventually
+from tests.net.test_discovery import hears
+
+UNPACKED = PROJECT / "build" / "avahi"
+PORT = "14E9"  # 5353 in /proc/net/udp
+SETTINGS = "[server]\nenable-dbus=no\nuse-ipv4=yes\nuse-ipv6=yes\n"
+# It has its process number in a fixed place, and wants a user that its package would make.
+SCRIPT = """
+set -e
+mount -t tmpfs tmpfs /run
+mkdir /run/avahi-daemon
+for file in passwd group; do
+    { cat /etc/$file; echo avahi:x:65533:65533::/:; } > /run/$file
+    mount --bind /run/$file /etc/$file
+done
+exec "$0" --file "$1" --no-drop-root --no-chroot --no-proc-title
+"""
+
+
+def avahi(node: Node) -> None:
+    """Start the daemon and wait until it has the port over both versions of IP."""
+    daemon = UNPACKED / "usr/sbin/avahi-daemon"
+    assert daemon.exists(), "make test fetches and unpacks it; alone: make build/avahi"
+    node.host.write("/avahi.conf", f"{SETTINGS}host-name=pi-{node.number}\n".encode())
+    libraries = ":".join(str(path.parent) for path in UNPACKED.rglob("libavahi-core.so.7"))
+    libraries += ":" + ":".join(str(path.parent) for path in UNPACKED.rglob("libcap.so.2"))
+    with node.host.path("/avahi.log").open("ab") as log:
+        node.processes.append(
+            subprocess.Popen(
+                ["ip", "netns", "exec", node.space, "unshare", "--mount", "sh", "-c", SCRIPT,
+                 str(daemon), str(node.host.path("/avahi.conf"))],
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LD_LIBRARY_PATH": libraries},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )
+        )  # fmt: skip
+    assert eventually(lambda: holds_port(node, "udp") and holds_port(node, "udp6")), node.logs()
+
+
+def holds_port(node: Node, table: str) -> bool:
+    """True where somebody has the mDNS port there."""
+    command = ["ip", "netns", "exec", node.space, "cat", f"/proc/net/{table}"]
+    return f":{PORT} " in subprocess.run(command, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("first", ["avahi", "nodeagent"])
+@pytest.mark.parametrize("four", [True, False], ids=["ipv4", "ipv6"])
+def test_nodes_hear_each_other_beside_avahi(first: str, four: bool, lan: Lan) -> None:
+    nodes = [lan.add(four=four) for _ in range(2)]
+    if first == "avahi":
+        for node in nodes:
+            avahi(node)
+    for node in nodes:
+        node.announce()
+        node.serve()
+        if first == "nodeagent":
+            assert eventually(node.own_heard), node.logs()
+            avahi(node)
+    for node, other in (nodes, reversed(nodes)):
+        assert eventually(node.own_heard), node.logs()
+        assert hears(node, other), node.logs()
+    sealed = nodes[0].announce(claim=True)
+    assert eventually(lambda: nodes[1].heard()[nodes[0].key.node_id].beacon == sealed), nodes[
+        1
+    ].logs()
+    assert all(node.processes[-1].poll() is None for node in nodes), "both go on"
+    assert "exiting" not in "".join(node.logs() for node in nodes)
