@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Defect:
     name: str
     what: str
     test: str
+    folder: Path = PATCHES
 
 
 DEFECTS = (
@@ -91,10 +93,10 @@ def _pytest(copy: Path, *tests: str) -> tuple[int, str]:
     return done.returncode, f"{done.stdout}\n{done.stderr}".strip()
 
 
-def green() -> str:
+def green(defects: Sequence[Defect] = DEFECTS) -> str:
     """On the true tree all the named tests pass; else what was said."""
     with tempfile.TemporaryDirectory() as folder:
-        tests = dict.fromkeys(defect.test for defect in DEFECTS)
+        tests = dict.fromkeys(defect.test for defect in defects)
         status, said = _pytest(_copy(Path(folder)), *tests)
         return "" if status == 0 else said[-3000:]
 
@@ -103,7 +105,7 @@ def verdict(defect: Defect) -> Verdict:
     """Seed one defect and run its test."""
     with tempfile.TemporaryDirectory() as folder:
         copy = _copy(Path(folder))
-        patch = PATCHES / f"{defect.name}.patch"
+        patch = defect.folder / f"{defect.name}.patch"
         applied = subprocess.run(
             ["git", "apply", "--directory", "", str(patch)],
             cwd=copy, capture_output=True, text=True, check=False,
