@@ -111,6 +111,10 @@ hostile: venv ## attacks on trust, discovery and the endpoint; writes docs/secur
 	@.ci/packages $(TEST_PACKAGES)
 	$(PYTHON) -m tests.hostile --seed $(or $(SEED),1)
 
+.PHONY: simulate
+simulate: venv ## 100,000 fleets elect their control plane; writes docs/election.md (SEED=1)
+	$(PYTHON) -m tests.simulate --seed $(or $(SEED),1)
+
 # NODES=2 ARCH=amd64 MIRROR=built ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be.
 LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat

@@ -85,6 +85,13 @@ class NoControlPlane(NodeAgentError):
     exit_code = 75  # EX_TEMPFAIL
 
 
+class TwoControlPlanes(NodeAgentError):
+    """Another control plane of this fleet has a cluster of its own."""
+
+    code = "E401"
+    exit_code = 1
+
+
 class NotAdmitted(Blocked):
     """A control plane answered, and a person has to let this node in; the agent keeps asking."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from nodeagent import checks, config
+from nodeagent import checks, config, healing
 from nodeagent.board import Board
 from nodeagent.cluster import cni, kubeadm, kubectl, node, renewal, state
 from nodeagent.config import Settings
@@ -143,6 +143,7 @@ class Former:
             self.host, self.trust, node.broker_credentials(self.host), f"{address}:6443", version,
             born + seal_after if seal_after else 0,
         )  # fmt: skip
+        healing.publish(self.host, self.journal, self.key.node_id, alone=None)
         self.radio.serves_grants = True
 
     def join(self, settings: Settings, why: str) -> None:

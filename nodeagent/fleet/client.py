@@ -80,6 +80,24 @@ def ask(
     )
 
 
+def look_up(
+    trust: Trust, key: NodeKey, host: Host, where: tuple[str, int], path: str, limit: int
+) -> bytes:
+    """What the control plane at ``where`` answers to GET ``path``, at most ``limit`` bytes.
+
+    Proved as for a grant; an answer over a live connection is fresh. Raises NoControlPlane.
+    """
+    try:
+        context = client_context(trust, key, host, check_time=False)
+        with _session(context, *where, server_name(trust.fleet_id)) as session:
+            return _call(session, "GET", path, None, limit)
+    except (OSError, http.client.HTTPException, _No) as error:
+        raise NoControlPlane(
+            f"{where[0]} did not answer as a control plane of this fleet: {_plain(error)}.",
+            "Nothing to do: what announced it may be an echo.",
+        ) from error
+
+
 def client_context(trust: Trust, key: NodeKey, host: Host, *, check_time: bool) -> ssl.SSLContext:
     """The TLS side of this node, with a fresh client certificate. Raises OSError."""
     chain = "".join(pki.cert_pem(cert) for cert in trust.leaf("client", key.public))

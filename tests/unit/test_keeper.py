@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent import keeper, status
+from nodeagent import keeper, lookout, status
 from nodeagent.board import Board
 from nodeagent.fleet import exchange
 from nodeagent.fleet.beacon import Beacon, open_, seal
@@ -90,7 +90,7 @@ def test_once_a_day_it_has_the_repository_keys_looked_at(
     assert kept.round() and machine.ran == []
     kept.keys_seen -= keeper.DAY
     assert kept.round() and kept.round(), "it fails here, and the node stays well"
-    assert machine.ran == [f"{keeper.AGENT} renew-keys"]
+    assert machine.ran == [f"{lookout.AGENT} renew-keys"]
 
 
 @pytest.mark.parametrize("role", ["control-plane", "worker"])
@@ -136,7 +136,7 @@ def test_a_damaged_handover_gives_the_node_back_to_the_agent(
     monkeypatch.setattr(machine, "clock", machine.clock.__class__(sleep=lambda seconds: None))
     with pytest.raises(Handed) as caught:
         keeper.main()
-    assert caught.value.args[0] == [keeper.AGENT, "run"]
+    assert caught.value.args[0] == [lookout.AGENT, "run"]
 
 
 @pytest.mark.processes
