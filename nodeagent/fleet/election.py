@@ -157,17 +157,18 @@ def decide(view: View, now: float) -> Decision:
     claimants = [h for h in peers if h.beacon.claim]
     if view.claimed is not None:
         return _claimed(view, view.claimed, peers, claimants, now)
+    voted = view.vote and view.vote not in [(h.beacon.node_id, h.beacon.epoch) for h in claimants]
+    if voted and _expected(view, peers) is not None:
+        return _wait(
+            view,
+            now,
+            f"{_voted_name(view)} has this node's vote, and its claim is not heard. Switch it on;"
+            " if it is gone for good, `nodeagent role auto` on this node takes the vote back.",
+        )
     if claimants:
         failed = claimants[0].beacon.phase == "failed"
         trouble = ", but is in trouble; see its status" if failed else ""
         return _wait(view, now, f"{_name(claimants[0])} claims to lead{trouble}.")
-    if view.vote is not None and _expected(view, peers) is not None:
-        return _wait(
-            view,
-            now,
-            f"{_voted_name(view)} has this node's vote and is not in sight. Switch it on; if it is"
-            " gone for good, `nodeagent role auto` on this node takes the vote back.",
-        )
     return _unclaimed(view, peers, now)
 
 

@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from nodeagent import healing, keeper, status
 from nodeagent.board import Board
+from nodeagent.cli import main
 from nodeagent.errors import NoControlPlane
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import card as cards
@@ -129,6 +131,18 @@ def test_the_younger_asks_and_says_what_it_found(young: Young, old: Old) -> None
     told = Side.from_json(young.host.read(healing.SIDE) or b"")
     assert (told.node_id, told.name, told.epoch, told.alone) == (young.key.node_id, "pi-1", 2, True)
     assert young.journal.get("role") == "control-plane", "meeting changes nothing"
+
+
+@pytest.mark.network
+def test_the_command_says_the_verdict_alone(
+    young: Young, old: Old, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeagent.host.host.Host", lambda: young.host)
+    asked = CliRunner().invoke(main, ["meet", old.where[0], str(old.where[1])])
+    assert (asked.exit_code, asked.output) == (0, "step-down\n")
+    old.endpoint.close()
+    asked = CliRunner().invoke(main, ["meet", old.where[0], str(old.where[1])])
+    assert asked.exit_code == 75 and "step-down" not in asked.output
 
 
 @pytest.mark.network

@@ -177,6 +177,19 @@ TABLE: dict[str, tuple[View, float, type, str]] = {
              vote=("n-" + "c" * 16, 1), own_heard=START + 50),
         60, Wait, "has this node's vote",
     ),
+    "its vote is another's, who is silent, and somebody else claims": (
+        view(heard(WORSE, claim=True, epoch=2), heard("c", last=START - 700, claim=True, epoch=1),
+             expected_nodes=3, vote=("n-" + "c" * 16, 1)),
+        30, Wait, "nodeagent role auto",
+    ),
+    "its vote is another's, who knows nothing of it any more": (
+        view(heard("c", epoch=0), expected_nodes=3, vote=("n-" + "c" * 16, 1)),
+        30, Wait, "nodeagent role auto",
+    ),
+    "its vote is with the one who claims": (
+        view(heard("c", claim=True, epoch=1), expected_nodes=3, vote=("n-" + "c" * 16, 1)),
+        30, Wait, "claims to lead",
+    ),
     "a majority was lost after the claim": (
         view(heard(WORSE, last=START), expected_nodes=2, **{**CLAIMED, "own_heard": START + 70}),
         75, Wait, "1 of 2 expected",
