@@ -84,10 +84,10 @@ def same(tree: Tree, second: bool = False) -> str:
 
 def settled(tree: Tree) -> Tree:
     """A disk at the end, without the declared differences between two good ends: keys are
-    random, but must fit their certificates; history, epoch and starts tell how often it was begun, and
-    the latency of the disk is measured;
-    what a cut write left beside its target is replaced by the next write and harms nobody; apt's
-    lists and pulled images are fetched where they are missing; a scrubbed card says when."""
+    random, but must fit their certificates; history, epoch and starts tell how often it was
+    begun, and the latency of the disk is measured; what a cut write left beside its target is
+    replaced by the next write and harms nobody; apt's lists and pulled images are fetched where
+    they are missing; a scrubbed card says when."""
     left: Tree = {
         name: entry for name, entry in tree.items()
         if not name.endswith(HALF_DONE) and not name.startswith(CACHES)
