@@ -175,8 +175,8 @@ class Pi:
             self._event(now, "leads")
         elif isinstance(decision, Join):
             self._ask_for_grant(now)
-        elif self.sick:
-            self.phase = "failed"
+        elif self.sick and now < self.pause:
+            self.phase = "failed"  # as Agent.insist; then it waits for the election again
         elif self.candidacy.since is not None and not isinstance(decision, Claim):
             self.phase = "discovering"
 

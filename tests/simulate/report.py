@@ -239,10 +239,11 @@ def _times(rows: Sequence[Row], span: tuple[float, int, int], known: bool) -> tu
 
 def _growth(growth: Sequence[Growth]) -> str:
     return _table(
-        ("nodes", "expected_nodes", "leads after", "beacons", "a second", "most in a second",
+        ("nodes", "seed", "expected_nodes", "leads after", "beacons", "a second", "most in a second",
          "kbit/s", "CPU of one node, ms a second"),
         [
-            (f"{g.nodes}", "set" if g.expected else "not set", f"{g.seconds:.0f} s",
+            (f"{g.nodes}", f"{g.seed}", "set" if g.expected else "not set",
+             f"{g.seconds:.0f} s" if g.led else f"not within {g.seconds:.0f} s",
              f"{g.messages}", f"{g.messages / g.seconds:.1f}", f"{g.peak}",
              f"{g.messages / g.seconds * g.bytes * 8 / 1000:.1f}", f"{g.cpu_ms:.2f}")
             for g in growth

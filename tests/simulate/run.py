@@ -73,12 +73,12 @@ class Life:
                     break
         return self._end(now)
 
-    def until_led(self) -> float:
-        """Live until a node leads; true seconds."""
-        while self.outcome.elected is None:
+    def until_led(self, limit: float) -> None:
+        """Live until a node leads, or so many true seconds."""
+        now = 0.0
+        while self.outcome.elected is None and now < limit:
             now, _, what, number = heapq.heappop(self.queue)
             self._do(now, what, number)
-        return self.outcome.elected
 
     def _do(self, now: float, what: str, number: int) -> None:
         pi = self.pis[number]
