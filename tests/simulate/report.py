@@ -155,7 +155,7 @@ def render(
         f" Splits neither healed nor reported: {sum('neither' in f for _, f in faults)}; nodes or"
         f" workloads that lost their cluster: {sum('lost' in f for _, f in faults)}."),
         "## Whether and when it decides",
-        (f"Fleets that could form a cluster and did not: {len(stuck)} {stuck[:10] or ''}. Seconds"
+        (f"Fleets that could form a cluster and did not: {len(stuck)}{f' {stuck[:10]}' if stuck else ''}. Seconds"
         " from the first power-on, in fleets that start within a minute, without power cuts,"
         " partitions or pinned roles:"),
         _table(
@@ -238,9 +238,10 @@ def _times(rows: Sequence[Row], span: tuple[float, int, int], known: bool) -> tu
 
 
 def _growth(growth: Sequence[Growth]) -> str:
+    head = ("nodes", "seed", "expected_nodes", "leads after", "beacons", "a second",
+            "most in a second", "kbit/s", "CPU of one node, ms a second")  # fmt: skip
     return _table(
-        ("nodes", "seed", "expected_nodes", "leads after", "beacons", "a second", "most in a second",
-         "kbit/s", "CPU of one node, ms a second"),
+        head,
         [
             (f"{g.nodes}", f"{g.seed}", "set" if g.expected else "not set",
              f"{g.seconds:.0f} s" if g.led else f"not within {g.seconds:.0f} s",
