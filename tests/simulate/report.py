@@ -155,7 +155,8 @@ def render(
         f" Splits neither healed nor reported: {sum('neither' in f for _, f in faults)}; nodes or"
         f" workloads that lost their cluster: {sum('lost' in f for _, f in faults)}."),
         "## Whether and when it decides",
-        (f"Fleets that could form a cluster and did not: {', '.join(map(str, stuck)) or 'none'}. Seconds"
+        (f"Fleets that could form a cluster and did not: {', '.join(map(str, stuck)) or 'none'}."
+        " Seconds"
         " from the first power-on, in fleets that start within a minute, without power cuts,"
         " partitions or pinned roles:"),
         _table(

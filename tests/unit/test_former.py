@@ -106,6 +106,7 @@ def test_enrolment_ends_a_day_after_the_cluster_was_made(
     born: float | None, seals_at: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine, given = Machine(tmp_path), list[Any]()
+    monkeypatch.setattr("nodeagent.former.healing.publish", lambda *_, **__: None)
     monkeypatch.setattr(install, "install", lambda *arguments: given.append(arguments[-1]))
     monkeypatch.setattr(node, "broker_credentials", lambda host: (b"", b""))
     forming = former(machine, "control-plane", synced=True)

@@ -119,11 +119,11 @@ def test_once_an_hour_it_has_certificates_and_hardware_looked_at(
 ) -> None:
     healthy(monkeypatch, True)
     found = {"versions": {"nodeagent": "9"}, "certificates": [], "hardware": []}
-    machine.answers[f"{keeper.AGENT} inventory"] = json.dumps(found)
+    machine.answers[f"{lookout.AGENT} inventory"] = json.dumps(found)
     kept = keeper.Keeper(machine)
     kept.looked -= keeper.HOUR
     assert kept.round() and kept.round()
-    assert machine.ran == [f"{keeper.AGENT} inventory"]
+    assert machine.ran == [f"{lookout.AGENT} inventory"]
     assert status.parse(machine.read(status.PATH) or b"")["versions"] == {"nodeagent": "9"}
 
 
