@@ -42,7 +42,7 @@ def publish(host: Host, journal: Journal, node_id: str, alone: bool | None) -> S
         name=Facts(host).node_name or "unnamed",
         cluster=hashlib.sha256(host.read(kubeadm.CLUSTER_CA) or b"").hexdigest(),
         epoch=journal.get("epoch", 0),
-        born=journal.get("born", 0),
+        born=int(journal.get("born", 0)),
         alone=alone,
     )
     host.write(SIDE, side.to_json(), 0o644)
