@@ -131,6 +131,10 @@ $(VENV)/.fuzz: $(VENV)/.ready
 fuzz: $(VENV)/.fuzz ## coverage-guided fuzzing of every parser (SECONDS=60 each, ONLY=NAME)
 	$(PYTHON) -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(ONLY),--only $(ONLY))
 
+.PHONY: simulate
+simulate: venv ## 100,000 fleets elect their control plane; writes docs/election.md (SEED=1)
+	$(PYTHON) -m tests.simulate --seed $(or $(SEED),1)
+
 # NODES=2 ARCH=amd64 MIRROR=built ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be.
 LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat \

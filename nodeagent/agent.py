@@ -14,8 +14,10 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from nodeagent import config, engine, inventory, keeper, packagewatch, steps
+from nodeagent import config, engine, healing, inventory, keeper, packagewatch, steps
 from nodeagent.board import Board, notify
+from nodeagent.cluster import state
+from nodeagent.cluster.state import State
 from nodeagent.config import Settings
 from nodeagent.errors import (
     Blocked,
@@ -93,6 +95,7 @@ class Agent:
         self.board.set(detail="Reading the fleet's keys")
         trust = self.insist(lambda: fleet_trust.import_card(self.host, self.journal))
         key = self.insist(lambda: NodeKey.load_or_create(self.host))
+        self.insist(lambda: healing.give_way(self.host, self.board, self.journal, trust, key))
         self.radio = Radio(self.host, self.board, self.journal, trust, key, settings)
         self.radio.start()
 
@@ -116,6 +119,10 @@ class Agent:
         facts = Facts(self.host)
         note = board_step.moved_note(facts)
         self.board.set(notes=[note] if note else [])
+        if self.journal.get("role") is None and state.read(self.host) is State.CONTROL_PLANE:
+            # The power went between the cluster and the journal: the election is over all the same.
+            born = int(self.host.clock.now())
+            self.journal.set(role="control-plane", initialised=True, born=born)
         here, before = names.usable_serial(facts.serial), self.journal.get("board")
         if not here or here == before:
             return

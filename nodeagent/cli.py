@@ -346,6 +346,17 @@ def take_inventory() -> None:
 
 
 @main.command(hidden=True)
+@click.argument("address")
+@click.argument("port", type=int)
+def meet(address: str, port: int) -> None:
+    """Ask another control plane of the fleet about its cluster; the keeper calls it."""
+    from nodeagent import healing
+    from nodeagent.host.host import Host
+
+    click.echo(healing.meet(Host(), address, port))
+
+
+@main.command(hidden=True)
 def broker() -> None:
     """The process that signs grants; systemd starts it on control planes."""
     from nodeagent import broker_main

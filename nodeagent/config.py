@@ -20,6 +20,7 @@ from nodeagent.plainyaml import Entry
 
 BOOT_FILES = ("/boot/firmware/nodeagent.yaml", "/boot/nodeagent.yaml")
 DROP_INS = "/etc/nodeagent/config.d"
+ROLE_FILE = f"{DROP_INS}/90-role.yaml"  # what `nodeagent role` writes
 MAX_BYTES = 64 * 1024  # a settings file is some lines; more is a mistake or an attack
 
 

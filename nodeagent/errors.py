@@ -90,6 +90,13 @@ class NoControlPlane(NodeAgentError):
         self.wait = wait
 
 
+class TwoControlPlanes(NodeAgentError):
+    """Another control plane of this fleet has a cluster of its own."""
+
+    code = "E401"
+    exit_code = 1
+
+
 class NotAdmitted(Blocked):
     """A control plane answered, and a person has to let this node in; the agent keeps asking."""
 

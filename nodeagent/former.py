@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from nodeagent import checks, config
+from nodeagent import checks, config, healing
 from nodeagent.board import Board
 from nodeagent.cluster import cni, kubeadm, kubectl, networks, node, renewal, state
 from nodeagent.config import Settings
@@ -145,6 +145,7 @@ class Former:
             self.host, self.trust, node.broker_credentials(self.host), networks.endpoint(address),
             version, born + seal_after if seal_after else 0,
         )  # fmt: skip
+        healing.publish(self.host, self.journal, self.key.node_id, alone=None)
         self.radio.serves_grants = True
 
     def join(self, settings: Settings, why: str) -> None:

@@ -21,17 +21,18 @@ from nodeagent.errors import Blocked
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import exchange
 from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.election import Heard
 from nodeagent.fleet.hearing import Hearing
 from nodeagent.fleet.roster import Roster
 from nodeagent.health import kubelet_healthy
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
+from nodeagent.lookout import AGENT, Lookout
 
 HANDOVER = "/run/nodeagent/keep.json"  # root only: it holds the fleet's beacon key
 ROUND = 10.0  # seconds between rounds
 RENEW = 20.0  # seconds between announcements; a beacon that is not renewed for 60 s is stale
 PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has another look
-AGENT = "/usr/bin/nodeagent"
 DAY = 86400.0  # seconds between looks whether the key of a package repository runs out
 RENEWAL_DUE = 3  # status of `nodeagent renew-keys`: the cluster's certificates end soon
 KEYS_BOUND = 40.0  # seconds for one; shorter than others remember an announcement
@@ -72,6 +73,7 @@ class Keeper:
         peers = self.board.get("peers") if self.leads else []
         self.roster = Roster(peers, self.board.get("timeline"))
         self.hearing = Hearing(self.key, self.beacon.node_id)
+        self.lookout = Lookout(host)
         self.board.set(peers=self.roster.peers)
 
     def round(self) -> bool:
@@ -94,11 +96,13 @@ class Keeper:
             self.looked = now
             told = self.host.run(AGENT, "inventory", timeout=KEYS_BOUND)
             self.board.take_stock(inventory.parse(told.out))
-        if self.leads:
-            self._listen(now)
+        if self.leads and not self.lookout.round(self._listen(now), now):
+            return False
         if kubelet_healthy():
             self.ailing = 0
-            if self.board.get("error") is not None:
+            if self.lookout.trouble is not None:
+                self.board.trouble(self.lookout.trouble, failed=False)
+            elif self.board.get("error") is not None:
                 self.board.enter("ready", "Part of the cluster")
         else:
             self.ailing += 1
@@ -111,12 +115,13 @@ class Keeper:
             )
         return self.ailing < PATIENCE
 
-    def _listen(self, now: float) -> None:
+    def _listen(self, now: float) -> tuple[Heard, ...]:
         """Who of the fleet stands where; who may join now."""
         mark, candidates = exchange.read_heard(self.host)
         _, heard = self.hearing.update(mark, [c.beacon for c in candidates], now)
         self.board.meet(self.roster, heard)
         self.board.set(tokens=inventory.tokens(self.host))
+        return heard
 
     def _announce(self, address: str, interfaces: tuple[str, ...], uptime: int) -> None:
         self.beacon = replace(

@@ -19,6 +19,7 @@ from nodeagent.errors import ConfigError
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import exchange
 from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.candidacy import Candidacy, Standing, renewal, said_at_once
 from nodeagent.fleet.election import (
     Claim,
     Decision,
@@ -27,8 +28,6 @@ from nodeagent.fleet.election import (
     Lead,
     Timing,
     View,
-    Wait,
-    decide,
     known_leader,
 )
 from nodeagent.fleet.hearing import Hearing
@@ -45,9 +44,6 @@ LOG = logging.getLogger("nodeagent")
 TICK = 1.0  # seconds between looks while the fleet forms
 CALM_TICK = 3.0  # before the election, and while kubeadm needs the processor
 IDLE_TICK = 10.0  # seconds between looks on a formed node
-# Seconds after which an unchanged beacon is sealed anew. A beacon is lost now and then, and 60 s
-# make it stale.
-RENEW, IDLE_RENEW = 5.0, 20.0
 PORT = 6444
 
 
@@ -66,7 +62,7 @@ class Radio(threading.Thread):
         super().__init__(name="radio", daemon=True)
         self.host, self.board, self.journal = host, board, journal
         self.trust, self.key, self.settings = trust, key, settings
-        self.decision: Decision = Wait(0.0, "The node is being prepared.")
+        self.candidacy = Candidacy(journal)
         self.heard: tuple[Heard, ...] = ()
         self.serves_grants = False
         self.formed = False
@@ -74,19 +70,25 @@ class Radio(threading.Thread):
         self.leading = False  # kubeadm init has begun: the decision stands
         self._hearing = Hearing(trust.beacon_key, key.node_id)
         self._roster = Roster(timeline=board.get("timeline"))
-        self._electing_since: float | None = None
-        self._claimed_at = host.clock.monotonic()
-        self._boot = secrets.token_hex(4)
+        starts = journal.get("starts", 0) + 1
+        journal.set(starts=starts)
+        self._boot = f"{starts:08x}{secrets.token_hex(4)}"
         self._fitness: tuple[int, ...] | None = None
         self._sequence = 0
         self._said: tuple[object, ...] = ()
         self._last: Beacon | None = None
         self._said_at = 0.0
-        self._stamps: tuple[object, ...] = ()
+        self._stamps: dict[str, int] = {}
+        self._chosen = self._stamp(config.ROLE_FILE)
 
     def elect(self) -> None:
         """From now on this node takes part in the election."""
-        self._electing_since = self._claimed_at = self.host.clock.monotonic()
+        self.candidacy.elect(self.host.clock.monotonic())
+
+    @property
+    def decision(self) -> Decision:
+        """What the election says."""
+        return self.candidacy.decision
 
     def run(self) -> None:
         """Look and tell until the process ends; one bad look never stops the next."""
@@ -100,7 +102,7 @@ class Radio(threading.Thread):
     def _tick(self) -> float:
         if self.formed:
             return IDLE_TICK
-        return CALM_TICK if self._electing_since is None or self._settled else TICK
+        return CALM_TICK if self.candidacy.since is None or self._settled else TICK
 
     @property
     def _settled(self) -> bool:
@@ -123,9 +125,9 @@ class Radio(threading.Thread):
         own_heard = self._listen()
         mine = self._beacon(facts, address or "")
         decided = self.formed or self.leading or self.journal.get("role") is not None
-        if self._electing_since is not None and not decided:
+        if not decided:
             self._decide(mine, own_heard)
-            mine = self._beacon(facts, address or "")
+            mine = replace(mine, **self._standing())
         if address:
             self._announce(mine, address, facts.lan(network.interface))
 
@@ -137,16 +139,20 @@ class Radio(threading.Thread):
 
     def _reload(self) -> None:
         """Take up changed settings (``nodeagent role``) while they can still matter."""
-        stamps = tuple(
-            (path, self.host.path(path).stat().st_mtime_ns) for path in config.sources(self.host)
-        )
+        stamps = {path: self._stamp(path) for path in config.sources(self.host)}
         if stamps == self._stamps or self.formed:
             return
         self._stamps = stamps
+        if stamps.get(config.ROLE_FILE, 0) != self._chosen:
+            self._chosen = stamps.get(config.ROLE_FILE, 0)
+            self.candidacy.free_vote()
         try:
             self.settings = config.load(self.host).settings
         except ConfigError as error:
             LOG.warning("%s %s", error.reason, error.remedy)
+
+    def _stamp(self, path: str) -> int:
+        return self.host.path(path).stat().st_mtime_ns if self.host.exists(path) else 0
 
     def _listen(self) -> float | None:
         """Take up what the network process heard; when the own beacon last came back."""
@@ -174,21 +180,12 @@ class Radio(threading.Thread):
         return self._fitness
 
     def _beacon(self, facts: Facts, address: str) -> Beacon:
-        claim = self.journal.get("claim")
-        role = self.journal.get("role") or self.settings.role
-        if isinstance(self.decision, Lead):
-            role = "control-plane"
-        if not self.trust.may_lead:
-            role = "worker"  # others must not wait for it as the better one
         return Beacon(
             node_id=self.key.node_id,
             boot=self._boot,
             name=facts.node_name or "unnamed",
             phase=self.board.phase,
-            role=role,
             fitness=self.fitness(facts),
-            epoch=claim["epoch"] if claim else self.journal.get("epoch", 0),
-            claim=claim is not None,
             ready=self.serves_grants,
             expected=self.settings.expected_nodes or 0,
             address=address,
@@ -196,41 +193,41 @@ class Radio(threading.Thread):
             seq=self._sequence,
             uptime=int(facts.uptime),
             leader=known_leader(self.heard, self.host.clock.monotonic()),
+            **self._standing(),
         )
+
+    def _standing(self) -> Standing:
+        return self.candidacy.standing(self.settings.role, self.trust.may_lead)
 
     def _decide(self, mine: Beacon, own_heard: float | None) -> None:
         timing = self.settings.timing
         now = self.host.clock.monotonic()
-        claim = self.journal.get("claim")
-        view = View(
-            me=mine,
-            pinned=self.settings.role,
-            may_lead=self.trust.may_lead,
-            since=self._electing_since or now,
-            own_heard=own_heard,
-            heard=self.heard,
-            expected_nodes=self.settings.expected_nodes,
-            timing=Timing(timing.listen, timing.hold_down, timing.solo_wait),
-            claimed=(claim["epoch"], self._claimed_at) if claim else None,
+        before = self.decision
+        self.candidacy.consider(
+            View(
+                me=mine,
+                pinned=self.settings.role,
+                may_lead=self.trust.may_lead,
+                since=self.candidacy.since or now,
+                own_heard=own_heard,
+                heard=self.heard,
+                expected_nodes=self.settings.expected_nodes,
+                timing=Timing(timing.listen, timing.hold_down, timing.solo_wait),
+                claimed=self.candidacy.claim,
+                vote=self.candidacy.vote,
+            ),
+            now,
         )
-        decision = decide(view, now)
+        decision = self.decision
         if isinstance(decision, Claim):
-            self._claimed_at = now
-            self.journal.set(claim={"epoch": decision.epoch}, epoch=decision.epoch)
-            self.journal.note("claim", epoch=decision.epoch, why=decision.why)
             self.board.milestone("claim", f"Offers to lead: {decision.why}", epoch=decision.epoch)
-        elif claim and not self.journal.get("role") and _withdraws(decision):
-            self.journal.set(claim=None)
-            self.journal.note("withdrawn", why=decision.why)
-        if type(decision) is not type(self.decision):
+        if type(decision) is not type(before):
             LOG.info("election: %s", decision.why)
-        self.decision = decision
 
     def _announce(self, mine: Beacon, address: str, interfaces: tuple[str, ...]) -> None:
         now = self.host.clock.monotonic()
-        where = address, interfaces
-        said = (mine.name, mine.phase, mine.role, mine.claim, mine.epoch, mine.ready, where)
-        renew = IDLE_RENEW if self.formed else RENEW
+        said = (*said_at_once(mine), address, interfaces)
+        renew = renewal(len(self.heard) + 1, self.formed)
         if self.quiet or (said == self._said and now - self._said_at < renew):
             return
         self._said, self._said_at = said, now
@@ -249,7 +246,3 @@ class Radio(threading.Thread):
                 interfaces=interfaces[: exchange.MAX_INTERFACES],
             ),
         )
-
-
-def _withdraws(decision: Decision) -> bool:
-    return isinstance(decision, Join) or (isinstance(decision, Wait) and decision.withdraw)

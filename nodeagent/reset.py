@@ -18,7 +18,7 @@ from nodeagent.fleet.ledger import FOLDER as BROKER
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.journal import PATH, Journal, JournalDamaged
-from nodeagent.steer import ROLE_FILE, need_root
+from nodeagent.steer import need_root
 from nodeagent.steps.board import is_member
 
 Say = Callable[[str], None]
@@ -126,7 +126,7 @@ def leave_cluster(host: Host, say: Say) -> None:
 def forget(host: Host, forget_fleet: bool) -> None:
     """Role, claim, epoch and what the broker kept. Raises CommandFailed, OSError."""
     remove_trees(host, BROKER, *VOLATILE)
-    host.remove(ROLE_FILE)
+    host.remove(config.ROLE_FILE)
     if forget_fleet:
         for path in SECRETS:
             host.shred(path)
@@ -135,7 +135,8 @@ def forget(host: Host, forget_fleet: bool) -> None:
     except JournalDamaged:
         host.remove(PATH)
         journal = Journal(host)
-    kept = {"history", "board"} | (set() if forget_fleet else {"imported"})
+    # Counters that the fleet's other nodes remember: begun anew, they would take us for an echo.
+    kept = {"history", "board", "epoch", "starts"} | (set() if forget_fleet else {"imported"})
     journal.note("reset")
     journal.set(**{name: None for name in journal.names() if name not in kept})
 

@@ -15,8 +15,6 @@ from nodeagent.journal import Journal
 from nodeagent.steps.clock import synchronised
 from nodeagent.steps.repositories import Repositories
 
-ROLE_FILE = f"{config.DROP_INS}/90-role.yaml"
-
 
 def show_role(host: Host) -> str:
     """The role this node has or wishes, in one line."""
@@ -50,7 +48,7 @@ def choose_role(host: Host, wish: str) -> str:
             "Use a card made to lead, or make a fleet of identical cards.",
         )
     host.make_folder(config.DROP_INS)
-    host.write(ROLE_FILE, f"role: {wish}\n".encode())
+    host.write(config.ROLE_FILE, f"role: {wish}\n".encode())
     settings = config.load(host).settings
     return f"The role is {settings.role}; the agent takes it up now. See: nodeagent status"
 

@@ -29,11 +29,12 @@ _PHASES = "preparing|rebooting|discovering|electing|initialising|joining|ready|f
 class Beacon:
     """Where a node stands.
 
-    ``boot`` is random per boot and ``seq`` counts up within it. ``fitness`` ranks candidates,
+    ``boot`` grows from boot to boot, ``seq`` within one. ``fitness`` ranks candidates,
     greater is better. ``claim`` says that the node wants to lead with ``epoch``; ``ready`` that
     grants are to be had from it. ``expected`` is its ``expected_nodes`` (0: not set), ``uptime``
     in seconds. ``leader`` is the node it knows to lead or to claim, "" for none
-    (``election.known_leader``).
+    (``election.known_leader``); ``vote`` and ``vote_epoch`` name the claim that has its vote
+    (``election.ballot``), "" and 0 for none.
     """
 
     node_id: str
@@ -51,10 +52,16 @@ class Beacon:
     seq: int
     uptime: int = 0
     leader: str = ""
+    vote: str = ""
+    vote_epoch: int = 0
 
 
 def _address(value: object) -> str:
     return "" if value == "" else wire.address(value)
+
+
+def _node_id(value: object) -> str:
+    return "" if value == "" else wire.node_id(value)
 
 
 # In the order on the wire: a list, since names would double the size.
@@ -73,12 +80,14 @@ _FIELDS: tuple[tuple[str, wire.Check], ...] = (
     ("port", wire.port),
     ("seq", wire.integer(0, 2**48)),
     ("uptime", wire.integer(0, 2**40)),
-    ("leader", lambda value: "" if value == "" else wire.node_id(value)),
+    ("leader", _node_id),
+    ("vote", _node_id),
+    ("vote_epoch", wire.integer(0, 2**31)),
 )
 
 
 def seal(key: bytes, beacon: Beacon) -> str:
-    """The sealed text of a beacon, under 400 characters with the longest name."""
+    """The sealed text of a beacon, under 500 characters with the longest name."""
     values = [FORMAT, *(getattr(beacon, name) for name, _ in _FIELDS)]
     plain = json.dumps(values, separators=(",", ":")).encode()
     nonce = os.urandom(NONCE_BYTES)

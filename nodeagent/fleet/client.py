@@ -77,6 +77,36 @@ def ask(
     )
 
 
+def look_up(
+    trust: Trust, key: NodeKey, host: Host, where: tuple[str, int], path: str, limit: int
+) -> bytes:
+    """What the control plane at ``where`` answers to GET ``path``, at most ``limit`` bytes.
+
+    Proved as for a grant; an answer over a live connection is fresh. Raises NoControlPlane.
+    """
+    try:
+        context = client_context(trust, key, host, check_time=False)
+        search = Search(
+            context,
+            server_name(trust.fleet_id),
+            [where],
+            lambda session: _call(session, "GET", path, None, limit),
+        )
+        told = search.run()
+    except OSError as error:
+        raise _no_answer(where[0], str(error)) from error
+    if told is None:
+        raise _no_answer(where[0], "; ".join(plain(error) for _, error in search.failures))
+    return told
+
+
+def _no_answer(address: str, why: str) -> NoControlPlane:
+    return NoControlPlane(
+        f"{address} did not answer as a control plane of this fleet: {why}.",
+        "Nothing to do: what announced it may be an echo.",
+    )
+
+
 def client_context(trust: Trust, key: NodeKey, host: Host, *, check_time: bool) -> ssl.SSLContext:
     """The TLS side of this node, with a fresh client certificate. Raises OSError."""
     chain = "".join(pki.cert_pem(cert) for cert in trust.leaf("client", key.public))

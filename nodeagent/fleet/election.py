@@ -5,6 +5,12 @@ only after it heard itself and listened, then waits for objections, looks again,
 leads. A claim stands in everyone's way until it is withdrawn or goes stale; of two claimants the
 worse one withdraws. What stays open is bounded by ``patience``, so that no silent better node
 holds the fleet up for ever.
+
+Where the number of nodes is known, time decides nothing: a claimant leads only with the votes of
+more than half of them (``ballot``). A node votes for one claim at a time, remembers that durably
+before it says so, and takes the vote back only when the claimant itself has withdrawn that claim
+for good. Two majorities share a node, so there are never two leaders, whatever is lost, late or
+cut off: the argument of Paxos ("The Part-Time Parliament", L. Lamport 1998) for a single decree.
 """
 
 from __future__ import annotations
@@ -44,7 +50,8 @@ class View:
     """What a node knows. All times are seconds of one clock that never jumps.
 
     ``pinned`` is the role in the settings, ``since`` when this node began to take part,
-    ``own_heard`` when its own beacon last came back, ``claimed`` (epoch, when) its claim.
+    ``own_heard`` when its own beacon last came back, ``claimed`` (epoch, when) its claim,
+    ``vote`` (node id, epoch) the claim of another that has its vote.
     """
 
     me: Beacon
@@ -56,6 +63,7 @@ class View:
     expected_nodes: int | None
     timing: Timing
     claimed: tuple[int, float] | None = None
+    vote: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,11 +157,40 @@ def decide(view: View, now: float) -> Decision:
     claimants = [h for h in peers if h.beacon.claim]
     if view.claimed is not None:
         return _claimed(view, view.claimed, peers, claimants, now)
+    voted = view.vote and view.vote not in [(h.beacon.node_id, h.beacon.epoch) for h in claimants]
+    if voted and _expected(view, peers) is not None:
+        return _wait(
+            view,
+            now,
+            f"{_voted_name(view)} has this node's vote, and its claim is not heard. Switch it on;"
+            " if it is gone for good, `nodeagent role auto` on this node takes the vote back.",
+        )
     if claimants:
         failed = claimants[0].beacon.phase == "failed"
         trouble = ", but is in trouble; see its status" if failed else ""
         return _wait(view, now, f"{_name(claimants[0])} claims to lead{trouble}.")
     return _unclaimed(view, peers, now)
+
+
+def ballot(view: View, now: float) -> tuple[str, int] | None:
+    """The claim that has this node's vote from now on, as (node id, epoch); None for no vote.
+
+    To be recorded durably before it is told. A vote is never moved away from a claim that may
+    still win: only its claimant, by an announcement that is newer than the claim, sets it free.
+    """
+    if view.vote is not None:
+        node_id, epoch = view.vote
+        voted = next((h.beacon for h in view.heard if h.beacon.node_id == node_id), None)
+        if voted is None or voted.epoch < epoch or (voted.claim and voted.epoch == epoch):
+            return view.vote
+        if voted.claim:
+            return (node_id, voted.epoch)  # it claims anew, so the earlier claim is over
+    peers = fresh(view, now)
+    if view.claimed is not None or _expected(view, peers) is None:
+        return None
+    claimants = [h.beacon for h in peers if h.beacon.claim]
+    best = max(claimants, key=rank, default=None)
+    return (best.node_id, best.epoch) if best else None
 
 
 def fresh(view: View, now: float) -> list[Heard]:
@@ -242,7 +279,9 @@ def _unclaimed(view: View, peers: list[Heard], now: float) -> Decision:
         reason = "This node is the best in sight" if peers else "This node is alone"
     if now < due:
         return Wait(due, f"{reason}; it waits {due - now:.0f} s more for others to speak up.")
-    epoch = 1 + max([view.me.epoch, *(h.beacon.epoch for h in view.heard)])
+    epoch = 1 + max(
+        view.me.epoch, *(max(h.beacon.epoch, h.beacon.vote_epoch) for h in view.heard), 0
+    )
     return Claim(epoch, f"{reason} and claims to lead (epoch {epoch}).")
 
 
@@ -272,6 +311,15 @@ def _claimed(
         due = max(due, _listened(view, peers, expected))  # a claim may be older than this boot
     if now < due:
         return Wait(due, f"This node claims to lead; {due - now:.0f} s are left to object.")
+    votes = 1 + sum(
+        (h.beacon.vote, h.beacon.vote_epoch) == (view.me.node_id, epoch) for h in view.heard
+    )
+    if expected is not None and 2 * votes <= expected:
+        return Wait(
+            now + view.timing.hold_down,
+            f"{votes} of {expected} expected nodes gave this node their vote; more than half are"
+            " needed.",
+        )
     return Lead(f"Nobody objected to this node's claim (epoch {epoch}).")
 
 
@@ -306,6 +354,12 @@ def _expected(view: View, peers: Iterable[Heard]) -> int | None:
 def _wait(view: View, now: float, why: str) -> Wait:
     """Wait without a date; a claim already made is taken back."""
     return Wait(now + view.timing.hold_down, why, withdraw=view.claimed is not None)
+
+
+def _voted_name(view: View) -> str:
+    assert view.vote is not None
+    named = [_name(h) for h in view.heard if h.beacon.node_id == view.vote[0]]
+    return named[0] if named else view.vote[0]
 
 
 def _name(heard: Heard) -> str:

@@ -1,8 +1,9 @@
 """The endpoint of a control plane: HTTPS on port 6444, where nodes of the fleet ask for grants.
 
 ``GET /v1/nonce`` gives a nonce, ``POST /v1/grant`` takes a signed request and gives a signed
-grant. The client must have a certificate of the fleet; what it asks is the broker's to judge, and
-nothing of it is looked at here.
+grant, ``GET /v1/cluster`` tells what the agent wrote of this cluster (``split.Side``). The client
+must have a certificate of the fleet; what it asks is the broker's to judge, and nothing of it is
+looked at here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 import ssl
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 from nodeagent.fleet import frame, tls, wire
 from nodeagent.fleet.crowd import Crowd
@@ -41,6 +43,7 @@ class Endpoint:
         self._broker = broker
         self._turns = threading.BoundedSemaphore(AT_THE_BROKER)
         self._crowd = Crowd()
+        self._cluster = Path(files.cert).with_name("cluster.json")
         self._door = Door(address, port, self._serve)
 
     def close(self) -> None:
@@ -74,7 +77,12 @@ class Endpoint:
                 raise Refusal(400, "A join request is ASCII text.") from error
             message = {"op": "grant", "request": request, "source": address}
             return "application/jose", self._ask(message, "grant")
-        raise Refusal(404, "There is only GET /v1/nonce and POST /v1/grant.")
+        if (method, path) == ("GET", "/v1/cluster"):
+            try:
+                return "application/json", self._cluster.read_bytes()
+            except OSError as error:
+                raise Refusal(503, "The agent has not told of its cluster yet.") from error
+        raise Refusal(404, "There is only GET /v1/nonce, GET /v1/cluster and POST /v1/grant.")
 
     def _ask(self, message: dict[str, str], wanted: str) -> bytes:
         """What the broker says. Raises Refusal."""

@@ -1,8 +1,8 @@
 """What the agent itself remembers of the beacons it opened.
 
 The network process may lose, repeat or invent candidates, and sealed beacons can be replayed by
-anyone. So a node counts as heard only when its counter moved, at the moment the agent saw that,
-on the agent's own clock; and a node once heard is never displaced by what strangers send.
+anyone. So a node counts as heard only when its counters moved on, at the moment the agent saw
+that, on the agent's own clock; and a node once heard is never displaced by what strangers send.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Iterable
 
 from nodeagent.errors import Untrusted
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet.election import Heard
+from nodeagent.fleet.election import GONE, Heard
 
 MAX_NODES = 1000  # only holders of the beacon key can reach it
-MAX_BOOTS = 32  # boot ids remembered per node; an older boot's beacon is an echo
 MAX_SEEN = 4096
 
 
@@ -25,7 +24,6 @@ class Hearing:
         self._key = key
         self._own_id = own_id
         self._heard: dict[str, Heard] = {}
-        self._boots: dict[str, list[str]] = {}
         self._seen: dict[str, None] = {}
         self._own_mark: float | None = None
         self._own_heard: float | None = None
@@ -38,8 +36,19 @@ class Hearing:
         ``now`` in seconds of any clock that never jumps; all times given back are of that clock.
         ``own_mark`` is the network process's note of the own beacon: only its change counts.
         """
+        return self.take(own_mark, self._opened(sealed), now)
+
+    def take(
+        self, own_mark: float | None, opened: Iterable[beacons.Beacon], now: float
+    ) -> tuple[float | None, tuple[Heard, ...]]:
+        """The same for beacons whose seals were opened already."""
         if own_mark is not None and own_mark != self._own_mark:
             self._own_mark, self._own_heard = own_mark, now
+        for beacon in opened:
+            self._take(beacon, now)
+        return self._own_heard, tuple(self._heard.values())
+
+    def _opened(self, sealed: Iterable[str]) -> Iterable[beacons.Beacon]:
         for text in sealed:
             if text in self._seen:
                 continue
@@ -47,25 +56,20 @@ class Hearing:
             while len(self._seen) > MAX_SEEN:
                 del self._seen[next(iter(self._seen))]
             try:
-                self._take(beacons.open_(self._key, text), now)
+                yield beacons.open_(self._key, text)
             except Untrusted:
                 continue
-        return self._own_heard, tuple(self._heard.values())
 
     def _take(self, beacon: beacons.Beacon, now: float) -> None:
         if beacon.node_id == self._own_id:
             return
-        boots = self._boots.setdefault(beacon.node_id, [])
         before = self._heard.get(beacon.node_id)
         if before is None:
-            if len(self._heard) >= MAX_NODES:
-                return
-            boots.append(beacon.boot)
-            self._heard[beacon.node_id] = Heard(beacon, now, now)
+            if len(self._heard) < MAX_NODES:
+                self._heard[beacon.node_id] = Heard(beacon, now, now)
         elif beacon.boot == before.beacon.boot:
             if beacon.seq > before.beacon.seq:
                 self._heard[beacon.node_id] = Heard(beacon, before.first, now)
-        elif beacon.boot not in boots:
-            boots.append(beacon.boot)
-            del boots[:-MAX_BOOTS]
+        # An earlier boot is an echo, unless the node fell silent: its journal may be a new one.
+        elif beacon.boot > before.beacon.boot or now - before.last >= GONE:
             self._heard[beacon.node_id] = Heard(beacon, now, now)

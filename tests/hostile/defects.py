@@ -14,48 +14,53 @@ from tests.reliability.defects import Defect
 FLEET = "tests/unit/fleet"
 PATCHES = Path(__file__).parent / "defects"
 
+
+def _defect(name: str, what: str, test: str) -> Defect:
+    return Defect(name, what, test, PATCHES)
+
+
 DEFECTS: tuple[Defect, ...] = (
-    Defect(
+    _defect(
         "no-name-check", "a node does not look at the name in a control plane's certificate",
         f"{FLEET}/test_handshake.py::test_verdicts",
     ),
-    Defect(
+    _defect(
         "no-audience-check", "a grant for another node is taken",
         f"{FLEET}/test_grant.py::test_a_grant_of_another_form_is_refused",
     ),
-    Defect(
+    _defect(
         "alg-not-pinned", "a signed message itself says by which algorithm to check it",
         f"{FLEET}/test_grant.py::test_a_right_signature_by_another_algorithm_is_refused",
     ),
-    Defect(
+    _defect(
         "scrub-skipped", "the card file stays on the boot partition as it is",
         f"{FLEET}/test_trust.py::test_import_takes_the_keys_over_and_scrubs",
     ),
-    Defect(
+    _defect(
         "keys-freed-not-overwritten", "what an import that lost power kept is freed with the keys",
         f"{FLEET}/test_trust.py::test_what_a_cut_import_left_is_overwritten_and_not_just_freed",
     ),
-    Defect(
+    _defect(
         "candidate-dropped", "a spoofed record displaces the true candidate",
         f"{FLEET}/test_pool.py::test_a_record_in_ones_own_name_and_address_displaces_nothing",
     ),
-    Defect(
+    _defect(
         "one-source-takes-all", "no share per source: one address fills the pool of candidates",
         f"{FLEET}/test_pool.py::test_a_flood_from_one_address_displaces_nobody",
     ),
-    Defect(
+    _defect(
         "one-address-takes-all", "no share per address: one stranger holds all connections",
         f"{FLEET}/test_door.py::test_one_address_gets_a_share_only",
     ),
-    Defect(
+    _defect(
         "handshake-on-the-accept-loop", "a handshake is waited for before the next one is let in",
         f"{FLEET}/test_door.py::test_a_newcomer_gets_in_though_strangers_hold_all_places",
     ),
-    Defect(
+    _defect(
         "answer-without-end", "the bound on an answer begins anew with each byte",
         f"{FLEET}/test_search.py::test_an_answer_that_does_not_end_is_ended",
     ),
-    Defect(
+    _defect(
         "library-hears-all", "the mDNS library gets all packets, and remembers them",
         "tests/net/test_hostile.py::test_nothing_a_stranger_says_reaches_the_library",
     ),
@@ -70,7 +75,7 @@ def run(seed: int) -> Section:
         faults.append(f"the named tests fail on the true tree: {said}")
     rows = []
     for defect in DEFECTS:
-        verdict = machinery.verdict(defect, PATCHES)
+        verdict = machinery.verdict(defect)
         rows.append((defect.what, f"`{defect.test}`", "red" if verdict.caught else "NOT CAUGHT"))
         if not verdict.caught:
             faults.append(f"defect {defect.name} was not caught: {verdict.why}")

@@ -24,11 +24,12 @@ CARD = f"{UNIT}/fleet/test_trust.py::test_a_cut_at_every_write"
 
 @dataclass(frozen=True)
 class Defect:
-    """``name`` is that of its patch; ``what`` says it for people."""
+    """``name`` is that of its patch in ``folder``; ``what`` says it for people."""
 
     name: str
     what: str
     test: str
+    folder: Path = PATCHES
 
 
 DEFECTS = (
@@ -100,11 +101,11 @@ def green(defects: Sequence[Defect] = DEFECTS) -> str:
         return "" if status == 0 else said[-3000:]
 
 
-def verdict(defect: Defect, patches: Path = PATCHES) -> Verdict:
-    """Seed one defect, whose patch is in the folder ``patches``, and run its test."""
+def verdict(defect: Defect) -> Verdict:
+    """Seed one defect and run its test."""
     with tempfile.TemporaryDirectory() as folder:
         copy = _copy(Path(folder))
-        patch = patches / f"{defect.name}.patch"
+        patch = defect.folder / f"{defect.name}.patch"
         applied = subprocess.run(
             ["git", "apply", "--directory", "", str(patch)],
             cwd=copy, capture_output=True, text=True, check=False,

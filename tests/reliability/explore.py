@@ -66,6 +66,7 @@ def _journal(data: bytes) -> Any:
     except ValueError:
         return data
     values.pop("history", None)
+    values.pop("starts", None)  # only others compare it with what they heard before
     return BOOT_ID.sub("earlier", json.dumps(values, sort_keys=True))
 
 
@@ -83,10 +84,10 @@ def same(tree: Tree, second: bool = False) -> str:
 
 def settled(tree: Tree) -> Tree:
     """A disk at the end, without the declared differences between two good ends: keys are
-    random, but must fit their certificates; history and epoch tell how often it was begun, and the
-    latency of the disk is measured;
-    what a cut write left beside its target is replaced by the next write and harms nobody; apt's
-    lists and pulled images are fetched where they are missing; a scrubbed card says when."""
+    random, but must fit their certificates; history, epoch and starts tell how often it was
+    begun, and the latency of the disk is measured; what a cut write left beside its target is
+    replaced by the next write and harms nobody; apt's lists and pulled images are fetched where
+    they are missing; a scrubbed card says when."""
     left: Tree = {
         name: entry for name, entry in tree.items()
         if not name.endswith(HALF_DONE) and not name.startswith(CACHES)
@@ -94,7 +95,7 @@ def settled(tree: Tree) -> Tree:
     name = JOURNAL.lstrip("/")
     if name in left:
         values = json.loads(left[name][1])
-        for key in ("history", "epoch", "claim", "fsync_ms"):
+        for key in ("history", "epoch", "claim", "starts", "fsync_ms"):
             values.pop(key, None)
         if not values.get("reboots"):  # none, or one that took
             values.pop("reboots", None)

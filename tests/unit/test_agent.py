@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from nodeagent import status, statustext
+from nodeagent import config, status, statustext
 from nodeagent.agent import Agent, Internal, as_trouble, needs_person
 from nodeagent.board import Board
+from nodeagent.cluster import state
 from nodeagent.config import Settings
 from nodeagent.errors import (
     Blocked,
@@ -20,6 +21,7 @@ from nodeagent.errors import (
     NodeAgentError,
     NotAdmitted,
 )
+from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import card as cards
 from nodeagent.fleet import exchange, trust
 from nodeagent.fleet.election import Claim, Join, Lead, Wait
@@ -283,6 +285,62 @@ def test_a_claim_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> Non
         hear(radio)
         time.sleep(1)
     assert Journal(radio.host).get("claim") == {"epoch": 1}
+
+
+def test_a_vote_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> None:
+    time, card = Time(), trust.new_fleet("home")[1]
+    settings = Settings(expected_nodes=2)
+    radios = [node(tmp_path / name, card, time, settings) for name in ("pi-a", "pi-b")]
+    told: list[tuple[str, int]] = []
+    for _ in range(40):
+        for radio in radios:
+            radio.look()
+            said = exchange.read_announcement(radio.host)
+            assert said is not None
+            spoken = beacons.open_(radio.trust.beacon_key, said.beacon)
+            if spoken.vote:
+                told.append((spoken.vote, spoken.vote_epoch))
+                kept = Journal(radio.host).get("vote")
+                assert kept == {"node": spoken.vote, "epoch": spoken.vote_epoch}
+        hear(*radios)
+        time.sleep(1)
+    leader = next(radio for radio in radios if isinstance(radio.decision, Lead))
+    assert (leader.key.node_id, 1) in told
+
+
+def test_choosing_a_role_by_hand_takes_the_vote_back(tmp_path: Path) -> None:
+    time, card = Time(), trust.new_fleet("home")[1]
+    radio = node(tmp_path / "pi-a", card, time, Settings(expected_nodes=3))
+    gone = {"node": "n-" + "c" * 16, "epoch": 1}
+    radio.journal.set(vote=gone)
+    radio.look()
+    assert radio.journal.get("vote") == gone and "has this node's vote" in radio.decision.why
+    put(tmp_path / "pi-a", {config.ROLE_FILE: "role: auto\n"})
+    radio.look()
+    assert radio.journal.get("vote") is None
+
+
+def test_a_boot_counts_on_so_that_an_earlier_one_is_an_echo(tmp_path: Path) -> None:
+    time, card = Time(), trust.new_fleet("home")[1]
+    boots = []
+    for _ in range(3):
+        radio = node(tmp_path / "pi-a", card, time, Settings())
+        boots.append(radio.last_said().boot)
+    assert boots == sorted(set(boots))
+
+
+def test_a_cluster_that_the_journal_missed_ends_the_election(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        {
+            state.FORMED: "control-plane\n",
+            "/etc/kubernetes/admin.conf": "x",
+            f"{state.ETCD_DATA}/snap/db": "x",
+        },
+    )
+    agent = agent_on(tmp_path, "b1234567", claim={"epoch": 1})
+    agent.settle_in()
+    assert (agent.journal.get("role"), agent.journal.get("initialised")) == ("control-plane", True)
 
 
 def agent_on(root: Path, serial: str, **values: Any) -> Agent:

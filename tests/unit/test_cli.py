@@ -125,7 +125,7 @@ def test_role_afterwards_is_refused_and_changes_nothing(
     with pytest.raises(Refused) as caught:
         steer.choose_role(host, wish)
     assert has in caught.value.reason
-    assert not host.exists(steer.ROLE_FILE)
+    assert not host.exists(config.ROLE_FILE)
 
 
 def test_every_error_has_a_code_of_its_own() -> None:

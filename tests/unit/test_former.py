@@ -106,9 +106,11 @@ def test_enrolment_ends_a_day_after_the_cluster_was_made(
     born: float | None, seals_at: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine, given = Machine(tmp_path), list[Any]()
+    monkeypatch.setattr("nodeagent.former.healing.publish", lambda *_, **__: None)
     monkeypatch.setattr(install, "install", lambda *arguments: given.append(arguments[-1]))
     monkeypatch.setattr(node, "broker_credentials", lambda host: (b"", b""))
     forming = former(machine, "control-plane", synced=True)
+    forming.key = SimpleNamespace(node_id="n-" + "a" * 16)  # type: ignore[assignment]
     forming.journal.set(born=born)
     forming.open_for_joins(Settings(), "10.0.0.7", "1.36.4")
     forming.open_for_joins(Settings(seal_after="off"), "10.0.0.7", "1.36.4")

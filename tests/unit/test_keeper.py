@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent import keeper, status
+from nodeagent import keeper, lookout, status
 from nodeagent.board import Board
 from nodeagent.fleet import exchange
 from nodeagent.fleet.beacon import Beacon, open_, seal
@@ -90,7 +90,7 @@ def test_once_a_day_it_has_the_repository_keys_looked_at(
     assert kept.round() and machine.ran == []
     kept.keys_seen -= keeper.DAY
     assert kept.round() and kept.round(), "it fails here, and the node stays well"
-    assert machine.ran == [f"{keeper.AGENT} renew-keys"]
+    assert machine.ran == [f"{lookout.AGENT} renew-keys"]
 
 
 @pytest.mark.parametrize("role", ["control-plane", "worker"])
@@ -119,11 +119,11 @@ def test_once_an_hour_it_has_certificates_and_hardware_looked_at(
 ) -> None:
     healthy(monkeypatch, True)
     found = {"versions": {"nodeagent": "9"}, "certificates": [], "hardware": []}
-    machine.answers[f"{keeper.AGENT} inventory"] = json.dumps(found)
+    machine.answers[f"{lookout.AGENT} inventory"] = json.dumps(found)
     kept = keeper.Keeper(machine)
     kept.looked -= keeper.HOUR
     assert kept.round() and kept.round()
-    assert machine.ran == [f"{keeper.AGENT} inventory"]
+    assert machine.ran == [f"{lookout.AGENT} inventory"]
     assert status.parse(machine.read(status.PATH) or b"")["versions"] == {"nodeagent": "9"}
 
 
@@ -136,7 +136,7 @@ def test_a_damaged_handover_gives_the_node_back_to_the_agent(
     monkeypatch.setattr(machine, "clock", machine.clock.__class__(sleep=lambda seconds: None))
     with pytest.raises(Handed) as caught:
         keeper.main()
-    assert caught.value.args[0] == [keeper.AGENT, "run"]
+    assert caught.value.args[0] == [lookout.AGENT, "run"]
 
 
 @pytest.mark.processes

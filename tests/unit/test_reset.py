@@ -11,14 +11,13 @@ from click.testing import CliRunner
 
 from nodeagent import engine, reset, steps
 from nodeagent.cli import main
-from nodeagent.config import Settings
+from nodeagent.config import ROLE_FILE, Settings
 from nodeagent.errors import Blocked, CommandFailed, ConfigError, Refused
 from nodeagent.fleet import keys, trust
 from nodeagent.host import durable
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Result
 from nodeagent.journal import PATH, Journal
-from nodeagent.steer import ROLE_FILE
 from nodeagent.steps import board, containerd, identity, packages
 from tests.unit.machine import Machine, dpkg_status, put
 from tests.unit.powercut import FRESH, WAYS, Disk, PowerCut, VirtualPi, prepare
@@ -81,7 +80,7 @@ def test_the_order_of_a_workers_reset(member: Machine) -> None:
     assert any("kubectl delete node kitchen" in line for line in todo)
     assert any("systemctl enable --now nodeagent" in line for line in todo)
     journal = Journal(member)
-    assert set(journal.names()) == {"imported", "board", "history"}
+    assert set(journal.names()) == {"imported", "board", "history", "epoch"}
     assert journal.get("history")[-1]["event"] == "reset"
     assert member.text(trust.FLEET_FILE) == "fleet" and member.text(keys.PATH) == "key"
     assert not member.exists(ROLE_FILE) and member.exists("/etc/nodeagent/config.d/50-mine.yaml")

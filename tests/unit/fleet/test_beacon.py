@@ -119,6 +119,22 @@ class TestHearing:
         (heard,) = hearing.update(None, [seal(KEY, replace(ME, seq=9))], 3.0)[1]
         assert (heard.beacon.boot, heard.last) == ("aaaaaaaa", 2.0)
 
+    def test_a_beacon_held_back_from_an_earlier_boot_deafens_nobody(self) -> None:
+        hearing = Hearing(KEY, "n-" + "a" * 16)
+        now, held_back = replace(ME, boot="00000002"), replace(ME, boot="00000001", seq=99)
+        hearing.update(None, [seal(KEY, now)], 1.0)
+        hearing.update(None, [seal(KEY, held_back)], 2.0)
+        (heard,) = hearing.update(None, [seal(KEY, replace(now, seq=2))], 3.0)[1]
+        assert (heard.beacon.boot, heard.beacon.seq, heard.last) == ("00000002", 2, 3.0)
+
+    def test_a_node_with_a_new_journal_is_heard_again_after_a_while(self) -> None:
+        hearing = Hearing(KEY, "n-" + "a" * 16)
+        hearing.update(None, [seal(KEY, replace(ME, boot="00000007"))], 1.0)
+        anew = replace(ME, boot="00000001")
+        assert hearing.update(None, [seal(KEY, anew)], 500.0)[1][0].last == 1.0
+        (heard,) = hearing.update(None, [seal(KEY, replace(anew, seq=2))], 700.0)[1]
+        assert (heard.beacon.boot, heard.last) == ("00000001", 700.0)
+
     def test_a_flood_of_forgeries_displaces_nobody(self) -> None:
         hearing = Hearing(KEY, "n-" + "a" * 16)
         hearing.update(None, [seal(KEY, ME)], 1.0)

@@ -17,6 +17,7 @@ from nodeagent.fleet.election import (
     Timing,
     View,
     Wait,
+    ballot,
     decide,
 )
 
@@ -47,6 +48,7 @@ def view(*others: Heard, **changes: Any) -> View:
 
 WORSE, BETTER = "a", "z"  # by node id, all else being equal
 CLAIMED: dict[str, Any] = {"claimed": (1, START + 15), "own_heard": START + 16}
+VOTED: dict[str, Any] = {"vote": "n-" + "m" * 16, "vote_epoch": 1}  # for the claim above
 READY: dict[str, Any] = {"role": "control-plane", "claim": True, "ready": True, "epoch": 3}
 
 # what: (view, seconds after its start, decision, word in its reason)
@@ -152,6 +154,42 @@ TABLE: dict[str, tuple[View, float, type, str]] = {
     "a worse one claims too: it will withdraw": (
         view(heard(WORSE, claim=True), **CLAIMED), 25, Wait, "as well",
     ),
+    "the votes of a majority": (
+        view(heard(WORSE, **VOTED), heard("b"), expected_nodes=3, **CLAIMED), 20, Lead, "Nobody",
+    ),
+    "half of the votes is no majority": (
+        view(heard(WORSE, **VOTED), heard("b"), expected_nodes=4, **CLAIMED), 20, Wait, "2 of 4",
+    ),
+    "votes for an earlier claim are none": (
+        view(heard(WORSE, **{**VOTED, "vote_epoch": 2}), expected_nodes=2, **CLAIMED),
+        20, Wait, "1 of 2 expected nodes gave",
+    ),
+    "who voted and went silent has voted": (
+        view(heard(WORSE, last=START - 500, **VOTED), heard("b"), expected_nodes=3, **CLAIMED),
+        20, Lead, "Nobody",
+    ),
+    "pinned control plane, of a known number, needs votes too": (
+        view(pinned="control-plane", own_heard=None, expected_nodes=3, claimed=(1, START + 5)),
+        60, Wait, "1 of 3",
+    ),
+    "its vote is another's, who is silent": (
+        view(heard(WORSE), heard("c", last=START - 700, claim=True, epoch=1), expected_nodes=3,
+             vote=("n-" + "c" * 16, 1), own_heard=START + 50),
+        60, Wait, "has this node's vote",
+    ),
+    "its vote is another's, who is silent, and somebody else claims": (
+        view(heard(WORSE, claim=True, epoch=2), heard("c", last=START - 700, claim=True, epoch=1),
+             expected_nodes=3, vote=("n-" + "c" * 16, 1)),
+        30, Wait, "nodeagent role auto",
+    ),
+    "its vote is another's, who knows nothing of it any more": (
+        view(heard("c", epoch=0), expected_nodes=3, vote=("n-" + "c" * 16, 1)),
+        30, Wait, "nodeagent role auto",
+    ),
+    "its vote is with the one who claims": (
+        view(heard("c", claim=True, epoch=1), expected_nodes=3, vote=("n-" + "c" * 16, 1)),
+        30, Wait, "claims to lead",
+    ),
     "a majority was lost after the claim": (
         view(heard(WORSE, last=START), expected_nodes=2, **{**CLAIMED, "own_heard": START + 70}),
         75, Wait, "1 of 2 expected",
@@ -195,6 +233,61 @@ def test_the_newest_control_plane_comes_first() -> None:
     decision = decide(view(*others), START)
     assert isinstance(decision, Join)
     assert decision.node_ids == ("n-" + "c" * 16, "n-" + "b" * 16)
+
+
+C_ID, D_ID = "n-" + "c" * 16, "n-" + "d" * 16
+CLAIMS: dict[str, Any] = {"claim": True, "epoch": 4}
+KNOWN: dict[str, Any] = {"expected_nodes": 5}
+# what: (view, the claim that has the vote afterwards); all is looked at 30 s after the start
+BALLOTS: dict[str, tuple[View, tuple[str, int] | None]] = {
+    "nobody claims": (view(heard("c", last=START + 29), **KNOWN), None),
+    "the best of those who claim": (
+        view(heard("c", last=START + 29, **CLAIMS), heard("d", last=START + 29, **CLAIMS), **KNOWN),
+        (D_ID, 4),
+    ),
+    "without a known number there is no vote": (view(heard("c", last=START + 29, **CLAIMS)), None),
+    "the number is known from another": (
+        view(heard("c", last=START + 29, expected=5, **CLAIMS)), (C_ID, 4),
+    ),
+    "who claims votes for itself": (
+        view(heard("c", last=START + 29, **CLAIMS), **KNOWN, **CLAIMED), None,
+    ),
+    "a stale claim gets no vote": (view(heard("c", last=START - 31, **CLAIMS), **KNOWN), None),
+    "once given it stays, though a better one claims": (
+        view(heard("c", last=START + 29, **CLAIMS), heard("d", last=START + 29, **CLAIMS), **KNOWN,
+             vote=(C_ID, 4)), (C_ID, 4),
+    ),
+    "it stays with one that fell silent": (
+        view(heard("c", last=START - 900, **CLAIMS), heard("d", last=START + 29, **CLAIMS), **KNOWN,
+             vote=(C_ID, 4)), (C_ID, 4),
+    ),
+    "it stays with one that was not heard since this boot": (
+        view(heard("d", last=START + 29, **CLAIMS), **KNOWN, vote=(C_ID, 4)), (C_ID, 4),
+    ),
+    "it stays where an echo from before the claim comes": (
+        view(heard("c", last=START + 29, epoch=3), **KNOWN, vote=(C_ID, 4)), (C_ID, 4),
+    ),
+    "who withdrew sets it free": (
+        view(heard("c", last=START + 29, epoch=4), heard("d", last=START + 29, **CLAIMS), **KNOWN,
+             vote=(C_ID, 4)), (D_ID, 4),
+    ),
+    "who claims anew keeps it": (
+        view(heard("c", last=START + 29, claim=True, epoch=6), **KNOWN, vote=(C_ID, 4)), (C_ID, 6),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BALLOTS)
+def test_ballots(what: str) -> None:
+    seen, vote = BALLOTS[what]
+    assert ballot(seen, START + 30) == vote
+
+
+def test_epochs_grow_past_those_that_were_voted_for() -> None:
+    seen = view(heard(WORSE, vote=C_ID, vote_epoch=8), heard("b"))
+    decision = decide(seen, START + 11)
+    assert isinstance(decision, Claim)
+    assert decision.epoch == 9
 
 
 def test_an_old_address_of_a_node_is_not_a_second_node() -> None:

@@ -1,0 +1,43 @@
+"""Whether anybody lives in the cluster of this control plane: other nodes, or workloads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nodeagent.cluster import kubectl
+from nodeagent.host.host import Host
+
+# What kubeadm, Kubernetes itself and the pod network make (namespaces: kubernetes.io,
+# "Namespaces", initial namespaces; flannel's manifest).
+OWN_NAMESPACES = frozenset(
+    {"default", "kube-system", "kube-public", "kube-node-lease", "kube-flannel"}
+)
+EMPTY_OF_OTHERS = OWN_NAMESPACES - {"default"}
+KINDS = (
+    "pods,deployments,statefulsets,daemonsets,replicasets,jobs,cronjobs,services,configmaps,"
+    "secrets,persistentvolumeclaims"
+)
+# In each cluster's default namespace from its first minute on.
+MADE_THERE = {("Service", "kubernetes"), ("ConfigMap", "kube-root-ca.crt")}
+
+
+def alone(host: Host, name: str) -> bool:
+    """True where the cluster is node ``name`` and nothing of anybody's. Raises CommandFailed:
+    a cluster that cannot be asked is not known to be empty."""
+    nodes = {item["metadata"]["name"] for item in _items(host, "nodes")}
+    if nodes - {name}:
+        return False
+    namespaces = {item["metadata"]["name"] for item in _items(host, "namespaces")}
+    if namespaces - OWN_NAMESPACES or _items(host, "persistentvolumes"):
+        return False
+    found = _items(host, KINDS, "--all-namespaces")
+    return all(
+        item["metadata"]["namespace"] in EMPTY_OF_OTHERS
+        or (item["kind"], item["metadata"]["name"]) in MADE_THERE
+        for item in found
+    )
+
+
+def _items(host: Host, *words: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = kubectl.get(host, *words)["items"]
+    return items

@@ -1,0 +1,137 @@
+"""A node's own part in the election: its claim and its vote, each durable before it is told.
+
+The pure election says what to do; here it is remembered. No thread, no file, no clock: the radio
+drives it with the journal, the simulator with a journal that loses power.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Protocol, TypedDict
+
+from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.election import (
+    CONTROL_PLANE,
+    WORKER,
+    Claim,
+    Decision,
+    Join,
+    Lead,
+    View,
+    Wait,
+    ballot,
+    decide,
+)
+
+# Seconds after which an unchanged beacon is sealed anew. A beacon is lost now and then, and 60 s
+# make it stale.
+RENEW, SLOWEST_RENEW = 5.0, 20.0
+CROWD = 64  # nodes; more than that renew less often, so that the air carries as much as of these
+
+
+class Memory(Protocol):
+    """What is left of a journal here; ``set`` is durable when it returns, None removes."""
+
+    def get(self, name: str, default: Any = None) -> Any: ...
+    def set(self, **values: Any) -> None: ...
+    def note(self, event: str, **details: Any) -> None: ...
+
+
+def renewal(nodes: int, formed: bool) -> float:
+    """Seconds between two announcements of the same, in a fleet of so many nodes in sight."""
+    if formed:
+        return SLOWEST_RENEW
+    return min(max(RENEW, RENEW * nodes / CROWD), SLOWEST_RENEW)
+
+
+def said_at_once(mine: Beacon) -> tuple[object, ...]:
+    """What of a beacon does not wait for the next renewal."""
+    return (
+        mine.name, mine.phase, mine.role, mine.claim, mine.epoch, mine.ready, mine.address,
+        mine.leader, mine.vote, mine.vote_epoch,
+    )  # fmt: skip
+
+
+class Standing(TypedDict):
+    """The fields of a beacon that the journal has its word in."""
+
+    role: str
+    epoch: int
+    claim: bool
+    vote: str
+    vote_epoch: int
+
+
+class Candidacy:
+    """Read ``decision``; ``since`` is when this node began to take part, None before."""
+
+    def __init__(self, journal: Memory) -> None:
+        self.decision: Decision = Wait(0.0, "The node is being prepared.")
+        self.since: float | None = None
+        self._journal = journal
+        self._claimed_at = 0.0
+
+    def elect(self, now: float) -> None:
+        """From ``now`` on this node takes part; a claim of an earlier boot counts from now."""
+        self.since = self._claimed_at = now
+
+    @property
+    def claim(self) -> tuple[int, float] | None:
+        """For ``View.claimed``."""
+        claim = self._journal.get("claim")
+        return (claim["epoch"], self._claimed_at) if claim else None
+
+    @property
+    def vote(self) -> tuple[str, int] | None:
+        """For ``View.vote``."""
+        vote = self._journal.get("vote")
+        return (vote["node"], vote["epoch"]) if vote else None
+
+    def standing(self, wish: str, may_lead: bool) -> Standing:
+        """For ``Beacon``, where the settings wish for the role ``wish``."""
+        claim, vote = self.claim, self.vote
+        role = self._journal.get("role") or wish
+        if isinstance(self.decision, Lead):
+            role = CONTROL_PLANE
+        if not may_lead:
+            role = WORKER  # others must not wait for it as the better one
+        return {
+            "role": role,
+            "epoch": claim[0] if claim else self._journal.get("epoch", 0),
+            "claim": claim is not None,
+            "vote": vote[0] if vote else "",
+            "vote_epoch": vote[1] if vote else 0,
+        }
+
+    def consider(self, view: View, now: float) -> None:
+        """Decide anew, and record what follows from it. Raises OSError; nothing is told then.
+
+        ``view`` has this candidacy's ``claim`` and ``vote``.
+        """
+        if self.since is not None:
+            self._decide(view, now)
+        claim = self.claim
+        vote = ballot(view if claim == view.claimed else replace(view, claimed=claim), now)
+        if vote != view.vote:
+            self._journal.set(vote={"node": vote[0], "epoch": vote[1]} if vote else None)
+
+    def free_vote(self) -> None:
+        """Take the vote back because a person said so. Raises OSError."""
+        if self._journal.get("vote"):
+            self._journal.set(vote=None)
+            self._journal.note("vote taken back")
+
+    def _decide(self, view: View, now: float) -> None:
+        decision = decide(view, now)
+        if isinstance(decision, Claim):
+            self._claimed_at = now
+            self._journal.set(claim={"epoch": decision.epoch}, epoch=decision.epoch)
+            self._journal.note("claim", epoch=decision.epoch, why=decision.why)
+        elif view.claimed is not None and _withdraws(decision):
+            self._journal.set(claim=None)
+            self._journal.note("withdrawn", why=decision.why)
+        self.decision = decision
+
+
+def _withdraws(decision: Decision) -> bool:
+    return isinstance(decision, Join) or (isinstance(decision, Wait) and decision.withdraw)

@@ -1,0 +1,128 @@
+"""Two control planes of one fleet: they ask each other, and the younger gives way where it can.
+
+``split`` judges; here the facts are gathered and the verdict is carried out. Giving way is written
+to the journal first and can be repeated from any point, so a power cut in its middle only delays
+it. Afterwards the node is an ordinary one, and joins whoever proves to lead the fleet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from typing import Any
+
+from nodeagent import reset
+from nodeagent.board import Board
+from nodeagent.cluster import inhabitants, kubeadm
+from nodeagent.errors import CommandFailed, NoControlPlane
+from nodeagent.fleet import client, wire
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.ledger import FOLDER as BROKER
+from nodeagent.fleet.split import MAX_BYTES, Side, Verdict, judge
+from nodeagent.fleet.trust import Trust
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+from nodeagent.journal import Journal
+from nodeagent.lookout import RIVAL
+
+LOG = logging.getLogger("nodeagent")
+
+ENDPOINT_FOLDER = "/run/nodeagent/endpoint"
+SIDE = f"{ENDPOINT_FOLDER}/cluster.json"  # what the endpoint answers to GET /v1/cluster
+PATH = "/v1/cluster"
+BROKER_UNITS = ("nodeagent-broker.socket", "nodeagent-broker.service")
+OF_THE_CLUSTER = ("role", "initialised", "equipped", "claim", "born", "stepping_down")
+
+
+def publish(host: Host, journal: Journal, node_id: str, alone: bool | None) -> Side:
+    """Write what this control plane tells of its cluster. Raises OSError."""
+    side = Side(
+        node_id=node_id,
+        name=Facts(host).node_name or "unnamed",
+        cluster=hashlib.sha256(host.read(kubeadm.CLUSTER_CA) or b"").hexdigest(),
+        epoch=journal.get("epoch", 0),
+        born=int(journal.get("born", 0)),
+        alone=alone,
+    )
+    host.write(SIDE, side.to_json(), 0o644)
+    return side
+
+
+def meet(host: Host, address: str, port: int) -> str:
+    """Ask the control plane there, and say what follows (``split.Verdict``). Changes nothing but
+    what this node tells. Raises NoControlPlane, FleetError, OSError."""
+    trust, key = Trust.load(host), NodeKey.load_or_create(host)
+    return _judged(host, Journal(host), trust, key, (address, port))[0].value
+
+
+def give_way(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeKey) -> None:
+    """Where the keeper found a cluster to give way to, or had begun to: leave the own one.
+
+    Nothing is done where the other does not prove itself once more, or somebody has moved in.
+    Raises Blocked, CommandFailed, OSError; the same call again then goes on.
+    """
+    if journal.get("stepping_down") is None and not _is_due(host, board, journal, trust, key):
+        return
+    name = journal.get("stepping_down")["name"]
+    board.enter("preparing", f"Leaving its own empty cluster: {name} leads this fleet")
+    for unit in BROKER_UNITS:
+        host.run("systemctl", "stop", unit, timeout=60)
+    kubeadm.alone(host)
+    reset.leave_cluster(host, LOG.info)
+    reset.remove_trees(host, BROKER, ENDPOINT_FOLDER)
+    host.run("sync", timeout=kubeadm.SYNC_BOUND)
+    journal.set(**dict.fromkeys(OF_THE_CLUSTER))
+    journal.note("stepped down", control_plane=name)
+
+
+def _is_due(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeKey) -> bool:
+    where = _rival(host)
+    if where is None or journal.get("role") != "control-plane":
+        return False
+    board.set(detail="Asking the fleet's other control plane")
+    # Nobody may move in between the last look and the reset.
+    for unit in BROKER_UNITS:
+        host.run("systemctl", "stop", unit, timeout=60)
+    try:
+        verdict, other = _judged(host, journal, trust, key, where)
+    except NoControlPlane as error:
+        LOG.info("%s", error.reason)
+        return False
+    if verdict is not Verdict.STEP_DOWN:
+        return False
+    journal.set(stepping_down={"node": other.node_id, "name": other.name})
+    journal.note("steps down", control_plane=other.name)
+    return True
+
+
+def _rival(host: Host) -> tuple[str, int] | None:
+    """Whom the keeper saw; once, so that a wrong hint is not followed again and again."""
+    data = host.read(RIVAL)
+    if data is None:
+        return None
+    host.remove(RIVAL)
+    try:
+        where: dict[str, Any] = json.loads(data)
+        return wire.address(where["address"]), wire.port(where["port"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _judged(
+    host: Host, journal: Journal, trust: Trust, key: NodeKey, where: tuple[str, int]
+) -> tuple[Verdict, Side]:
+    """The verdict over the cluster that the control plane at ``where`` proves to have."""
+    try:
+        theirs = Side.from_json(client.look_up(trust, key, host, where, PATH, MAX_BYTES))
+    except wire.Malformed as error:
+        raise NoControlPlane(
+            f"{where[0]} told of its cluster what was not understood: {error}.",
+            "Use the same version of nodeagent on all nodes.",
+        ) from error
+    try:
+        alone = inhabitants.alone(host, Facts(host).node_name)
+    except CommandFailed as error:
+        LOG.info("whether the cluster is empty is not known: %s", error.reason)
+        alone = False
+    return judge(publish(host, journal, key.node_id, alone), theirs), theirs

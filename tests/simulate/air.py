@@ -1,0 +1,95 @@
+"""A double of the network: loss, delay, partitions, deaf links, and an attacker who replays."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_CANDIDATES = 64  # as fleet/exchange.py: what the network process hands over at one look
+
+
+@dataclass(frozen=True)
+class Partition:
+    """From ``begin`` to ``end`` nothing passes between the nodes in ``one`` and the others."""
+
+    begin: float
+    end: float
+    one: frozenset[int]
+
+
+@dataclass
+class Air:
+    """Carries beacons as they are (or sealed) from each node to each other's inbox."""
+
+    chance: random.Random
+    size: int
+    loss: float = 0.0
+    delay: float = 0.1
+    partitions: Sequence[Partition] = ()
+    deaf: frozenset[tuple[int, int]] = frozenset()  # (from, to): never heard, until deaf_end
+    deaf_end: float = 0.0
+    replays: bool = False
+    sent: int = 0
+    inboxes: list[list[tuple[float, int, Any]]] = field(default_factory=list)
+    records: list[tuple[int, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.inboxes = [[] for _ in range(self.size)]
+
+    def passes(self, one: int, other: int, now: float) -> bool:
+        """True where the network carries something from ``one`` to ``other`` now."""
+        if (one, other) in self.deaf and now < self.deaf_end:
+            return False
+        return all(
+            (one in p.one) == (other in p.one) for p in self.partitions if p.begin <= now < p.end
+        )
+
+    def reaches(self, one: int, other: int, now: float) -> bool:
+        """True where a TLS connection can be made: both ways."""
+        return self.passes(one, other, now) and self.passes(other, one, now)
+
+    def say(self, sender: int, message: Any, now: float) -> None:
+        """A multicast; each receiver loses it or not for itself. The sender hears itself."""
+        self.sent += 1
+        draw, loss, delay = self.chance.random, self.loss, self.delay
+        quiet = not self.deaf and not any(p.begin <= now < p.end for p in self.partitions)
+        for receiver, inbox in enumerate(self.inboxes):
+            if draw() >= loss and (quiet or self.passes(sender, receiver, now)):
+                inbox.append((now + delay * draw(), sender, message))
+        if self.replays:
+            if len(self.records) < 500:
+                self.records.append((sender, message))
+            else:
+                self.records[self.chance.randrange(500)] = (sender, message)
+            if draw() < 0.5:
+                self._replay(now)
+
+    def _replay(self, now: float) -> None:
+        """The attacker says something again that it heard before, to everybody."""
+        sender, message = self.chance.choice(self.records)
+        late = now + self.chance.choice((1.0, 30.0, 300.0)) * self.chance.random()
+        for inbox in self.inboxes:
+            # From an address of its own: it cannot take the place of what the sender says.
+            inbox.append((late, -1 - sender, message))
+
+    def heard(self, receiver: int, now: float) -> list[tuple[int, Any]]:
+        """What came in since the last look: of each source the last, and no more than so many."""
+        inbox = self.inboxes[receiver]
+        if not inbox:
+            return []
+        newest: dict[int, Any] = {}
+        later = []
+        for entry in sorted(inbox, key=_when):
+            if entry[0] > now:
+                later.append(entry)
+            else:
+                newest[entry[1]] = entry[2]
+        self.inboxes[receiver] = later
+        found = list(newest.items())
+        return found if len(found) <= MAX_CANDIDATES else self.chance.sample(found, MAX_CANDIDATES)
+
+
+def _when(entry: tuple[float, int, Any]) -> float:
+    return entry[0]

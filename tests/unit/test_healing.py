@@ -1,0 +1,322 @@
+"""A control plane meets another: what it is told over real TLS, and how it gives way."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nodeagent import healing, keeper, status
+from nodeagent.board import Board
+from nodeagent.cli import main
+from nodeagent.errors import NoControlPlane
+from nodeagent.fleet import beacon as beacons
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import exchange, pki, trust
+from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.election import Heard
+from nodeagent.fleet.endpoint import Endpoint, Files
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.split import Side
+from nodeagent.journal import Journal
+from nodeagent.lookout import AGENT, RIVAL, Lookout
+from tests.unit.cluster.test_inhabitants import answers
+from tests.unit.machine import Machine, put
+
+OTHER = Side("n-" + "a" * 16, "pi-a", "aa" * 32, 1, 1_790_000_000, True)
+STOPPED = {f"systemctl stop {unit}": "" for unit in healing.BROKER_UNITS}
+LEFT = {
+    "kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock": "",
+    "rm -rf -- /var/lib/nodeagent/kubeadm": "",
+    "rm -rf -- /run/nodeagent/endpoint": "",
+    "sync": "",
+}
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No systemd listens here."""
+    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    monkeypatch.setattr(keeper, "notify", lambda message: None)
+
+
+class Young:
+    """A control plane with an empty cluster of its own."""
+
+    def __init__(self, root: Path, card: bytes) -> None:
+        put(
+            root,
+            {
+                trust.CARD_FILES[0]: card,
+                "/proc/sys/kernel/hostname": "pi-1\n",
+                "/usr/bin/kubeadm": "",
+                "/etc/kubernetes/admin.conf": "x",
+                "/etc/kubernetes/pki/ca.crt": "a certificate",
+                "/var/lib/nodeagent/kubeadm/formed": "control-plane\n",
+            },
+        )
+        self.host = Machine(root, {**answers(), **STOPPED, **LEFT})
+        self.host.make_folder(healing.ENDPOINT_FOLDER)
+        self.journal = Journal(self.host)
+        self.trust = trust.import_card(self.host, self.journal)
+        self.key = NodeKey.load_or_create(self.host)
+        self.journal.set(
+            role="control-plane", initialised=True, equipped=True, epoch=2, claim={"epoch": 2},
+            born=1_790_000_500,
+        )  # fmt: skip
+        self.board = Board(self.host)
+
+    def gives_way(self, where: tuple[str, int] | None) -> bool:
+        """Let it, after the keeper saw somebody at ``where``."""
+        if where is not None:
+            rival = json.dumps({"address": where[0], "port": where[1]})
+            self.host.write(RIVAL, rival.encode())
+        healing.give_way(self.host, self.board, self.journal, self.trust, self.key)
+        return self.journal.get("role") is None
+
+
+@pytest.fixture
+def card() -> bytes:
+    """The fleet's card file."""
+    return cards.make("home")[1]
+
+
+@pytest.fixture
+def young(tmp_path: Path, card: bytes) -> Young:
+    """The one that is to give way."""
+    return Young(tmp_path / "young", card)
+
+
+class Old:
+    """The endpoint of the other control plane, on loopback."""
+
+    def __init__(self, folder: Path, card: bytes) -> None:
+        folder.mkdir()
+        made = trust.from_card(cards.parse(card))
+        key = pki.new_key()
+        names = Files(*(str(folder / name) for name in ("server.crt", "server.key", "root.crt")))
+        chain = made.leaf("server", key.public_key())
+        Path(names.cert).write_text("".join(map(pki.cert_pem, chain)))
+        Path(names.key).write_text(pki.key_pem(key))
+        Path(names.root).write_text(pki.cert_pem(made.root_cert))
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.where: tuple[str, int] = probe.getsockname()
+        address, port = self.where
+        self.endpoint = Endpoint(address, port, names)
+        self.told = folder / "cluster.json"
+
+    def tell(self, side: Side) -> None:
+        """What the agent there writes."""
+        self.told.write_bytes(side.to_json())
+
+
+@pytest.fixture
+def old(tmp_path: Path, card: bytes) -> Iterator[Old]:
+    """A control plane of the same fleet."""
+    made = Old(tmp_path / "old", card)
+    made.tell(OTHER)
+    yield made
+    made.endpoint.close()
+
+
+@pytest.mark.network
+def test_the_younger_asks_and_says_what_it_found(young: Young, old: Old) -> None:
+    assert healing.meet(young.host, *old.where) == "step-down"
+    told = Side.from_json(young.host.read(healing.SIDE) or b"")
+    assert (told.node_id, told.name, told.epoch, told.alone) == (young.key.node_id, "pi-1", 2, True)
+    assert young.journal.get("role") == "control-plane", "meeting changes nothing"
+
+
+@pytest.mark.network
+def test_the_command_says_the_verdict_alone(
+    young: Young, old: Old, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeagent.host.host.Host", lambda: young.host)
+    asked = CliRunner().invoke(main, ["meet", old.where[0], str(old.where[1])])
+    assert (asked.exit_code, asked.output) == (0, "step-down\n")
+    old.endpoint.close()
+    asked = CliRunner().invoke(main, ["meet", old.where[0], str(old.where[1])])
+    assert asked.exit_code == 75 and "step-down" not in asked.output
+
+
+@pytest.mark.network
+def test_it_gives_way_in_order(young: Young, old: Old) -> None:
+    assert young.gives_way(old.where)
+    ran = [line for line in young.host.ran if not line.startswith("kubectl")]
+    assert ran[:2] == list(STOPPED), "nobody moves in any more"
+    assert "kubeadm reset --force" in ran[5]
+    left = set(young.journal.names()) & set(healing.OF_THE_CLUSTER)
+    assert not left
+    assert young.journal.get("epoch") == 2, "others remember it"
+    assert [e["event"] for e in young.journal.get("history")][-2:] == ["steps down", "stepped down"]
+    assert not young.host.exists(RIVAL)
+
+
+@pytest.mark.network
+def test_a_cut_in_the_middle_only_delays_it(young: Young, old: Old) -> None:
+    reset = next(line for line in LEFT if "kubeadm" in line)
+    young.host.answers[reset] = {"status": 1, "err": "the power went"}
+    with pytest.raises(Exception, match="the power went"):
+        young.gives_way(old.where)
+    assert Journal(young.host).get("stepping_down") == {"node": OTHER.node_id, "name": "pi-a"}
+    assert Journal(young.host).get("role") == "control-plane"
+    old.endpoint.close()
+    young.host.answers[reset] = ""
+    again = Journal(young.host)
+    healing.give_way(young.host, young.board, again, young.trust, young.key)
+    assert again.get("role") is None and again.get("stepping_down") is None
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("moved_in", [{"nodes": ["pi-1", "pi-2"]}, {"namespaces": ["shop"]}])
+def test_a_cluster_somebody_lives_in_stays(
+    young: Young, old: Old, moved_in: dict[str, list[str]]
+) -> None:
+    young.host.answers.update(answers(**moved_in))
+    assert healing.meet(young.host, *old.where) == "both-stay"
+    assert not young.gives_way(old.where)
+    assert not any("reset" in line for line in young.host.ran)
+
+
+@pytest.mark.network
+def test_a_cluster_that_cannot_be_asked_stays(young: Young, old: Old) -> None:
+    young.host.answers = {}
+    assert healing.meet(young.host, *old.where) == "both-stay"
+    assert not young.gives_way(old.where)
+
+
+@pytest.mark.network
+def test_the_older_stays(young: Young, old: Old) -> None:
+    old.tell(replace(OTHER, epoch=3))
+    assert healing.meet(young.host, *old.where) == "stay"
+    assert not young.gives_way(old.where)
+
+
+@pytest.mark.network
+def test_an_echo_of_itself_is_nothing(young: Young, old: Old) -> None:
+    old.tell(replace(OTHER, node_id=young.key.node_id))
+    assert healing.meet(young.host, *old.where) == "nothing"
+    assert not young.gives_way(old.where)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("told", [b"", b"{}", b'{"node_id": "n-aaaaaaaaaaaaaaaa"}'])
+def test_what_is_not_understood_moves_nobody(young: Young, old: Old, told: bytes) -> None:
+    old.told.write_bytes(told)
+    with pytest.raises(NoControlPlane):
+        healing.meet(young.host, *old.where)
+    assert not young.gives_way(old.where)
+
+
+@pytest.mark.network
+def test_a_control_plane_of_another_fleet_moves_nobody(young: Young, tmp_path: Path) -> None:
+    stranger = Old(tmp_path / "stranger", cards.make("other")[1])
+    stranger.tell(OTHER)
+    try:
+        with pytest.raises(NoControlPlane):
+            healing.meet(young.host, *stranger.where)
+        assert not young.gives_way(stranger.where)
+    finally:
+        stranger.endpoint.close()
+
+
+@pytest.mark.network
+def test_where_nobody_answers_nothing_is_done(young: Young, old: Old) -> None:
+    old.endpoint.close()
+    assert not young.gives_way(old.where)
+    assert not young.gives_way(None)
+
+
+def test_a_hint_that_makes_no_sense_is_dropped(young: Young) -> None:
+    for data in (b"", b"[]", b'{"address": "x; reboot", "port": 1}', b'{"address": "10.0.0.1"}'):
+        young.host.write(RIVAL, data)
+        assert not young.gives_way(None)
+        assert not young.host.exists(RIVAL)
+    assert young.host.ran == []
+
+
+KEY = bytes(32)
+RIVAL_BEACON = Beacon(
+    node_id="n-" + "b" * 16, boot="00000001", name="pi-b", phase="ready", role="control-plane",
+    fitness=(1,), epoch=1, claim=True, ready=True, expected=0, address="10.0.0.9", port=6444, seq=1,
+)  # fmt: skip
+ASK = f"{AGENT} meet 10.0.0.9 6444"
+
+
+def hear(host: Machine, *said: Beacon) -> None:
+    """A double of the network process."""
+    sealed = [beacons.seal(KEY, one) for one in said]
+    host.make_folder(exchange.SERVE_FOLDER)
+    candidates = [exchange.Candidate("10.0.0.9", 6444, one, 1, 1) for one in sealed]
+    exchange.write_heard(host, 1, candidates)
+
+
+@pytest.mark.parametrize(
+    ("answer", "goes_on", "trouble"),
+    [
+        ("nothing\n", True, False), ("stay\n", True, False), ("both-stay\n", True, True),
+        ("step-down\n", False, False), ({"status": 75, "err": "It did not answer."}, True, False),
+        ("dance\n", True, False), ({"status": 124}, True, False),
+    ],
+)  # fmt: skip
+def test_the_keeper_looks_out(tmp_path: Path, answer: object, goes_on: bool, trouble: bool) -> None:
+    host = Machine(tmp_path, {ASK: answer})
+    lookout = Lookout(host)
+    assert lookout.round([], 5.0) and host.ran == []
+    worker = replace(RIVAL_BEACON, node_id="n-" + "d" * 16, role="worker")
+    heard = [Heard(beacon, 5.0, 5.0) for beacon in (RIVAL_BEACON, worker)]
+    assert lookout.round(heard, 15.0) is goes_on
+    assert host.ran == [ASK]
+    assert (lookout.trouble is not None) is trouble
+    if trouble:
+        assert lookout.trouble is not None and "pi-b (10.0.0.9)" in lookout.trouble.reason
+    assert host.exists(RIVAL) is not goes_on
+    lookout.round(heard, 25.0)
+    assert host.ran == [ASK], "it is not asked again at once"
+
+
+def handed_over(host: Machine, beacon: Beacon, monkeypatch: pytest.MonkeyPatch) -> keeper.Keeper:
+    """The keeper of a node that announces ``beacon``."""
+
+    def execv(*_: object) -> None:
+        raise InterruptedError("stands for execve(2), which does not return")
+
+    monkeypatch.setattr(os, "execv", execv)
+    with pytest.raises(InterruptedError):
+        keeper.hand_over(host, beacon, KEY, "auto", True)
+    return keeper.Keeper(host)
+
+
+def test_both_stay_is_in_the_status_until_the_other_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "kubelet_healthy", lambda: True)
+    host = Machine(tmp_path, {ASK: "both-stay\n"})
+    Board(host).enter("ready", "Part of the cluster")
+    mine = replace(RIVAL_BEACON, node_id="n-" + "c" * 16, address="10.0.0.7")
+    kept = handed_over(host, mine, monkeypatch)
+    hear(host, RIVAL_BEACON)
+    assert kept.round() and kept.round()
+    shown = status.parse(host.read(status.PATH) or b"")["error"]
+    assert shown["code"] == "E401" and "pi-b" in shown["reason"]
+    later = host.clock.monotonic() + 1000
+    host.clock = replace(host.clock, monotonic=lambda: later)
+    assert kept.round()
+    assert status.parse(host.read(status.PATH) or b"")["error"] is None
+
+
+def test_a_worker_does_not_look_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "kubelet_healthy", lambda: True)
+    host = Machine(tmp_path)
+    Board(host).enter("ready", "Part of the cluster")
+    worker = replace(RIVAL_BEACON, role="worker", ready=False)
+    kept = handed_over(host, worker, monkeypatch)
+    hear(host, RIVAL_BEACON)
+    assert kept.round()
+    assert host.ran == []
