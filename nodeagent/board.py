@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nodeagent import events, status
-from nodeagent.errors import Blocked, NodeAgentError
+from nodeagent.errors import Blocked, NodeAgentError, NotAdmitted
 from nodeagent.host.host import Host
 from nodeagent.surfaces import Surfaces
 
@@ -102,6 +102,8 @@ class Board:
             now = self._host.clock.now()
             self.acting = None
             values: dict[str, Any] = {"error": shown, "waiting": None, "progress": None}
+            if isinstance(error, NotAdmitted):
+                values["approval"] = error.shown
             if isinstance(error, Blocked):
                 until = None if error.within is None else round(now + error.within)
                 values["waiting"] = {"for": error.reason, "until": until}

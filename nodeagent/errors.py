@@ -98,9 +98,16 @@ class TwoControlPlanes(NodeAgentError):
 
 
 class NotAdmitted(Blocked):
-    """A control plane answered, and a person has to let this node in; the agent keeps asking."""
+    """A control plane answered, and a person has to let this node in; the agent keeps asking.
+
+    ``shown``: what that person types.
+    """
 
     code = "E402"
+
+    def __init__(self, reason: str, remedy: str, shown: str = "") -> None:
+        super().__init__(reason, remedy)
+        self.shown = shown
 
 
 class Refused(NodeAgentError):

@@ -164,7 +164,9 @@ class Former:
             host=self.host,
         )
         self.board.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
-        self.board.set(control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version)
+        self.board.set(
+            approval="", control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version
+        )
         kubeadm.join(
             self.host,
             node_name=grant.node_name,

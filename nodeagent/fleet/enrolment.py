@@ -49,16 +49,19 @@ def read_code(text: str) -> str:
 
 def not_admitted(why: str, node_id: str, where: str) -> NotAdmitted:
     """What the node tells people that a control plane let wait, ``why`` as it answered."""
-    approve = f"sudo nodeagent approve {code(node_id)}"
+    shown = code(node_id)
+    approve = f"sudo nodeagent approve {shown}"
     if why == SEALED:
         return NotAdmitted(
             f"The cluster takes no new nodes by itself any more: enrolment is sealed ({where}).",
             f"On the control plane run `{approve}`, or `sudo nodeagent seal --open 1h` to let in"
             " all of the fleet's boards for an hour; this node then joins by itself.",
+            shown,
         )
     return NotAdmitted(
-        f"A person has to approve this node; its code is {code(node_id)} ({where}).",
+        f"A person has to approve this node; its code is {shown} ({where}).",
         f"On the control plane run `{approve}`; this node then joins by itself.",
+        shown,
     )
 
 

@@ -25,6 +25,7 @@ from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import card as cards
 from nodeagent.fleet import exchange, trust
 from nodeagent.fleet.election import Claim, Join, Lead, Wait
+from nodeagent.fleet.enrolment import APPROVAL, not_admitted
 from nodeagent.fleet.keys import NodeKey
 from nodeagent.host.actions import Reboot
 from nodeagent.host.facts import Facts
@@ -96,6 +97,14 @@ def test_what_fails_is_shown_and_tried_until_it_works(
     assert agent.insist(failing(*errors)) == "done"
     assert seen[-1] == phase
     assert time.now - 1000 < 61 * len(errors)
+
+
+def test_the_code_that_people_type_stays_in_the_status_between_two_tries(tmp_path: Path) -> None:
+    agent = Agent(Host(tmp_path, clock=Time().clock()))
+    waits = not_admitted(APPROVAL, "n-abcdefghijklmnop", "10.0.0.2")
+    agent.insist(failing(waits))
+    agent.board.enter("joining", "Asking the control plane for a grant")
+    assert agent.board.get("approval") == "ABCD-EFGH-IJKL-MNOP"
 
 
 def test_a_thousand_failures_are_no_failure_of_the_agent(
