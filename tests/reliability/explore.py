@@ -28,6 +28,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from nodeagent import surfaces
 from nodeagent.cluster import state as kubeadm_state
 from nodeagent.fleet import card as cards
 from nodeagent.fleet import install, keys, pki
@@ -43,6 +44,7 @@ MEMBER = ("etc/kubernetes/", "var/lib/kubelet/")  # what kubeadm writes and noth
 CACHES = ("var/lib/apt/lists", "var/lib/containerd")
 PAIRS = ((keys.PATH, CERT), (install.BROKER_KEY, install.BROKER_CERT),
          (install.CLIENT_KEY, install.CLIENT_CERT))  # fmt: skip
+NOTE = f"boot/firmware/{surfaces.NAME}"
 BOOT_ID = re.compile(r"boot-\d+")
 
 
@@ -85,21 +87,31 @@ def same(tree: Tree, second: bool = False) -> str:
 def settled(tree: Tree) -> Tree:
     """A disk at the end, without the declared differences between two good ends: keys are
     random, but must fit their certificates; history, epoch and starts tell how often it was
-    begun, and the latency of the disk is measured; what a cut write left beside its target is
-    replaced by the next write and harms nobody; apt's lists and pulled images are fetched where
-    they are missing; a scrubbed card says when."""
+    begun; the latency of the disk is measured; enrolment ends a time after the cluster's birth;
+    what a cut write left beside its target is replaced by the next write and harms nobody; apt's
+    lists and pulled images are fetched where they are missing; a scrubbed card and the note on
+    the boot partition say when."""
     left: Tree = {
         name: entry for name, entry in tree.items()
         if not name.endswith(HALF_DONE) and not name.startswith(CACHES)
     }  # fmt: skip
     name = JOURNAL.lstrip("/")
+    born = 0
     if name in left:
         values = json.loads(left[name][1])
+        born = values.pop("born", None) or 0
         for key in ("history", "epoch", "claim", "starts", "fsync_ms"):
             values.pop(key, None)
         if not values.get("reboots"):  # none, or one that took
             values.pop("reboots", None)
         left[name] = "file", json.dumps(values, sort_keys=True)
+    if left.pop(NOTE, None):
+        left[NOTE] = "note", None
+    broker = install.CONFIG.lstrip("/")
+    if broker in left:
+        values = json.loads(left[broker][1])
+        values["seals_at"] = values.get("seals_at", 0) - born
+        left[broker] = "file", json.dumps(values, sort_keys=True)
     card = left.get(CARD, ("", b""))[1]
     if cards.is_scrubbed(card):
         left[CARD] = "scrubbed", len(card)
