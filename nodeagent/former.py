@@ -12,6 +12,7 @@ from nodeagent.config import Settings
 from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, Refused
 from nodeagent.fleet import client, install
 from nodeagent.fleet.election import Join, Lead, Wait
+from nodeagent.fleet.grant import Grant
 from nodeagent.fleet.keys import NodeKey
 from nodeagent.fleet.trust import Trust
 from nodeagent.host.facts import Facts
@@ -152,17 +153,8 @@ class Former:
         """Ask for a grant and join with it."""
         self.board.set(role="worker", role_why=why)
         self.board.enter("joining", "Asking the control plane for a grant")
-        facts, network = Facts(self.host), settings.network
-        grant = client.ask(
-            self.trust,
-            self.key,
-            self.candidates(settings),
-            facts.node_name,
-            {"address": facts.address(network.interface, network.version) or ""},
-            self.host.clock.now(),
-            clock_synced=synchronised(facts),
-            host=self.host,
-        )
+        facts = Facts(self.host)
+        grant = self._ask(settings, facts, facts.node_name, clock_synced=synchronised(facts))
         self.board.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
         self.board.set(
             approval="", control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version
@@ -225,18 +217,23 @@ class Former:
                 self.rejoin(name)
                 self._rejoined = moment
 
-    def rejoin(self, name: str) -> None:
-        """A member whose certificate has expired gets a new one by a new grant."""
-        settings, facts = config.load(self.host).settings, Facts(self.host)
-        grant = client.ask(
+    def _ask(self, settings: Settings, facts: Facts, name: str, *, clock_synced: bool) -> Grant:
+        network = settings.network
+        return client.ask(
             self.trust,
             self.key,
             self.candidates(settings),
             name,
-            {"address": facts.address(settings.network.interface) or ""},
+            {"address": facts.address(network.interface, network.version) or ""},
             self.host.clock.now(),
-            clock_synced=True,
+            clock_synced=clock_synced,
+            host=self.host,
         )
+
+    def rejoin(self, name: str) -> None:
+        """A member whose certificate has expired gets a new one by a new grant."""
+        settings, facts = config.load(self.host).settings, Facts(self.host)
+        grant = self._ask(settings, facts, name, clock_synced=True)
         if grant.node_name != name:
             raise Refused(
                 f"The name {name} belongs to another node now, and this one's certificate has"
