@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,31 @@ import pytest
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import card as cards
 from nodeagent.fleet import exchange, statuspage
+from nodeagent.fleet.election import Heard
 from nodeagent.fleet.hearing import Hearing
 from tests.hostile import load
-from tests.net.lan import PORT, Lan, eventually, ip, status
+from tests.net.lan import PORT, Lan, Node, eventually, ip, status
 from tests.net.test_join import answers, ask, control_plane
 
 SERVE_LIMIT_KIB = 64 * 1024  # MemoryMax= of the unit
 SERVE_TASKS = 128  # TasksMax= of the unit
+
+
+def rounds(leader: Node, worker: Node) -> Callable[[], tuple[Heard, ...]]:
+    """One round of the agents on both sides with each call: the leader says where it stands every
+    five seconds, the worker tells whom it has heard."""
+    hearing = Hearing(worker.trust.beacon_key, worker.key.node_id)
+    said = 0.0
+
+    def heard() -> tuple[Heard, ...]:
+        nonlocal said
+        if time.monotonic() - said > 5:
+            said = time.monotonic()
+            leader.announce(endpoint=True)
+        mark, candidates = exchange.read_heard(worker.host)
+        return hearing.update(mark, [c.beacon for c in candidates], time.monotonic())[1]
+
+    return heard
 
 
 def test_a_spoofer_and_a_flood_do_not_hide_the_control_plane(lan: Lan) -> None:
@@ -28,18 +47,10 @@ def test_a_spoofer_and_a_flood_do_not_hide_the_control_plane(lan: Lan) -> None:
     assert process.stdout.readline() == b"at it\n"
     worker.announce()
     worker.serve()
-    hearing = Hearing(worker.trust.beacon_key, worker.key.node_id)
-    last_said = 0.0
+    heard = rounds(leader, worker)
 
     def found() -> str | None:
-        """One round of the agents on both sides."""
-        nonlocal last_said
-        if time.monotonic() - last_said > 5:
-            last_said = time.monotonic()
-            leader.announce(endpoint=True)
-        mark, candidates = exchange.read_heard(worker.host)
-        heard = hearing.update(mark, [c.beacon for c in candidates], time.monotonic())[1]
-        return next((h.beacon.address for h in heard if h.beacon.ready), None)
+        return next((h.beacon.address for h in heard() if h.beacon.ready), None)
 
     assert eventually(found, 24), worker.logs()
     assert len(exchange.read_heard(worker.host)[1]) <= exchange.MAX_CANDIDATES
@@ -63,17 +74,10 @@ def test_no_flood_fills_the_memory_or_hides_a_node(lan: Lan, kind: str) -> None:
     assert process.stdout.readline() == b"at it\n"
     worker.announce()
     worker.serve()
-    hearing = Hearing(worker.trust.beacon_key, worker.key.node_id)
-    said = 0.0
+    heard = rounds(leader, worker)
 
     def found() -> bool:
-        nonlocal said
-        if time.monotonic() - said > 5:
-            said = time.monotonic()
-            leader.announce(endpoint=True)
-        mark, candidates = exchange.read_heard(worker.host)
-        heard = hearing.update(mark, [c.beacon for c in candidates], time.monotonic())[1]
-        return any(h.beacon.node_id == leader.key.node_id for h in heard)
+        return any(h.beacon.node_id == leader.key.node_id for h in heard())
 
     assert eventually(found, 50), worker.logs()
     assert process.poll() is None, "the attack was still on"

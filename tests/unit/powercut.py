@@ -107,11 +107,11 @@ class VirtualPi(Host):
         return Result(0, "0\n" if "RuntimeWatchdogUSec" in argv else "")
 
 
-def prepare(pi: VirtualPi) -> None:
-    """What the agent does in its first phase, over reboots."""
+def prepare(pi: VirtualPi, sequence: Sequence[steps.Step] = steps.KERNEL) -> None:
+    """What the agent does in a phase, over reboots."""
     for _ in range(3):
         journal = Journal(pi)
-        reboots = engine.run(steps.KERNEL, pi, Settings(), journal, lambda _: None)
+        reboots = engine.run(sequence, pi, Settings(), journal, lambda _: None)
         if not reboots:
             return
         engine.ask_reboot(reboots, pi, journal)

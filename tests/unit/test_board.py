@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent import engine, steps
-from nodeagent.config import Settings
+from nodeagent import steps
 from nodeagent.fleet import keys
 from nodeagent.host.host import Result
 from nodeagent.host.hostkeys import FOLDER, WORKSHOP
-from nodeagent.journal import Journal
 from nodeagent.steps import names
 from nodeagent.steps.board import FILE, MACHINE_ID
 from tests.unit.machine import put
-from tests.unit.powercut import WAYS, Disk, PowerCut, VirtualPi
+from tests.unit.powercut import WAYS, Disk, PowerCut, VirtualPi, prepare
 
 OLD_ID = "0123456789abcdef0123456789abcdef"
 KEY = "ssh_host_ed25519_key"
@@ -54,25 +52,12 @@ class Clone(VirtualPi):
         return Result(0)
 
 
-def recognise(pi: Clone) -> None:
-    """What the agent does first, over reboots."""
-    for _ in range(3):
-        journal = Journal(pi)
-        reboots = engine.run(steps.CARD, pi, Settings(), journal, lambda _: None)
-        if not reboots:
-            return
-        engine.ask_reboot(reboots, pi, journal)
-        pi.disk.step()
-        pi.boot()
-    raise AssertionError("it reboots again and again")
-
-
 def run_until(pi: Clone, cut_at: int | None, way: str) -> bool:
     """With a cut at one call; True where it was reached. Power is on again then."""
     pi.disk.calls, pi.disk.cut_at = 0, cut_at
     try:
         with pi.disk.watched():
-            recognise(pi)
+            prepare(pi, steps.CARD)
     except PowerCut:
         pi.disk.cut(way)
         assert pi.text(f"{FOLDER}/{KEY}") in ("old", "new"), "never a board without host keys"
