@@ -2,7 +2,8 @@
 
 Boards 1 and 2 get identical cards, so that one of them leads and the other forgets what it does not
 need; further boards get the card file for workers (`fleet new --split`). All are turned off, and
-each card is searched from its first to its last byte, files and free space alike.
+each card is searched from its first to its last byte, files and free space alike. After another
+scenario of identical cards it goes on with that one's cluster.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ KEPT = ("/var/lib/nodeagent/trust/fleet.json", "/var/lib/nodeagent/trust/control
 
 
 def census(cluster: Cluster) -> dict[str, tuple[bool, str]]:
-    """Form a cluster, power it off, search every card."""
-    cluster.power_on(card=_workers_card)
+    """Form a cluster where there is none, power it off, search every card."""
+    if not cluster.formed:
+        cluster.power_on(card=_workers_card)
     full = (run_folder() / "fleet" / cards.NAME).read_bytes()
     keys = keytraces.secrets((run_folder() / "fleet" / "lab.fleet").read_bytes())
     # The tool must find them where they are known to be.
@@ -46,6 +48,7 @@ def census(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     leader = checks.control_plane(cluster)
     for guest in cluster.guests:
         guest.ssh("sudo systemctl poweroff", check=False)
+    cluster.formed = False
     off = lambda: all(guest.last_event == "off" for guest in cluster.guests)  # noqa: E731
     wait("the boards did not turn themselves off", off, 300)
     outcome: dict[str, tuple[bool, str]] = {}

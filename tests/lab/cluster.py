@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from nodeagent.fleet import card as cards
+
 from . import board, disk, image, lan, toolbox
 from .guest import Guest
 from .mirror.store import Store
@@ -66,16 +68,20 @@ class Cluster:
         say(f"{self._deb.name}; guests run with {self.accelerator}")
 
     def power_on(
-        self, agent: bool = True, card: Callable[[board.Board], None] | None = None
+        self,
+        agent: bool = True,
+        card: Callable[[board.Board], None] | None = None,
+        approve: bool = False,
     ) -> None:
         """Fresh cards into all boards, identical but for what a user would write on them; ``card``
-        may change them before the power comes."""
+        may change them before the power comes. With ``approve`` the first board's card leads, and
+        the others are for workers that a person approves."""
         self.end()
         logs().mkdir(parents=True, exist_ok=True)
         asked = self.asked
         flashed = image.build(asked.arch, asked.mirror, self._deb if agent else None)
         lan.up(asked.nodes, asked.mirror, asked.arch)
-        fleet = new_fleet() if agent else None
+        fleet = new_fleet(*(["--approve"] if approve else [])) if agent else None
         for index in range(1, asked.nodes + 1):
             one = board.Board(
                 index, asked.arch, self.accelerator, str(flashed.kernel), str(flashed.initrd)
@@ -86,7 +92,7 @@ class Cluster:
                 settings = run_folder() / f"{one.name}.yaml"
                 settings.write_text(self.settings(index))
                 disk.put(one.card, "nodeagent.yaml", settings)
-                disk.put(one.card, "nodeagent.fleet", fleet)
+                disk.put(one.card, cards.NAME, card_file(fleet, index))
             if card:
                 card(one)
             self.guests.append(Guest(one))
@@ -160,18 +166,25 @@ def agent_package() -> Path:
     return debs[-1]
 
 
-def new_fleet() -> Path:
-    """A new fleet, made with the product's own command; the file for the cards."""
+def new_fleet(*options: str) -> Path:
+    """A new fleet, made with the product's own command; the folder of its files."""
     folder = run_folder() / "fleet"
     folder.mkdir()
     command = REPOSITORY / ".venv" / "bin" / "nodeagent"
     if not command.exists():
         subprocess.run(["make", "-s", "venv"], cwd=REPOSITORY, check=True)
-    argv = [str(command), "fleet", "new", "lab", "--out", str(folder)]
+    argv = [str(command), "fleet", "new", "lab", "--out", str(folder), *options]
     done = subprocess.run(argv, capture_output=True, text=True)
     if done.returncode:
         raise LabError(f"nodeagent fleet new failed: {done.stderr.strip()}")
-    return folder / "nodeagent.fleet"
+    return folder
+
+
+def card_file(fleet: Path, index: int) -> Path:
+    """The fleet's file for the card of board ``index``: of split ones, the first leads."""
+    if (fleet / cards.NAME).exists():
+        return fleet / cards.NAME
+    return fleet / ("control-plane" if index == 1 else "worker") / cards.NAME
 
 
 def alone() -> IO[str]:

@@ -68,6 +68,14 @@ def up(boards: int, mirror: str, arch: str, serve_mirror: bool = True) -> None:
         _mirror(arch)
 
 
+def part(boards: int, parted: bool) -> None:
+    """Let no board hear another (ip-link(8), ``isolated``), or all again. Router and mirror answer
+    them all the same, as behind a Wi-Fi that isolates its clients."""
+    for index in range(1, boards + 1):
+        slave = ("type", "bridge_slave", "isolated", "on" if parted else "off")
+        ip("-n", NAMESPACE, "link", "set", "dev", f"tap{index}", *slave)
+
+
 def _way_out() -> None:
     name, here, there = WAY_OUT
     ip("link", "add", name, "type", "veth", "peer", "name", "out0", "netns", NAMESPACE)

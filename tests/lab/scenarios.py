@@ -12,6 +12,8 @@ from .cuts import cuts
 from .fat import fat
 from .guest import Guest, SshFailed, wait
 from .lan import exists
+from .meeting import meeting
+from .people import people
 from .place import REPOSITORY, LabError, say
 from .script import Baseline
 from .trouble import trouble
@@ -168,4 +170,6 @@ SCENARIOS: dict[str, Callable[[Cluster], Results]] = {
     "fat": fat,
     "reset": undone,
     "census": census,
+    "meeting": meeting,
+    "people": people,
 }
