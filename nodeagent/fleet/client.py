@@ -7,6 +7,7 @@ plane is told anything, and only a grant that the fleet's broker signed for this
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 
@@ -142,7 +143,7 @@ def _call(
         raise _Wait(data[:16].decode("ascii", "replace"))
     if answer.status != 200:
         text = answer.headers.get("Retry-After", "")  # RFC 9110 10.2.3
-        wait = min(int(text), MAX_WAIT) if text.isascii() and text.isdecimal() else 0
+        wait = min(int(text), MAX_WAIT) if re.fullmatch(r"[0-9]{1,9}", text) else 0
         raise No(f"it refused ({answer.status}): {data[:200].decode('ascii', 'replace')}", wait)
     if len(data) > limit:
         raise No("its answer was too long")

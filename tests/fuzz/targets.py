@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import http.client
+import io
 import json
 import os
 import tempfile
@@ -25,7 +27,7 @@ from nodeagent.cluster import api
 from nodeagent.errors import CommandFailed, Untrusted
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import card as cards
-from nodeagent.fleet import door, exchange, frame, jws, pki, statuspage, wire
+from nodeagent.fleet import client, door, exchange, frame, jws, pki, split, statuspage, wire
 from nodeagent.fleet import grant as grants
 from nodeagent.fleet import trust as trusts
 from nodeagent.fleet.broker import GROUP, SIGNER, fitting_key
@@ -51,6 +53,16 @@ class Wire:
 
     def settimeout(self, seconds: float) -> None:
         """Nothing here takes time."""
+
+    def sendall(self, data: bytes) -> None:
+        """The peer said all it has to say before it was asked."""
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        """The rest as a file; the standard library's client reads from one."""
+        return io.BytesIO(self._data)
+
+    def close(self) -> None:
+        """Nothing here is open."""
 
 
 class Answers:
@@ -155,6 +167,21 @@ def http_request(data: bytes) -> None:
         if understood is not None:
             assert len(understood[2]) <= door.MAX_BODY
             assert len(understood[0]) + len(understood[1]) <= door.MAX_HEAD + 1000
+
+
+def http_answer(data: bytes) -> None:
+    """What a control plane answers to a node that wants to join."""
+    connection = http.client.HTTPConnection("control-plane")
+    connection.sock = Wire(data)
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        assert len(client._call(connection, "GET", "/v1/nonce", None, 128)) <= 128
+
+
+def cluster_side(data: bytes) -> None:
+    """What another control plane tells of its cluster."""
+    with contextlib.suppress(wire.Malformed):
+        told = split.Side.from_json(data)
+        assert split.Side.from_json(told.to_json()) == told
 
 
 def broker_frame(data: bytes) -> None:
@@ -280,6 +307,12 @@ _ITEMS = {
     ]
 }
 _POST = b"POST /v1/grant HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+_SIDE = split.Side(real.NODE.node_id, "pi-2", "0" * 64, 3, real.NOW, True)
+_ANSWERS = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\nlater",
+)
 TARGETS: dict[str, Target] = {
     "beacon": Target(beacon, (_SEALED.encode(),)),
     "sealed": Target(sealed, (_PLAIN,)),
@@ -292,6 +325,8 @@ TARGETS: dict[str, Target] = {
     "node_chain": Target(node_chain, (pki.cert_der(real.CLIENT[0]),)),
     "broker_leaf": Target(broker_leaf, (pki.cert_der(real.BROKER_CERT),)),
     "http_request": Target(http_request, (_POST, b"GET / HTTP/1.1\r\n\r\n")),
+    "http_answer": Target(http_answer, _ANSWERS),
+    "cluster_side": Target(cluster_side, (_SIDE.to_json(),)),
     "broker_frame": Target(broker_frame, (b'\0\0\0\x10{"op": "nonce"} ',)),
     "mdns_packet": Target(mdns_packet, (real.packet(_SEALED),)),
     "txt_record": Target(txt_record, (b"\x06b0=abc\x06b1=def",)),

@@ -114,6 +114,10 @@ FOUND: dict[str, tuple[str, Callable[[], bytes]]] = {
     "an answer without items": ("api_answer", lambda: b'{"kind": "Status"}'),
     "an answer that is a list": ("api_answer", lambda: b"[]"),
     "an answer whose items are words": ("api_answer", lambda: b'{"items": ["a"]}'),
+    "an answer that asks to wait a number of seconds too long to read": (
+        "http_answer",
+        lambda: b"HTTP/1.1 503 Busy\r\nRetry-After: " + b"9" * 5000 + b"\r\n\r\n",
+    ),
     "an answer nested without end": ("api_answer", lambda: b"[" * 100_000),
 }  # fmt: skip
 
