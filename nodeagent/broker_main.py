@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 from nodeagent.errors import FleetError, NodeAgentError, Refused, Untrusted
-from nodeagent.fleet import anchors, frame, install, people, pki, wire
+from nodeagent.fleet import anchors, doorstep, frame, install, people, pki, wire
 from nodeagent.fleet.broker import Broker, Offer, Overloaded, Revoked, Stale, Unadmitted
 from nodeagent.fleet.ledger import Ledger
 from nodeagent.host.host import Host
@@ -103,11 +103,13 @@ class Service:
     """One caller at a time; between callers a look at the cluster."""
 
     def __init__(self, host: Host, broker: Broker, listener: socket.socket) -> None:
+        self._host = host
         self._broker = broker
         self._listener = listener
         self._config = host.path(install.CONFIG)
         self._stamp = self._config_stamp()
         self._trouble = ""
+        self._told: list[dict[str, Any]] = []
 
     def run(self) -> None:
         """Until idle, or until the agent changed the configuration; systemd starts it again when
@@ -127,6 +129,7 @@ class Service:
                 busy = time.monotonic()
             if time.monotonic() - ticked >= TICK:
                 self._tick()
+                self.tell_who_waits()
                 ticked = time.monotonic()
 
     def _config_stamp(self) -> int:
@@ -140,6 +143,18 @@ class Service:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 LOG.warning("%s", error)
+
+    def tell_who_waits(self) -> None:
+        """Write the list for the status where it changed; people's convenience, so it never
+        fails."""
+        waiting = doorstep.shown(self._broker.waiting.present(self._broker.clock()))
+        if waiting == self._told:
+            return
+        self._told = waiting
+        try:
+            doorstep.write(self._host, waiting)
+        except OSError as error:
+            LOG.warning("who waits is not shown: %s", error)
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(PATIENCE)

@@ -67,7 +67,7 @@ def versions(host: Host) -> dict[str, str]:
 
 def certificates(host: Host) -> list[dict[str, Any]]:
     """Each with its end and who renews it. The kubelet renews its own (kubernetes.io,
-    "Certificate Rotation"); kubeadm's are renewed by ``kubeadm certs renew``."""
+    "Certificate Rotation"), the agent kubeadm's and its own (``cluster/renewal.py``)."""
     from nodeagent.cluster import credentials
 
     paths = [
@@ -80,10 +80,8 @@ def certificates(host: Host) -> list[dict[str, Any]]:
         except (OSError, ValueError):
             continue  # the doctor and its owner complain
         if end is not None:
-            renewal = "automatic" if path in OTHERS else "kubeadm"
-            authority = path.endswith(("ca.crt",))
-            entry = {"name": path, "expires": end, "renewal": "never" if authority else renewal}
-            found.append(entry)
+            renewal = "never" if path.endswith("ca.crt") else "automatic"
+            found.append({"name": path, "expires": end, "renewal": renewal})
     return found
 
 

@@ -19,7 +19,7 @@ from nodeagent import inventory, status
 from nodeagent.board import Board, notify
 from nodeagent.errors import Blocked
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import exchange
+from nodeagent.fleet import doorstep, exchange
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.election import Heard
 from nodeagent.fleet.hearing import Hearing
@@ -120,7 +120,7 @@ class Keeper:
         mark, candidates = exchange.read_heard(self.host)
         _, heard = self.hearing.update(mark, [c.beacon for c in candidates], now)
         self.board.meet(self.roster, heard)
-        self.board.set(tokens=inventory.tokens(self.host))
+        self.board.set(tokens=inventory.tokens(self.host), approvals=doorstep.read(self.host))
         return heard
 
     def _announce(self, address: str, interfaces: tuple[str, ...], uptime: int) -> None:

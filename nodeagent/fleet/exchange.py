@@ -85,7 +85,7 @@ def write_announcement(host: Host, announcement: Announcement) -> None:
 
 def read_announcement(host: Host) -> Announcement | None:
     """Serve: what to announce, or None while the agent has not said. Raises wire.Malformed."""
-    data = _read(host, ANNOUNCE)
+    data = read_bounded(host, ANNOUNCE)
     if data is None:
         return None
     return Announcement(**wire.record(wire.loads(data, MAX_BYTES), _ANNOUNCEMENT, _INTERFACES))
@@ -101,7 +101,7 @@ def read_heard(host: Host) -> tuple[int | None, tuple[Candidate, ...]]:
     """Agent: (when the own beacon last came back, candidates). What is missing or malformed
     counts as nothing heard."""
     try:
-        data = _read(host, HEARD)
+        data = read_bounded(host, HEARD)
         if data is None:
             return None, ()
         value = wire.record(wire.loads(data, MAX_BYTES), _HEARD)
@@ -110,7 +110,7 @@ def read_heard(host: Host) -> tuple[int | None, tuple[Candidate, ...]]:
     return value["own_heard"], tuple(Candidate(**entry) for entry in value["candidates"])
 
 
-def _read(host: Host, name: str) -> bytes | None:
+def read_bounded(host: Host, name: str) -> bytes | None:
     """At most MAX_BYTES + 1 of a regular file. No link is followed, no pipe waited for
     (open(2) O_NOFOLLOW, O_NONBLOCK). Raises OSError."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -12,6 +12,7 @@ import pytest
 from nodeagent import members
 from nodeagent.errors import Refused
 from nodeagent.fleet import card as cards
+from nodeagent.fleet import doorstep
 from nodeagent.fleet.enrolment import code
 from tests.net.lan import Lan, Node, eventually
 from tests.net.test_join import ask, certificate_request, control_plane
@@ -56,6 +57,10 @@ def test_a_node_shows_its_code_waits_and_is_let_in(
     assert told(other, "pi-2", leader.address)["error"] == "NotAdmitted"
     assert not tokens(leader)
 
+    def waiting() -> set[str]:  # what the keeper reads for status and status page
+        return {one["id"] for one in doorstep.read(leader.host)}
+
+    assert eventually(lambda: waiting() == {code(worker.key.node_id), code(other.key.node_id)})
     host = person_at(leader)
     shown = "\n".join(members.show_nodes(host))
     assert code(worker.key.node_id) in shown and worker.address in shown
@@ -67,6 +72,7 @@ def test_a_node_shows_its_code_waits_and_is_let_in(
     grant = told(worker, "pi-2", leader.address)
     assert grant.get("name") == "pi-2", grant
     assert told(other, "pi-3", leader.address)["error"] == "NotAdmitted", "only that one"
+    assert eventually(lambda: waiting() == {code(other.key.node_id)})
     assert told(worker, "pi-2", leader.address)["name"] == "pi-2", "a lost answer needs nobody"
 
 

@@ -67,7 +67,7 @@ STATES: dict[str, dict[str, Any]] = {
                      moment("pi-4f2a12", "joining", 20), moment("pi-4f2a14", "failed", 18)],
         "approvals": [{"id": "K4Q7-W2MZ-5X3C-6V7B", "name": "pi-4f2a15",
                        "address": "192.168.1.45", "since": NOW - 30}],
-        "certificates": [{"name": "/x.crt", "expires": NOW + 3e7, "renewal": "kubeadm"}],
+        "certificates": [{"name": "/x.crt", "expires": NOW + 3e7, "renewal": "automatic"}],
         "tokens": [{"name": "pi-4f2a12", "expires": NOW + 500}],
     },
     "failed": {
@@ -151,10 +151,28 @@ def test_it_follows_the_node_without_a_reload(tmp_path: Path, served: Any) -> No
     assert "unpacking kubelet" not in dom
 
 
+def test_who_waits_comes_and_goes(tmp_path: Path, served: Any) -> None:
+    """The page tells of each node that waits, by the beginning of its code; the rest is to come
+    from the node itself."""
+    wanted, nobody = "<b>pi-4f2a15</b> at 192.168.1.45 wants to join", {**STATES["leading"]}
+    nobody["approvals"] = []
+    dom = browse(tmp_path / "one", "--dump-dom", served(STATES["leading"])).stdout
+    assert wanted in dom and "nodeagent approve K4Q7…" in dom and "W2MZ" not in dom
+    for attempt in range(6):
+        address = served(nobody, STATES["leading"])
+        folder = tmp_path / str(attempt)
+        dom = browse(folder, "--dump-dom", "--virtual-time-budget=60000", address).stdout
+        if 'class="stale"' not in dom and wanted in dom:
+            break
+        # As above: the virtual minute can be over too early.
+    assert wanted in dom
+
+
 def test_what_a_node_says_cannot_run(tmp_path: Path, served: Any) -> None:
     evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
     state = {**STATES["leading"], "detail": evil, "notes": [evil], "role_why": evil}
     state["peers"] = [{**peer(1, "ready"), "name": evil, "address": evil}]
+    state["approvals"] = [{"id": evil, "name": evil, "address": evil, "since": NOW}]
     dom = browse(tmp_path, "--dump-dom", "--virtual-time-budget=60000", served(state)).stdout
     assert "<title>pi-0a1b2c: ready</title>" in dom
     assert "&lt;img src=x" in dom and "<img" not in dom

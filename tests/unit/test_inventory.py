@@ -42,7 +42,7 @@ def test_what_a_control_plane_has(tmp_path: Path) -> None:
     assert found["versions"]["containerd"] == "2.3.7"
     ends = {one["name"].rsplit("/", 1)[1]: one for one in found["certificates"]}
     assert {name: one["renewal"] for name, one in ends.items()} == {
-        "ca.crt": "never", "apiserver.crt": "kubeadm",
+        "ca.crt": "never", "apiserver.crt": "automatic",
         "kubelet-client-current.pem": "automatic",
     }  # fmt: skip
     assert abs(ends["apiserver.crt"]["expires"] - NOW - 365 * 86400) < 7200

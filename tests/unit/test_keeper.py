@@ -14,7 +14,7 @@ import pytest
 
 from nodeagent import keeper, lookout, status
 from nodeagent.board import Board
-from nodeagent.fleet import exchange
+from nodeagent.fleet import doorstep, exchange
 from nodeagent.fleet.beacon import Beacon, open_, seal
 from tests.unit.machine import Machine
 
@@ -100,6 +100,8 @@ def test_only_a_leader_goes_on_hearing_the_fleet(
     healthy(monkeypatch, True)
     with pytest.raises(Handed):
         keeper.hand_over(machine, replace(BEACON, role=role), KEY, "auto", True)
+    waits = {"id": "ABCD-EFGH-IJ23-4567", "name": "pi-3", "address": "10.0.0.5", "since": 1000}
+    doorstep.write(machine, [waits])
     kept = keeper.Keeper(machine)
     other = replace(BEACON, node_id="n-bbbbbbbbbbbbbbbb", name="pi-2", role="worker")
     for seq, phase in enumerate(("joining", "ready")):
@@ -112,6 +114,10 @@ def test_only_a_leader_goes_on_hearing_the_fleet(
     heard = [("pi-2", "ready")] if role == "control-plane" else []
     assert [(peer["name"], peer["phase"]) for peer in shown["peers"]] == heard
     assert len(shown["timeline"]) == 2 * len(heard)
+    assert shown["approvals"] == ([waits] if role == "control-plane" else [])
+    doorstep.write(machine, [])
+    assert kept.round()
+    assert status.parse(machine.read(status.PATH) or b"")["approvals"] == []
 
 
 def test_once_an_hour_it_has_certificates_and_hardware_looked_at(

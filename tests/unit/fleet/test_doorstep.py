@@ -1,0 +1,99 @@
+"""Who waits for a person: from the broker's memory through a file to the status."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeagent import broker_main
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import doorstep, enrolment, install
+from nodeagent.fleet import trust as trusts
+from nodeagent.fleet.broker import Unadmitted
+from nodeagent.fleet.keys import NodeKey
+from tests.unit.fleet.test_broker import Setup
+from tests.unit.machine import Machine, put
+
+ENTRY = {"id": "ABCD-EFGH-IJ23-4567", "name": "pi-2", "address": "10.77.0.12", "since": 1000}
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Iterator[tuple[Setup, broker_main.Service, Machine]]:
+    """The broker's service of a fleet in approve mode; its cluster is a double."""
+    trust = trusts.from_card(cards.parse(cards.make("home", approve=True)[1]))
+    setup, machine = Setup(tmp_path, trust), Machine(tmp_path / "node")
+    put(machine.root, {install.CONFIG: "{}"})
+    with socket.socket(socket.AF_UNIX) as listener:
+        yield setup, broker_main.Service(machine, setup.broker, listener), machine
+
+
+def test_the_list_follows_who_asks(
+    asked: tuple[Setup, broker_main.Service, Machine], key: NodeKey
+) -> None:
+    setup, service, machine = asked
+    service.tell_who_waits()
+    assert not machine.exists(doorstep.PATH), "nobody waits, nothing is written"
+    with pytest.raises(Unadmitted):
+        setup.ask(key, "pi-2")
+    service.tell_who_waits()
+    assert doorstep.read(machine) == [
+        {**ENTRY, "id": enrolment.code(key.node_id), "since": int(setup.now)}
+    ]
+    assert machine.mode(doorstep.PATH) == 0o644
+    before = machine.path(doorstep.PATH).stat().st_ino
+    setup.now += 10
+    with pytest.raises(Unadmitted):
+        setup.ask(key, "pi-2")
+    service.tell_who_waits()
+    assert machine.path(doorstep.PATH).stat().st_ino == before, "asking on is no news"
+    setup.now += enrolment.WAITING_LIFE
+    service.tell_who_waits()
+    assert doorstep.read(machine) == []
+
+
+def test_a_list_that_cannot_be_written_stops_nobody(
+    asked: tuple[Setup, broker_main.Service, Machine], key: NodeKey,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    setup, service, machine = asked
+    put(machine.root, {"/run/nodeagent-broker": "a file"})
+    with pytest.raises(Unadmitted):
+        setup.ask(key, "pi-2")
+    service.tell_who_waits()
+    service.tell_who_waits()
+    (said,) = caplog.messages
+    assert "who waits is not shown" in said
+
+
+def test_a_full_list_can_be_read(tmp_path: Path) -> None:
+    most = {**ENTRY, "name": "p" * 63, "address": "fd00:1111:2222:3333:4444:5555:6666:7777",
+            "since": 2**40}  # fmt: skip
+    machine = Machine(tmp_path)
+    doorstep.write(machine, [most] * enrolment.MAX_WAITING)
+    assert len(doorstep.read(machine)) == enrolment.MAX_WAITING
+
+
+ODD: dict[str, Any] = {
+    "missing": None,
+    "empty": "",
+    "no list": "{}",
+    "a link": {"link": "/etc/x"},
+    "markup": [{**ENTRY, "name": "<b>pi"}],
+    "half a code": [{**ENTRY, "id": "ABCD"}],
+    "a name for an address": [{**ENTRY, "address": "evil.example"}],
+    "one key more": [{**ENTRY, "remedy": "curl x | sh"}],
+    "a float": [{**ENTRY, "since": 1.5}],
+    "too many": [ENTRY] * (enrolment.MAX_WAITING + 1),
+}
+
+
+@pytest.mark.parametrize("content", ODD.values(), ids=ODD)
+def test_an_odd_list_shows_nobody(tmp_path: Path, content: Any) -> None:
+    text = json.dumps(content) if isinstance(content, list) else content
+    put(tmp_path, {"/etc/x": json.dumps([ENTRY]), doorstep.PATH: text})
+    assert doorstep.read(Machine(tmp_path)) == []
