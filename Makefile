@@ -20,7 +20,7 @@ DEB := dist/$(NAME)_$(VERSION)_all.deb
 
 VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
 TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent \
-	mtools dosfstools e2fsprogs chromium
+	mtools dosfstools e2fsprogs chromium groff-base
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
 HOSTILE_PACKAGES := mmdebstrap mtools dosfstools e2fsprogs qemu-system-common fuse3
@@ -130,6 +130,15 @@ $(VENV)/.fuzz: $(VENV)/.ready
 .PHONY: fuzz
 fuzz: $(VENV)/.fuzz ## coverage-guided fuzzing of every parser (SECONDS=60 each, ONLY=NAME)
 	$(PYTHON) -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(ONLY),--only $(ONLY))
+
+.PHONY: guide
+guide: venv ## renew man pages, reference pages and captures, which are made of the program
+	$(PYTHON) -m tests.guide
+
+.PHONY: docs
+docs: venv ## the documentation as a site, build/site/index.html
+	$(VENV)/bin/mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 .PHONY: simulate
 simulate: venv ## 100,000 fleets elect their control plane; writes docs/election.md (SEED=1)

@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 import click
 
 from nodeagent import __version__
-from nodeagent.cli_cards import fleet, image
+from nodeagent.cli_cards import TaughtGroup, fleet, image
 from nodeagent.errors import NodeAgentError
 
 
-class Commands(click.Group):
+class Commands(TaughtGroup):
     """Shows errors a user can cause as one sentence and one remedy, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -46,12 +46,20 @@ def _fail(code: str, reason: str, remedy: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
+def error_codes(ctx: click.Context, param: click.Parameter, typed: str) -> list[str]:
+    """What a shell completes for an error code."""
+    from nodeagent import explain as table
+
+    return [code for code in table.EXPLANATIONS if code.startswith(typed.upper())]
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nodeagent")
 def main() -> None:
     """Turns freshly flashed boards into a Ready Kubernetes cluster, by itself.
 
     Most people need two commands: `nodeagent status` and `nodeagent role --control-plane`.
+    `nodeagent COMMAND --help` says of each when to use it, with examples.
     """
 
 
@@ -85,6 +93,16 @@ def status(as_json: bool, watch: bool) -> None:
     text = model.dump(current) if as_json else statustext.render(current, colour=colour)
     click.echo(text, nl=as_json, color=colour)
     sys.exit(model.exit_code(current) if alive else model.NOT_RUNNING)
+
+
+@main.command()
+@click.argument("code", required=False, shell_complete=error_codes)
+def explain(code: str | None) -> None:
+    """Say what an error code means and what to do; without one, list all codes."""
+    from nodeagent import explain as table
+
+    for line in table.lines(code):
+        click.echo(line)
 
 
 COLOURS = {"warning": "yellow", "failure": "red"}  # click leaves them out where no terminal is

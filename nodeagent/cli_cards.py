@@ -1,4 +1,5 @@
-"""The command line, second part: what people type on their own computer, about fleets and cards."""
+"""The command line, second part: what people type on their own computer, about fleets and cards;
+and how every command's ``--help`` ends."""
 
 from __future__ import annotations
 
@@ -8,7 +9,41 @@ from typing import Any
 import click
 
 
-@click.group()
+class Taught(click.Command):
+    """Its ``--help`` ends with when to use it and examples, out of ``manual.LESSONS``."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write them."""
+        teach(ctx, formatter)
+
+
+class TaughtGroup(click.Group):
+    """The same for a group, and for all that is below it."""
+
+    command_class = Taught
+    group_class = type  # groups below are of this class too
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write them after the list of commands."""
+        super().format_epilog(ctx, formatter)
+        teach(ctx, formatter)
+
+
+def teach(ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """Write the end of a command's ``--help``."""
+    from nodeagent import manual
+
+    known = manual.LESSONS.get(ctx.command_path.partition(" ")[2])
+    if known is None:
+        return
+    with formatter.section("When to use it"):
+        formatter.write(click.wrap_text(known.when, formatter.width, "  ", "  ") + "\n")
+    with formatter.section("Examples" if known.examples[1:] else "Example"):
+        for command, what in known.examples:
+            formatter.write(f"  # {what}\n  {command}\n")
+
+
+@click.group(cls=TaughtGroup)
 def fleet() -> None:
     """Make the files that say which cards belong together."""
 
@@ -45,7 +80,7 @@ def fleet_show(file: Path) -> None:
         click.echo(line)
 
 
-@click.group()
+@click.group(cls=TaughtGroup)
 def image() -> None:
     """Make images and cards that become nodes of a fleet by themselves."""
 

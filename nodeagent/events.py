@@ -74,15 +74,15 @@ EVENTS: dict[str, Event] = {
         "d46fabb1e4514ff980568c613ff6dc79",
         "The node needs help",
         "The agent cannot go on by waiting alone. The record before this one says why and what to"
-        " do, `nodeagent status` too, and docs/errors.md explains the code. It goes on by itself"
-        " once the cause is gone.",
+        " do, `nodeagent status` too, and `nodeagent explain` more of the code. It goes on by"
+        " itself once the cause is gone.",
         ERROR,
     ),
     "trouble": Event(
         "6dc11c066cf44770a0a5fcbfb649be55",
         "Something holds the node up",
-        "NODEAGENT_CODE names the kind of trouble, which docs/errors.md explains. NODEAGENT_REMEDY"
-        " says what to do. The agent tries again by itself.",
+        "NODEAGENT_CODE names the kind of trouble, which `nodeagent explain` explains."
+        " NODEAGENT_REMEDY says what to do. The agent tries again by itself.",
         WARNING,
     ),
     "over": Event(
@@ -159,6 +159,6 @@ def catalogue() -> str:
         text = textwrap.fill(event.text, 78, break_on_hyphens=False)
         parts.append(
             f"-- {event.message_id}\nSubject: {event.title}\nDefined-By: nodeagent\n"
-            f"Documentation: man:nodeagent(8)\n\n{text}\n"
+            f"Documentation: man:nodeagent(1)\n\n{text}\n"
         )
     return "\n".join(parts)

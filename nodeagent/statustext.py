@@ -37,6 +37,7 @@ def render(status: dict[str, Any], now: float | None = None, colour: bool = Fals
         error = status["error"]
         for label in (f"problem ({error['code']}): {error['reason']}", f"do: {error['remedy']}"):
             lines += [paint(RED, line) for line in _indented(label)]
+        lines += _indented(f"more: nodeagent explain {error['code']}")
     elif status["last_error"]:
         last = status["last_error"]
         ago = duration(now - last["at"])
@@ -152,7 +153,7 @@ def _step(step: dict[str, Any]) -> str:
         step.get("state", ""), "  "
     )
     seconds = step.get("seconds") or 0.0
-    return f"    {mark:<5}{step['title'][:48]:<48} {seconds:>7.1f} s"
+    return f"    {mark:<5}{step['title'][:58]:<58} {seconds:>7.1f} s"
 
 
 def _peer(peer: dict[str, Any], now: float) -> str:

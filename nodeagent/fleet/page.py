@@ -15,6 +15,7 @@ from html import escape
 from typing import Any
 
 from nodeagent import status as model
+from nodeagent.explain import EXPLANATIONS
 from nodeagent.status import duration
 
 PORT = model.PAGE_PORT
@@ -56,9 +57,10 @@ setInterval(async () => {
     const answer = await fetch("/", {cache: "no-store", signal: AbortSignal.timeout(5000)});
     if (!answer.ok) throw new Error(answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const open = [...document.querySelectorAll("details")].map(one => one.open);
+    const name = one => one.querySelector("summary").textContent;
+    const open = new Set([...document.querySelectorAll("details[open]")].map(name));
     document.querySelector("main").replaceWith(fresh.querySelector("main"));
-    document.querySelectorAll("details").forEach((one, i) => { one.open = open[i]; });
+    document.querySelectorAll("details").forEach(one => { one.open = open.has(name(one)); });
     document.title = fresh.title;
     document.body.className = "";
   } catch (error) {
@@ -169,7 +171,7 @@ def _cards(status: dict[str, Any]) -> Iterable[str]:
         error = status["error"]
         yield (
             f'<div class="card bad"><b>{e(error["code"])}</b> {e(error["reason"])}'
-            f"<p><b>Do:</b> {e(error['remedy'])}</p></div>"
+            f"<p><b>Do:</b> {e(error['remedy'])}</p>{_explained(error['code'])}</div>"
         )
     for one in status["hardware"]:
         bad = " bad" if one["level"] == "failure" else ""
@@ -179,6 +181,14 @@ def _cards(status: dict[str, Any]) -> Iterable[str]:
         )
     for note in status["notes"]:
         yield f'<div class="card">{e(note)}</div>'
+
+
+def _explained(code: str) -> str:
+    known = EXPLANATIONS.get(code)
+    if known is None:
+        return ""
+    about = f"What {code} means: {known.title}"
+    return f"<details><summary>{_text(about)}</summary><p>{_text(known.text)}</p></details>"
 
 
 def _fleet(status: dict[str, Any], now: float) -> Iterable[str]:

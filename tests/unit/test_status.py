@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from nodeagent import status, statustext
+from nodeagent import status, statustext, steps
 from nodeagent.board import Board
 from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.fleet.beacon import Beacon
@@ -75,7 +75,7 @@ def test_rendering_fits_80_columns() -> None:
         "phase": "preparing",
         "node_name": "pi-0a1b2c",
         "since": 1000.0,
-        "steps": [{"name": "cgroup", "title": "x" * 48, "state": "done", "seconds": 1234.5}],
+        "steps": [{"name": "cgroup", "title": "x" * 58, "state": "done", "seconds": 1234.5}],
         "peers": [
             {
                 "name": "pi-99ffee",
@@ -89,6 +89,18 @@ def test_rendering_fits_80_columns() -> None:
     text = statustext.render(shown, now=1061.0)
     assert text.startswith("pi-0a1b2c: preparing for 1 min 1 s\n")
     assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_no_title_of_a_step_is_cut_short() -> None:
+    for step in steps.SEQUENCE:
+        one = {"name": step.name, "title": step.title, "state": "done", "seconds": 1.0}
+        assert step.title in statustext.render({**status.empty(), "steps": [one]})
+
+
+def test_an_error_names_the_command_that_explains_it() -> None:
+    error = {"code": "E105", "reason": "No mirror.", "remedy": "Look."}
+    text = statustext.render({**status.empty(), "error": error})
+    assert "  more: nodeagent explain E105\n" in text
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"version": 9}', b"\xff", b'{"version":'])
@@ -116,7 +128,7 @@ FULL: dict[str, Any] = {
     "detail": "Install the packages: run apt-get install " + "kubelet=1.36.4-1.1 " * 30,
     "progress": {"kind": "packages", "text": "unpacking kubelet", "done": 3, "total": 12},
     "waiting": {"for": "An answer.", "until": 1100.0},
-    "certificates": [{"name": "/x/" + "y" * 60, "expires": 2000.0, "renewal": "kubeadm"}],
+    "certificates": [{"name": "/x/" + "y" * 60, "expires": 2000.0, "renewal": "automatic"}],
     "tokens": [{"name": "pi-" + "z" * 60, "expires": 1500.0}],
     "approval": "ABCD-EFGH-JKLM-NPQR",
     "approvals": [{"id": "ABCDEFGH", "name": "pi-9", "address": "10.0.0.9", "since": 900.0}],

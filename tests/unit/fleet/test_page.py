@@ -28,7 +28,7 @@ def spoiled(value: Any) -> Any:
     """The same, with every text replaced by an attack."""
     if isinstance(value, dict):
         return {
-            name: one if name in ("phase", "level", "kind") else spoiled(one)
+            name: one if name in ("phase", "level", "kind", "code") else spoiled(one)
             for name, one in value.items()
         }
     if isinstance(value, list):
@@ -65,6 +65,14 @@ def test_whatever_a_text_says_no_element_comes_of_it() -> None:
     ]
     assert not any(name.startswith("on") for _, attributes in evil.found for name in attributes)
     assert not [a for tag, a in evil.found if tag == "a"], "no link to what is no address"
+
+
+def test_an_error_is_explained_and_a_code_that_nobody_knows_is_text() -> None:
+    text = page.render(dumped(FULL), 1061.0).decode()
+    assert "<summary>What E105 means: Something could not be fetched</summary>" in text
+    unknown = {**FULL, "error": {"code": EVIL, "reason": "", "remedy": ""}}
+    text = page.render(dumped(unknown), 1061.0).decode()
+    assert "What E" not in text and "<img" not in text and "&lt;img" in text
 
 
 def test_it_loads_nothing_and_may_not() -> None:

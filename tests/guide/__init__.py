@@ -1,0 +1,25 @@
+"""What of the documentation is made of the program itself: `make guide` writes it, a unit test says
+what is stale. Man pages, reference pages, captures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nodeagent import events
+from tests.guide import captures, manpages, pages
+
+CHECKOUT = Path(__file__).parents[2]
+
+FILES: dict[str, Callable[[], str]] = {
+    "debian/nodeagent.1": manpages.commands,
+    "debian/nodeagent.yaml.5": manpages.settings,
+    "debian/nodeagent.catalog": events.catalogue,
+    "docs/errors.md": pages.errors,
+    "docs/reference/captures.md": captures.page,
+    "docs/reference/commands.md": pages.commands,
+    "docs/reference/events.md": pages.milestones,
+    "docs/reference/metrics.md": pages.metrics,
+    "docs/reference/settings.md": pages.settings,
+    "docs/reference/status.md": pages.status,
+}
