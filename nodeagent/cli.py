@@ -98,7 +98,7 @@ def status(as_json: bool, watch: bool) -> None:
 @main.command()
 @click.argument("code", required=False, shell_complete=error_codes)
 def explain(code: str | None) -> None:
-    """Say what an error code means and what to do; without one, list all codes."""
+    """Say what an error code means. Without one, list all codes."""
     from nodeagent import explain as table
 
     for line in table.lines(code):
@@ -170,7 +170,7 @@ def prepare(root: Path, name: str | None) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def events(as_json: bool) -> None:
-    """The milestones of this node, over all boots that the system's journal keeps."""
+    """The milestones of this node. Over all boots that the system's journal keeps."""
     import json
 
     from nodeagent import eventlog
@@ -196,7 +196,7 @@ def events(as_json: bool) -> None:
     help="Folder for the file; the current one by default.",
 )
 def report(out: Path) -> None:
-    """Collect what somebody who helps you needs to see, in one file without secrets."""
+    """Make one file for somebody who helps you. Secrets are taken out of it."""
     from nodeagent import report as bundle
     from nodeagent.host.host import Host
 
@@ -216,7 +216,7 @@ def config() -> None:
 
 @main.command()
 def nodes() -> None:
-    """List the cluster's nodes, who was let in, who waits, and whether enrolment is open."""
+    """List who is in and who waits. Also who was revoked, and whether enrolment is open."""
     from nodeagent import members
     from nodeagent.host.host import Host
 
@@ -231,7 +231,7 @@ def nodes() -> None:
     help="File to write, readable by you only; printed otherwise.",
 )
 def kubeconfig(out: Path | None) -> None:
-    """Print a kubeconfig for your laptop (on a control plane): administrator for a year."""
+    """Print a kubeconfig for your laptop. On the control plane; administrator for a year."""
     from nodeagent import steer
     from nodeagent.host.host import Host
 
@@ -242,7 +242,7 @@ def kubeconfig(out: Path | None) -> None:
 @main.command()
 @click.option("--image", help="An agnhost image, where registry.k8s.io cannot be reached.")
 def verify(image: str | None) -> None:
-    """Try the cluster with a small web Deployment (on a control plane), and remove it again."""
+    """Try the cluster with a small web Deployment. On the control plane; it is removed again."""
     from nodeagent import steer
     from nodeagent.host.host import Host
 
@@ -254,7 +254,7 @@ def verify(image: str | None) -> None:
 @main.command()
 @click.argument("code", nargs=-1, required=True)
 def approve(code: tuple[str, ...]) -> None:
-    """Let in the node that shows CODE, all 16 characters of it (on the control plane)."""
+    """Let in the node that shows CODE. All 16 characters count; on the control plane."""
     from nodeagent import members
     from nodeagent.host.host import Host
 
@@ -264,7 +264,7 @@ def approve(code: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("node")
 def revoke(node: str) -> None:
-    """Throw out NODE, a name, node id or code, and seal enrolment (on the control plane)."""
+    """Throw out NODE, a name, node id or code. It seals enrolment; on the control plane."""
     from nodeagent import members
     from nodeagent.host.host import Host
 
@@ -275,7 +275,7 @@ def revoke(node: str) -> None:
 @main.command()
 @click.argument("name")
 def forget(name: str) -> None:
-    """Free the node name NAME for another board (on the control plane)."""
+    """Free the node name NAME for another board. On the control plane."""
     from nodeagent import members
     from nodeagent.host.host import Host
 
@@ -285,7 +285,7 @@ def forget(name: str) -> None:
 @main.command()
 @click.option("--open", "span", help="Let the fleet's boards in for so long, such as 1h or 30m.")
 def seal(span: str | None) -> None:
-    """End enrolment: from now on a person approves each new board (on the control plane)."""
+    """End enrolment, or open it for a while. Sealed, a person approves each new board."""
     from nodeagent import members
     from nodeagent.host.host import Host
 
@@ -294,7 +294,7 @@ def seal(span: str | None) -> None:
 
 @main.command("join-command")
 def join_command() -> None:
-    """Print what joins a machine that has no nodeagent, valid for 10 minutes."""
+    """Print what joins a machine without nodeagent. Valid for 10 minutes."""
     from nodeagent import steer
     from nodeagent.host.host import Host
 

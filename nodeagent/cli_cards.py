@@ -82,7 +82,7 @@ def fleet_show(file: Path) -> None:
 
 @click.group(cls=TaughtGroup)
 def image() -> None:
-    """Make images and cards that become nodes of a fleet by themselves."""
+    """Make images and cards of a fleet. They become its nodes by themselves."""
 
 
 EXISTING = click.Path(path_type=Path, exists=True)
