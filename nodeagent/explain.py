@@ -5,7 +5,6 @@ from here. A code is as stable as a MESSAGE_ID: its meaning never changes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from textwrap import wrap
 from typing import NamedTuple
 
 from nodeagent.errors import Refused
@@ -143,6 +142,8 @@ EXPLANATIONS: dict[str, Explanation] = {
 def lines(asked: str | None = None) -> Iterator[str]:
     """What to print of a code; without one, all of them by their titles. Raises Refused for what
     is no code."""
+    from textwrap import wrap  # the network process, which shows the table too, needs none of it
+
     if asked is None:
         yield from (f"{code}  {known.title}" for code, known in EXPLANATIONS.items())
         return

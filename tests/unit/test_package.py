@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from nodeagent import __version__, config
+from nodeagent.fleet import doorstep
 from nodeagent.host.host import Host
 from tests.unit.test_linters import tool
 
@@ -123,6 +124,14 @@ def test_settings_in_examples_are_right(path: Path, tmp_path: Path) -> None:
 def test_nothing_of_this_project_is_a_key_in_user_data() -> None:
     for path in EXAMPLES:
         assert "nodeagent" not in yaml.safe_load(path.read_text())
+
+
+def test_the_broker_can_say_who_waits() -> None:
+    """Its machine is read-only but for its own folders (systemd.exec(5), ProtectSystem=)."""
+    service = (CHECKOUT / "systemd" / "nodeagent-broker.service").read_text().splitlines()
+    folder = f"RuntimeDirectory={Path(doorstep.PATH).parent.name}"
+    assert {folder, "RuntimeDirectoryMode=0755"} <= set(service)
+    assert Path(doorstep.PATH).parent.parent == Path("/run")
 
 
 def test_the_broker_keeps_its_socket() -> None:
