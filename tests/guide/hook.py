@@ -61,7 +61,11 @@ def inside(markdown: str, folder: Path) -> str:
                 parts.pop()
             else:  # above docs/
                 name = target.partition("#")[0].lstrip("./")
-                return f"`{name}`" if text in (name, Path(name).name) else f"{text} (`{name}`)"
+                return (
+                    f"`{name}`"
+                    if text in (name, Path(name).name, Path(name).stem)
+                    else f"{text} (`{name}`)"
+                )
         return match[0]
 
     return re.sub(r"\[([^\]]+)\]\(((?!\w+:)[^)\s]+)\)", shown, markdown)

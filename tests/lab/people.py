@@ -33,6 +33,8 @@ def people(cluster: Cluster) -> Outcome:
     print(listed, flush=True)
     note("nobody is in without a person", len(checks.nodes(cluster)) == 1, f"{code} waits")
     note("who waits is listed", code in listed, "nodeagent nodes")
+    wait("the control plane's status does not show who waits", lambda: _shown(leader, code), 60, 1)
+    note("who waits is in the control plane's status", True, "approvals")
     begin = time.time()
     print(leader.sudo("nodeagent", "approve", code), flush=True)
     _until_formed(cluster)
@@ -70,6 +72,10 @@ def _waits(worker: Guest) -> str:
     code = str(worker.status["approval"])
     checks.need(re.fullmatch(r"([A-Z2-7]{4}-){3}[A-Z2-7]{4}", code) is not None, code)
     return code
+
+
+def _shown(leader: Guest, code: str) -> bool:
+    return code in [one["id"] for one in leader.status.get("approvals", [])]
 
 
 def _reason(worker: Guest) -> str:

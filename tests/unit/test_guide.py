@@ -143,6 +143,27 @@ def test_every_page_is_in_the_menu_and_no_other() -> None:
     assert wanted == {str(path.relative_to(DOCS)) for path in PAGES}
 
 
+def test_the_menu_leaves_out_what_is_not_there(tmp_path: Path) -> None:
+    for name in ("index.md", "security.md"):
+        (tmp_path / name).touch()
+    assert list(hook.listed(hook.there(hook.menu(), tmp_path))) == ["index.md", "security.md"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "link", "shown"),
+    [
+        (".", "[README](../README.md)", "`README.md`"),
+        ("how-to", "[SECURITY.md](../../SECURITY.md#promises)", "`SECURITY.md`"),
+        (".", "[the table](../nodeagent/events.py)", "the table (`nodeagent/events.py`)"),
+        ("how-to", "[E100](../errors.md#e100)", "[E100](../errors.md#e100)"),
+        (".", "[a](b/../c.md), [d](https://e.example/../f)",
+         "[a](b/../c.md), [d](https://e.example/../f)"),
+    ],
+)  # fmt: skip
+def test_links_out_of_the_documentation_become_names(folder: str, link: str, shown: str) -> None:
+    assert hook.inside(link, Path(folder)) == shown
+
+
 @pytest.mark.processes
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     done = subprocess.run(
