@@ -20,7 +20,7 @@ class Explanation(NamedTuple):
 EXPLANATIONS: dict[str, Explanation] = {
     "E000": Explanation(
         "An error without a code of its own",
-        "An error without a code of its own. It should not occur; please report it.",
+        "It should not occur. Please report it with the file that `sudo nodeagent report` makes.",
     ),
     "E001": Explanation(
         "A file may not be used by this user",

@@ -84,6 +84,9 @@ def _errors() -> Iterator[str]:
         "the node `nodeagent explain E100` says what stands here. The agent tries again by itself "
         "unless something else is said."
     )
+    yield "\n| code | what it is |\n|---|---|"
+    for code, known in explain.EXPLANATIONS.items():
+        yield f"| [{code}](#{code.lower()}) | {_cell(known.title)} |"
     for code, known in explain.EXPLANATIONS.items():
         yield f"\n## {code}\n\n" + words(f"**{known.title}.** {known.text}")
 
