@@ -125,10 +125,10 @@ def _facts(status: dict[str, Any], now: float, paint: Callable[[str, str], str])
         if status[key]:
             yield from _labelled(label, status[key])
     if status["approval"]:
-        yield from _labelled("to approve", f"nodeagent approve {status['approval']}")
+        yield from _labelled("to approve", f"sudo nodeagent approve {status['approval']}")
     for one in status["approvals"]:
         # Not all of it: what is typed must come from the node itself.
-        said = f"{one['name']} at {one['address']}: nodeagent approve {str(one['id'])[:4]}..."
+        said = f"{one['name']} at {one['address']}: sudo nodeagent approve {str(one['id'])[:4]}..."
         yield from _labelled("wants in", said)
     if status["certificates"]:
         first = min(status["certificates"], key=lambda one: float(one["expires"]))

@@ -97,7 +97,7 @@ def lines(status: dict[str, Any]) -> list[str]:
         error = status["error"]
         told += [f"Problem ({error['code']}): {error['reason']}", f"Do: {error['remedy']}"]
     if status["approval"]:
-        told += [f"To let it in, on the control plane: nodeagent approve {status['approval']}"]
+        told += [f"Let it in, on the control plane: sudo nodeagent approve {status['approval']}"]
     more = f"{status['page']} or " if status["page"] else ""
     told += [f"More: {more}`nodeagent status`"]
     return [line for text in told for line in wrap(text)]

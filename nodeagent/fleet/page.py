@@ -159,13 +159,13 @@ def _cards(status: dict[str, Any]) -> Iterable[str]:
     if status["approval"]:
         yield (
             f'<div class="card">To let this node in, type on the control plane:'
-            f"<p class=big>nodeagent approve {e(status['approval'])}</p></div>"
+            f"<p class=big>sudo nodeagent approve {e(status['approval'])}</p></div>"
         )
     for one in status["approvals"]:
         yield (
             f'<div class="card"><b>{e(one["name"])}</b> at {e(one["address"])} wants to join.'
             " Type on this node what it shows itself:"
-            f"<p class=big>nodeagent approve {_hint(one['id'])}</p></div>"
+            f"<p class=big>sudo nodeagent approve {_hint(one['id'])}</p></div>"
         )
     if status["error"]:
         error = status["error"]
