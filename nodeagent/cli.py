@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from nodeagent import __version__
-from nodeagent.cli_cards import TaughtGroup, fleet, image
+from nodeagent.cli_cards import TaughtGroup, explain, fleet, image
 from nodeagent.errors import NodeAgentError
 
 
@@ -44,13 +44,6 @@ class Commands(TaughtGroup):
 def _fail(code: str, reason: str, remedy: str, status: int) -> NoReturn:
     click.echo(f"nodeagent: {reason} ({code})\n{remedy}", err=True)
     sys.exit(status)
-
-
-def error_codes(ctx: click.Context, param: click.Parameter, typed: str) -> list[str]:
-    """What a shell completes for an error code."""
-    from nodeagent import explain as table
-
-    return [code for code in table.EXPLANATIONS if code.startswith(typed.upper())]
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,16 +86,6 @@ def status(as_json: bool, watch: bool) -> None:
     text = model.dump(current) if as_json else statustext.render(current, colour=colour)
     click.echo(text, nl=as_json, color=colour)
     sys.exit(model.exit_code(current) if alive else model.NOT_RUNNING)
-
-
-@main.command()
-@click.argument("code", required=False, shell_complete=error_codes)
-def explain(code: str | None) -> None:
-    """Say what an error code means. Without one, list all codes."""
-    from nodeagent import explain as table
-
-    for line in table.lines(code):
-        click.echo(line)
 
 
 COLOURS = {"warning": "yellow", "failure": "red"}  # click leaves them out where no terminal is
@@ -317,6 +300,7 @@ def reset(yes: bool, forget_fleet: bool) -> None:
         click.echo(line)
 
 
+main.add_command(explain)
 main.add_command(fleet)
 main.add_command(image)
 

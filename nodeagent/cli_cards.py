@@ -1,5 +1,5 @@
-"""The command line, second part: what people type on their own computer, about fleets and cards;
-and how every command's ``--help`` ends."""
+"""The command line, second part: what people also type on their own computer, about fleets, cards
+and error codes; and how every command's ``--help`` ends."""
 
 from __future__ import annotations
 
@@ -123,4 +123,21 @@ def image_manifest(images: tuple[Path, ...], out: Path, base: str | None, icon: 
     from nodeagent.imaging import manifest
 
     for line in manifest.write(images, out, base, icon):
+        click.echo(line)
+
+
+def error_codes(ctx: click.Context, param: click.Parameter, typed: str) -> list[str]:
+    """What a shell completes for an error code."""
+    from nodeagent import explain as table
+
+    return [code for code in table.EXPLANATIONS if code.startswith(typed.upper())]
+
+
+@click.command(cls=Taught)
+@click.argument("code", required=False, shell_complete=error_codes)
+def explain(code: str | None) -> None:
+    """Say what an error code means. Without one, list all codes."""
+    from nodeagent import explain as table
+
+    for line in table.lines(code):
         click.echo(line)
