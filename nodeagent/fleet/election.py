@@ -129,7 +129,7 @@ def decide(view: View, now: float) -> Decision:
             "This board is too small to lead (2 CPUs and 1700 MiB of memory are needed); no"
             " control plane is in sight yet.",
         )
-    silent = [h for h in view.heard if _leads(h.beacon) and STALE <= now - h.last < GONE]
+    silent = [h for h in view.heard if STALE <= now - h.last < GONE and _leads(h.beacon)]
     if silent:
         return _wait(
             view,
@@ -185,8 +185,10 @@ def ballot(view: View, now: float) -> tuple[str, int] | None:
             return view.vote
         if voted.claim:
             return (node_id, voted.epoch)  # it claims anew, so the earlier claim is over
+    if view.claimed is not None or not any(h.beacon.claim for h in view.heard):
+        return None
     peers = fresh(view, now)
-    if view.claimed is not None or _expected(view, peers) is None:
+    if _expected(view, peers) is None:
         return None
     claimants = [h.beacon for h in peers if h.beacon.claim]
     best = max(claimants, key=rank, default=None)
@@ -196,9 +198,12 @@ def ballot(view: View, now: float) -> tuple[str, int] | None:
 def fresh(view: View, now: float) -> list[Heard]:
     """The other nodes that were heard lately, each once, by its newest beacon."""
     newest: dict[str, Heard] = {}
-    for heard in sorted(view.heard, key=lambda h: (h.last, h.beacon.seq)):
-        if heard.beacon.node_id != view.me.node_id and now - heard.last < STALE:
-            newest[heard.beacon.node_id] = heard
+    for heard in view.heard:
+        if now - heard.last < STALE:
+            other = newest.setdefault(heard.beacon.node_id, heard)
+            if (other.last, other.beacon.seq) <= (heard.last, heard.beacon.seq):
+                newest[heard.beacon.node_id] = heard
+    newest.pop(view.me.node_id, None)
     return [newest[node_id] for node_id in sorted(newest)]
 
 
@@ -220,7 +225,7 @@ def known_leader(heard: Iterable[Heard], now: float) -> str:
     known = [
         h
         for h in heard
-        if (h.beacon.claim and now - h.last < STALE) or (_leads(h.beacon) and now - h.last < GONE)
+        if h.beacon.claim and now - h.last < (GONE if _leads(h.beacon) else STALE)
     ]
     best = max(known, key=lambda h: (_leads(h.beacon), rank(h.beacon)), default=None)
     return best.beacon.node_id if best else ""
@@ -228,8 +233,11 @@ def known_leader(heard: Iterable[Heard], now: float) -> str:
 
 def _told(view: View, peers: list[Heard]) -> Heard | None:
     """A node that knows a leader which this node does not hear."""
-    heard = {h.beacon.node_id for h in peers} | {view.me.node_id, ""}
-    return next((h for h in peers if h.beacon.leader not in heard), None)
+    leaders = {h.beacon.leader for h in peers} - {view.me.node_id, ""}
+    if not leaders:
+        return None
+    leaders -= {h.beacon.node_id for h in peers}
+    return next((h for h in peers if h.beacon.leader in leaders), None)
 
 
 def _leads(beacon: Beacon) -> bool:
@@ -240,15 +248,15 @@ def _leads(beacon: Beacon) -> bool:
 def _in_the_way(view: View, peers: Iterable[Heard], now: float) -> Heard | None:
     """The best node that ranks above this one and may still speak up."""
     patience = view.timing.listen + view.timing.hold_down + view.timing.solo_wait
-    above = [
-        h
-        for h in peers
-        if h.beacon.role != WORKER
-        and h.beacon.phase != "failed"
-        and rank(h.beacon) > rank(view.me)
-        and (h.beacon.claim or now - max(h.first, view.since) < patience)
-    ]
-    return max(above, key=lambda h: rank(h.beacon), default=None)
+    best, highest = None, rank(view.me)
+    for h in peers:
+        if h.beacon.role == WORKER or h.beacon.phase == "failed":
+            continue
+        if h.beacon.claim or now - max(h.first, view.since) < patience:
+            its = rank(h.beacon)
+            if its > highest:
+                best, highest = h, its
+    return best
 
 
 def _unclaimed(view: View, peers: list[Heard], now: float) -> Decision:
@@ -334,14 +342,16 @@ def _listened(view: View, peers: list[Heard], expected: int | None) -> float:
 
 def _free_since(view: View, now: float) -> float:
     """Since when no better node or claimant was in sight: when the last one went stale."""
+    mine = rank(view.me)
     gone = [
         h.last + STALE
         for h in view.heard
-        if h.beacon.node_id != view.me.node_id
+        if h.last + STALE <= now
+        and h.beacon.node_id != view.me.node_id
         and h.beacon.role != WORKER
-        and (h.beacon.claim or rank(h.beacon) > rank(view.me))
+        and (h.beacon.claim or rank(h.beacon) > mine)
     ]
-    return max([view.since, *(moment for moment in gone if moment <= now)])
+    return max([view.since, *gone])
 
 
 def _expected(view: View, peers: Iterable[Heard]) -> int | None:
