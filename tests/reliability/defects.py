@@ -54,7 +54,7 @@ DEFECTS = (
         f"{UNIT}/fleet/test_broker.py::test_names_belong_to_the_first_key",
     ),
     Defect(
-        "candidate-dropped", "a spoofed record displaces the true candidate",
+        "newest-word-displaces", "a spoofed record displaces the true candidate",
         f"{UNIT}/fleet/test_pool.py::test_a_flood_from_one_address_displaces_nobody",
     ),
 )  # fmt: skip
