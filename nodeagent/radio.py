@@ -227,7 +227,7 @@ class Radio(threading.Thread):
     def _announce(self, mine: Beacon, address: str, interfaces: tuple[str, ...]) -> None:
         now = self.host.clock.monotonic()
         said = (*said_at_once(mine), address, interfaces)
-        renew = renewal(len(self.heard) + 1, self.formed)
+        renew = renewal(len(self.heard) + 1, self.formed, mine.claim)
         if self.quiet or (said == self._said and now - self._said_at < renew):
             return
         self._said, self._said_at = said, now

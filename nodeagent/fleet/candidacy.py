@@ -37,10 +37,16 @@ class Memory(Protocol):
     def note(self, event: str, **details: Any) -> None: ...
 
 
-def renewal(nodes: int, formed: bool) -> float:
-    """Seconds between two announcements of the same, in a fleet of so many nodes in sight."""
+def renewal(nodes: int, formed: bool, claims: bool) -> float:
+    """Seconds between two announcements of the same, in a fleet of so many nodes in sight.
+
+    A claim makes all others speak at once, and so is itself lost on many of them: it is renewed
+    as often as in a small fleet.
+    """
     if formed:
         return SLOWEST_RENEW
+    if claims:
+        return RENEW
     return min(max(RENEW, RENEW * nodes / CROWD), SLOWEST_RENEW)
 
 

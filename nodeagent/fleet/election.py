@@ -223,9 +223,7 @@ def known_leader(heard: Iterable[Heard], now: float) -> str:
     So a leader that only some hear, or that lost power a moment ago, is not unknown to the rest.
     """
     known = [
-        h
-        for h in heard
-        if h.beacon.claim and now - h.last < (GONE if _leads(h.beacon) else STALE)
+        h for h in heard if h.beacon.claim and now - h.last < (GONE if _leads(h.beacon) else STALE)
     ]
     best = max(known, key=lambda h: (_leads(h.beacon), rank(h.beacon)), default=None)
     return best.beacon.node_id if best else ""

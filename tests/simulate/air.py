@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_CANDIDATES = 64  # as fleet/exchange.py: what the network process hands over at one look
+from nodeagent.fleet.exchange import MAX_CANDIDATES
+from nodeagent.fleet.pool import HOLD
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,11 @@ class Air:
     sent: int = 0
     inboxes: list[list[tuple[float, int, Any]]] = field(default_factory=list)
     records: list[tuple[int, Any]] = field(default_factory=list)
+    read: list[list[float]] = field(default_factory=list)  # when those came that compete still
 
     def __post_init__(self) -> None:
         self.inboxes = [[] for _ in range(self.size)]
+        self.read = [[] for _ in range(self.size)]
 
     def passes(self, one: int, other: int, now: float) -> bool:
         """True where the network carries something from ``one`` to ``other`` now."""
@@ -75,20 +78,23 @@ class Air:
             inbox.append((late, -1 - sender, message))
 
     def heard(self, receiver: int, now: float) -> list[tuple[int, Any]]:
-        """What came in since the last look: of each source the last, and no more than so many."""
+        """What came in since the last look: of each source the last.
+
+        As ``fleet/pool.py`` has it: what came lately, read or not, draws lots for its places; the
+        own echo needs none.
+        """
         inbox = self.inboxes[receiver]
         if not inbox:
             return []
-        newest: dict[int, Any] = {}
-        later = []
-        for entry in sorted(inbox, key=_when):
-            if entry[0] > now:
-                later.append(entry)
-            else:
-                newest[entry[1]] = entry[2]
-        self.inboxes[receiver] = later
-        found = list(newest.items())
-        return found if len(found) <= MAX_CANDIDATES else self.chance.sample(found, MAX_CANDIDATES)
+        came = sorted((entry for entry in inbox if entry[0] <= now), key=_when)
+        self.inboxes[receiver] = [entry for entry in inbox if entry[0] > now]
+        rivals = self.read[receiver]
+        rivals += [when for when, sender, _ in came if sender != receiver]
+        if len(rivals) > MAX_CANDIDATES:
+            rivals[:] = [when for when in rivals if when > now - HOLD]
+            draw, share = self.chance.random, MAX_CANDIDATES / max(len(rivals), len(came))
+            came = [entry for entry in came if entry[1] == receiver or draw() < share]
+        return list({sender: message for _, sender, message in came}.items())
 
 
 def _when(entry: tuple[float, int, Any]) -> float:

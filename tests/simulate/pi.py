@@ -306,7 +306,7 @@ class Pi:
         return self._beacon(self.clock(self.booted))
 
     def _announce(self, now: float, local: float) -> None:
-        renew = renewal(len(self.heard) + 1, self.formed)
+        renew = renewal(len(self.heard) + 1, self.formed, self.candidacy.claim is not None)
         now_due = local - self.said_at >= renew
         if not (self.dirty or now_due or self.last != (self.phase, self.ready)):
             return
