@@ -6,11 +6,13 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
+from tests.reliability.defects import Verdict, green, verdict
 from tests.simulate import defects, report
 from tests.simulate.fleets import draw
-from tests.simulate.growth import NODES, grow
+from tests.simulate.growth import NODES, SEEDS, Growth, grow
 from tests.simulate.run import live
 
 FLEETS = 100_000
@@ -48,32 +50,72 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="which fleets")
     parser.add_argument("--fleets", type=int, default=FLEETS, help="fewer write no report")
+    parser.add_argument("--nodes", type=int, default=NODES[-1], help="as growth; the same holds")
     parser.add_argument("--replay", type=int, metavar="SEED", help="one fleet, told whole")
     args = parser.parse_args()
     if args.replay is not None:
         return replay(args.replay)
-    began, rows = time.monotonic(), []
-    first = args.seed * 1_000_000
+    began = time.monotonic()
+
+    def tell(what: str) -> None:
+        sys.stdout.write(f"{time.monotonic() - began:7.0f} s  {what}\n")
+        sys.stdout.flush()
+
     with ProcessPoolExecutor(min(WORKERS, len(os.sched_getaffinity(0)))) as pool:
-        for found in pool.map(batch, range(first, first + args.fleets, BATCH)):
-            rows += found
-            if len(rows) % 5000 < BATCH:
-                sys.stdout.write(f"{time.monotonic() - began:7.0f} s  {len(rows)} fleets,"
-                                 f" {sum(len(r.faults) for r in rows)} faults\n")  # fmt: skip
-                sys.stdout.flush()
-        pairs = [(nodes, known) for nodes in NODES for known in (True, False)]
-        growth = list(pool.map(grow, *zip(*pairs, strict=True), [args.seed] * len(pairs)))
-    seeded = defects.verdicts()
-    missed = [v.defect.name for v in seeded[1] if not v.caught]
+        rows = _fleets(pool, args.seed * 1_000_000, args.fleets, tell)
+        growth = _growth(pool, args.seed, args.nodes, tell)
+        seeded = _seeded(pool, tell)
     minutes = (time.monotonic() - began) / 60
     text = report.render(rows, growth, seeded, args.seed, minutes)
-    if args.fleets >= FLEETS:
+    if args.fleets >= FLEETS and args.nodes >= NODES[-1]:
         report.REPORT.parent.mkdir(exist_ok=True)
         report.REPORT.write_text(text)
+        tell(f"wrote {report.REPORT}")
     else:
         sys.stdout.write(text)
-    stuck = [r.seed for r in rows if r.able and r.decided is None]
-    return 1 if stuck or missed or seeded[0] or any(r.faults for r in rows) else 0
+    missed = seeded[0] or any(not v.caught for v in seeded[1])
+    stuck = any(r.able and r.decided is None for r in rows)
+    late = any(not g.led for g in growth)
+    return 1 if stuck or late or missed or any(r.faults for r in rows) else 0
+
+
+def _fleets(
+    pool: ProcessPoolExecutor, first: int, count: int, tell: Callable[[str], None]
+) -> list[report.Row]:
+    rows: list[report.Row] = []
+    for found in pool.map(batch, range(first, first + count, BATCH)):
+        rows += found
+        if len(rows) % 5000 < BATCH or len(rows) >= count:
+            faults = sum(len(r.faults) for r in rows)
+            tell(f"{len(rows)} of {count} fleets, {faults} faults")
+    return rows
+
+
+def _growth(
+    pool: ProcessPoolExecutor, seed: int, largest: int, tell: Callable[[str], None]
+) -> list[Growth]:
+    """The largest first, so that neither processor is left with one alone."""
+    wanted = [
+        (nodes, known, seed + more)
+        for nodes in reversed(NODES) if nodes <= largest
+        for more in range(SEEDS)
+        for known in (True, False)
+    ]  # fmt: skip
+    found = []
+    for one in pool.map(grow, *zip(*wanted, strict=True)):
+        found.append(one)
+        what = f"leads after {one.seconds:.0f} s" if one.led else "DOES NOT DECIDE"
+        tell(f"growth, {len(found)} of {len(wanted)}: {one.nodes} nodes, {what}")
+    return sorted(found, key=lambda one: (one.nodes, not one.expected, one.seed))
+
+
+def _seeded(pool: ProcessPoolExecutor, tell: Callable[[str], None]) -> tuple[str, list[Verdict]]:
+    """What the named tests say of the true tree ("" where all pass), and each defect's verdict."""
+    true, verdicts = pool.submit(green, defects.DEFECTS), []
+    for one in pool.map(verdict, defects.DEFECTS):
+        verdicts.append(one)
+        tell(f"defect {one.defect.name}: {'red' if one.caught else 'NOT CAUGHT'}")
+    return true.result(), verdicts
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.reliability.defects import Defect, Verdict, green, verdict
+from tests.reliability.defects import Defect
 
 HERE = Path(__file__).parent / "defects"
 DECISIONS = "tests/unit/fleet/test_election.py::test_decisions"
@@ -46,8 +46,3 @@ DEFECTS = (
         "tests/unit/fleet/test_split.py::test_never_both_step_down",
     ),
 )  # fmt: skip
-
-
-def verdicts() -> tuple[str, list[Verdict]]:
-    """What the named tests said on the true tree ("" where all pass), and each defect's verdict."""
-    return green(DEFECTS), [verdict(defect) for defect in DEFECTS]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodeagent.fleet.exchange import MAX_CANDIDATES
+from nodeagent.fleet.pool import HOLD
 from tests.reliability.defects import Verdict
 from tests.simulate.fleets import SIZES
 from tests.simulate.growth import Growth
@@ -105,9 +107,11 @@ claim and its cluster, the others wait for it, and say so with the remedy.
 RENEWALS = """\
 Each beacon is renewed every 5 s in fleets of up to 64 nodes, above that less often, up to every
 20 s: 64 nodes already send 13 a second, and multicast goes over Wi-Fi at its lowest rate. The
-network process hands over 64 candidates at one look, so more would be lost in any case. A beacon
-is taken for stale after 60 s. Formed nodes renew every 20 s. The processor's time is that of the
-election alone on the simulating machine, without seals and mDNS.
+network process has {places} places for what came in the last {hold} s, given by lot, so of more
+than {rate:.0f} a second some are not heard; the simulated network does the same. A claim makes all
+who hear it speak at once. For those who miss it in that it is renewed every 5 s in all fleets. A
+beacon is taken for stale after 60 s. Formed nodes renew every 20 s. The processor's time is that
+of the election alone on the simulating machine, without seals and mDNS.
 """
 
 
@@ -164,9 +168,11 @@ def render(
             [_times(rows, span, is_set) for span in SIZES for is_set in (True, False)],
         ),
         "## As the fleet grows",
-        "Fleets that start within 30 s and lose 5 %; up to the moment a node leads.",
+        ("Fleets that start within 30 s, lose 5 % and hear each other within 2 s; from the first"
+        " power-on up to the moment a node leads. Seeds:"
+        f" {', '.join(map(str, sorted({g.seed for g in growth})))}."),
         _growth(growth),
-        RENEWALS,
+        RENEWALS.format(places=MAX_CANDIDATES, hold=HOLD, rate=MAX_CANDIDATES / HOLD),
         "## Seeded defects",
         f"On the true tree all the named tests {'FAIL: ' + seeded[0] if seeded[0] else 'pass'}.",
         _table(
@@ -239,17 +245,26 @@ def _times(rows: Sequence[Row], span: tuple[float, int, int], known: bool) -> tu
 
 
 def _growth(growth: Sequence[Growth]) -> str:
-    head = ("nodes", "seed", "expected_nodes", "leads after", "beacons", "a second",
+    head = ("nodes", "expected_nodes", "fleets", "a node leads after", "beacons a second",
             "most in a second", "kbit/s", "CPU of one node, ms a second")  # fmt: skip
+    kinds = dict.fromkeys((g.nodes, g.expected) for g in growth)
     return _table(
         head,
-        [
-            (f"{g.nodes}", f"{g.seed}", "set" if g.expected else "not set",
-             f"{g.seconds:.0f} s" if g.led else f"not within {g.seconds:.0f} s",
-             f"{g.messages}", f"{g.messages / g.seconds:.1f}", f"{g.peak}",
-             f"{g.messages / g.seconds * g.bytes * 8 / 1000:.1f}", f"{g.cpu_ms:.2f}")
-            for g in growth
-        ],
+        [_grown([g for g in growth if (g.nodes, g.expected) == kind]) for kind in kinds],
+    )
+
+
+def _grown(alike: Sequence[Growth]) -> tuple[str, ...]:
+    """The line of the fleets of one size."""
+    one, seconds = alike[0], sum(g.seconds for g in alike)
+    late = sum(not g.led for g in alike)
+    return (
+        f"{one.nodes}", "set" if one.expected else "not set", f"{len(alike)}",
+        f"{min(g.seconds for g in alike):.0f} to {max(g.seconds for g in alike):.0f} s"
+        + (f"; {late} NOT UNTIL THEN" if late else ""),
+        f"{sum(g.messages for g in alike) / seconds:.1f}", f"{max(g.peak for g in alike)}",
+        f"{sum(g.messages * g.bytes for g in alike) / seconds * 8 / 1000:.1f}",
+        f"{sum(g.cpu_ms * g.seconds for g in alike) / seconds:.2f}",
     )  # fmt: skip
 
 
