@@ -66,13 +66,17 @@ def service_answers(cluster: Cluster, leader: Guest, client: Guest) -> str:
     """Deploy, fetch every replica from ``client`` through the ClusterIP, remove."""
     text = MANIFEST.replace("@IMAGE@", _image(cluster)).replace("@REPLICAS@", str(REPLICAS))
     kubectl = "sudo kubectl --kubeconfig=/etc/kubernetes/admin.conf"
-    leader.ssh(f"{kubectl} apply -f -", 120, stdin=text)
+
+    def taken() -> bool:
+        # Repeatable, as people do: a small API server that has just started times out at first.
+        return bool(leader.ssh(f"{kubectl} apply -f -", 120, stdin=text))
 
     def ready() -> bool:
         found = json.loads(leader.kubectl("get", "deployment", "web", "-o", "json"))
         return bool(found["status"].get("readyReplicas", 0) == REPLICAS)
 
     try:
+        wait("the Deployment is not taken", taken, BOUND, 5)
         took = wait("the Deployment's replicas are not ready", ready, BOUND, 5)
         address = leader.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
         names = client.ssh(f"python3 - {address} {REPLICAS}", 300, stdin=FETCH).split()
