@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from nodeagent import config, engine, healing, inventory, keeper, packagewatch, steps
+from nodeagent import config, engine, healing, inventory, keeper, packagewatch, reset, steps
 from nodeagent.board import Board, notify
 from nodeagent.cluster import state
 from nodeagent.cluster.state import State
@@ -88,6 +88,7 @@ class Agent:
         self.board.enter("preparing", "Reading the settings")
         notify("READY=1")
         self.journal = self.insist(lambda: Journal(self.host))
+        self.insist(lambda: reset.resume(self.host, self.board, self.journal))
         settings = self.insist(self.settings)
         reboots = self.insist(lambda: self.sequence(steps.CARD))
         self.insist(self.settle_in)

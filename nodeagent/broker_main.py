@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 from nodeagent.errors import FleetError, NodeAgentError, Refused, Untrusted
-from nodeagent.fleet import anchors, doorstep, frame, install, people, pki, wire
+from nodeagent.fleet import anchors, doorstep, farewell, frame, install, people, pki, wire
 from nodeagent.fleet.broker import Broker, Offer, Overloaded, Revoked, Stale, Unadmitted
 from nodeagent.fleet.ledger import Ledger
 from nodeagent.host.host import Host
@@ -37,13 +37,14 @@ _ASKS: dict[str, dict[str, wire.Check]] = {
         "request": wire.text(r"[A-Za-z0-9_.-]+", 16 * 1024),
         "source": wire.address,
     },
+    "leave": {"said": wire.text(r"[A-Za-z0-9_.-]+", 16 * 1024)},
     "nodes": {},
     "approve": {"node": wire.node_id},
     "revoke": {"who": wire.node_name},  # or a node id, which is of that form too
     "forget": {"name": wire.node_name},
     "seal": {"open": wire.integer(0, 366 * 86400)},
 }
-FOR_THE_NETWORK = frozenset({"nonce", "grant"})
+FOR_THE_NETWORK = frozenset({"nonce", "grant", "leave"})
 
 
 def main() -> None:
@@ -200,6 +201,8 @@ class Service:
         if op == "grant":
             answer = broker.grant(asked["request"].encode(), asked["source"])
             return {"grant": answer.decode()}
+        if op == "leave":
+            return {"left": farewell.hear(broker, asked["said"].encode())}
         if op == "approve":
             return people.approve(broker, asked["node"])
         if op == "revoke":

@@ -115,12 +115,22 @@ def doctor(as_json: bool, online: bool, verbose: bool) -> None:
 @click.option("--control-plane", "wish", flag_value="control-plane", help="Lead the cluster.")
 @click.option("--worker", "wish", flag_value="worker", help="Join and run workloads only.")
 @click.option("--auto", "wish", flag_value="auto", help="Let the fleet decide (the default).")
-def role(wish: str | None) -> None:
-    """Show this node's role, or choose it before it is decided."""
-    from nodeagent import steer
+@click.option("--end-cluster", is_flag=True, help="Even where its cluster is lost by that.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def role(wish: str | None, end_cluster: bool, yes: bool) -> None:
+    """Show this node's role, or choose it, also afterwards: it leaves its cluster then."""
+    from nodeagent import rerole, steer
     from nodeagent.host.host import Host
 
-    click.echo(steer.choose_role(Host(), wish) if wish else steer.show_role(Host()))
+    if not wish:
+        click.echo(steer.show_role(Host()))
+        return
+    foreseen = rerole.foresee(Host(), wish, end_cluster)
+    for line in foreseen.lines:
+        click.echo(line)
+    if foreseen.leaves and not yes:
+        click.confirm("Go on?", abort=True)
+    click.echo(rerole.begin(Host(), foreseen))
 
 
 @main.command()
@@ -286,17 +296,20 @@ def join_command() -> None:
 
 @main.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--forget-fleet", is_flag=True, help="Delete the fleet's keys too.")
-def reset(yes: bool, forget_fleet: bool) -> None:
+@click.option(
+    "--identity", "--forget-fleet", "identity", is_flag=True,
+    help="Forget who the board was too: the fleet's keys, its own, its name.",
+)  # fmt: skip
+def reset(yes: bool, identity: bool) -> None:
     """Leave the cluster and undo the preparation; the agent stays off until it is enabled."""
     from nodeagent import reset as procedure
     from nodeagent.host.host import Host
 
-    for line in procedure.what_is_lost(Host(), forget_fleet):
+    for line in procedure.what_is_lost(Host(), identity):
         click.echo(line)
     if not yes:
         click.confirm("Go on?", abort=True)
-    for line in procedure.reset(Host(), forget_fleet, click.echo):
+    for line in procedure.reset(Host(), identity, click.echo):
         click.echo(line)
 
 

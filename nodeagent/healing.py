@@ -1,8 +1,8 @@
 """Two control planes of one fleet: they ask each other, and the younger gives way where it can.
 
-``split`` judges; here the facts are gathered and the verdict is carried out. Giving way is written
-to the journal first and can be repeated from any point, so a power cut in its middle only delays
-it. Afterwards the node is an ordinary one, and joins whoever proves to lead the fleet.
+``split`` judges; here the facts are gathered. Giving way is written to the journal first, and
+``leaving`` carries it out, so a power cut in its middle only delays it. Afterwards the node is an
+ordinary one, and joins whoever proves to lead the fleet.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import json
 import logging
 from typing import Any
 
-from nodeagent import reset
+from nodeagent import leaving
 from nodeagent.board import Board
 from nodeagent.cluster import inhabitants, kubeadm
 from nodeagent.errors import CommandFailed, NoControlPlane
 from nodeagent.fleet import client, wire
 from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.ledger import FOLDER as BROKER
 from nodeagent.fleet.split import MAX_BYTES, Side, Verdict, judge
 from nodeagent.fleet.trust import Trust
 from nodeagent.host.facts import Facts
@@ -28,11 +27,8 @@ from nodeagent.lookout import RIVAL
 
 LOG = logging.getLogger("nodeagent")
 
-ENDPOINT_FOLDER = "/run/nodeagent/endpoint"
-SIDE = f"{ENDPOINT_FOLDER}/cluster.json"  # what the endpoint answers to GET /v1/cluster
+SIDE = f"{leaving.ENDPOINT_FOLDER}/cluster.json"  # what the endpoint answers to GET /v1/cluster
 PATH = "/v1/cluster"
-BROKER_UNITS = ("nodeagent-broker.socket", "nodeagent-broker.service")
-OF_THE_CLUSTER = ("role", "initialised", "equipped", "claim", "born", "stepping_down")
 
 
 def publish(host: Host, journal: Journal, node_id: str, alone: bool | None) -> Side:
@@ -57,23 +53,15 @@ def meet(host: Host, address: str, port: int) -> str:
 
 
 def give_way(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeKey) -> None:
-    """Where the keeper found a cluster to give way to, or had begun to: leave the own one.
+    """Where the keeper found a cluster to give way to, a person has said so, or it was begun: leave
+    the own one.
 
     Nothing is done where the other does not prove itself once more, or somebody has moved in.
     Raises Blocked, CommandFailed, OSError; the same call again then goes on.
     """
     if journal.get("stepping_down") is None and not _is_due(host, board, journal, trust, key):
         return
-    name = journal.get("stepping_down")["name"]
-    board.enter("preparing", f"Leaving its own empty cluster: {name} leads this fleet")
-    for unit in BROKER_UNITS:
-        host.run("systemctl", "stop", unit, timeout=60)
-    kubeadm.alone(host)
-    reset.leave_cluster(host, LOG.info)
-    reset.remove_trees(host, BROKER, ENDPOINT_FOLDER)
-    host.run("sync", timeout=kubeadm.SYNC_BOUND)
-    journal.set(**dict.fromkeys(OF_THE_CLUSTER))
-    journal.note("stepped down", control_plane=name)
+    leaving.step_down(host, board, journal, trust, key)
 
 
 def _is_due(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeKey) -> bool:
@@ -82,7 +70,7 @@ def _is_due(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeK
         return False
     board.set(detail="Asking the fleet's other control plane")
     # Nobody may move in between the last look and the reset.
-    for unit in BROKER_UNITS:
+    for unit in leaving.BROKER_UNITS:
         host.run("systemctl", "stop", unit, timeout=60)
     try:
         verdict, other = _judged(host, journal, trust, key, where)

@@ -25,45 +25,6 @@ def show_role(host: Host) -> str:
     return f"{config.load(host).settings.role} (not decided yet)"
 
 
-def choose_role(host: Host, wish: str) -> str:
-    """Choose a role before it is decided; the running agent takes it up within seconds.
-
-    Raises Refused once a role is decided: nothing is then changed.
-    """
-    need_root()
-    journal = Journal(host)
-    decided = journal.get("role")
-    if decided and wish in (decided, "auto"):
-        return f"This node is a {decided} already."
-    if decided:
-        raise Refused(
-            f"This node is a {decided} already, and changing that means leaving the cluster: its "
-            "workloads move away"
-            + (" and the cluster it leads ends." if decided == "control-plane" else "."),
-            "To start it anew, write its card again; nothing was changed now.",
-        )
-    if wish == "control-plane" and not may_lead(host):
-        raise Refused(
-            "This card carries no control-plane issuer, so it can only be a worker.",
-            "Use a card made to lead, or make a fleet of identical cards.",
-        )
-    host.make_folder(config.DROP_INS)
-    host.write(config.ROLE_FILE, f"role: {wish}\n".encode())
-    settings = config.load(host).settings
-    return f"The role is {settings.role}; the agent takes it up now. See: nodeagent status"
-
-
-def may_lead(host: Host) -> bool:
-    """True unless imported fleet material says that this card is a worker's."""
-    from nodeagent.errors import FleetError
-    from nodeagent.fleet.trust import Trust
-
-    try:
-        return Trust.load(host).may_lead
-    except FleetError:
-        return True  # not imported yet: the election will tell
-
-
 def show_plan(host: Host) -> tuple[list[str], bool]:
     """The sequence with the actions it would do now; True where there is something to do."""
     need_root()

@@ -117,9 +117,13 @@ class Api:
         answer = self._call("GET", f"/api/v1/nodes?limit={LIMIT}")
         return _read(lambda: {i["metadata"]["name"]: _ready(i) for i in answer["items"]})
 
-    def delete_node(self, name: str) -> None:
-        """Delete a Node object; one that is gone is no error. Raises CommandFailed."""
-        self._call("DELETE", f"/api/v1/nodes/{_safe(name)}", accept=(200, 202, 404))
+    def delete_node(self, name: str, uid: str = "") -> None:
+        """Delete a Node object; one that is gone is no error, nor with ``uid`` that another one has
+        its name by now (kubernetes.io, API reference, DeleteOptions, preconditions). Raises
+        CommandFailed."""
+        body = {"preconditions": {"uid": uid}} if uid else None
+        gone = (404, 409) if uid else (404,)
+        self._call("DELETE", f"/api/v1/nodes/{_safe(name)}", body, accept=(200, 202, *gone))
 
     def _call(
         self, method: str, path: str, body: Any = None, accept: tuple[int, ...] = (200,)

@@ -25,8 +25,12 @@ def alone(host: Host, name: str) -> bool:
     """True where the cluster is node ``name`` and nothing of anybody's. Raises CommandFailed:
     a cluster that cannot be asked is not known to be empty."""
     nodes = {item["metadata"]["name"] for item in _items(host, "nodes")}
-    if nodes - {name}:
-        return False
+    return not nodes - {name} and idle(host)
+
+
+def idle(host: Host) -> bool:
+    """True where nothing of anybody's is in the cluster of this control plane, however many nodes
+    it has. Raises CommandFailed."""
     namespaces = {item["metadata"]["name"] for item in _items(host, "namespaces")}
     if namespaces - OWN_NAMESPACES or _items(host, "persistentvolumes"):
         return False

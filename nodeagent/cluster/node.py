@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import logging
-import re
-import ssl
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from nodeagent.cluster import kubeadm, kubectl
+from nodeagent.cluster import kubeadm, kubectl, ownnode
 from nodeagent.errors import Refused
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
 
 FIRST_USER = 1000  # the first human user of Debian and its descendants (adduser.conf(5))
-KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
-KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 CNI_CONFIGURATION = "/etc/cni/net.d/10-flannel.conflist"
-ANSWER_BOUND = 15.0  # seconds
 MARK = "# Written by nodeagent; a file that you have changed is kept."
 KEPT = 3
 # Run as the user, so that links which the user planted lead only where the user may write. A file
@@ -152,23 +145,10 @@ def ready(host: Host, name: str) -> bool:
     """
     if not host.exists(CNI_CONFIGURATION):
         return False  # the kubelet is not ready without a pod network
-    conf = host.text(KUBELET_CONF) or ""
-    server = re.search(r"server: https://([0-9.]+|\[[0-9a-f:.]+\]):([0-9]+)", conf)
-    if server is None:
-        return False
+    answer = ownnode.ask(host, "GET", f"/api/v1/nodes/{name}")
     try:
-        context = ssl.create_default_context(cafile=str(host.path(kubeadm.CLUSTER_CA)))
-        context.load_cert_chain(host.path(KUBELET_CLIENT))
-        connection = http.client.HTTPSConnection(
-            server[1].strip("[]"), int(server[2]), timeout=ANSWER_BOUND, context=context
-        )
-        try:
-            connection.request("GET", f"/api/v1/nodes/{name}")
-            answer = connection.getresponse()
-            return answer.status == 200 and _ready(json.load(answer)["status"])
-        finally:
-            connection.close()
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return answer is not None and answer[0] == 200 and _ready(answer[1]["status"])
+    except (KeyError, TypeError, AttributeError):
         return False
 
 

@@ -91,7 +91,7 @@ def look_up(
             context,
             server_name(trust.fleet_id),
             [where],
-            lambda session: _call(session, "GET", path, None, limit),
+            lambda session: call(session, "GET", path, None, limit),
         )
         told = search.run()
     except OSError as error:
@@ -125,17 +125,18 @@ def _fetch(
 ) -> tuple[bytes, str]:
     """The unproved answer of one candidate and the nonce it gave. Raises No, OSError."""
     try:
-        nonce = _call(session, "GET", "/v1/nonce", None, 128).decode("ascii")
+        nonce = call(session, "GET", "/v1/nonce", None, 128).decode("ascii")
     except UnicodeDecodeError as error:
         raise No("its nonce was not understood") from error
     chain = trust.leaf("client", key.public)
     request = build_request(trust.fleet_id, key, chain, wish, nonce, facts)
-    return _call(session, "POST", "/v1/grant", request, MAX_BYTES), nonce
+    return call(session, "POST", "/v1/grant", request, MAX_BYTES), nonce
 
 
-def _call(
+def call(
     connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None, limit: int
 ) -> bytes:
+    """The body of a 200 to one request on a proved session. Raises No, OSError."""
     connection.request(method, path, body)
     answer = connection.getresponse()
     data = answer.read(limit + 1)

@@ -52,5 +52,6 @@ class ClusterApi(Protocol):
     def bar(self, names: Sequence[str]) -> None:
         """Let kubelets of exactly these names change nothing in the cluster any more."""
 
-    def delete_node(self, name: str) -> None:
-        """Delete a node object; a missing one is no error."""
+    def delete_node(self, name: str, uid: str = "") -> None:
+        """Delete a node object, where ``uid`` is given only the one that has it; a missing one is
+        no error."""

@@ -1,7 +1,8 @@
 """The endpoint of a control plane: HTTPS on port 6444, where nodes of the fleet ask for grants.
 
 ``GET /v1/nonce`` gives a nonce, ``POST /v1/grant`` takes a signed request and gives a signed
-grant, ``GET /v1/cluster`` tells what the agent wrote of this cluster (``split.Side``). The client
+grant, ``POST /v1/leave`` takes a node's signed farewell, ``GET /v1/cluster`` tells what the agent
+wrote of this cluster (``split.Side``). The client
 must have a certificate of the fleet; what it asks is the broker's to judge, and nothing of it is
 looked at here.
 """
@@ -71,18 +72,16 @@ class Endpoint:
         if (method, path) == ("GET", "/v1/nonce"):
             return "text/plain", self._ask({"op": "nonce"}, "nonce")
         if (method, path) == ("POST", "/v1/grant"):
-            try:
-                request = body.decode("ascii")
-            except UnicodeDecodeError as error:
-                raise Refusal(400, "A join request is ASCII text.") from error
-            message = {"op": "grant", "request": request, "source": address}
+            message = {"op": "grant", "request": _text(body), "source": address}
             return "application/jose", self._ask(message, "grant")
+        if (method, path) == ("POST", "/v1/leave"):
+            return "text/plain", self._ask({"op": "leave", "said": _text(body)}, "left")
         if (method, path) == ("GET", "/v1/cluster"):
             try:
                 return "application/json", self._cluster.read_bytes()
             except OSError as error:
                 raise Refusal(503, "The agent has not told of its cluster yet.") from error
-        raise Refusal(404, "There is only GET /v1/nonce, GET /v1/cluster and POST /v1/grant.")
+        raise Refusal(404, "There is GET /v1/nonce and /v1/cluster, POST /v1/grant and /v1/leave.")
 
     def _ask(self, message: dict[str, str], wanted: str) -> bytes:
         """What the broker says. Raises Refusal."""
@@ -101,3 +100,10 @@ class Endpoint:
             wait = self._crowd.turn_away() if busy else 0
             raise Refusal(said["status"], str(said["error"])[:300], wait)
         raise Refusal(502, "The broker's answer was not understood.")
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise Refusal(400, "A signed message is ASCII text.") from error

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from nodeagent import checks
 from nodeagent.config import Settings
 from nodeagent.errors import Blocked
-from nodeagent.host.actions import Action, Run
+from nodeagent.host.actions import Action, Remove, Run, Write
 from nodeagent.host.facts import Facts
-from nodeagent.journal import PATH, remembered
+from nodeagent.journal import FOLDER, PATH, remembered
 from nodeagent.steps import names
 from nodeagent.steps.files import HEADER, holds, removed
 
@@ -23,6 +23,7 @@ CLOUD_FILE = f"{CLOUD_FOLDER}/99-nodeagent.cfg"
 # cloud-init's update_hostname would set the seed's name again at each boot (cloud-init docs,
 # module cc_update_hostname, preserve_hostname).
 CLOUD_TEXT = HEADER + "preserve_hostname: true\n"
+FORMER = f"{FOLDER}/former-name"  # what the board was called before the agent named it
 LOOPBACK = "127.0.1.1"  # Debian reference 5.1.1: the host's own name when it has no fixed address
 
 
@@ -55,6 +56,8 @@ class Identity:
             )
         ours = wanted in (settings.node_name, made) or (wanted == member != facts.node_name)
         if ours:
+            if facts.static_hostname != wanted and not facts.exists(FORMER):
+                yield Write(FORMER, f"{facts.static_hostname}\n".encode())
             yield from holds(facts, "/etc/hostname", f"{wanted}\n")
             if facts.exists(CLOUD_FOLDER):
                 yield from holds(facts, CLOUD_FILE, CLOUD_TEXT)
@@ -69,6 +72,37 @@ class Identity:
         """cloud-init is in charge of the name again. The name itself stays: people know the board
         by it, and the fleet gives it back to the same node key only."""
         yield from removed(facts, CLOUD_FILE)
+
+
+@dataclass(frozen=True)
+class FormerName:
+    """The way back of the name, for a board that shall forget who it was (``reset --identity``)."""
+
+    name: str = "identity"
+    title: str = "Give the former name back"
+
+    def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
+        """Nothing: it is only undone."""
+        yield from ()
+
+    def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
+        """The record goes last, so that after a power cut all of it is done again."""
+        text = facts.text(FORMER)
+        if text is None:
+            return
+        former, ours = text.strip(), facts.static_hostname
+        hosts = facts.text("/etc/hosts") or ""
+        if former:
+            yield from holds(facts, "/etc/hosts", with_name(hosts, former))
+            yield from holds(facts, "/etc/hostname", f"{former}\n")
+        else:
+            lines = hosts.splitlines(keepends=True)
+            rest = "".join(line for line in lines if line.split() != [LOOPBACK, ours])
+            yield from holds(facts, "/etc/hosts", rest)
+            yield Remove("/etc/hostname")
+        if former and facts.hostname != former:
+            yield Run(("hostnamectl", "set-hostname", former))
+        yield Remove(FORMER)
 
 
 def member_name(facts: Facts) -> str:

@@ -71,7 +71,7 @@ class ClusterInFiles:
     def ready_nodes(self) -> dict[str, bool]:
         return {path.name: True for path in (self._folder / "nodes").iterdir()}
 
-    def delete_node(self, name: str) -> None:
+    def delete_node(self, name: str, uid: str = "") -> None:
         (self._folder / "nodes" / name).unlink(missing_ok=True)
 
 

@@ -99,6 +99,11 @@ class VirtualPi(Host):
         elif argv[0] == "rm":  # durable with the next sync only
             for name in argv[argv.index("--") + 1 :]:
                 shutil.rmtree(self.root / name.lstrip("/"))
+        elif argv[:2] == ("systemctl", "disable"):  # which syncs nothing
+            for unit in argv[2:]:
+                link = self.root / "etc/systemd/system/multi-user.target.wants" / unit
+                if link.is_symlink():
+                    link.unlink()
         elif argv[0] == "pidof":
             return Result(1)
         elif argv[0] == "sync":

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import config, status, steer
+from nodeagent import status, steer
 from nodeagent.cli import main
 from nodeagent.errors import ConfigError, NodeAgentError, Refused
 from nodeagent.host.host import Host
-from nodeagent.journal import Journal
 from tests.unit.machine import Machine, dpkg_status, put
 
 
@@ -105,27 +104,6 @@ def test_config_names_each_origin(tmp_path: Path) -> None:
     lines = steer.show_config(Host(tmp_path))
     assert "expected_nodes = 3  (/boot/firmware/nodeagent.yaml:1)" in lines
     assert "role = auto  (default)" in lines
-
-
-@pytest.mark.parametrize("wish", ["control-plane", "worker", "auto"])
-def test_role_before_it_is_decided(tmp_path: Path, wish: str) -> None:
-    host = Host(tmp_path)
-    steer.choose_role(host, wish)
-    assert config.load(host).settings.role == wish
-
-
-@pytest.mark.parametrize(
-    ("has", "wish"), [("worker", "control-plane"), ("control-plane", "worker")]
-)
-def test_role_afterwards_is_refused_and_changes_nothing(
-    tmp_path: Path, has: str, wish: str
-) -> None:
-    host = Host(tmp_path)
-    Journal(host).set(role=has)
-    with pytest.raises(Refused) as caught:
-        steer.choose_role(host, wish)
-    assert has in caught.value.reason
-    assert not host.exists(config.ROLE_FILE)
 
 
 def test_every_error_has_a_code_of_its_own() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import healing, keeper, status
+from nodeagent import healing, keeper, leaving, status
 from nodeagent.board import Board
 from nodeagent.cli import main
 from nodeagent.errors import NoControlPlane
@@ -30,7 +30,7 @@ from tests.unit.cluster.test_inhabitants import answers
 from tests.unit.machine import Machine, put
 
 OTHER = Side("n-" + "a" * 16, "pi-a", "aa" * 32, 1, 1_790_000_000, True)
-STOPPED = {f"systemctl stop {unit}": "" for unit in healing.BROKER_UNITS}
+STOPPED = {f"systemctl stop {unit}": "" for unit in leaving.BROKER_UNITS}
 LEFT = {
     "kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock": "",
     "rm -rf -- /var/lib/nodeagent/kubeadm": "",
@@ -62,7 +62,7 @@ class Young:
             },
         )
         self.host = Machine(root, {**answers(), **STOPPED, **LEFT})
-        self.host.make_folder(healing.ENDPOINT_FOLDER)
+        self.host.make_folder(leaving.ENDPOINT_FOLDER)
         self.journal = Journal(self.host)
         self.trust = trust.import_card(self.host, self.journal)
         self.key = NodeKey.load_or_create(self.host)
@@ -151,7 +151,7 @@ def test_it_gives_way_in_order(young: Young, old: Old) -> None:
     ran = [line for line in young.host.ran if not line.startswith("kubectl")]
     assert ran[:2] == list(STOPPED), "nobody moves in any more"
     assert "kubeadm reset --force" in ran[5]
-    left = set(young.journal.names()) & set(healing.OF_THE_CLUSTER)
+    left = set(young.journal.names()) & set(leaving.OF_THE_CLUSTER)
     assert not left
     assert young.journal.get("epoch") == 2, "others remember it"
     assert [e["event"] for e in young.journal.get("history")][-2:] == ["steps down", "stepped down"]

@@ -18,7 +18,7 @@ FLOORS = {
     "agent": 2, "radio": 2, "former": 2, "board": 2, "steer": 2, "serve": 2, "broker_main": 2,
     "imaging": 2, "keeper": 2, "doctor": 2, "reset": 2, "surfaces": 2, "members": 2,
     "inventory": 2, "packagewatch": 2, "eventlog": 2, "redact": 5, "report": 2,
-    "healing": 2, "lookout": 2,
+    "healing": 2, "lookout": 2, "leaving": 2, "rerole": 2, "rolechange": 2,
     "engine": 3, "fleet": 3, "status": 3, "events": 3, "statustext": 3,
     "steps": 4, "cluster": 4, "journal": 4,
     "host": 5, "health": 5, "config": 5, "checks": 5, "plainyaml": 5,

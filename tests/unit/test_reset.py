@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from nodeagent import engine, reset, steps
+from nodeagent.board import Board
 from nodeagent.cli import main
 from nodeagent.config import ROLE_FILE, Settings
 from nodeagent.errors import Blocked, CommandFailed, ConfigError, Refused
@@ -23,6 +25,7 @@ from tests.unit.machine import Machine, dpkg_status, put
 from tests.unit.powercut import FRESH, WAYS, Disk, PowerCut, VirtualPi, prepare
 
 KEPT = ("etc/hostname", "etc/hosts", "var/lib/nodeagent/")
+
 KUBERNETES = ("kubelet", "kubeadm", "kubectl")
 MEMBER = {
     "/usr/bin/kubeadm": "",
@@ -42,16 +45,19 @@ MEMBER = {
     PATH: json.dumps({"role": "worker", "imported": True, "node_name": "kitchen", "epoch": 3,
                       "board": "1234567", "reboots": {"cgroup": "x"}, "history": []}),
 }  # fmt: skip
+UNITS = " ".join(reset.UNITS)
 ANSWERS = {
-    "systemctl disable --now nodeagent.service nodeagent-serve.service nodeagent-broker.socket"
-    " nodeagent-broker.service": "",
+    f"systemctl stop {UNITS}": "",
     "kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock": "",
     "ip link delete cni0": "",
     "ip link delete flannel.1": "",
     "rm -rf -- /etc/cni/net.d /var/lib/cni /var/lib/nodeagent/kubeadm": "",
-    "dpkg --set-selections": "",
     "rm -rf -- /var/lib/nodeagent-broker": "",
+    "dpkg --set-selections": "",
+    f"systemctl disable {UNITS}": "",
 }
+# What a worker says and looks up on its way out; nothing of it answers here.
+ASKED = ("sync", "pidof", "iptables-save", "ip6tables-save", "nft")
 
 
 class Worker(Machine):
@@ -74,8 +80,10 @@ def member(tmp_path: Path) -> Machine:
 def test_the_order_of_a_workers_reset(member: Machine) -> None:
     said: list[str] = []
     todo = reset.reset(member, False, said.append)
-    assert [line for line in member.ran if line.split()[0] not in ("sync", "pidof")] == [
-        *ANSWERS.keys(), "systemctl daemon-reload",
+    done = [line for line in member.ran if line.split()[0] not in ASKED]
+    assert [line for line in done if "broker." not in line or "nodeagent.service" in line] == [
+        f"systemctl stop {UNITS}", "systemctl stop kubelet", *[*ANSWERS][1:],
+        "systemctl daemon-reload",
     ]  # fmt: skip
     assert any("kubectl delete node kitchen" in line for line in todo)
     assert any("systemctl enable --now nodeagent" in line for line in todo)
@@ -230,40 +238,120 @@ def state(pi: VirtualPi) -> dict[str, object]:
         if entry[0] != "folder"
         and not name.startswith(KEPT)
         and not name.endswith(durable.TEMPORARY)
+        and name != LINK
     }
 
 
-def run_until(pi: VirtualPi, cut_at: int | None, way: str) -> bool:
-    """Reset, with a cut at one call; True where it was reached. Power is on again then."""
+LINK = "etc/systemd/system/multi-user.target.wants/nodeagent.service"
+
+
+class Off(BaseException):
+    """systemd ends the agent."""
+
+
+def go(pi: VirtualPi, work: Callable[[], object], cut_at: int | None, way: str) -> bool:
+    """Do it, with a cut at one call; True where it was reached. Power is on again then."""
     pi.disk.calls, pi.disk.cut_at = 0, cut_at
     try:
         with pi.disk.watched():
-            reset.reset(pi, False, lambda _: None)
+            work()
     except PowerCut:
         pi.disk.cut(way)
         pi.boot()
         return True
+    except Off:
+        pi.disk.settle()  # orderly
     return False
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_cut_anywhere_in_a_reset(way: str, tmp_path: Path) -> None:
+def typed(pi: VirtualPi, identity: bool = False) -> Callable[[], object]:
+    """What a person does."""
+    return lambda: reset.reset(pi, identity, lambda _: None)
+
+
+def agent(pi: VirtualPi) -> Callable[[], object]:
+    """What the agent does first, where it is started."""
+
+    def begin() -> None:
+        if pi.disk.tree().get(LINK):
+            reset.resume(pi, Board(pi), Journal(pi))
+
+    return begin
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[VirtualPi, object]:
+    """A board that the agent has prepared, and what was on it before."""
+    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
     put(tmp_path, FRESH)
     pi = VirtualPi(tmp_path, Disk(tmp_path))
     before = state(pi)
     prepare(pi)
     assert state(pi) != before
-    put(tmp_path, {"/var/lib/nodeagent-broker/config.json": "{}", "/var/lib/cni/x": "x"})
+    put(tmp_path, {"/var/lib/nodeagent-broker/config.json": "{}", "/var/lib/cni/x": "x",
+                   LINK: {"link": "/usr/lib/systemd/system/nodeagent.service"},
+                   keys.PATH: "key"})  # fmt: skip
+    Journal(pi).set(role="worker", imported=True)
+
+    def sleep(_: float) -> None:
+        raise Off
+
+    pi.clock = replace(pi.clock, sleep=sleep)
     pi.disk.settle()
-    prepared = pi.disk.tree()
-    assert not run_until(pi, None, way)
+    return pi, before
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_cut_anywhere_in_a_reset(way: str, prepared: tuple[VirtualPi, object]) -> None:
+    pi, before = prepared
+    begun = pi.disk.tree()
+    assert not go(pi, typed(pi, identity=True), None, way)
     assert state(pi) == before
     calls = pi.disk.calls
     assert calls > 30, "the model sees what is done"
+    ended = 0
     for cut_at in range(1, calls + 1):
-        pi.disk.become(prepared)
+        pi.disk.become(begun)
         pi.boot()
-        assert run_until(pi, cut_at, way)
-        assert not run_until(pi, None, way)
+        assert go(pi, typed(pi, identity=True), cut_at, way)
+        intent = Journal(pi).get("resetting")
+        assert not go(pi, agent(pi), None, way)
+        if intent is None and LINK in pi.disk.tree():
+            continue  # it was not begun, and the board goes on as it was
+        ended += 1
         assert state(pi) == before, f"cut before call {cut_at}, {way}"
-        assert Journal(pi).get("role") is None
+        assert Journal(pi).get("role") is None or intent, "off, with the journal to be cleared"
+        assert not pi.exists(keys.PATH)
+        assert pi.text("/etc/hostname") == "raspberrypi\n"
+    assert ended > calls - 15
+
+
+def test_a_cut_while_the_agent_ends_it(prepared: tuple[VirtualPi, object]) -> None:
+    pi, before = prepared
+    way = WAYS[1]
+    Journal(pi).set(resetting={"identity": True})
+    pi.disk.settle()
+    begun = pi.disk.tree()
+    assert not go(pi, agent(pi), None, way)
+    calls = pi.disk.calls
+    for cut_at in range(1, calls + 1):
+        pi.disk.become(begun)
+        pi.boot()
+        go(pi, agent(pi), cut_at, way)
+        assert not go(pi, agent(pi), None, way)
+        assert state(pi) == before, f"cut before call {cut_at}, {way}"
+        assert LINK not in pi.disk.tree(), "it never forms again by itself"
+        assert not pi.exists(keys.PATH)
+
+
+def test_enabled_after_the_last_instant_it_only_clears_the_journal(
+    prepared: tuple[VirtualPi, object],
+) -> None:
+    pi, before = prepared
+    assert not go(pi, typed(pi), None, WAYS[0])
+    assert pi.exists(keys.PATH) and pi.text("/etc/hostname") == "pi-cdef12\n"
+    Journal(pi).set(resetting={"identity": False}, role="worker")  # the cut came just before
+    put(pi.root, {LINK: {"link": "/usr/lib/systemd/system/nodeagent.service"}})
+    assert not go(pi, agent(pi), None, WAYS[0])
+    assert Journal(pi).get("resetting") is None and Journal(pi).get("role") is None
+    assert state(pi) == before

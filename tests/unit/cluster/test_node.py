@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from nodeagent.cluster import credentials, kubectl, node
+from nodeagent.cluster import credentials, kubectl, node, ownnode
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host, Result
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
@@ -53,11 +53,11 @@ def test_nodes(tmp_path: Path) -> None:
     "files",
     [
         {},
-        {node.KUBELET_CONF: "server: https://10.0.0.7:6443"},
-        {node.CNI_CONFIGURATION: "{}", node.KUBELET_CONF: "server: elsewhere"},
+        {ownnode.KUBELET_CONF: "server: https://10.0.0.7:6443"},
+        {node.CNI_CONFIGURATION: "{}", ownnode.KUBELET_CONF: "server: elsewhere"},
         {
             node.CNI_CONFIGURATION: "{}",
-            node.KUBELET_CONF: "server: https://10.0.0.7:6443",
+            ownnode.KUBELET_CONF: "server: https://10.0.0.7:6443",
             "/etc/kubernetes/pki/ca.crt": "no certificate",
         },
     ],
@@ -84,8 +84,8 @@ def test_it_asks_the_api_server_of_the_kubelet_also_when_ready_over_ipv6(
     monkeypatch.setattr("http.client.HTTPSConnection", connect)
     cert, key = credentials.client("system:node:pi-2", CA_CERT, CA_KEY, NOW)
     put(tmp_path, {
-        node.CNI_CONFIGURATION: "{}", node.KUBELET_CLIENT: cert + key,
-        node.KUBELET_CONF: f"    server: https://{server}\n  name: default-cluster\n",
+        node.CNI_CONFIGURATION: "{}", ownnode.KUBELET_CLIENT: cert + key,
+        ownnode.KUBELET_CONF: f"    server: https://{server}\n  name: default-cluster\n",
         "/etc/kubernetes/pki/ca.crt": CA_CERT,
     })  # fmt: skip
     assert node.ready(Machine(tmp_path), "pi-2") is False

@@ -58,6 +58,7 @@ class Cluster:
     csrs: list[Csr] = field(default_factory=list)
     approved: list[str] = field(default_factory=list)
     nodes: dict[str, bool] = field(default_factory=lambda: {"pi-1": True})
+    uids: dict[str, str] = field(default_factory=dict)
     down: bool = False
     barred: list[str] = field(default_factory=list)
     now: Callable[[], float] = lambda: NOW
@@ -86,8 +87,11 @@ class Cluster:
     def ready_nodes(self) -> dict[str, bool]:
         return self.nodes
 
-    def delete_node(self, name: str) -> None:
-        self.nodes.pop(name, None)
+    def delete_node(self, name: str, uid: str = "") -> None:
+        if self.down:
+            raise CommandFailed("The API server is away.", "Wait.")
+        if uid in ("", self.uids.get(name, "")):
+            self.nodes.pop(name, None)
 
 
 class Setup:

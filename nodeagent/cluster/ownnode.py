@@ -1,0 +1,125 @@
+"""The API as this node's own kubelet may use it: its node, and the pods on it.
+
+No rights are needed that a worker has not anyway: its certificate may change its own Node and evict
+exactly the pods bound to it (kubernetes.io, "Using Node Authorization", and NodeRestriction in
+"Admission Controllers"). So a node moves its own pods away, and nobody else can be asked to.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import re
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from nodeagent.cluster import kubeadm
+from nodeagent.host.host import Host
+
+LOG = logging.getLogger("nodeagent")
+
+KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
+KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+SERVER = re.compile(r"server: https://([0-9.]+|\[[0-9a-f:.]+\]):([0-9]+)")
+ANSWER_BOUND = 15.0  # seconds
+MAX_BYTES = 8 * 1024 * 1024  # of an answer; 110 pods are some hundred KB
+DRAIN_BOUND = 120.0  # seconds until pods that will not go are left to be stopped
+DRAIN_LOOK = 3.0  # seconds between looks
+MIRROR = "kubernetes.io/config.mirror"  # kubernetes.io, "Well-Known Labels, Annotations and Taints"
+STRATEGIC = "application/strategic-merge-patch+json"
+
+Answer = tuple[int, Any]  # HTTP status, JSON
+
+
+def ask(host: Host, method: str, path: str, body: Any = None) -> Answer | None:
+    """One request with the kubelet's certificate; None where nothing is answered that is JSON, or
+    this node has no certificate. Never fails."""
+    found = SERVER.search(host.text(KUBELET_CONF) or "")
+    if found is None:
+        return None
+    kind = STRATEGIC if method == "PATCH" else "application/json"
+    try:
+        context = ssl.create_default_context(cafile=str(host.path(kubeadm.CLUSTER_CA)))
+        context.load_cert_chain(host.path(KUBELET_CLIENT))
+        connection = http.client.HTTPSConnection(
+            found[1].strip("[]"), int(found[2]), timeout=ANSWER_BOUND, context=context
+        )
+        try:
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": kind} if data else {})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read(MAX_BYTES))
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+
+
+def uid(host: Host, name: str) -> str | None:
+    """Of this node's Node object; empty where there is none, None where that is not known."""
+    answer = ask(host, "GET", f"/api/v1/nodes/{name}")
+    if answer is None or answer[0] not in (200, 404):
+        return None
+    try:
+        return str(answer[1]["metadata"]["uid"]) if answer[0] == 200 else ""
+    except (KeyError, TypeError):
+        return None
+
+
+def drain(host: Host, name: str, say: Callable[[str], None]) -> None:
+    """No new pods here, and evict those that are (kubernetes.io, "API-initiated Eviction"), as far
+    as their budgets let them go within two minutes. What is left is stopped with the node: somebody
+    has said that it leaves. Never fails."""
+    cordoned = ask(host, "PATCH", f"/api/v1/nodes/{name}", {"spec": {"unschedulable": True}})
+    if cordoned is None or cordoned[0] != 200:
+        say("the cluster does not answer; the pods here are stopped where they are")
+        return
+    deadline = host.clock.monotonic() + DRAIN_BOUND
+    asked: set[str] = set()
+    while (pods := _movable(host, name)) and host.clock.monotonic() < deadline:
+        for pod in pods:
+            if "deletionTimestamp" not in pod["metadata"]:
+                asked |= _evict(host, pod)
+        host.clock.sleep(DRAIN_LOOK)
+    gone = len(asked - {_uid(pod) for pod in pods})
+    left = f"; {len(pods)} do not go and are stopped here" if pods else ""
+    say(f"{gone} pods moved away{left}")
+
+
+def _evict(host: Host, pod: dict[str, Any]) -> set[str]:
+    meta = pod["metadata"]
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
+    }
+    path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/eviction"
+    answer = ask(host, "POST", path, body)
+    if answer is not None and answer[0] in (200, 201, 404):
+        return {_uid(pod)}
+    LOG.info("%s/%s is not evicted yet: %s", meta["namespace"], meta["name"], answer and answer[0])
+    return set()
+
+
+def _movable(host: Host, name: str) -> list[dict[str, Any]]:
+    """The pods here that somebody would miss: not a DaemonSet's, which belong to the node, not
+    static ones, and not those that have ended."""
+    answer = ask(host, "GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{name}")
+    try:
+        pods = answer[1]["items"] if answer and answer[0] == 200 else []
+        return [pod for pod in pods if _is_movable(pod)]
+    except (KeyError, TypeError, AttributeError):
+        return []
+
+
+def _is_movable(pod: dict[str, Any]) -> bool:
+    meta = pod["metadata"]
+    owners = {owner["kind"] for owner in meta.get("ownerReferences", [])}
+    ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return not (ended or "DaemonSet" in owners or MIRROR in meta.get("annotations", {}))
+
+
+def _uid(pod: dict[str, Any]) -> str:
+    return str(pod["metadata"]["uid"])

@@ -1,0 +1,192 @@
+"""`nodeagent role` on real folders: what it finds out, what it writes, and that it asks first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nodeagent import config, rerole
+from nodeagent.cli import main
+from nodeagent.errors import CommandFailed, Refused
+from nodeagent.fleet import beacon as beacons
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import exchange, trust
+from nodeagent.journal import Journal
+from nodeagent.rolechange import Leave, Nothing
+from tests.unit.cluster.test_inhabitants import GET, answers
+from tests.unit.machine import Machine, put
+from tests.unit.test_healing import OTHER, RIVAL_BEACON, Old
+
+CA = "a certificate"
+OURS = hashlib.sha256(CA.encode()).hexdigest()
+STOP = "systemctl stop nodeagent.service"
+START = "systemctl start --no-block nodeagent.service nodeagent-serve.service"
+
+
+@pytest.fixture
+def card() -> bytes:
+    """The fleet's card file."""
+    return cards.make("home")[1]
+
+
+@pytest.fixture
+def old(tmp_path: Path, card: bytes) -> Iterator[Old]:
+    """The control plane of the fleet."""
+    made = Old(tmp_path / "old", card)
+    made.tell(replace(OTHER, cluster=OURS))
+    yield made
+    made.endpoint.close()
+
+
+def node(root: Path, card: bytes, files: dict[str, str], role: str | None) -> Machine:
+    """A node of the fleet with these files and this role in its journal."""
+    put(root, {trust.CARD_FILES[0]: card, "/proc/sys/kernel/hostname": "pi-2\n", **files})
+    host = Machine(root, {STOP: "", START: ""})
+    journal = Journal(host)
+    trust.import_card(host, journal)
+    journal.set(role=role)
+    return host
+
+
+@pytest.fixture
+def worker(tmp_path: Path, card: bytes) -> Machine:
+    """A member whose last known control plane does not answer (RFC 5737 192.0.2.0/24)."""
+    host = node(tmp_path / "worker", card, {
+        "/etc/kubernetes/kubelet.conf": "server: https://127.0.0.1:6443",
+        "/etc/kubernetes/pki/ca.crt": CA,
+        "/var/lib/nodeagent/kubeadm/formed": "worker\n",
+    }, "worker")  # fmt: skip
+    trust.Trust.load(host).drop_issuer(host)
+    return host
+
+
+def hears(host: Machine, old: Old) -> None:
+    """A double of the network process: it heard the control plane's beacon."""
+    said = replace(RIVAL_BEACON, address=old.where[0], port=old.where[1])
+    host.make_folder(exchange.SERVE_FOLDER)
+    sealed = beacons.seal(trust.Trust.load(host).beacon_key, said)
+    exchange.write_heard(host, 1, [exchange.Candidate(*old.where, sealed, 1, 1)])
+
+
+@pytest.fixture
+def leader(tmp_path: Path, card: bytes) -> Machine:
+    """A control plane with one worker."""
+    host = node(tmp_path / "leader", card, {
+        "/etc/kubernetes/admin.conf": "x",
+        "/var/lib/nodeagent/kubeadm/formed": "control-plane\n",
+        "/var/lib/etcd/member/wal": "x",
+    }, "control-plane")  # fmt: skip
+    host.answers |= answers()
+    items = [
+        {"metadata": {"name": name}, "status": {"nodeInfo": {"kubeletVersion": "v1.36.4"}}}
+        for name in ("pi-2", "pi-3")
+    ]
+    host.answers[GET.format("nodes")] = json.dumps({"items": items})
+    return host
+
+
+@pytest.mark.parametrize("wish", ["control-plane", "worker", "auto"])
+def test_before_it_is_decided_the_wish_is_written(tmp_path: Path, wish: str) -> None:
+    host = Machine(tmp_path)
+    plan = rerole.foresee(host, wish, False)
+    assert not plan.leaves
+    assert "takes it up now" in rerole.begin(host, plan)
+    assert config.load(host).settings.role == wish and host.ran == []
+
+
+@pytest.mark.network
+def test_a_worker_of_the_fleets_leader_stays(worker: Machine, old: Old) -> None:
+    hears(worker, old)
+    plan = rerole.foresee(worker, "worker", False)
+    assert isinstance(plan.way, Nothing)
+    assert rerole.begin(worker, plan) == "This node is a worker already."
+    with pytest.raises(Refused, match="pi-a leads this fleet"):
+        rerole.foresee(worker, "control-plane", True)
+    assert worker.ran == [] and Journal(worker).get("stepping_down") is None
+    assert not worker.exists(config.ROLE_FILE)
+
+
+@pytest.mark.network
+def test_it_moves_to_the_leader_of_another_cluster(worker: Machine, old: Old) -> None:
+    old.tell(OTHER)
+    hears(worker, old)
+    plan = rerole.foresee(worker, "auto", False)
+    assert plan.leaves and "joins pi-a" in " ".join(plan.lines)
+    assert worker.ran == [], "looking changes nothing"
+    rerole.begin(worker, plan)
+    assert worker.ran == [STOP, START]
+    assert Journal(worker).get("stepping_down") == {"role": "auto"}
+    assert Journal(worker).get("role") == "worker", "until it has left"
+
+
+@pytest.mark.network
+def test_what_anybody_announces_is_no_leader(worker: Machine, old: Old) -> None:
+    hears(worker, old)
+    old.endpoint.close()
+    with pytest.raises(Refused, match="does not answer"):
+        rerole.foresee(worker, "control-plane", False)
+
+
+@pytest.mark.network
+def test_to_lead_it_takes_the_key_from_the_card_anew(worker: Machine, card: bytes) -> None:
+    with pytest.raises(Refused, match="no key to lead"):
+        rerole.foresee(worker, "control-plane", True)
+    put(worker.root, {trust.CARD_FILES[0]: cards.make("other")[1]})
+    with pytest.raises(Refused, match="no key to lead"):
+        rerole.foresee(worker, "control-plane", True)
+    put(worker.root, {trust.CARD_FILES[0]: card})
+    plan = rerole.foresee(worker, "control-plane", True)
+    assert isinstance(plan.way, Leave) and plan.way.anew
+    rerole.begin(worker, plan)
+    journal = Journal(worker)
+    assert journal.get("stepping_down") == {"role": "control-plane"}
+    assert trust.import_card(worker, journal).may_lead, "as at the agent's next start"
+    assert cards.is_scrubbed(worker.read(trust.CARD_FILES[0]) or b"")
+
+
+def test_the_only_control_plane_is_not_lost_unasked(leader: Machine) -> None:
+    with pytest.raises(Refused, match=r"only control plane, and it has another node \(pi-3\)"):
+        rerole.foresee(leader, "worker", False)
+    leader.answers[GET.format("namespaces")] = {"status": 1, "err": "refused"}
+    with pytest.raises(Refused, match="cannot be looked up"):
+        rerole.foresee(leader, "worker", False)
+    plan = rerole.foresee(leader, "worker", True)
+    assert plan.leaves and "The cluster that this node leads ends" in plan.lines[0]
+
+
+def test_an_agent_that_does_not_stop_keeps_the_journal(leader: Machine) -> None:
+    plan = rerole.foresee(leader, "worker", True)
+    leader.answers[STOP] = {"status": 1, "err": "Job timed out"}
+    with pytest.raises(CommandFailed, match="timed out"):
+        rerole.begin(leader, plan)
+    assert Journal(leader).get("stepping_down") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "begun"),
+    [
+        (("--end-cluster",), "n\n", False), (("--end-cluster",), "y\n", True),
+        (("--end-cluster", "--yes"), "", True), (("--yes",), "", False),
+    ],
+)  # fmt: skip
+def test_it_says_what_happens_and_asks(
+    leader: Machine,
+    words: tuple[str, ...],
+    typed: str,
+    begun: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nodeagent.host.host.Host", lambda: leader)
+    asked = CliRunner().invoke(main, ["role", "--worker", *words], input=typed)
+    assert (STOP in leader.ran) is begun is (asked.exit_code == 0)
+    assert bool(Journal(leader).get("stepping_down")) is begun
+    if "--end-cluster" in words:
+        assert "The cluster that this node leads ends" in asked.output
+    else:
+        assert asked.exit_code == 77
