@@ -147,7 +147,7 @@ simulate: venv ## 100,000 fleets elect their control plane; writes docs/election
 # NODES=2 ARCH=amd64 MIRROR=built ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be.
 LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat \
-	lab-census lab-meeting lab-people
+	lab-census lab-meeting lab-people lab-rerole
 .PHONY: lab $(LAB_SCENARIOS) lab-shell lab-down
 lab: venv deb ## virtual Pis form a cluster (NODES=2 ARCH=amd64 MIRROR=built ROLE_1=auto KEEP=)
 	$(PYTHON) -m tests.lab run
@@ -158,6 +158,7 @@ lab-baseline: ## the time a plain script takes for the same
 lab-trouble: ## wrong settings, no fleet file, full partitions, no mirror: each shown, each cured
 lab-fat: ## what the durable writer leaves on a real FAT, against the plain way
 lab-reset: ## a worker is reset, compared with what it was before, and joins again
+lab-rerole: ## the lead moves to the other board, with a power cut; the worker forgets who it was
 lab-census: ## where bytes of the fleet's keys are on the raw cards of a formed cluster
 lab-census: export NODES ?= 3
 lab-meeting: ## two boards that cannot hear each other lead; then they can, and one cluster is left

@@ -13,6 +13,7 @@ from .fat import fat
 from .guest import Guest, SshFailed, wait
 from .lan import exists
 from .meeting import meeting
+from .moved import moved
 from .people import people
 from .place import REPOSITORY, LabError, say
 from .script import Baseline
@@ -169,6 +170,7 @@ SCENARIOS: dict[str, Callable[[Cluster], Results]] = {
     "cuts": cuts,
     "fat": fat,
     "reset": undone,
+    "rerole": moved,
     "census": census,
     "meeting": meeting,
     "people": people,

@@ -45,6 +45,7 @@ def undone(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     _reboot(worker)
     after = worker.ssh(LOOK)
     first, last = (worker.power_ons()[at]["arguments"] for at in (0, -1))
+    listed = leader.kubectl("get", "nodes", "-o", "name")
     outcome = {
         "the agent is off": (enabled == "disabled", enabled),
         "the board is as before": (
@@ -52,10 +53,10 @@ def undone(cluster: Cluster) -> dict[str, tuple[bool, str]]:
             _changes(before[worker.name], after),
         ),
         "the kernel is started as at first": (first == last, last),
+        "its node is gone": (f"node/{name}" not in listed, listed),
     }
     for check, (passed, seen) in outcome.items():
         print(f"  {'pass' if passed else 'FAIL'}  {check}: {seen}", flush=True)
-    leader.kubectl("delete", "node", name)
     worker.status = {}
     begin = time.time()
     say("starting anew", worker.name)

@@ -53,7 +53,7 @@ print(*sorted(seen))
 """
 
 
-def _image(cluster: Cluster) -> str:
+def image(cluster: Cluster) -> str:
     if cluster.asked.mirror == "upstream":
         return f"{Kubernetes().image_repository}/e2e-test-images/agnhost:{AGNHOST}"
     found = [one for one in cluster.manifest["images"] if "/agnhost:" in one]
@@ -64,7 +64,7 @@ def _image(cluster: Cluster) -> str:
 
 def service_answers(cluster: Cluster, leader: Guest, client: Guest) -> str:
     """Deploy, fetch every replica from ``client`` through the ClusterIP, remove."""
-    text = MANIFEST.replace("@IMAGE@", _image(cluster)).replace("@REPLICAS@", str(REPLICAS))
+    text = MANIFEST.replace("@IMAGE@", image(cluster)).replace("@REPLICAS@", str(REPLICAS))
     kubectl = "sudo kubectl --kubeconfig=/etc/kubernetes/admin.conf"
 
     def taken() -> bool:
