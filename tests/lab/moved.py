@@ -71,7 +71,7 @@ def moved(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     follower.status = {}
     boots = len(follower.power_ons())
     print(follower.ssh("sudo nodeagent role --control-plane --end-cluster --yes"), flush=True)
-    reset = "pgrep -f 'kubeadm reset' >/dev/null && echo yes || true"
+    reset = "pidof kubeadm >/dev/null && echo yes || true"
     wait("kubeadm reset is not at work", lambda: follower.ssh(reset) == "yes\n", BOUND, 0.2)
     follower.cut_power()
     wait("no power-on", lambda: len(follower.power_ons()) > boots, BOUND, 0.5)
