@@ -133,9 +133,11 @@ def _undo(host: Host, settings: Settings, journal: Journal, identity: bool, say:
     if identity:
         for path in SECRETS:
             host.shred(path)
-    host.call("systemctl", "disable", *UNITS, timeout=STOP_BOUND)
+    # The agent last: until it is off, and on the disk, it is what ends this after a power cut.
+    for units in (UNITS[1:], UNITS[:1]):
+        host.call("systemctl", "disable", *units, timeout=STOP_BOUND)
+        host.run("sync", timeout=kubeadm.SYNC_BOUND)
     host.run("systemctl", "daemon-reload")
-    host.run("sync", timeout=kubeadm.SYNC_BOUND)
     # Counters that the fleet's other nodes remember: begun anew, they would take us for an echo.
     kept = {"history", "board", "epoch", "starts"} | (set() if identity else {"imported"})
     journal.note("reset")

@@ -7,8 +7,8 @@ import os
 import sys
 import time
 
-from tests.reliability import blocks, defects, explore, kills, report
-from tests.reliability.firstboot import ROLES
+from tests.reliability import blocks, defects, explore, kills, report, roads
+from tests.reliability.firstboot import ROLES, Fleet
 
 BEGUN = time.monotonic()
 
@@ -30,6 +30,7 @@ def main() -> int:
     workers = len(os.sched_getaffinity(0))
     figures = report.Figures(seed)
     _explore(figures, workers)
+    _leave(figures)
     _replay(figures)
     _kill(figures, workers)
     _seed(figures)
@@ -52,6 +53,18 @@ def _explore(figures: report.Figures, workers: int) -> None:
             f"first boot, {role}, {times} times: {what}" for what, times in one.problems.items()
         ]
         figures.faults += [f"no double of `{command}`" for command in sorted(one.unknown)]
+
+
+def _leave(figures: report.Figures) -> None:
+    for name in roads.ROADS:
+        with explore.fast_folder() as base:
+            fleet = Fleet(base / "store")
+            found, runs = roads.quick(name, figures.seed, 0, fleet, base / "card")
+        divergences = len(found.problems)
+        say(f"{name}: {found.states} states after one cut, {divergences} divergences")
+        figures.left.append((name, found.instants, found.states, runs, divergences))
+        figures.faults += [f"{name}: {what}" for what in found.problems]
+        figures.faults += [f"no double of `{command}`" for command in sorted(found.unknown)]
 
 
 def _replay(figures: report.Figures) -> None:

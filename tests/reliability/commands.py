@@ -205,6 +205,7 @@ class Commands:
             (("systemctl", "show"), self._show),
             (("systemctl", "enable"), self._enable),
             (("systemctl", "restart", "containerd.service"), self._restart),
+            (("systemctl", "disable"), self._disable),
             (("systemctl", "stop"), lambda w: (0, "", "")),
             (("systemctl", "daemon-reload"), lambda w: (0, "", "")),
             (("systemctl", "daemon-reexec"), lambda w: (0, "", "")),
@@ -221,6 +222,9 @@ class Commands:
             (("rm", "-rf"), self._rm),
             (("piboot-try",), lambda w: (127, "", "")),  # Ubuntu's
             (("pidof",), lambda w: (1, "", "")),
+            (("iptables-save",), lambda w: (0, "", "")),
+            (("ip6tables-save",), lambda w: (0, "", "")),
+            (("nft", "list", "tables"), lambda w: (0, "", "")),
             (("ip", "link", "delete"), lambda w: (1, "", "Cannot find device")),
             (("kubectl",), lambda w: self._kubectl(w, stdin or "")),
             (("runuser",), lambda w: self._kubeconfig(stdin or "")),
@@ -257,6 +261,12 @@ class Commands:
         )
         if "--now" in words and unit == "kubelet.service":
             self._start_kubelet()
+        return 0, "", ""
+
+    def _disable(self, words: Sequence[str]) -> Answer:
+        for unit in words[2:]:
+            target = "sockets" if unit.endswith(".socket") else "multi-user"
+            self.remove(f"/etc/systemd/system/{target}.target.wants/{unit}")
         return 0, "", ""
 
     def _restart(self, words: Sequence[str]) -> Answer:
@@ -458,6 +468,10 @@ class Commands:
     def _kubeconfig(self, stdin: str) -> Answer:
         """The shell lines of cluster/node.py, which `tests/unit` runs for real."""
         there = self.text("/home/pi/.kube/config")
+        if not stdin:  # the way back
+            if "nodeagent" in there.partition("\n")[0]:
+                self.remove("/home/pi/.kube/config")
+            return 0, "", ""
         if there and there.splitlines()[0] != stdin.splitlines()[0]:
             return 3, "", ""
         self.write("/home/pi/.kube/config.nodeagent", stdin)

@@ -30,6 +30,7 @@ class Figures:
 
     seed: int
     explored: list[Explored] = field(default_factory=list)
+    left: list[tuple[str, int, int, int, int]] = field(default_factory=list)  # of `roads.py`
     replayed: list[Replayed] = field(default_factory=list)
     killed: Killed = field(default_factory=Killed)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -74,6 +75,7 @@ def render(figures: Figures) -> str:
         if good else f"**{len(figures.faults)} faults were found; they are at the end.**",
         "",
         *_first_boot(figures.explored),
+        *_roads(figures.left),
         *_blocks(figures.replayed),
         *_kills(figures.killed),
         *_lab(),
@@ -106,6 +108,12 @@ A recovery was run from every different disk: cuts that leave the same disk are 
 instants more than {limit} states were legal; of these a choice by seed was followed: all lost,
 nothing lost, each single thing alone lost or kept, and {chance} by chance. Threads are followed in
 one order, and the real file systems are in the next sections.
+"""
+ROADS = """\
+The same for a node that is Ready and has the intent to take another role, or to be reset, in its
+journal: one cut at every instant, and a recovery from every different disk. A changed role ends
+Ready again; a reset ends off, with cmdline.txt and fstab as they were before the first boot, and
+the name where it forgets who it was. Nothing is forgotten in the journal before all is gone.
 """
 BLOCKS = """\
 The real durable write, journal, import and scrub on ext4; QEMU's `blklogwrites` notes every
@@ -147,6 +155,12 @@ def _first_boot(explored: list[Explored]) -> list[str]:
         ((phase, *(e.phases.get(phase, 0) for e in explored)) for phase in phases),
     )
     return [*lines, ""]
+
+
+def _roads(left: list[tuple[str, int, int, int, int]]) -> list[str]:
+    heads = ("road", "instants", "states after one cut", "recoveries", "divergences")
+    title = "## The power cut at every instant of leaving a cluster"
+    return [title, "", ROADS, *table(heads, left), ""]
 
 
 def _blocks(replayed: list[Replayed]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A power cut at every point of the whole first boot: the part of it that takes seconds.
+"""A power cut at every point of the whole first boot, and of leaving: the part that takes seconds.
 
 `make reliability` follows every state and cuts again during each recovery. ``NODEAGENT_CUTS`` says
 from how many disks a recovery is run here.
@@ -16,6 +16,7 @@ import pytest
 from nodeagent import engine, steps
 from nodeagent.config import load
 from nodeagent.journal import PATH as JOURNAL
+from tests.reliability import roads
 from tests.reliability.explore import quick
 from tests.reliability.firstboot import CMDLINE, NEW, ROLES, Fleet, VirtualPi
 
@@ -55,6 +56,15 @@ def test_the_uncut_run_holds_and_remembers(role: str, fleet: Fleet, tmp_path: Pa
     journal = json.loads((pi.root / JOURNAL.lstrip("/")).read_text())
     events = [line["event"] for line in journal["history"]]
     assert events == ["reboot", *(["claim", "initialised"] if role == ROLES[0] else ["joined"])]
+
+
+@pytest.mark.parametrize("name", roads.ROADS)
+def test_a_cut_anywhere_of_the_way_out(name: str, fleet: Fleet, tmp_path: Path) -> None:
+    found, runs = roads.quick(name, SEED, CUTS // 4, fleet, tmp_path / "card")
+    assert found.instants > 100 and len(found.new) > 150, "the model sees what is done"
+    assert runs == CUTS // 4
+    assert not found.unknown, "a command without a double: tests/reliability/commands.py"
+    assert found.problems == []
 
 
 def test_a_kernel_that_does_not_listen_is_rebooted_once(fleet: Fleet, tmp_path: Path) -> None:
