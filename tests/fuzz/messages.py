@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from nodeagent.fleet import card as cards
+from nodeagent.fleet import farewell, jws, pki
 from nodeagent.fleet import grant as grants
-from nodeagent.fleet import jws, pki
 from nodeagent.fleet import trust as trusts
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.keys import NodeKey
@@ -51,6 +51,8 @@ BEACON = Beacon(
     port=6444, seq=1,
 )  # fmt: skip
 REQUEST = grants.build_request(TRUST.fleet_id, NODE, CLIENT, "pi-2", NONCE, {"model": "Pi 5"})
+UID = "0f3b1a52-7a55-4d0e-9a47-7c5f4a9e2b11"
+LEAVE = farewell.build(TRUST.fleet_id, NODE, CLIENT, "pi-2", UID, False, NONCE)
 OFFER = grants.Grant(
     node_name="pi-2", endpoints=("10.77.0.11:6443",), ca_cert=CA, ca_hash=grants.ca_hash(CA),
     token=grants.Secret("abcdef.0123456789abcdef"), kubernetes_version="1.36.4", issued=NOW,

@@ -27,7 +27,18 @@ from nodeagent.cluster import api
 from nodeagent.errors import CommandFailed, Untrusted
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import card as cards
-from nodeagent.fleet import client, door, exchange, frame, jws, pki, split, statuspage, wire
+from nodeagent.fleet import (
+    client,
+    door,
+    exchange,
+    farewell,
+    frame,
+    jws,
+    pki,
+    split,
+    statuspage,
+    wire,
+)
 from nodeagent.fleet import grant as grants
 from nodeagent.fleet import trust as trusts
 from nodeagent.fleet.broker import GROUP, SIGNER, fitting_key
@@ -118,6 +129,20 @@ def signed_request(data: bytes) -> None:
         assert grants.verify_request(real.ANCHORS, message).node_id == real.NODE.node_id
 
 
+def leave(data: bytes) -> None:
+    """A farewell; only what the node said is believed."""
+    with contextlib.suppress(Untrusted):
+        proved = farewell.verify(real.ANCHORS, data)
+        assert proved == farewell.Leave(real.NODE.node_id, "pi-2", real.UID, False, real.NONCE)
+
+
+def signed_leave(data: bytes) -> None:
+    """What a node of the fleet signs: it cannot speak for another."""
+    message = real.signed(data, real.NODE.private, farewell.LEAVE_TYPE)
+    with contextlib.suppress(Untrusted):
+        assert farewell.verify(real.ANCHORS, message).node_id == real.NODE.node_id
+
+
 def grant(data: bytes) -> None:
     """A grant; only what the broker said is believed."""
     with contextlib.suppress(Untrusted):
@@ -174,7 +199,7 @@ def http_answer(data: bytes) -> None:
     connection = http.client.HTTPConnection("control-plane")
     connection.sock = Wire(data)
     with contextlib.suppress(OSError, http.client.HTTPException):
-        assert len(client._call(connection, "GET", "/v1/nonce", None, 128)) <= 128
+        assert len(client.call(connection, "GET", "/v1/nonce", None, 128)) <= 128
 
 
 def cluster_side(data: bytes) -> None:
@@ -319,6 +344,8 @@ TARGETS: dict[str, Target] = {
     "strict_json": Target(strict_json, (_PLAIN, real.heard(), b'{"a": [1, true, null, "x"]}')),
     "request": Target(request, (real.REQUEST,)),
     "signed_request": Target(signed_request, (real.payload(real.REQUEST),)),
+    "leave": Target(leave, (real.LEAVE,)),
+    "signed_leave": Target(signed_leave, (real.payload(real.LEAVE),)),
     "grant": Target(grant, (real.GRANT,)),
     "signed_grant": Target(signed_grant, (real.payload(real.GRANT),)),
     "signed_message": Target(signed_message, (real.REQUEST, real.GRANT)),
