@@ -61,8 +61,8 @@ class Lookout:
             self.trouble = TwoControlPlanes(
                 f"{beacon.name} ({beacon.address}) leads a second cluster of this fleet. Neither"
                 " gives way by itself, so as to lose nothing.",
-                "Move what is needed to one of them, then run `sudo nodeagent reset` on the nodes"
-                " of the other and enable nodeagent again there.",
+                "Move what is needed to one of them. Then run `sudo nodeagent role --worker"
+                " --end-cluster` on the other, and `sudo nodeagent role --auto` on its workers.",
             )
         elif verdict is Verdict.STAY:
             LOG.info("%s leads a second cluster of this fleet; it gives way", beacon.name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from nodeagent import config, leaving, rolechange
 from nodeagent.cluster import inhabitants, kubeadm, node, state
-from nodeagent.errors import CommandFailed, FleetError, NoControlPlane
+from nodeagent.errors import CommandFailed, FleetError, NoControlPlane, Refused
 from nodeagent.fleet import card as cards
 from nodeagent.fleet import client, wire
 from nodeagent.fleet.keys import NodeKey
@@ -51,6 +51,11 @@ def foresee(host: Host, wish: str, end_cluster: bool) -> Plan:
     """What the wish leads to; changes nothing. Raises Refused, ConfigError, JournalDamaged,
     OSError."""
     need_root()
+    if Journal(host).get("resetting") is not None:
+        raise Refused(
+            "A reset of this node was begun, and has to end first.",
+            "The agent ends it by itself; or run `sudo nodeagent reset` again.",
+        )
     return Plan(wish, rolechange.way(look(host), wish, end_cluster))
 
 

@@ -27,6 +27,7 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.journal import PATH, Journal, JournalDamaged
 from nodeagent.leaving import Say
+from nodeagent.rolechange import MOVES
 from nodeagent.steer import need_root
 from nodeagent.steps.board import is_member
 from nodeagent.steps.identity import FormerName
@@ -52,7 +53,7 @@ def what_is_lost(host: Host, identity: bool) -> list[str]:
     if found is state.State.CONTROL_PLANE:
         lines.append("This node leads the cluster: the cluster and all that runs in it are lost.")
     elif is_member(Facts(host)) or found is not state.State.NOTHING:
-        lines.append("This node leaves its cluster; what runs on it and its local data are lost.")
+        lines.append(MOVES)
     lines.append("Swap, boot files and system settings become what they were before.")
     if identity:
         lines.append(

@@ -147,7 +147,7 @@ def cut_and_forgotten(board: Board) -> None:
 
 
 def all_forgotten(board: Board) -> None:
-    """``nodeagent reset --forget-fleet``."""
+    """``nodeagent reset --identity``."""
     imported(board)
     with board.powered() as host:
         for path in (FLEET_FILE, LEAD_KEY_FILE):
@@ -186,7 +186,7 @@ CASES = (
     Case("the power went during the import, booted again", cut, NONE, ALL),
     Case("joined as a worker", forgotten, NONE, WORKER),
     Case("the same after such a power cut", cut_and_forgotten, NONE, WORKER),
-    Case("reset with --forget-fleet", all_forgotten, NONE, NONE),
+    Case("reset with --identity", all_forgotten, NONE, NONE),
     Case("a worker's card (--split), not yet booted", untouched, WORKER, NONE, split=True),
     Case("a worker's card, imported and scrubbed", imported, NONE, WORKER, split=True),
     Case("for comparison: files only removed", only_removed, ALL, ALL),

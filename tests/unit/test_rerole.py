@@ -160,6 +160,12 @@ def test_the_only_control_plane_is_not_lost_unasked(leader: Machine) -> None:
     assert plan.leaves and "The cluster that this node leads ends" in plan.lines[0]
 
 
+def test_a_reset_that_was_begun_ends_first(leader: Machine) -> None:
+    Journal(leader).set(resetting={"identity": False})
+    with pytest.raises(Refused, match="reset of this node was begun"):
+        rerole.foresee(leader, "worker", True)
+
+
 def test_an_agent_that_does_not_stop_keeps_the_journal(leader: Machine) -> None:
     plan = rerole.foresee(leader, "worker", True)
     leader.answers[STOP] = {"status": 1, "err": "Job timed out"}
