@@ -19,7 +19,13 @@ from nodeagent.steps.repositories import Repositories
 def show_role(host: Host) -> str:
     """The role this node has or wishes, in one line."""
     need_root()
-    decided = Journal(host).get("role")
+    journal = Journal(host)
+    decided = journal.get("role")
+    if journal.get("resetting") is not None:
+        return "none: this node is being reset"
+    leaving = journal.get("stepping_down")
+    if leaving is not None:
+        return f"{decided or 'undecided'}, on its way out; then {leaving.get('role', 'auto')}"
     if decided:
         return f"{decided} (decided)"
     return f"{config.load(host).settings.role} (not decided yet)"

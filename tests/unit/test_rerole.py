@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import config, rerole
+from nodeagent import config, rerole, steer
 from nodeagent.cli import main
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.fleet import beacon as beacons
@@ -158,6 +158,28 @@ def test_the_only_control_plane_is_not_lost_unasked(leader: Machine) -> None:
         rerole.foresee(leader, "worker", False)
     plan = rerole.foresee(leader, "worker", True)
     assert plan.leaves and "The cluster that this node leads ends" in plan.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("remembered", "shown"),
+    [
+        ({}, "auto (not decided yet)"),
+        ({"role": "worker"}, "worker (decided)"),
+        (
+            {"role": "worker", "stepping_down": {"role": "control-plane"}},
+            "worker, on its way out; then control-plane",
+        ),
+        (
+            {"role": "control-plane", "stepping_down": {"node": "n-a", "name": "pi-a"}},
+            "control-plane, on its way out; then auto",
+        ),
+        ({"role": "worker", "resetting": {"identity": True}}, "none: this node is being reset"),
+    ],
+)
+def test_the_role_that_is_shown(remembered: dict[str, object], shown: str, tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    Journal(host).set(**remembered)
+    assert steer.show_role(host) == shown
 
 
 def test_a_reset_that_was_begun_ends_first(leader: Machine) -> None:
