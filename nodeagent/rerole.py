@@ -76,6 +76,8 @@ def begin(host: Host, plan: Plan) -> str:
     try:
         journal = Journal(host)
         anew = {"imported": None} if plan.way.anew else {}
+        if anew:  # the card file has just been copied, by something that syncs nothing
+            host.run("sync", timeout=kubeadm.SYNC_BOUND)
         journal.set(stepping_down={"role": plan.wish}, **anew)
         journal.note("role changes", wish=plan.wish)
     finally:

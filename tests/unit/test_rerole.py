@@ -144,6 +144,7 @@ def test_to_lead_it_takes_the_key_from_the_card_anew(worker: Machine, card: byte
     plan = rerole.foresee(worker, "control-plane", True)
     assert isinstance(plan.way, Leave) and plan.way.anew
     rerole.begin(worker, plan)
+    assert worker.ran == [STOP, "sync", START]
     journal = Journal(worker)
     assert journal.get("stepping_down") == {"role": "control-plane"}
     assert trust.import_card(worker, journal).may_lead, "as at the agent's next start"
