@@ -43,11 +43,14 @@ LESSONS: dict[str, Lesson] = {
         ),
     ),
     "role": Lesson(
-        "On the board that shall lead, or never lead, before the fleet has decided. Where you know"
-        " it beforehand, write `role:` into nodeagent.yaml instead.",
+        "On the board that shall lead, or never lead. Where you know it beforehand, write `role:`"
+        " into nodeagent.yaml instead. Once it is decided the board leaves its cluster for that: it"
+        " says what happens, asks, and goes on by itself after a power cut. A second leader is"
+        " refused, and so is the loss of a cluster without --end-cluster.",
         (
             ("sudo nodeagent role", "which role this node has"),
             ("sudo nodeagent role --control-plane", "this board shall lead"),
+            ("sudo nodeagent role --worker --end-cluster", "it leads, and shall not any more"),
         ),
     ),
     "plan": Lesson(
@@ -119,7 +122,7 @@ LESSONS: dict[str, Lesson] = {
         " whole cluster is lost; it says so and asks.",
         (
             ("sudo nodeagent reset", "leave, and undo the preparation"),
-            ("sudo nodeagent reset --yes --forget-fleet", "without a question, and drop its keys"),
+            ("sudo nodeagent reset --identity --yes", "forget who it was too, without a question"),
         ),
     ),
     "fleet": Lesson(
