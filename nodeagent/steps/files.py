@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from nodeagent.host.actions import Action, Remove, Write
 from nodeagent.host.facts import Facts
@@ -21,9 +22,12 @@ def holds(facts: Facts, path: str, text: str, mode: int = 0o644) -> Iterator[Act
 def removed(facts: Facts, path: str, folder: bool = False) -> Iterator[Action]:
     """The file is gone, if it was made by nodeagent: others' files begin with something else.
 
-    ``folder``: so is its folder if nothing else is in it, for those no system comes with.
+    ``folder``: so is its folder if nothing else is in it, for those no system comes with; also
+    where a power cut came between the two.
     """
-    if (facts.read(path) or b"").startswith(HEADER.encode()):
+    parent = str(PurePosixPath(path).parent)
+    emptied = folder and facts.exists(parent) and not facts.names(parent)
+    if emptied or (facts.read(path) or b"").startswith(HEADER.encode()):
         yield Remove(path, folder)
 
 

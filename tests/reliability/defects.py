@@ -18,6 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PATCHES = Path(__file__).parent / "defects"
 UNIT = "tests/unit"
 FIRST_BOOT = f"{UNIT}/test_powercut.py::test_a_cut_anywhere_of_the_first_boot"
+WAY_OUT = f"{UNIT}/test_powercut.py::test_a_cut_anywhere_of_the_way_out"
 WRITE = f"{UNIT}/test_durable.py::test_a_cut_leaves_the_old_or_the_new"
 CARD = f"{UNIT}/fleet/test_trust.py::test_a_cut_at_every_write"
 
@@ -41,6 +42,14 @@ DEFECTS = (
     Defect("imported-before-it-is", "the journal says imported before the keys are kept", CARD),
     Defect("scrubbed-before-kept", "the card is scrubbed before its keys are kept", CARD),
     Defect("formed-before-it-is", "the mark `formed` stands before kubeadm's files", FIRST_BOOT),
+    Defect(
+        "intent-forgotten-first", "that a node leaves its cluster is forgotten before it has left",
+        f"{WAY_OUT}[a worker leaves and joins again]",
+    ),
+    Defect(
+        "reset-forgotten-while-on", "a reset is forgotten before the agent is off",
+        f"{WAY_OUT}[a worker is reset]",
+    ),
     Defect(
         "reboot-recorded-afterwards", "the reboot is recorded after it was asked for",
         f"{UNIT}/test_powercut.py::test_a_kernel_that_does_not_listen_is_rebooted_once",

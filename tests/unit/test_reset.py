@@ -20,7 +20,7 @@ from nodeagent.host import durable
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Result
 from nodeagent.journal import PATH, Journal
-from nodeagent.steps import board, containerd, identity, packages
+from nodeagent.steps import board, containerd, identity, packages, watchdog
 from tests.unit.machine import Machine, dpkg_status, put
 from tests.unit.powercut import FRESH, WAYS, Disk, PowerCut, VirtualPi, prepare
 
@@ -211,6 +211,16 @@ def test_packages_are_held_no_more(member: Machine) -> None:
 def test_where_nothing_was_done_nothing_is_undone(step: steps.Undoable, tmp_path: Path) -> None:
     put(tmp_path, FRESH)
     assert list(step.undo(Facts(Machine(tmp_path)), Settings())) == []
+
+
+def test_an_empty_folder_that_a_cut_left_goes_too(tmp_path: Path) -> None:
+    put(tmp_path, {"/etc/systemd/system.conf.d": {"folder": True}})
+    host = Machine(tmp_path)
+    for action in watchdog.Watchdog().undo(Facts(host), Settings()):
+        action.do(host)
+    assert not host.exists("/etc/systemd/system.conf.d")
+    put(tmp_path, {"/etc/systemd/system.conf.d/mine.conf": "[Manager]\n"})
+    assert list(watchdog.Watchdog().undo(Facts(host), Settings())) == []
 
 
 def test_wrong_settings_stop_it_before_anything_is_changed(member: Machine) -> None:
