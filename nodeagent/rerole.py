@@ -114,7 +114,8 @@ def _inside(host: Host) -> tuple[tuple[str, ...] | None, bool | None]:
     name = Facts(host).node_name
     try:
         others = tuple(sorted(one.name for one in node.nodes(host) if one.name != name))
-        return others, inhabitants.idle(host)
+        # Each look costs a small board ten seconds, and other nodes are reason enough to ask.
+        return others, None if others else inhabitants.idle(host)
     except CommandFailed:
         return None, None
 

@@ -143,13 +143,13 @@ def _of_a_control_plane(at: Situation, wish: str, end_cluster: bool) -> Way:
 
 def _holds(at: Situation) -> str:
     """What would be lost, in words; empty where nothing would."""
-    if at.others is None or at.empty is None:
+    if at.others is None or (at.empty is None and not at.others):
         return "what is in it cannot be looked up now"
     told = []
     if at.others:
         nodes = "another node" if len(at.others) == 1 else f"{len(at.others)} other nodes"
         told.append(f"it has {nodes} ({', '.join(at.others)})")
-    if not at.empty:
+    if at.empty is False:
         told.append("somebody's workloads or data are in it")
     return " and ".join(told)
 

@@ -53,7 +53,7 @@ def moved(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     begin = time.time()
     say("role --worker --end-cluster", leader.name)
     leader.status = {}
-    print(leader.ssh("sudo nodeagent role --worker --end-cluster --yes"), flush=True)
+    print(leader.ssh("sudo nodeagent role --worker --end-cluster --yes", BOUND), flush=True)
     gone = f"test ! -e {ADMIN} -a ! -e /var/lib/etcd -a ! -e /run/nodeagent/endpoint"
     wait("the leader did not leave", lambda: leader.ssh(gone) == "", BOUND)
     outcome["kubelet, CNI and packet filter are cleared"] = (
@@ -70,7 +70,8 @@ def moved(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     follower.ssh(f"sudo tee {CARD} >/dev/null", stdin=card)
     follower.status = {}
     boots = len(follower.power_ons())
-    print(follower.ssh("sudo nodeagent role --control-plane --end-cluster --yes"), flush=True)
+    ask = "sudo nodeagent role --control-plane --end-cluster --yes"
+    print(follower.ssh(ask, BOUND), flush=True)
     reset = "pidof kubeadm >/dev/null && echo yes || true"
     wait("kubeadm reset is not at work", lambda: follower.ssh(reset) == "yes\n", BOUND, 0.2)
     follower.cut_power()
@@ -129,6 +130,6 @@ def _names(leader: Guest) -> list[str]:
 
 def _said(guest: Guest, words: str, status: int, sentence: str) -> tuple[bool, str]:
     """What a command of the product answers a person."""
-    said = guest.ssh(f'sudo nodeagent {words} 2>&1; echo "status $?"', 180, check=False)
+    said = guest.ssh(f'sudo nodeagent {words} 2>&1; echo "status $?"', BOUND, check=False)
     print(f"{guest.name}$ sudo nodeagent {words}\n{said}", flush=True)
     return sentence in said and f"status {status}" in said, said
