@@ -40,7 +40,20 @@ def make(image: Path, root: Path, boot: Path) -> None:
         file.write(_mbr())
         file.truncate(ROOT_START + ROOT_SIZE)
     offset = str(BOOT_START // SECTOR)
-    fat = ["mkfs.vfat", "-F", "32", "-n", "bootfs", "-S", str(SECTOR), "--offset", offset]
+    # Clusters of 2 KiB, as pi-gen: with the default there are so few that some take it for FAT16.
+    fat = [
+        "mkfs.vfat",
+        "-F",
+        "32",
+        "-s",
+        "4",
+        "-n",
+        "bootfs",
+        "-S",
+        str(SECTOR),
+        "--offset",
+        offset,
+    ]
     toolbox.run(*fat, image, str(BOOT_SIZE // 1024))
     for file_ in sorted(boot.iterdir()):
         put(image, file_.name, file_)
