@@ -49,11 +49,11 @@ def say(text: str, node: str = "") -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the environment asks for: NODES, ARCH, MIRROR, START, ROLE_1..n, KEEP, LAB_MINUTES, SEED.
+    """What the environment asks for, each by the variable of its name (ROLE_1, LAB_MINUTES).
 
-    START says what is on the cards: ``plain``, the agent, and beside it the two files that a user
-    copies; ``seeded``, a stock system that `image seed` prepared; ``baked``, what `image bake` made,
-    on boards that reach no archive; ``mixed``, the first one baked and the others seeded.
+    START says what is on the cards: ``plain``, the agent and beside it the two files that a user
+    copies; ``seeded``, a stock system that `image seed` prepared; ``baked``, what `image bake`
+    made, on boards that reach no archive; ``mixed``, the first baked and the others seeded.
     """
 
     nodes: int = 2
