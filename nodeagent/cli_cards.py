@@ -122,13 +122,32 @@ def image_seed(target: Path, fleet_file: Path, no_install: bool, **options: Any)
 @click.option("--expected-nodes", type=int, help="How many nodes there will be.")
 @click.option("--hostname", help="The node's name; for an image of one board.")
 @click.option("--settings", type=FILE, help="A nodeagent.yaml, which says where packages are, too.")
+@click.option("--ssh-key", type=FILE, help="Your public key, for the first user.")
+@click.option("--wifi", "ssid", help="The name of a Wi-Fi; its password is asked for.")
+@click.option("--wifi-country", help="Two letters, for example DE.")
+@click.option("--wifi-password-file", type=FILE, help="Instead of asking.")
 @click.option("--log", "log_file", type=NEW, help="What was done, a JSON object a line.")
-def image_bake(source: Path, out: Path, log_file: Path | None, **options: Any) -> None:
+def image_bake(
+    source: Path,
+    out: Path,
+    log_file: Path | None,
+    ssh_key: Path | None,
+    ssid: str | None,
+    wifi_country: str | None,
+    wifi_password_file: Path | None,
+    **options: Any,
+) -> None:
     """Make an image with everything inside from a stock IMAGE (.img or .img.xz)."""
-    from nodeagent.imaging import bake
+    from nodeagent.imaging import bake, customise
 
+    key, secret = ssh_key.read_text().strip() if ssh_key else None, ""
+    if wifi_password_file:
+        secret = wifi_password_file.read_text().strip()
+    elif ssid:
+        secret = click.prompt(f"Password of {ssid}", hide_input=True)
+    custom = customise.custom(key, ssid, secret, wifi_country)
     with Shown(log_file) as shown:
-        for line in bake.bake(source, out, bake.wish(**options), shown.tell):
+        for line in bake.bake(source, out, bake.wish(custom=custom, **options), shown.tell):
             click.echo(line)
 
 

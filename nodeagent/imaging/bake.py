@@ -23,6 +23,7 @@ from nodeagent.fleet.card import NAME as CARD
 from nodeagent.host.host import Host
 from nodeagent.imaging import fleetread, looks, packages, partition, rootfs, splice, tools, workshop
 from nodeagent.imaging.boot import ImageFile
+from nodeagent.imaging.customise import NOTHING, Custom
 from nodeagent.imaging.progress import Progress, Tell
 from nodeagent.imaging.seed import Wish, seed
 
@@ -46,6 +47,7 @@ class Bake:
     settings: Path | None = None
     split: bool = False
     images: bool = False
+    custom: Custom = NOTHING
 
 
 def wish(
@@ -58,6 +60,7 @@ def wish(
     role: str | None,
     expected_nodes: int | None,
     hostname: str | None,
+    custom: Custom,
 ) -> Bake:
     """From the words of the command line. Raises Refused where they do not fit together."""
     if fleet_file is None and (role or expected_nodes or hostname or split):
@@ -74,7 +77,7 @@ def wish(
             install=False, node_name=hostname,
         )  # fmt: skip
         fleetread.read(fleet_file).card_file(role)  # wrong ones are known before the work
-    return Bake(deb, card, settings, split, with_images)
+    return Bake(deb, card, settings, split, with_images, custom)
 
 
 def bake(image: Path, out: Path, wish: Bake, tell: Tell) -> list[str]:
@@ -95,7 +98,10 @@ def bake(image: Path, out: Path, wish: Bake, tell: Tell) -> list[str]:
         deb.write_bytes(data)
         _check_room(out.parent, source, wish)
         baked = folder / "baked.img"
-        _work(workshop.Job(source, baked, folder, deb, _settings(folder, wish), wish.images), tell)
+        job = workshop.Job(
+            source, baked, folder, deb, _settings(folder, wish), wish.images, wish.custom
+        )
+        _work(job, tell)
         made = []
         for number, (target, card) in enumerate(targets.items(), start=1):
             tell(Progress(f"finishing {target.name}"))
@@ -103,6 +109,8 @@ def bake(image: Path, out: Path, wish: Bake, tell: Tell) -> list[str]:
             _give(baked, fresh, last=number == len(targets))
             if card is not None:
                 seed(fresh, card)
+            if card is not None or wish.custom.psk:
+                fresh.chmod(0o600)
             with fresh.open("rb") as file:
                 os.fsync(file.fileno())
             made.append((fresh, target))

@@ -26,7 +26,8 @@ from nodeagent.errors import Blocked, CommandFailed, ImageError, NodeAgentError,
 from nodeagent.host.apt import AptInstall, AptUpdate
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.imaging import chroot, rootfs, tools
+from nodeagent.imaging import chroot, customise, rootfs, tools
+from nodeagent.imaging.customise import NOTHING, Custom
 from nodeagent.imaging.progress import Progress, Tell
 from nodeagent.steps import runtime
 from nodeagent.steps.board import Board
@@ -49,19 +50,21 @@ class Job:
     folder: Path
     deb: Path
     settings: Path
-    images: bool
+    images: bool = False
+    custom: Custom = NOTHING
 
 
 def pack(job: Job) -> bytes:
     """The job as it goes to the workshop."""
-    return json.dumps({name: str(value) for name, value in asdict(job).items()}).encode()
+    return json.dumps(asdict(job), default=str).encode()
 
 
 def unpack(data: bytes) -> Job:
     """The job that came."""
     said = json.loads(data)
-    images = said.pop("images") == "True"
-    return Job(**{name: Path(value) for name, value in said.items()}, images=images)
+    images, custom = said.pop("images"), Custom(**said.pop("custom"))
+    paths = {name: Path(value) for name, value in said.items()}
+    return Job(**paths, images=images, custom=custom)
 
 
 def main() -> None:
@@ -108,23 +111,20 @@ def _mounted(image: Path, offset: int, where: Path) -> Iterator[Path]:
     attributes, which debugfs(8) does not when it copies files out."""
     where.mkdir()
     argv = ["fuse2fs", "-f", "-o", f"ro,offset={offset}", str(image), str(where)]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         argv, env=tools.environment(),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
+    ) as process:  # fmt: skip
         end = time.monotonic() + MOUNT_SECONDS
         while not os.path.ismount(where):
             if process.poll() is not None or time.monotonic() > end:
                 process.kill()
-                said = process.stdout.read() if process.stdout else b""
-                raise tools.failed(argv, process.wait(), said)
+                raise tools.failed(argv, process.wait(), process.communicate()[0])
             time.sleep(0.05)
-        yield where
-    finally:
-        if os.path.ismount(where):
+        try:
+            yield where
+        finally:
             tools.run("umount", str(where))
-        process.wait()
 
 
 def _check(host: Host) -> None:
@@ -183,6 +183,7 @@ def fill(host: Host, job: Job, settings: Settings, tell: Tell) -> None:
                 step, host, settings, lambda action: tell(Progress(action.show())),
                 files_only=step.name in steps.ON_IMAGE,
             )  # fmt: skip
+    customise.apply(host, job.custom)
     if job.images:
         with chroot.containerd(host, job.folder / "containerd.log"):
             _pull(host, settings, tell)
