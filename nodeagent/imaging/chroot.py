@@ -26,6 +26,12 @@ SOCKET = "/run/containerd/containerd.sock"
 START_SECONDS = 120.0  # for containerd; emulated, it takes half a minute
 
 
+def is_root() -> bool:
+    """True for the computer's own root, False for a user who is root in a namespace of one's own
+    (user_namespaces(7): the first line maps user 0 to itself)."""
+    return Path("/proc/self/uid_map").read_text().split()[:2] == ["0", "0"]
+
+
 @contextlib.contextmanager
 def entered(root: Path) -> Iterator[Host]:
     """The system below ``root`` as a Host that runs its programs. Afterwards nothing of it is

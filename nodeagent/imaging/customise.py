@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nodeagent.errors import Refused
 from nodeagent.host.facts import Facts
@@ -31,7 +31,7 @@ class Custom:
 
     ssh_key: str = ""
     ssid: str = ""
-    psk: str = ""
+    psk: str = field(default="", repr=False)
     country: str = ""
 
 

@@ -37,6 +37,8 @@ TAR = ("tar", "--sparse", "--acls", "--xattrs", "--xattrs-include=*", "--numeric
 PIECE = 1024 * 1024
 MOUNT_SECONDS = 60.0
 UPDATE_DONE = "/usr/lib/systemd/systemd-update-done"
+SNAPSHOTS = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+OPAQUE = "user.overlay.opaque"
 NOBODY = "192.0.2.1"  # an address for documentation (RFC 5737): the list of images needs one
 
 
@@ -144,7 +146,10 @@ def _check(host: Host) -> None:
 def _copy(source: Path, target: Path, size: int, tell: Tell) -> None:
     """A whole tree with all that its files have."""
     stage, done = "unpacking the root file system", 0
-    out = (*TAR, "-C", str(source), "--exclude=./lost+found", "-cf", "-", ".")
+    # Only root makes device nodes; at boot the kernel puts its own over them (devtmpfs).
+    left_out = ["lost+found"] if chroot.is_root() else ["lost+found", "dev/*"]
+    excluded = [f"--exclude=./{name}" for name in left_out]
+    out = (*TAR, "-C", str(source), *excluded, "-cf", "-", ".")
     into = (*TAR, "-C", str(target), "--preserve-permissions", "-xf", "-")
     with (
         subprocess.Popen(out, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader,
@@ -187,6 +192,8 @@ def fill(host: Host, job: Job, settings: Settings, tell: Tell) -> None:
     if job.images:
         with chroot.containerd(host, job.folder / "containerd.log"):
             _pull(host, settings, tell)
+        if not chroot.is_root():
+            _check_layers(host)
     host.call("apt-get", "clean")
     host.call("find", "/var/lib/apt/lists", "-type", "f", "-delete")
     if host.exists("/etc/.updated"):
@@ -219,6 +226,18 @@ def _pull(host: Host, settings: Settings, tell: Tell) -> None:
     finally:
         host.remove(kubeadm.INIT_FILE)
         host.remove_empty(state.FOLDER)
+
+
+def _check_layers(host: Host) -> None:
+    """For a user who is not root, containerd marks a folder that hides those below it by another
+    attribute, which on the board would hide nothing (kernel docs, overlayfs, "userxattr").
+    Raises Refused."""
+    for folder, _, _ in os.walk(host.path(SNAPSHOTS)):
+        if OPAQUE in os.listxattr(folder):
+            raise Refused(
+                "One of the container images can be unpacked by root only.",
+                "Run the command with sudo, or leave --with-images out.",
+            )
 
 
 if __name__ == "__main__":
