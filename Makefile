@@ -20,7 +20,7 @@ DEB := dist/$(NAME)_$(VERSION)_all.deb
 
 VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
 TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent \
-	mtools dosfstools e2fsprogs fuse2fs fdisk chromium groff-base
+	mtools dosfstools e2fsprogs fuse2fs fdisk apt-utils chromium groff-base
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
 HOSTILE_PACKAGES := mmdebstrap mtools dosfstools e2fsprogs qemu-system-common fuse3
@@ -111,6 +111,12 @@ deb-check: deb ## the package, built once more, is the same byte for byte; linti
 	@.ci/packages lintian
 	@mv $(DEB) build/first.deb && $(MAKE) deb && cmp build/first.deb $(DEB)
 	lintian --fail-on error,warning $(DEB)
+
+.PHONY: apt-repo
+apt-repo: deb ## an apt repository with this release in dist/apt, signed (KEY=name of a gpg key)
+	@[ -n "$(KEY)" ] || { echo "Name the key that signs: make apt-repo KEY=..." >&2; exit 2; }
+	@.ci/packages apt-utils gpg gpg-agent
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .ci/apt-repo dist/apt "$(KEY)" $(DEB)
 
 .PHONY: reliability
 reliability: venv ## power cuts and kills at every point, seeded defects; writes docs/reliability.md
