@@ -11,6 +11,7 @@ import pytest
 from nodeagent.errors import ImageError
 from nodeagent.imaging import rootfs, tools, workshop
 from nodeagent.imaging.progress import Progress
+from tests.lab import disk
 from tests.unit.imaging import layouts
 
 pytestmark = pytest.mark.processes
@@ -154,3 +155,20 @@ def test_another_file_system_is_refused(tmp_path: Path) -> None:
         file.write(bytes(4096))
     with pytest.raises(ImageError, match=r"is not ext4"):
         rootfs.find(stock)
+
+
+def test_the_labs_boot_partition_is_a_fat32_for_everybody(tmp_path: Path) -> None:
+    """Microsoft's specification: the count of clusters alone tells the kinds of FAT apart."""
+    partition = tmp_path / "boot.img"
+    with partition.open("wb") as file:
+        file.truncate(disk.BOOT_SIZE)
+    layouts.call(*disk.MAKE_FAT, str(partition))
+    (tmp_path / "config.txt").write_text("arm_64bit=1\n")
+    layouts.call("mcopy", "-i", str(partition), str(tmp_path / "config.txt"), "::")
+    data = partition.read_bytes()[:512]
+    per_cluster, reserved, tables = data[13], int.from_bytes(data[14:16], "little"), data[16]
+    of_table = int.from_bytes(data[36:40], "little")
+    sectors = disk.BOOT_SIZE // disk.SECTOR - reserved - tables * of_table
+    assert sectors // per_cluster >= 65525
+    listed = layouts.call("mdir", "-b", "-i", str(partition), "::").decode()
+    assert listed.split() == ["::/config.txt"]
