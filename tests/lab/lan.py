@@ -86,21 +86,21 @@ def keep_from_archives(macs: list[str]) -> None:
         for mac in macs
     )
     chains = "".join(
-        f"chain {hook} {{ type filter hook {hook} priority 0; {rules} }} "
+        f"chain {hook} {{ type filter hook {hook} priority 0; {rules} }}; "
         for hook in ("input", "forward")
     )
-    toolbox_nft(f"table ip {OFFLINE} {{ {chains} }}")
+    _nft(f"table ip {OFFLINE} {{ {chains} }}")
 
 
 def give_archives_back() -> int:
     """Undo it; how many packets for an archive there were meanwhile. Raises LabError."""
     command = toolbox.command("nft", f"list table ip {OFFLINE}", network=True)
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    toolbox_nft(f"delete table ip {OFFLINE}")
+    _nft(f"delete table ip {OFFLINE}")
     return sum(int(one) for one in re.findall(r"counter packets (\d+)", said))
 
 
-def toolbox_nft(rules: str) -> None:
+def _nft(rules: str) -> None:
     done = subprocess.run(
         toolbox.command("nft", rules, network=True), capture_output=True, text=True
     )
