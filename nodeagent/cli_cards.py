@@ -3,6 +3,7 @@ and error codes; and how every command's ``--help`` ends."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,8 @@ def image_bake(
     elif ssid:
         secret = click.prompt(f"Password of {ssid}", hide_input=True)
     custom = customise.custom(key, ssid, secret, wifi_country)
+    # Ended in an orderly way too, it takes away what it made meanwhile.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Shown(log_file) as shown:
         for line in bake.bake(source, out, bake.wish(custom=custom, **options), shown.tell):
             click.echo(line)

@@ -7,13 +7,16 @@ then seeded. The result appears under its name when it is whole, or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import lzma
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -211,7 +214,7 @@ def _work(job: workshop.Job, tell: Tell) -> None:
         argv, env=tools.environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    with process:
+    with process, _ended(process, job):
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(workshop.pack(job))
         process.stdin.close()
@@ -225,6 +228,32 @@ def _work(job: workshop.Job, tell: Tell) -> None:
                 return
         words = process.stderr.read()
     raise tools.failed(argv, process.returncode, words)
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[bytes], job: workshop.Job) -> Iterator[None]:
+    """Where anything goes wrong here, also by Ctrl-C, the work ends, and what it unpacked goes:
+    of that a user owns nothing outside the namespace."""
+    try:
+        yield
+    except BaseException:
+        _kill(process)
+        if os.geteuid() != 0:
+            tools.run("unshare", *AS_USER, "rm", "-rf", str(job.folder / "root"))
+        raise
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End unshare's child, the first process of its namespace: the kernel ends all others of it
+    before that one counts as ended (pid_namespaces(7)), for which unshare waits."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    pids = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if not pids:
+        process.kill()
+    process.wait()
 
 
 def _error(said: dict[str, str]) -> NodeAgentError:

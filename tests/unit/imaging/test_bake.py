@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +279,47 @@ def test_what_the_workshop_says_arrives(tmp_path: Path, deb: Path) -> None:
     with pytest.raises(ImageError) as caught:
         bake._work(job, lambda told: None)
     assert "is not ext4" in caught.value.reason and caught.value.code == "E600"
+
+
+def test_interrupted_work_ends(tmp_path: Path, deb: Path) -> None:
+    """The real workshop, stopped while it unpacks: nobody works on, nothing is mounted."""
+    stock, tree = layouts.image("trixie", tmp_path), tmp_path / "inside"
+    (tree / "var/lib/dpkg").mkdir(parents=True)
+    status = "Package: dpkg\nStatus: install ok installed\nArchitecture: arm64\nVersion: 1\n"
+    (tree / "var/lib/dpkg/status").write_text(status)
+    rootfs.build(stock, rootfs.find(stock), tree, tmp_path / "system.img")
+    (tmp_path / "settings").mkdir()
+    job = workshop.Job(
+        tmp_path / "system.img", tmp_path / "o", tmp_path, deb, tmp_path / "settings"
+    )
+    told: list[Progress] = []
+
+    def tell(progress: Progress) -> None:
+        told.append(progress)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bake._work(job, tell)
+    assert told[0].stage == "unpacking the root file system"
+    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [line for line in running if str(tmp_path).encode() in line]
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+
+
+def test_a_terminated_bake_leaves_nothing(
+    tmp_path: Path, deb: Path, double: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock = layouts.image("trixie", tmp_path)
+    there, before = left(tmp_path), signal.getsignal(signal.SIGTERM)
+
+    def killed(job: workshop.Job, tell: Tell) -> None:
+        job.target.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(bake, "_work", killed)
+    done = run(stock, "--out", tmp_path / "o.img", "--deb", deb)
+    signal.signal(signal.SIGTERM, before)
+    assert done.exit_code != 0 and left(tmp_path) == there
 
 
 def test_a_job_arrives_as_it_was_sent(tmp_path: Path) -> None:
