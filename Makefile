@@ -20,7 +20,7 @@ DEB := dist/$(NAME)_$(VERSION)_all.deb
 
 VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
 TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent \
-	mtools dosfstools e2fsprogs chromium groff-base
+	mtools dosfstools e2fsprogs fuse2fs fdisk apt-utils chromium groff-base
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
 HOSTILE_PACKAGES := mmdebstrap mtools dosfstools e2fsprogs qemu-system-common fuse3
@@ -112,6 +112,12 @@ deb-check: deb ## the package, built once more, is the same byte for byte; linti
 	@mv $(DEB) build/first.deb && $(MAKE) deb && cmp build/first.deb $(DEB)
 	lintian --fail-on error,warning $(DEB)
 
+.PHONY: apt-repo
+apt-repo: deb ## an apt repository with this release in dist/apt, signed (KEY=name of a gpg key)
+	@[ -n "$(KEY)" ] || { echo "Name the key that signs: make apt-repo KEY=..." >&2; exit 2; }
+	@.ci/packages apt-utils gpg gpg-agent
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .ci/apt-repo dist/apt "$(KEY)" $(DEB)
+
 .PHONY: reliability
 reliability: venv ## power cuts and kills at every point, seeded defects; writes docs/reliability.md
 	@.ci/packages $(RELIABILITY_PACKAGES)
@@ -144,12 +150,12 @@ docs: venv ## the documentation as a site, build/site/index.html
 simulate: venv ## 100,000 fleets elect their control plane; writes docs/election.md (SEED=1)
 	$(PYTHON) -m tests.simulate --seed $(or $(SEED),1)
 
-# NODES=2 ARCH=amd64 MIRROR=built ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
+# NODES=2 ARCH=amd64 MIRROR=built START=mixed ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be.
 LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat \
 	lab-census lab-meeting lab-people lab-rerole
 .PHONY: lab $(LAB_SCENARIOS) lab-shell lab-down
-lab: venv deb ## virtual Pis form a cluster (NODES=2 ARCH=amd64 MIRROR=built ROLE_1=auto KEEP=)
+lab: venv deb ## virtual Pis form a cluster (NODES=2 ARCH=amd64 MIRROR=built START=plain ROLE_1=auto KEEP=)
 	$(PYTHON) -m tests.lab run
 
 lab-reboot: ## the same, then all nodes are rebooted

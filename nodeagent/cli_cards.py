@@ -3,10 +3,13 @@ and error codes; and how every command's ``--help`` ends."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import click
+
+from nodeagent.imaging.progress import Log, Progress
 
 
 class Taught(click.Command):
@@ -88,6 +91,7 @@ def image() -> None:
 EXISTING = click.Path(path_type=Path, exists=True)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+NEW = click.Path(path_type=Path, dir_okay=False)
 
 
 @image.command("seed")
@@ -108,12 +112,89 @@ def image_seed(target: Path, fleet_file: Path, no_install: bool, **options: Any)
         click.echo(line)
 
 
+@image.command("bake")
+@click.argument("source", metavar="IMAGE", type=FILE)
+@click.option("--out", required=True, type=NEW, help="The image to write.")
+@click.option("--deb", required=True, type=FILE, help="The package of nodeagent.")
+@click.option("--fleet", "fleet_file", type=FILE, help="NAME.fleet; without, seed it later.")
+@click.option("--split", is_flag=True, help="Two images: one that may lead, one for workers.")
+@click.option("--with-images", is_flag=True, help="Container images too: boots without internet.")
+@click.option("--role", type=click.Choice(["control-plane", "worker"]), help="Fix the role.")
+@click.option("--expected-nodes", type=int, help="How many nodes there will be.")
+@click.option("--hostname", help="The node's name; for an image of one board.")
+@click.option("--settings", type=FILE, help="A nodeagent.yaml, which says where packages are, too.")
+@click.option("--ssh-key", type=FILE, help="Your public key, for the first user.")
+@click.option("--wifi", "ssid", help="The name of a Wi-Fi; its password is asked for.")
+@click.option("--wifi-country", help="Two letters, for example DE.")
+@click.option("--wifi-password-file", type=FILE, help="Instead of asking.")
+@click.option("--log", "log_file", type=NEW, help="What was done, a JSON object a line.")
+def image_bake(
+    source: Path,
+    out: Path,
+    log_file: Path | None,
+    ssh_key: Path | None,
+    ssid: str | None,
+    wifi_country: str | None,
+    wifi_password_file: Path | None,
+    **options: Any,
+) -> None:
+    """Make an image with everything inside from a stock IMAGE (.img or .img.xz)."""
+    from nodeagent.imaging import bake, customise
+
+    key, secret = ssh_key.read_text().strip() if ssh_key else None, ""
+    if wifi_password_file:
+        secret = wifi_password_file.read_text().strip()
+    elif ssid:
+        secret = click.prompt(f"Password of {ssid}", hide_input=True)
+    custom = customise.custom(key, ssid, secret, wifi_country)
+    # Ended in an orderly way too, it takes away what it made meanwhile.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Shown(log_file) as shown:
+        for line in bake.bake(source, out, bake.wish(custom=custom, **options), shown.tell):
+            click.echo(line)
+
+
+class Shown:
+    """Progress as bars where somebody looks, as lines elsewhere, and in a log."""
+
+    def __init__(self, log_file: Path | None) -> None:
+        self._log = Log(log_file)
+        self._bar: Any = None
+        self._stage = ""
+
+    def __enter__(self) -> Shown:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._end_bar()
+        self._log.end(error)
+
+    def tell(self, told: Progress) -> None:
+        """Show it."""
+        self._log.tell(told)
+        if told.stage != self._stage:
+            self._end_bar()
+            self._stage = told.stage
+            if told.of:
+                self._bar = click.progressbar(length=told.of, label=told.stage)
+                self._bar.__enter__()
+            else:
+                click.echo(told.stage)
+        if self._bar is not None:
+            self._bar.update(told.done - self._bar.pos)
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+
 @image.command("manifest")
 @click.argument("images", nargs=-1, required=True, type=FILE)
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NEW,
     help="The list to write, for example home.rpi-imager-manifest.",
 )
 @click.option("--url", "base", help="Address of the folder the images will be in; else this disk.")

@@ -98,6 +98,30 @@ def run_step(
     return reboots
 
 
+def prepare(
+    step: Step, host: Host, settings: Settings, say: Callable[[Action], None], files_only: bool
+) -> None:
+    """One step on an image: act, and look that it holds. ``files_only`` leaves out what only a
+    system's own programs can do. ``say`` gets each action when it is done.
+
+    Raises NotConverged, Blocked, CommandFailed, OSError.
+    """
+
+    def needed() -> list[Action]:
+        actions = step.plan(Facts(host), settings)
+        return [action for action in actions if action.file_only or not files_only]
+
+    for action in needed():
+        action.do(host)
+        say(action)
+    left = needed()
+    if left:
+        raise NotConverged(
+            f"Step {step.name} does not hold on {host.root}: {left[0].show()}.",
+            "Check that the image is writable.",
+        )
+
+
 def undo_step(step: Undoable, host: Host, settings: Settings, say: Callable[[str], None]) -> None:
     """Take back what a step left: act, and look that nothing is left. ``say`` gets each action.
 

@@ -160,6 +160,21 @@ LESSONS: dict[str, Lesson] = {
             ),
         ),
     ),
+    "image bake": Lesson(
+        "Where boards shall fetch nothing at first boot, or you publish an image. On Linux, from an"
+        " image that was neither seeded nor baked, which is only read. Where it fails, there is no"
+        " new image.",
+        (
+            (
+                f"nodeagent image bake fresh.img --out home.img {SEED} --with-images",
+                "boards that need no internet at all",
+            ),
+            (
+                "nodeagent image bake fresh.img.xz --out any.img --deb nodeagent_0.1.0_all.deb",
+                "an image of no fleet yet; seed it later with --no-install",
+            ),
+        ),
+    ),
     "image manifest": Lesson(
         "After `image seed`, where you flash with Raspberry Pi Imager 2 and want its settings for"
         " user, Wi-Fi and SSH.",

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nodeagent import config, engine, steps
-from nodeagent.errors import NotConverged, Refused
-from nodeagent.host.actions import FetchKey
+from nodeagent.errors import Refused
+from nodeagent.host.actions import Action, FetchKey
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.journal import Journal
 from nodeagent.steps.clock import synchronised
 from nodeagent.steps.repositories import Repositories
+from nodeagent.steps.step import Step
 
 
 def show_role(host: Host) -> str:
@@ -61,18 +62,11 @@ def prepare(root: Path, name: str | None) -> list[str]:
     settings = config.load(host).settings
     lines: list[str] = []
     for step in [known[name]] if name else known.values():
-        actions = list(step.plan(Facts(host), settings))
-        for action in actions:
-            if not action.file_only:
-                continue
-            action.do(host)
+
+        def say(action: Action, step: Step = step) -> None:
             lines.append(f"{step.name}: {action.show()}")
-        left = [a for a in step.plan(Facts(host), settings) if a.file_only]
-        if left:
-            raise NotConverged(
-                f"Step {step.name} does not hold on {root}: {left[0].show()}.",
-                "Check that the image is writable.",
-            )
+
+        engine.prepare(step, host, settings, say, files_only=True)
     return lines or ["Nothing to do: every step holds."]
 
 

@@ -29,6 +29,11 @@ class Facts:
         return self.host.live
 
     @property
+    def has_programs(self) -> bool:
+        """True on the running system and in an image that is being baked; see ``Host``."""
+        return self.host.has_programs
+
+    @property
     def now(self) -> float:
         """Seconds since the epoch, as the host's clock says."""
         return self.host.clock.now()

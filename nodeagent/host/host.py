@@ -80,16 +80,28 @@ class Host:
     """
 
     def __init__(
-        self, root: Path = Path("/"), run: Runner = run_process, clock: Clock | None = None
+        self,
+        root: Path = Path("/"),
+        run: Runner = run_process,
+        clock: Clock | None = None,
+        programs: bool = False,
     ) -> None:
+        """``programs``: ``run`` runs the programs of the system below ``root``, as chroot(1)."""
         self.root = root
         self.clock = clock or Clock()
         self._run = run
+        self._programs = programs
 
     @property
     def live(self) -> bool:
         """True where the root is the running system's own: commands and kernel count."""
         return self.root == Path("/")
+
+    @property
+    def has_programs(self) -> bool:
+        """True where the system's own programs can be run: on the running system, and in an image
+        that is being baked, where none of its services runs."""
+        return self.live or self._programs
 
     def path(self, name: str, follow: bool = True) -> Path:
         """Where ``name`` lies in the outer file system, symlinks resolved inside the root.

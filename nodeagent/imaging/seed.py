@@ -41,6 +41,7 @@ class Wish:
     deb: Path | None = None
     packages: Path | None = None
     install: bool = True
+    node_name: str | None = None
 
 
 def seed(target: Path, wish: Wish) -> list[str]:
@@ -158,6 +159,7 @@ def _settings(host: Host, wish: Wish) -> bytes | None:
     there = host.read(f"{BOOT}/{SETTINGS}")
     text = wish.settings.read_bytes() if wish.settings else None
     extra = {"role": wish.role, "expected_nodes": wish.expected_nodes}
+    extra["node_name"] = wish.node_name
     wanted = {name: str(value) for name, value in extra.items() if value is not None}
     base = there or b"" if text is None else text
     where = str(wish.settings) if wish.settings else f"{BOOT}/{SETTINGS}"

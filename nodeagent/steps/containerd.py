@@ -139,13 +139,15 @@ class Containerd:
     title: str = "Run containerd with its configuration"
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
-        """Not for images. Raises Blocked."""
-        if not facts.live:
+        """In an image that is baked, all but the running. Raises Blocked."""
+        if not facts.has_programs:
             return
         config = _wanted(facts, settings)
         yield from _files(facts, config)
         if not facts.exists("/etc/systemd/system/multi-user.target.wants/containerd.service"):
             yield Enable("containerd.service", now=False)
+        if not facts.live:
+            return
         pid = facts.ask("systemctl", "show", "-p", "MainPID", "--value", "containerd.service")
         environment = facts.read(f"/proc/{pid.out.strip() or 0}/environ") or b""
         if f"{MARK}={digest(config)}".encode() not in environment.split(b"\0"):

@@ -24,8 +24,8 @@ class Kubelet:
     title: str = "Enable the kubelet"
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
-        """Not for images."""
-        if not facts.live:
+        """Not for mounted images."""
+        if not facts.has_programs:
             return
         yield from holds(facts, "/etc/crictl.yaml", CRICTL)
         if not facts.exists(WANTED):

@@ -28,8 +28,8 @@ class InstalledPackages:
     title: str = "Install containerd and Kubernetes"
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
-        """Not for images. Each action may be cut off and done again. Raises Blocked."""
-        if not facts.live:
+        """Not for mounted images. Each action may be cut off and done again. Raises Blocked."""
+        if not facts.has_programs:
             return
         wanted = runtime.missing(facts, settings)
         repair = facts.packages.journal_left or (wanted and facts.packages.interrupted)

@@ -32,8 +32,8 @@ class Repositories:
     title: str = "Set up the signed package repositories"
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
-        """Not for images: keys come over the network. Raises Blocked."""
-        if not facts.live:
+        """Not for mounted images: keys come over the network. Raises Blocked."""
+        if not facts.has_programs:
             return
         installed = not runtime.missing(facts, settings)
         for repository in sources.needed(facts, settings):

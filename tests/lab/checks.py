@@ -71,6 +71,15 @@ def one_reboot(cluster: Cluster) -> str:
     return "missing at first boot, one reboot"
 
 
+def no_reboot(cluster: Cluster) -> str:
+    for guest in cluster.guests:
+        boots = guest.power_ons()
+        need(len(boots) == 1, f"{guest.name} was powered on {len(boots)} times")
+        need("cgroup_disable=memory" not in boots[0]["arguments"], f"{guest.name} lacked it")
+    need(cluster.tried == 0, f"{cluster.tried} packets of baked boards for an archive")
+    return "there at first boot, no reboot; baked boards asked no archive"
+
+
 def memory_cgroup(cluster: Cluster) -> str:
     for guest in cluster.guests:
         controllers = guest.ssh("cat /sys/fs/cgroup/cgroup.controllers").split()
@@ -205,6 +214,8 @@ def nothing_to_do(cluster: Cluster) -> str:
 
 Check = Callable[[Cluster], str]
 FIRST_BOOT: dict[str, Check] = {"one reboot for the memory cgroup": one_reboot}
+# Of cards that `image seed` prepared.
+PREPARED: dict[str, Check] = {"first boot of prepared cards": no_reboot}
 NODE: dict[str, Check] = {
     "memory cgroup on": memory_cgroup,
     "swap off": swap_off,

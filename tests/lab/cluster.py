@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from nodeagent.fleet import card as cards
 
-from . import board, disk, image, lan, toolbox
+from . import board, disk, flashing, image, lan, toolbox
 from .guest import Guest
 from .mirror.store import Store
 from .place import (
@@ -37,6 +37,8 @@ class Cluster:
         self.guests: list[Guest] = []
         self.formed = False
         self.commit = ""  # of the checkout when the package was made
+        self.tried = 0  # packets of baked boards for an archive, before they were Ready
+        self._offline = False
         self._watch: Watch | None = None
         self._accelerator = ""
         self._deb: Path | None = None
@@ -79,33 +81,60 @@ class Cluster:
         self.end()
         logs().mkdir(parents=True, exist_ok=True)
         asked = self.asked
-        flashed = image.build(asked.arch, asked.mirror, self._deb if agent else None)
+        starts = {index: asked.start_of(index) for index in range(1, asked.nodes + 1)}
+        within = agent and "plain" in starts.values()
+        flashed = image.build(asked.arch, asked.mirror, self._deb if within else None)
         lan.up(asked.nodes, asked.mirror, asked.arch)
         fleet = new_fleet(*(["--approve"] if approve else [])) if agent else None
+        baked = flashed.disk
+        if agent and "baked" in starts.values():
+            assert self._deb
+            baked = flashing.bake(asked.arch, flashed.disk, self._deb, self.sources())
         for index in range(1, asked.nodes + 1):
             one = board.Board(
                 index, asked.arch, self.accelerator, str(flashed.kernel), str(flashed.initrd)
             )
             say("flashing the card", one.name)
-            disk.copy(flashed.disk, one.card)
+            disk.copy(baked if starts[index] == "baked" else flashed.disk, one.card)
             if fleet:
                 settings = run_folder() / f"{one.name}.yaml"
                 settings.write_text(self.settings(index))
-                disk.put(one.card, "nodeagent.yaml", settings)
-                disk.put(one.card, cards.NAME, card_file(fleet, index))
+                own = card_file(fleet, index)
+                if starts[index] == "plain":
+                    disk.put(one.card, "nodeagent.yaml", settings)
+                    disk.put(one.card, cards.NAME, own)
+                else:
+                    deb = self._deb if starts[index] == "seeded" else None
+                    flashing.seed(one.card, own, settings, deb)
             if card:
                 card(one)
             self.guests.append(Guest(one))
+        baked_ones = [g.board.mac for g in self.guests if starts[g.board.index] == "baked"]
+        self._offline = agent and bool(baked_ones)
+        if self._offline:
+            lan.keep_from_archives(baked_ones)
         self._watch = Watch(self.guests)
         self._watch.start()
         for guest in self.guests:
             guest.power_on()
 
+    def back_online(self) -> None:
+        """Baked boards may reach the archives now; how often they tried before is kept."""
+        if self._offline:
+            self.tried = lan.give_archives_back()
+            say(f"packets of baked boards for an archive until now: {self.tried}")
+        self._offline = False
+
     def settings(self, index: int) -> str:
-        """nodeagent.yaml of a node: the mirror as an air-gapped user would configure it."""
+        """nodeagent.yaml of a node."""
         asked = self.asked
-        lines = [f"role: {asked.roles.get(index, 'auto')}", f"expected_nodes: {asked.nodes}"]
-        if asked.mirror == "built":
+        first = f"role: {asked.roles.get(index, 'auto')}\nexpected_nodes: {asked.nodes}\n"
+        return first + self.sources()
+
+    def sources(self) -> str:
+        """The mirror in nodeagent.yaml, as an air-gapped user would configure it."""
+        lines: list[str] = []
+        if self.asked.mirror == "built":
             manifest = self.manifest
             lines += [
                 "kubernetes:",
@@ -119,7 +148,7 @@ class Cluster:
                 "network:",
                 "  image_repository: mirror.lab:5000",
             ]
-        return "\n".join(lines) + "\n"
+        return "".join(f"{line}\n" for line in lines)
 
     def release(self) -> None:
         """Stop watching; the machines live on."""
@@ -170,13 +199,7 @@ def new_fleet(*options: str) -> Path:
     """A new fleet, made with the product's own command; the folder of its files."""
     folder = run_folder() / "fleet"
     folder.mkdir()
-    command = REPOSITORY / ".venv" / "bin" / "nodeagent"
-    if not command.exists():
-        subprocess.run(["make", "-s", "venv"], cwd=REPOSITORY, check=True)
-    argv = [str(command), "fleet", "new", "lab", "--out", str(folder), *options]
-    done = subprocess.run(argv, capture_output=True, text=True)
-    if done.returncode:
-        raise LabError(f"nodeagent fleet new failed: {done.stderr.strip()}")
+    flashing.product("fleet", "new", "lab", "--out", str(folder), *options)
     return folder
 
 

@@ -21,6 +21,9 @@ ROOT_START, ROOT_SIZE = BOOT_START + BOOT_SIZE, 8192 * MIB
 # The disk's signature in the MBR: PARTUUIDs are <it>-01 and <it>-02, as on every flashed card.
 IDENTITY = "6e6f6465"
 SECTOR = 512
+# Clusters of 2 KiB, as pi-gen has them: with mkfs.vfat's own choice there are so few that by the
+# specification it would be a FAT16, and some mtools find it empty.
+MAKE_FAT = ("mkfs.vfat", "-F", "32", "-s", "4", "-n", "bootfs")
 
 
 def _mbr() -> bytes:
@@ -40,7 +43,7 @@ def make(image: Path, root: Path, boot: Path) -> None:
         file.write(_mbr())
         file.truncate(ROOT_START + ROOT_SIZE)
     offset = str(BOOT_START // SECTOR)
-    fat = ["mkfs.vfat", "-F", "32", "-n", "bootfs", "-S", str(SECTOR), "--offset", offset]
+    fat = [*MAKE_FAT, "-S", str(SECTOR), "--offset", offset]
     toolbox.run(*fat, image, str(BOOT_SIZE // 1024))
     for file_ in sorted(boot.iterdir()):
         put(image, file_.name, file_)

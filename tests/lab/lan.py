@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from .place import ADDRESS, NAMESPACE, REPOSITORY, LabError, logs, run_folder
 PREFIX = 24
 WAY_OUT = ("lab-out", "10.77.1.1", "10.77.1.2")  # veth on this machine, its ends' addresses
 NAT = "nodeagent_lab"
+OFFLINE = "nodeagent_lab_offline"
 
 CHRONY = f"""local stratum 8
 allow {ADDRESS.rsplit(".", 1)[0]}.0/{PREFIX}
@@ -74,6 +76,36 @@ def part(boards: int, parted: bool) -> None:
     for index in range(1, boards + 1):
         slave = ("type", "bridge_slave", "isolated", "on" if parted else "off")
         ip("-n", NAMESPACE, "link", "set", "dev", f"tap{index}", *slave)
+
+
+def keep_from_archives(macs: list[str]) -> None:
+    """Boards with these hardware addresses reach no package archive and no registry: as on a LAN
+    without a way out, that still has a name server and a time server."""
+    rules = "".join(
+        f"ether saddr {mac} tcp dport {{ 80, 443, 5000 }} counter reject with tcp reset; "
+        for mac in macs
+    )
+    chains = "".join(
+        f"chain {hook} {{ type filter hook {hook} priority 0; {rules} }}; "
+        for hook in ("input", "forward")
+    )
+    _nft(f"table ip {OFFLINE} {{ {chains} }}")
+
+
+def give_archives_back() -> int:
+    """Undo it; how many packets for an archive there were meanwhile. Raises LabError."""
+    command = toolbox.command("nft", f"list table ip {OFFLINE}", network=True)
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    _nft(f"delete table ip {OFFLINE}")
+    return sum(int(one) for one in re.findall(r"counter packets (\d+)", said))
+
+
+def _nft(rules: str) -> None:
+    done = subprocess.run(
+        toolbox.command("nft", rules, network=True), capture_output=True, text=True
+    )
+    if done.returncode:
+        raise LabError(f"nft failed: {done.stderr.strip()}")
 
 
 def _way_out() -> None:

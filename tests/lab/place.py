@@ -49,15 +49,27 @@ def say(text: str, node: str = "") -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the environment asks for: NODES, ARCH, MIRROR, ROLE_1..n, KEEP, LAB_MINUTES, SEED."""
+    """What the environment asks for, each by the variable of its name (ROLE_1, LAB_MINUTES).
+
+    START says what is on the cards: ``plain``, the agent and beside it the two files that a user
+    copies; ``seeded``, a stock system that `image seed` prepared; ``baked``, what `image bake`
+    made, on boards that reach no archive; ``mixed``, the first baked and the others seeded.
+    """
 
     nodes: int = 2
     arch: str = "amd64"
     mirror: str = "built"
+    start: str = "plain"
     roles: dict[int, str] = field(default_factory=dict)
     keep: bool = False
     minutes: float = 40.0
     seed: int = 0
+
+    def start_of(self, index: int) -> str:
+        """``plain``, ``seeded`` or ``baked``."""
+        if self.start == "mixed":
+            return "baked" if index == 1 else "seeded"
+        return self.start
 
     @staticmethod
     def from_environment() -> Asked:
@@ -89,6 +101,7 @@ class Asked:
             nodes=nodes,
             arch=one_of("ARCH", "amd64", "arm64"),
             mirror=one_of("MIRROR", "built", "upstream"),
+            start=one_of("START", "plain", "seeded", "baked", "mixed"),
             roles=roles,
             keep=(environment.get("KEEP") or "0") not in ("0", "no", "false"),
             minutes=number("LAB_MINUTES", "40", 1, 600),

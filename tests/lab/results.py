@@ -99,6 +99,7 @@ def write(cluster: Cluster, scenario: str, data: dict[str, Any]) -> None:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(cluster),
         "mirror": cluster.asked.mirror,
+        "start": cluster.asked.start,
         "commit": cluster.commit,
         **data,
     }

@@ -38,6 +38,7 @@ def until_formed(cluster: Cluster) -> None:
         return all(guest.ready for guest in cluster.guests)
 
     wait("the nodes did not become Ready", formed, deadline(cluster), 1)
+    cluster.back_online()
 
 
 def fresh(cluster: Cluster) -> None:
@@ -72,8 +73,14 @@ def default(cluster: Cluster) -> Results:
     for name, (within, seen) in budgets.items():
         measured[name] = seen if within else f"{seen} (over the budget)"
     checks.until_ready(cluster)
-    outcome = checks.perform(cluster, checks.FIRST_BOOT, checks.NODE, checks.AGENT, checks.WEB)
-    results.write(cluster, "default", {"nodes": nodes, "measured": measured, "checks": outcome})
+    start = cluster.asked.start
+    if start in ("baked", "mixed"):
+        measured["packets of baked boards for an archive or registry"] = str(cluster.tried)
+    first = checks.FIRST_BOOT if start == "plain" else checks.PREPARED
+    outcome = checks.perform(cluster, first, checks.NODE, checks.AGENT, checks.WEB)
+    name = "default" if start == "plain" else f"start-{start}"
+    name += "" if cluster.asked.arch == "amd64" else f"-{cluster.asked.arch}"
+    results.write(cluster, name, {"nodes": nodes, "measured": measured, "checks": outcome})
     return outcome
 
 

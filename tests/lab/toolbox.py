@@ -32,6 +32,10 @@ HOST = {
     "ssh": "openssh-client",
     "unshare": "util-linux",
     "apt-ftparchive": "apt-utils",
+    # for `nodeagent image seed` and `bake`
+    "mcopy": "mtools",
+    "sfdisk": "fdisk",
+    "fuse2fs": "fuse2fs",
 }
 ENTER = """set -e
 mount --rbind /dev "$1/dev"; mount -t proc proc "$1/proc"

@@ -25,8 +25,9 @@ class Machine(Host):
         answers: Mapping[str, Any] | None = None,
         now: float = NOW,
         live: bool = True,
+        programs: bool = False,
     ) -> None:
-        super().__init__(root, self._answer, Clock(now=lambda: now))
+        super().__init__(root, self._answer, Clock(now=lambda: now), programs)
         self.answers = dict(answers or {})
         self.ran: list[str] = []
         self.listed: dict[str, tuple[str, ...]] = {}

@@ -3,7 +3,7 @@
 A case is a file ``steps/STEP/CASE.yaml``:
 
     why:       a sentence
-    live:      false for a mounted image (default true)
+    live:      false for a mounted image (default true); baked for one whose programs can be run
     model, packages, architecture, uptime, now: short forms of facts
     files:     path -> content, see machine.put
     commands:  command line -> what it answers
@@ -47,7 +47,8 @@ def machine(case: dict[str, Any], root: Path) -> Machine:
     put(root, case.get("files", {}))
     if "settings" in case:
         put(root, {"/etc/nodeagent/config.d/case.yaml": yaml.safe_dump(case["settings"])})
-    return Machine(root, case.get("commands", {}), case.get("now", NOW), case.get("live", True))
+    live, now = case.get("live", True), case.get("now", NOW)
+    return Machine(root, case.get("commands", {}), now, live is True, live == "baked")
 
 
 def short(action: Action) -> str:
@@ -91,7 +92,7 @@ def test_step(path: Path, tmp_path: Path) -> None:
         elif isinstance(wish, dict):
             assert isinstance(action, Write)
             assert action.content.decode() == wish["text"]
-    if not host.live:
+    if not host.has_programs:
         assert all(a.file_only for a in actions), "an image has no kernel and runs no command"
 
     for action in actions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from click.testing import CliRunner
 
 from nodeagent import __version__
 from nodeagent.cli import main
+from nodeagent.imaging import bake
 from tests.unit.imaging import layouts
 from tests.unit.imaging.conftest import DEB
+from tests.unit.imaging.test_bake import Workshop
 
 README = (Path(__file__).parents[3] / "README.md").read_text()
 SECTION = README.split("## Flash real cards")[1].split("\n## ")[0]
@@ -22,9 +25,13 @@ COMMANDS = [shlex.split(line) for block in BLOCKS for line in block.splitlines()
 
 @pytest.mark.processes
 def test_the_commands_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(COMMANDS) == 4 and all(words[0] == "nodeagent" for words in COMMANDS)
+    assert len(COMMANDS) == 5 and all(words[0] == "nodeagent" for words in COMMANDS)
     monkeypatch.chdir(tmp_path)
+    # A double of the one part that needs the internet.
+    (tmp_path / "inside").mkdir()
+    monkeypatch.setattr(bake, "_work", Workshop(tmp_path / "inside"))
     layouts.image("trixie", tmp_path).rename("raspios.img")
+    shutil.copyfile("raspios.img", "fresh.img")
     layouts.folder(layouts.LAYOUTS["noble"], tmp_path / "bootfs")
     Path("dist").mkdir()
     Path(f"dist/nodeagent_{__version__}_all.deb").write_bytes(DEB)
@@ -36,5 +43,6 @@ def test_the_commands_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {"home.fleet", "nodeagent.fleet", "home.rpi-imager-manifest"} <= {
         path.name for path in tmp_path.iterdir()
     }
+    assert "nodeagent.fleet" in layouts.files(Path("home.img"))
     assert "vendor-data" in layouts.files(Path("raspios.img"))
     assert Path("bootfs/vendor-data").exists()

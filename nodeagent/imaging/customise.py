@@ -1,0 +1,131 @@
+"""What a person wants of one's own boards: a key for SSH, and Wi-Fi, in a root file system.
+
+Raspberry Pi Imager does the same through cloud-init or its script; this is for images that are
+written without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+
+from nodeagent.errors import Refused
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+
+HEADER = "# Made by `nodeagent image bake`.\n"
+CLOUD = "/etc/cloud/cloud.cfg.d"
+NETPLAN = "/usr/sbin/netplan"
+CONNECTIONS = "/etc/NetworkManager/system-connections"
+RFKILL = "/var/lib/systemd/rfkill"  # of systemd-rfkill(8): which radios were off
+FIRST_USER = 1000  # adduser.conf(5), FIRST_UID
+_KEY = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\n]*)?")
+
+
+@dataclass(frozen=True)
+class Custom:
+    """``ssh_key`` is a line as of authorized_keys(5); ``psk`` 64 hexadecimal digits; ``country``
+    two letters (ISO 3166)."""
+
+    ssh_key: str = ""
+    ssid: str = ""
+    psk: str = field(default="", repr=False)
+    country: str = ""
+
+
+NOTHING = Custom()
+
+
+def custom(ssh_key: str | None, ssid: str | None, secret: str, country: str | None) -> Custom:
+    """From what a person says. Raises Refused.
+
+    The passphrase itself is put nowhere: WPA2 needs only what is derived from it and the name
+    (IEEE 802.11, "Passphrase to PSK mapping": PBKDF2 with SHA-1, 4096 rounds, 256 bits).
+    """
+    if ssh_key is not None and not _KEY.fullmatch(ssh_key):
+        raise Refused(
+            "That is no public key for SSH.", "Give the file that ends in .pub, for example"
+            " ~/.ssh/id_ed25519.pub.",
+        )  # fmt: skip
+    psk = ""
+    if ssid is not None:
+        if not re.fullmatch("[A-Z]{2}", country or ""):
+            raise Refused(
+                "Wi-Fi needs the country, whose rules the radio must keep.",
+                "Say --wifi-country and two letters, for example DE.",
+            )
+        if not 8 <= len(secret) <= 63 or not 1 <= len(ssid.encode()) <= 32:
+            raise Refused(
+                "A Wi-Fi name has 1 to 32 bytes, and a password 8 to 63 characters.",
+                "Look at both again.",
+            )
+        psk = hashlib.pbkdf2_hmac("sha1", secret.encode(), ssid.encode(), 4096, 32).hex()
+    return Custom(ssh_key or "", ssid or "", psk, country or "")
+
+
+def apply(host: Host, wish: Custom) -> None:
+    """Write it below ``host``'s root, whose programs can be run. Raises Refused, CommandFailed."""
+    if wish.ssh_key:
+        _ssh(host, wish.ssh_key)
+    if wish.ssid:
+        _wifi(host, wish)
+
+
+def _ssh(host: Host, key: str) -> None:
+    """For the user that cloud-init makes, or the one that is there."""
+    if host.exists(CLOUD):
+        text = f"{HEADER}ssh_authorized_keys: [{json.dumps(key)}]\n"
+        host.write(f"{CLOUD}/90-nodeagent-ssh.cfg", text.encode())
+    else:
+        users = [line.split(":") for line in (host.text("/etc/passwd") or "").splitlines()]
+        found = [user for user in users if user[2:3] == [str(FIRST_USER)]]
+        if not found:
+            raise Refused(
+                "This image has no user yet whom the key for SSH could be for.",
+                "Leave --ssh-key out, and set user and key in Raspberry Pi Imager.",
+            )
+        uid, gid, home = int(found[0][2]), int(found[0][3]), found[0][5]
+        host.call("install", "-d", "-m", "700", "-o", str(uid), "-g", str(gid), f"{home}/.ssh")
+        before = host.read(f"{home}/.ssh/authorized_keys") or b""
+        data = before + f"{key}\n".encode()
+        host.write(f"{home}/.ssh/authorized_keys", data, 0o600, (uid, gid))
+    if not host.exists("/etc/systemd/system/sockets.target.wants/ssh.socket"):
+        host.call("systemctl", "enable", "ssh.service")
+
+
+def _wifi(host: Host, wish: Custom) -> None:
+    """As netplan(5) or nm-settings-keyfile(5) has it, whichever this system uses."""
+    if Facts(host).exists(NETPLAN):
+        network = {
+            "version": 2,
+            "wifis": {
+                "wlan0": {
+                    "dhcp4": True,
+                    "optional": True,
+                    "regulatory-domain": wish.country,
+                    "access-points": {wish.ssid: {"password": wish.psk}},
+                }
+            },
+        }
+        text = HEADER + json.dumps({"network": network}, indent=1) + "\n"  # JSON is YAML
+        host.write("/etc/netplan/90-nodeagent-wifi.yaml", text.encode(), 0o600)
+    elif host.exists(CONNECTIONS):
+        name = ";".join(str(byte) for byte in wish.ssid.encode())
+        text = (
+            f"{HEADER}[connection]\nid=nodeagent-wifi\ntype=wifi\n\n[wifi]\nmode=infrastructure\n"
+            f"ssid={name};\n\n[wifi-security]\nkey-mgmt=wpa-psk\npsk={wish.psk}\n\n"
+            "[ipv4]\nmethod=auto\n\n[ipv6]\nmethod=auto\n"
+        )
+        host.write(f"{CONNECTIONS}/nodeagent-wifi.nmconnection", text.encode(), 0o600)
+    else:
+        raise Refused(
+            "This image has neither netplan nor NetworkManager to set up Wi-Fi with.",
+            "Leave --wifi out, and set it in Raspberry Pi Imager.",
+        )
+    text = f"{HEADER}options cfg80211 ieee80211_regdom={wish.country}\n"
+    host.write("/etc/modprobe.d/nodeagent-wifi.conf", text.encode())
+    for radio in host.names(RFKILL):
+        if radio.endswith(":wlan"):
+            host.write(f"{RFKILL}/{radio}", b"0\n")
