@@ -321,11 +321,15 @@ def _claimed(
         (h.beacon.vote, h.beacon.vote_epoch) == (view.me.node_id, epoch) for h in view.heard
     )
     if expected is not None and 2 * votes <= expected:
-        return Wait(
-            now + view.timing.hold_down,
-            f"{votes} of {expected} expected nodes gave this node their vote; more than half are"
-            " needed.",
-        )
+        why = f"{votes} of {expected} expected nodes gave this node their vote; more than half are"
+        why += " needed."
+        if view.own_heard is None or now - view.own_heard >= STALE:
+            # Only a pinned node claims without it, and votes do not reach it either.
+            why += (
+                " Its own announcement does not come back, so multicast does not work here: to let"
+                " it lead without votes, take `expected_nodes` out of this board's settings."
+            )
+        return Wait(now + view.timing.hold_down, why)
     return Lead(f"Nobody objected to this node's claim (epoch {epoch}).")
 
 

@@ -29,8 +29,7 @@ from tests.unit.machine import put
 VOLATILE = ("run", "proc", "sys", "dev", "tmp")
 BROKER_WANTED = "/etc/systemd/system/sockets.target.wants/nodeagent-broker.socket"
 SETTINGS = """\
-{role}expected_nodes: {nodes}
-timing: {{listen: 3, hold_down: 2, solo_wait: 600, network_wait: 1}}
+{role}{expected}timing: {{listen: 3, hold_down: 2, solo_wait: 600, network_wait: 1}}
 kubernetes: {{key_fingerprint: {key}}}
 containerd: {{key_fingerprint: {key}}}
 """
@@ -142,13 +141,21 @@ class Boards:
         self._began = time.monotonic()
 
     def add(
-        self, nodes: int, *, role: str = "", name: str = "", four: bool = True, more: str = ""
+        self,
+        nodes: int | None,
+        *,
+        role: str = "",
+        name: str = "",
+        four: bool = True,
+        more: str = "",
     ) -> Board:
-        """One more machine with a new card, still without power. ``more``: settings lines."""
+        """One more machine with a new card, still without power. ``nodes``: how many it is told to
+        expect; ``more``: settings lines."""
         number = len(self.all) + 1
         root = self.folder / f"{number}"
         pinned = f"role: {role}\n" if role else ""
-        settings = SETTINGS.format(role=pinned, nodes=nodes, key=FINGERPRINT) + more
+        expected = "" if nodes is None else f"expected_nodes: {nodes}\n"
+        settings = SETTINGS.format(role=pinned, expected=expected, key=FINGERPRINT) + more
         card = {f"/{CARD}": self.material.card, "/boot/firmware/nodeagent.yaml": settings}
         put(root, FRESH | card | {f"/{CMDLINE}": NEW})
         if name:

@@ -172,6 +172,10 @@ TABLE: dict[str, tuple[View, float, type, str]] = {
         view(pinned="control-plane", own_heard=None, expected_nodes=3, claimed=(1, START + 5)),
         60, Wait, "1 of 3",
     ),
+    "pinned where no vote can be heard: what to do is said": (
+        view(pinned="control-plane", own_heard=None, expected_nodes=3, claimed=(1, START + 5)),
+        60, Wait, "take `expected_nodes` out",
+    ),
     "its vote is another's, who is silent": (
         view(heard(WORSE), heard("c", last=START - 700, claim=True, epoch=1), expected_nodes=3,
              vote=("n-" + "c" * 16, 1), own_heard=START + 50),
