@@ -29,6 +29,13 @@ from tests.unit.machine import NOW, Machine
 from tests.unit.test_steps import machine as laid_out
 
 CASE = Path(__file__).parents[1] / "unit" / "doctor" / "troubled.yaml"
+FOLDER = "pictures"  # below docs/
+# Made by tests/net/test_browser.py.
+PICTURES = {
+    "leading-phone.png": "The control plane's page on a phone",
+    "leading-laptop.png": "The same on a laptop",
+    "failed-phone.png": "A board that is stuck, on a phone",
+}
 WAITING = "n-k4q7w2mz5x3c6v7b"
 
 
@@ -181,11 +188,14 @@ def page() -> str:
         ]
     head = words(
         "What the commands print, made by the same code as on a node; the boards are doubles in "
-        "the tests, with times that never change. Pictures of the status page in a real browser "
-        "are made by `make test` and kept in `build/screenshots/`."
+        "the tests, with times that never change. The pictures are of the status page in a real "
+        "browser: `make test` takes them, and `make guide` puts the newest here."
+    )
+    seen = "".join(
+        f"\n## {title}\n\n![{title}](../{FOLDER}/{n})\n" for n, title in PICTURES.items()
     )
     shown = (f"\n## {title}\n\n```\n$ {line}\n{text.rstrip()}\n```" for title, line, text in parts)
-    return f"# What it looks like\n\n{MADE}\n{head}\n" + "\n".join(shown) + "\n"
+    return f"# What it looks like\n\n{MADE}\n{head}\n" + "\n".join(shown) + f"\n{seen}"
 
 
 @contextmanager
