@@ -94,6 +94,20 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 NEW = click.Path(path_type=Path, dir_okay=False)
 
 
+@image.command("fetch")
+@click.argument("url")
+@click.option("--out", type=click.Path(path_type=Path), help="File or folder for it; here else.")
+@click.option("--sha256", help="The hash it must have; else the publisher's list is asked.")
+@click.option("--log", "log_file", type=NEW, help="What was done, a JSON object a line.")
+def image_fetch(url: str, out: Path | None, sha256: str | None, log_file: Path | None) -> None:
+    """Download the image at URL, an https address; what was interrupted goes on."""
+    from nodeagent.imaging import download
+
+    with Shown(log_file) as shown:
+        for line in download.fetch(url, out, sha256, shown.tell):
+            click.echo(line)
+
+
 @image.command("seed")
 @click.argument("target", metavar="IMAGE-OR-CARD", type=EXISTING)
 @click.option("--fleet", "fleet_file", required=True, type=FILE, help="NAME.fleet of `fleet new`.")

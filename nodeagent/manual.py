@@ -145,6 +145,16 @@ LESSONS: dict[str, Lesson] = {
         "On your own computer, to prepare images and cards. It needs mtools, and no root.",
         (("nodeagent image seed raspios.img --fleet home.fleet", "make the image the fleet's"),),
     ),
+    "image fetch": Lesson(
+        "To download a publisher's image over https. It is compared with the publisher's SHA-256,"
+        " and a download that was cut goes on where it ended.",
+        (
+            (
+                "nodeagent image fetch https://example.org/raspios.img.xz",
+                "into this folder; unpack it with unxz to seed it, or bake it as it is",
+            ),
+        ),
+    ),
     "image seed": Lesson(
         "After `nodeagent fleet new`, for an unpacked image of Raspberry Pi OS (64-bit) or Ubuntu,"
         " or for a flashed card whose boot partition your computer shows. Where it fails,"
