@@ -13,7 +13,7 @@ from typing import Any
 from .cluster import Cluster
 from .guest import Guest, SshFailed, wait
 from .watch import TOKEN, has_digit
-from .web import service_answers
+from .web import image, service_answers
 
 PACKAGES = ("kubeadm", "kubectl", "kubelet")
 MODULES = ("overlay", "br_netfilter", "vxlan")
@@ -212,6 +212,15 @@ def nothing_to_do(cluster: Cluster) -> str:
     return "nodeagent plan exits 0 on every node"
 
 
+def verified(cluster: Cluster) -> str:
+    """The product's own test of a cluster, as its user runs it."""
+    command = ("nodeagent", "verify", "--image", image(cluster))
+    said = control_plane(cluster).sudo(*command, timeout=1500)
+    print(said, end="", flush=True)
+    need("note:" not in said and "everything is removed again" in said, said)
+    return f"nodeagent verify: {len(said.splitlines())} parts are well"
+
+
 Check = Callable[[Cluster], str]
 FIRST_BOOT: dict[str, Check] = {"one reboot for the memory cgroup": one_reboot}
 # Of cards that `image seed` prepared.
@@ -240,6 +249,7 @@ WEB: dict[str, Check] = {
         cluster, control_plane(cluster), worker(cluster)
     )
 }
+VERIFIED: dict[str, Check] = {"nodeagent verify is content": verified}
 
 
 def perform(

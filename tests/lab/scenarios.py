@@ -77,7 +77,8 @@ def default(cluster: Cluster) -> Results:
     if start in ("baked", "mixed"):
         measured["packets of baked boards for an archive or registry"] = str(cluster.tried)
     first = checks.FIRST_BOOT if start == "plain" else checks.PREPARED
-    outcome = checks.perform(cluster, first, checks.NODE, checks.AGENT, checks.WEB)
+    groups = (first, checks.NODE, checks.AGENT, checks.WEB, checks.VERIFIED)
+    outcome = checks.perform(cluster, *groups)
     name = "default" if start == "plain" else f"start-{start}"
     name += "" if cluster.asked.arch == "amd64" else f"-{cluster.asked.arch}"
     results.write(cluster, name, {"nodes": nodes, "measured": measured, "checks": outcome})
