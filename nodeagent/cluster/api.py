@@ -38,6 +38,7 @@ class SigningRequest:
     usages: tuple[str, ...]
     csr_pem: bytes
     pending: bool
+    created: str
 
 
 class Api:
@@ -181,6 +182,7 @@ def _request(item: dict[str, Any]) -> SigningRequest:
         usages=tuple(spec.get("usages", ())),
         csr_pem=base64.b64decode(spec["request"]),
         pending=not item.get("status", {}).get("conditions"),
+        created=item["metadata"].get("creationTimestamp", ""),
     )
 
 

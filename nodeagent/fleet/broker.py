@@ -190,6 +190,9 @@ class Broker:
         if not self.outstanding:
             return
         requests = [request for request in self.api.requests() if request.pending]
+        # The newest first: a kubelet whose request was stored, but not answered in time, makes
+        # another with another key, and waits for that one only.
+        requests.sort(key=lambda request: request.created, reverse=True)
         fitting = []
         with self.ledger.together():  # before the approval, so that no other key is ever approved
             for request in requests:

@@ -9,7 +9,8 @@ from typing import Protocol
 
 class SigningRequest(Protocol):
     """A CertificateSigningRequest (certificates.k8s.io/v1). ``pending``: neither approved nor
-    denied; ``csr_pem`` is PKCS #10 in PEM; ``uid`` is never used twice, a name may be."""
+    denied; ``csr_pem`` is PKCS #10 in PEM; ``uid`` is never used twice, a name may be; ``created``
+    is in RFC 3339, UTC, to the second."""
 
     @property
     def name(self) -> str: ...
@@ -27,6 +28,8 @@ class SigningRequest(Protocol):
     def csr_pem(self) -> bytes: ...
     @property
     def pending(self) -> bool: ...
+    @property
+    def created(self) -> str: ...
 
 
 class ClusterApi(Protocol):

@@ -31,6 +31,7 @@ class Request(NamedTuple):
     csr_pem: bytes
     pending: bool
     uid: str = ""
+    created: str = ""
 
 
 class ClusterInFiles:

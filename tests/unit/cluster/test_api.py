@@ -16,7 +16,7 @@ from nodeagent.cluster.api import Api, SigningRequest
 from nodeagent.errors import CommandFailed
 
 SECRET = "0123456789abcdef"
-METADATA = {"name": "csr-1", "uid": "u-1"}
+METADATA = {"name": "csr-1", "uid": "u-1", "creationTimestamp": "2026-11-21T23:14:04Z"}
 EXPIRES = datetime(2026, 11, 21, 13, 30, tzinfo=timezone(timedelta(hours=2)))
 
 
@@ -123,6 +123,7 @@ def test_signing_requests(status: Any, pending: bool) -> None:
         SigningRequest(
             "csr-1", "u-1", "system:bootstrap:abc123", ("system:bootstrappers:nodeagent",),
             "kubernetes.io/kube-apiserver-client-kubelet", ("client auth",), b"CSR", pending,
+            "2026-11-21T23:14:04Z",
         )
     ]  # fmt: skip
 

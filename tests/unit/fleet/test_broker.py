@@ -43,6 +43,7 @@ class Csr:
     signer: str = "kubernetes.io/kube-apiserver-client-kubelet"
     usages: tuple[str, ...] = ("digital signature", "client auth")
     pending: bool = True
+    created: str = "2026-11-21T12:00:00Z"
 
     @property
     def uid(self) -> str:
@@ -354,6 +355,20 @@ def test_a_token_serves_one_key_only(setup: Setup, key: NodeKey) -> None:
     setup.cluster.csrs += [csr("second", token), csr("again", token, key=kubelet)]
     setup.broker.tick()
     assert setup.cluster.approved == ["first", "again"]
+
+
+def test_of_two_keys_at_once_the_last_one_counts(setup: Setup, key: NodeKey) -> None:
+    """etcd timed out when the kubelet asked, though the request was stored: it asks again with
+    another key, and waits for that one only."""
+    token = setup.ask(key, "pi-2").token.reveal()
+    setup.cluster.csrs = [
+        csr("a-forgotten", token, created="2026-11-21T23:14:04Z"),
+        csr("b-waited-for", token, created="2026-11-21T23:14:21Z"),
+        csr("c-forgotten", token, created="2026-11-21T23:13:59Z"),
+    ]
+    setup.broker.tick()
+    setup.broker.tick()
+    assert setup.cluster.approved == ["b-waited-for"]
 
 
 ODD_KEYS: dict[str, Any] = {
