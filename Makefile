@@ -153,7 +153,7 @@ simulate: venv ## 100,000 fleets elect their control plane; writes docs/election
 # NODES=2 ARCH=amd64 MIRROR=built START=mixed ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be.
 LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat \
-	lab-census lab-meeting lab-people lab-rerole
+	lab-census lab-meeting lab-people lab-rerole lab-upgrade lab-cloudinit
 .PHONY: lab $(LAB_SCENARIOS) lab-shell lab-down
 lab: venv deb ## virtual Pis form a cluster (NODES=2 ARCH=amd64 MIRROR=built START=plain ROLE_1=auto KEEP=)
 	$(PYTHON) -m tests.lab run
@@ -169,6 +169,8 @@ lab-census: ## where bytes of the fleet's keys are on the raw cards of a formed 
 lab-census: export NODES ?= 3
 lab-meeting: ## two boards that cannot hear each other lead; then they can, and one cluster is left
 lab-people: ## approve mode: a worker waits for a person, is revoked, and is let in again
+lab-upgrade: ## newer packages in the middle of each phase; removed, installed again, purged
+lab-cloudinit: ## settings through cloud-init, a clean status, without cloud-init, cloud-init clean
 lab-cuts: ## power cuts at random instants of the whole road (SEED= plays the same ones again)
 lab-cuts: export LAB_MINUTES ?= 100
 lab-cuts: export NODES ?= 3

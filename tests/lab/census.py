@@ -56,8 +56,7 @@ def census(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     for guest in cluster.guests:
         allowed = LEADER if guest is leader else WORKER
         outcome |= _search(guest, keys, allowed, rows)
-    for name, (passed, said) in outcome.items():
-        print(f"  {'pass' if passed else 'FAIL'}  {name}: {said}", flush=True)
+    checks.noted(outcome)
     results.write(cluster, "census", {"checks": outcome, "table": rows})
     return outcome
 

@@ -252,16 +252,28 @@ WEB: dict[str, Check] = {
 VERIFIED: dict[str, Check] = {"nodeagent verify is content": verified}
 
 
-def perform(
-    cluster: Cluster, *groups: dict[str, Check], miss: str = "FAIL"
-) -> dict[str, tuple[bool, str]]:
+Outcome = dict[str, tuple[bool, str]]
+
+
+def note(outcome: Outcome, check: str, passed: bool, seen: str, miss: str = "FAIL") -> None:
+    """Keep what a check saw, and print it."""
+    outcome[check] = (passed, seen)
+    print(f"  {'pass' if passed else miss}  {check}: {seen.strip()}", flush=True)
+
+
+def noted(seen: Outcome) -> Outcome:
+    """The same for several."""
+    for check, (passed, what) in seen.items():
+        note({}, check, passed, what)
+    return seen
+
+
+def perform(cluster: Cluster, *groups: dict[str, Check], miss: str = "FAIL") -> Outcome:
     """Run checks; each prints one line."""
-    results: dict[str, tuple[bool, str]] = {}
+    results: Outcome = {}
     for name, check in (item for group in groups for item in group.items()):
         try:
-            results[name] = (True, check(cluster))
+            note(results, name, True, check(cluster))
         except (CheckFailed, SshFailed, ValueError, KeyError) as why:
-            results[name] = (False, str(why) or type(why).__name__)
-        passed, seen = results[name]
-        print(f"  {'pass' if passed else miss}  {name}: {seen.strip()}", flush=True)
+            note(results, name, False, str(why) or type(why).__name__, miss)
     return results

@@ -50,6 +50,13 @@ class Cluster:
         return self._accelerator
 
     @property
+    def package(self) -> Path:
+        """The agent's .deb. Raises LabError before ``prepare``."""
+        if self._deb is None:
+            raise LabError("The agent's package was not built yet.")
+        return self._deb
+
+    @property
     def manifest(self) -> dict[str, Any]:
         """What the mirror says of itself."""
         data = json.loads((Store(self.asked.arch).root / "manifest.json").read_text())
@@ -88,8 +95,7 @@ class Cluster:
         fleet = new_fleet(*(["--approve"] if approve else [])) if agent else None
         baked = flashed.disk
         if agent and "baked" in starts.values():
-            assert self._deb
-            baked = flashing.bake(asked.arch, flashed.disk, self._deb, self.sources())
+            baked = flashing.bake(asked.arch, flashed.disk, self.package, self.sources())
         for index in range(1, asked.nodes + 1):
             one = board.Board(
                 index, asked.arch, self.accelerator, str(flashed.kernel), str(flashed.initrd)

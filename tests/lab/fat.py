@@ -7,7 +7,7 @@ way (write, fsync, rename, fsync of the folder), good on ext4, is the seeded def
 
 from __future__ import annotations
 
-from . import disk, results
+from . import checks, disk, results
 from .cluster import Cluster
 from .guest import Guest, wait
 from .place import LabError, say
@@ -47,8 +47,7 @@ def fat(cluster: Cluster) -> dict[str, tuple[bool, str]]:
         "the agent's writer": (bad["ours"] == 0, f"{bad['ours']} of {ROUNDS} not on the card"),
         "the plain writer is caught": (bad["plain"] > 0, f"{bad['plain']} of {ROUNDS} not on it"),
     }
-    for name, (passed, seen) in outcome.items():
-        print(f"  {'pass' if passed else 'FAIL'}  {name}: {seen}", flush=True)
+    checks.noted(outcome)
     results.write(cluster, "fat", {"checks": outcome})
     return outcome
 

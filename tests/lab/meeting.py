@@ -61,8 +61,7 @@ def meeting(cluster: Cluster) -> dict[str, tuple[bool, str]]:
             authorities[leader.name][:16],
         ),
     }
-    for name, (passed, seen) in outcome.items():
-        print(f"  {'pass' if passed else 'FAIL'}  {name}: {seen}", flush=True)
+    checks.noted(outcome)
     outcome |= checks.perform(cluster, checks.NODE, checks.AGENT, checks.WEB)
     measured = {
         "power-on to a cluster on each board, seconds": f"{took:.0f}",

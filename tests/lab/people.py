@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from typing import Any
@@ -14,18 +15,15 @@ from .place import say
 KUBELET = "--kubeconfig=/etc/kubernetes/kubelet.conf"
 BOUND = 900.0  # seconds; a leader forms meanwhile
 QUIET = 60.0  # seconds in which a thrown out kubelet may try
-Outcome = dict[str, tuple[bool, str]]
 
 
-def people(cluster: Cluster) -> Outcome:
+def people(cluster: Cluster) -> checks.Outcome:
     """The worker is approved by its code, revoked, refused, and approved again after a reset."""
     cluster.power_on(approve=True)
     leader, worker = cluster.guests[:2]
-    outcome: Outcome = {}
+    outcome: checks.Outcome = {}
 
-    def note(check: str, passed: bool, seen: str) -> None:
-        outcome[check] = (passed, seen)
-        print(f"  {'pass' if passed else 'FAIL'}  {check}: {seen}", flush=True)
+    note = functools.partial(checks.note, outcome)
 
     code = _waits(worker)
     wait("the control plane did not become Ready", lambda: leader.ready, BOUND, 1)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from . import checks, results
 from .census import census
+from .cloudinit import cloudinit
 from .cluster import Cluster
 from .cuts import cuts
 from .fat import fat
@@ -19,6 +20,7 @@ from .place import REPOSITORY, LabError, say
 from .script import Baseline
 from .trouble import trouble
 from .undone import undone
+from .upgrade import upgrade
 
 Results = dict[str, tuple[bool, str]]
 NODE_PACKAGES = "kubernetes-cni|kubelet|containerd"
@@ -182,4 +184,6 @@ SCENARIOS: dict[str, Callable[[Cluster], Results]] = {
     "census": census,
     "meeting": meeting,
     "people": people,
+    "upgrade": upgrade,
+    "cloudinit": cloudinit,
 }

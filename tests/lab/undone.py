@@ -55,8 +55,7 @@ def undone(cluster: Cluster) -> dict[str, tuple[bool, str]]:
         "the kernel is started as at first": (first == last, last),
         "its node is gone": (f"node/{name}" not in listed, listed),
     }
-    for check, (passed, seen) in outcome.items():
-        print(f"  {'pass' if passed else 'FAIL'}  {check}: {seen}", flush=True)
+    checks.noted(outcome)
     worker.status = {}
     begin = time.time()
     say("starting anew", worker.name)
