@@ -60,7 +60,8 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the status for scripts.")
 @click.option("--watch", is_flag=True, help="Go on showing it, live, until Ctrl-C.")
 def status(as_json: bool, watch: bool) -> None:
-    """What this node is doing. Exit: 0 ready, 1 on its way, 2 needs help, 3 not running."""
+    """What this node is doing. Exit: 0 ready, 1 on its way or ready with a problem, 2 needs help,
+    3 not running."""
     import os
     import time
 

@@ -3,6 +3,7 @@ which costs much more to load."""
 
 from __future__ import annotations
 
+import re
 import socket
 
 PORT = 10248  # kubelet reference, --healthz-port; on loopback only
@@ -19,6 +20,12 @@ def kubelet_healthy() -> bool:
             return connection.recv(64).split(b" ")[1:2] == [b"200"]
     except OSError:
         return False
+
+
+def api_server(kubeconfig: str) -> tuple[str, int] | None:
+    """Address and port of the cluster's API server, out of a kubelet's kubeconfig."""
+    found = re.search(r"^ +server: https://\[?([0-9A-Za-z.:-]+?)\]?:(\d+)/?$", kubeconfig, re.M)
+    return (found[1], int(found[2])) if found else None
 
 
 def answers(address: str, port: int, bound: float = BOUND) -> bool:

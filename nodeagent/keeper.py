@@ -24,7 +24,7 @@ from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.election import Heard
 from nodeagent.fleet.hearing import Hearing
 from nodeagent.fleet.roster import Roster
-from nodeagent.health import kubelet_healthy
+from nodeagent.health import answers, api_server, kubelet_healthy
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.lookout import AGENT, Lookout
@@ -32,6 +32,9 @@ from nodeagent.lookout import AGENT, Lookout
 HANDOVER = "/run/nodeagent/keep.json"  # root only: it holds the fleet's beacon key
 ROUND = 10.0  # seconds between rounds
 RENEW = 20.0  # seconds between announcements; a beacon that is not renewed for 60 s is stale
+KUBECONFIG = "/etc/kubernetes/kubelet.conf"
+API_LOOK = 30.0  # seconds between looks whether the API server takes a connection
+AWAY = 3  # looks in a row without one until it is said: a busy small board drops some
 PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has another look
 DAY = 86400.0  # seconds between looks whether the key of a package repository runs out
 RENEWAL_DUE = 3  # status of `nodeagent renew-keys`: the cluster's certificates end soon
@@ -68,6 +71,8 @@ class Keeper:
         self.keys_seen = host.clock.monotonic()
         self.looked = host.clock.monotonic()
         self.ailing = 0
+        self.asked = host.clock.monotonic()
+        self.unanswered = 0
         # A worker leaves the fleet's whole view to the control plane.
         self.leads = self.beacon.role == "control-plane"
         peers = self.board.get("peers") if self.leads else []
@@ -100,8 +105,9 @@ class Keeper:
             return False
         if kubelet_healthy():
             self.ailing = 0
-            if self.lookout.trouble is not None:
-                self.board.trouble(self.lookout.trouble, failed=False)
+            trouble = self.lookout.trouble or self._away(now)
+            if trouble is not None:
+                self.board.trouble(trouble, failed=False)
             elif self.board.get("error") is not None:
                 self.board.enter("ready", "Part of the cluster")
         else:
@@ -114,6 +120,24 @@ class Keeper:
                 failed=False,
             )
         return self.ailing < PATIENCE
+
+    def _away(self, now: float) -> Blocked | None:
+        """Whether the control plane has been silent for a while: the kubelet is well without it."""
+        server = api_server(self.host.text(KUBECONFIG) or "")
+        if server is not None and now - self.asked >= API_LOOK:
+            self.asked = now
+            self.unanswered = 0 if answers(*server) else self.unanswered + 1
+        if server is None or self.unanswered < AWAY:
+            return None
+        if self.leads:
+            return Blocked(
+                "The API server of this node does not answer.",
+                "It restarts by itself; if it stays, see `journalctl -u kubelet`.",
+            )
+        return Blocked(
+            f"The control plane at {server[0]} does not answer. Pods here go on as they are.",
+            "Look whether that board is on and in the network; this ends by itself.",
+        )
 
     def _listen(self, now: float) -> tuple[Heard, ...]:
         """Who of the fleet stands where; who may join now."""

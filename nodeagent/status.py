@@ -19,7 +19,8 @@ PAGE_PORT = 6480
 # every 20 s, and what was heard is written down every 30 s.
 SILENT = 120.0
 
-# phase -> exit code of ``nodeagent status``: 0 ready, 1 on its way, 2 needs help.
+# phase -> exit code of ``nodeagent status``: 0 ready, 1 on its way (or ready with a problem), 2
+# needs help.
 PHASES = {
     "preparing": 1,
     "rebooting": 1,
@@ -98,7 +99,8 @@ def page(address: str, served: bool) -> str:
 
 def exit_code(status: dict[str, Any]) -> int:
     """The exit status of ``nodeagent status`` for this status."""
-    return PHASES.get(status["phase"], 2)
+    code = PHASES.get(status["phase"], 2)
+    return 1 if code == 0 and status["error"] else code
 
 
 def running(status: dict[str, Any]) -> bool:

@@ -51,9 +51,9 @@ def _commands() -> Iterator[str]:
             yield from (_text(f"{what[0].upper()}{what[1:]}:"), ".PP", ".in +4n", ".nf",
                         f"\\fB{_text(command)}\\fR", ".fi", ".in", ".PP")  # fmt: skip
     yield ".SH EXIT STATUS"
-    yield _text("Of `nodeagent status`: 0 ready, 1 on its way, 2 needs help, 3 not running. Of"
-                " others 0 where they did what was asked; an error has the exit status of its kind,"
-                " after sysexits.h, and its code.")  # fmt: skip
+    yield _text("Of `nodeagent status`: 0 ready, 1 on its way or ready with a problem, 2 needs"
+                " help, 3 not running. Of others 0 where they did what was asked; an error has the"
+                " exit status of its kind, after sysexits.h, and its code.")  # fmt: skip
     yield ".SH ERRORS"
     for code, known in EXPLANATIONS.items():
         yield from (".TP", f"\\fB{code}\\fR", _text(f"{known.title}. {known.text}"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent import keeper, lookout, status
+from nodeagent import health, keeper, lookout, status
 from nodeagent.board import Board
 from nodeagent.fleet import doorstep, exchange
 from nodeagent.fleet.beacon import Beacon, open_, seal
@@ -80,6 +80,62 @@ def test_a_sick_kubelet_is_shown_and_calls_the_agent_back(
     healthy(monkeypatch, True)
     assert kept.round()
     assert status.parse(machine.read(status.PATH) or b"")["error"] is None
+
+
+KUBECONFIG = """\
+clusters:
+- cluster:
+    certificate-authority-data: AAAA
+    server: https://10.0.0.1:6443
+  name: kubernetes
+"""
+
+
+def test_a_worker_says_that_its_control_plane_is_away(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kubelet is well all the while."""
+    machine.write(keeper.KUBECONFIG, KUBECONFIG.encode())
+    healthy(monkeypatch, True)
+    there, asked = [False], []
+
+    def answers(address: str, port: int) -> bool:
+        asked.append((address, port))
+        return there[0]
+
+    monkeypatch.setattr(keeper, "answers", answers)
+    kept = keeper.Keeper(machine)
+
+    def after(looks: int) -> dict[str, Any]:
+        for _ in range(looks * int(keeper.API_LOOK / keeper.ROUND)):
+            machine.clock.sleep(keeper.ROUND)
+            assert kept.round()
+        return status.parse(machine.read(status.PATH) or b"")
+
+    shown = after(keeper.AWAY - 1)
+    assert shown["error"] is None and status.exit_code(shown) == 0
+    shown = after(1)
+    assert asked == [("10.0.0.1", 6443)] * keeper.AWAY
+    assert shown["error"]["reason"].startswith("The control plane at 10.0.0.1 does not answer.")
+    assert shown["phase"] == "ready" and status.exit_code(shown) == 1
+    there[0] = True
+    shown = after(1)
+    assert shown["error"] is None and status.exit_code(shown) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (KUBECONFIG, ("10.0.0.1", 6443)),
+        ("    server: https://[fd00::1]:6443\n", ("fd00::1", 6443)),
+        ("    server: https://pi-1.local:6443/\n", ("pi-1.local", 6443)),
+        ("", None),
+        ("    server: http://10.0.0.1:6443\n", None),
+        ("    server: https://10.0.0.1\n", None),
+    ],
+)
+def test_where_the_api_server_is(text: str, found: tuple[str, int] | None) -> None:
+    assert health.api_server(text) == found
 
 
 def test_once_a_day_it_has_the_repository_keys_looked_at(
