@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nodeagent import config, engine, steps
-from nodeagent.errors import Refused
+from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.actions import Action, FetchKey
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
@@ -118,7 +118,12 @@ def verify(host: Host, image: str | None) -> Iterator[str]:
 
     need_control_plane(host)
     repository = config.load(host).settings.kubernetes.image_repository
-    yield from trial.verify(host, image or f"{repository}/{trial.AGNHOST}")
+    try:
+        yield from trial.verify(host, image or f"{repository}/{trial.AGNHOST}")
+    except CommandFailed as error:
+        raise CommandFailed(
+            error.reason, "Once `kubectl get nodes` answers, run it again."
+        ) from error
 
 
 def kubeconfig(host: Host, out: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from nodeagent.config import Kubernetes
@@ -72,8 +71,9 @@ def service_answers(cluster: Cluster, leader: Guest, client: Guest) -> str:
         return bool(leader.ssh(f"{kubectl} apply -f -", 120, stdin=text))
 
     def ready() -> bool:
-        found = json.loads(leader.kubectl("get", "deployment", "web", "-o", "json"))
-        return bool(found["status"].get("readyReplicas", 0) == REPLICAS)
+        # One kubectl that watches: each new one costs an emulated processor seconds.
+        watch = ("rollout", "status", "deployment/web", f"--timeout={BOUND:.0f}s")
+        return bool(leader.kubectl(*watch, timeout=BOUND + 30))
 
     try:
         wait("the Deployment is not taken", taken, BOUND, 5)

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
+from nodeagent import steer
 from nodeagent.cluster import verify
 from nodeagent.cluster.verify import VerifyFailed
 from nodeagent.errors import CommandFailed
@@ -160,6 +161,8 @@ def test_a_refused_manifest_is_removed_too(
         return Result(1 if "apply" in argv else 0, "", "denied")
 
     monkeypatch.setattr(cluster, "_run", refused)
-    with pytest.raises(CommandFailed):
-        run(cluster)
+    monkeypatch.setattr(steer, "need_control_plane", lambda host: None)
+    with pytest.raises(CommandFailed, match="denied") as caught:
+        list(steer.verify(cluster, None))
+    assert caught.value.remedy.endswith("run it again.")  # no agent does it instead
     assert "delete namespace" in cluster.ran[-1]
