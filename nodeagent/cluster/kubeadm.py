@@ -47,6 +47,10 @@ TIMEOUTS = {
 # A busy small board answers late, and a control plane that is killed for that only gets busier:
 # ten minutes of silence instead of kubeadm's 80 s (kubeadm docs, "Customizing with patches").
 PATIENT = {"livenessProbe": {"timeoutSeconds": 30, "failureThreshold": 60}}
+# The API server calls itself unwell where etcd takes longer than this, by default 2 s for either
+# (kube-apiserver reference). A busy small board takes longer again and again: its Service would lose
+# its only endpoint each time, and the server be killed in the end. Less than the probes wait.
+ETCD_CHECKS = {"etcd_healthcheck_timeout": "20s", "etcd_readycheck_timeout": "10s"}
 PATCHES = f"{FOLDER}/patches"
 PATCHED = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
 # bootstrap-token would make a standing token and approve whoever holds one; what nodes need of
@@ -107,7 +111,7 @@ def init_configuration(
                 "podSubnet": settings.network.pod_cidr,
                 "serviceSubnet": settings.network.service_cidr,
             },
-            "apiServer": {"certSANs": [address, name]},
+            "apiServer": {"certSANs": [address, name], "extraArgs": arguments(**ETCD_CHECKS)},
             "controllerManager": {"extraArgs": alone},
             "scheduler": {"extraArgs": alone},
             "etcd": {"local": {"dataDir": "/var/lib/etcd", "extraArgs": etcd}},

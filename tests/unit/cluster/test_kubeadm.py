@@ -69,6 +69,16 @@ def test_a_slow_disk_relaxes_etcd(slow: bool) -> None:
     assert bool(arguments) is slow
 
 
+def test_the_api_server_waits_longer_for_etcd_and_less_than_its_probes() -> None:
+    """kubeadm gives the readiness probe of its static pods 15 s (cmd/kubeadm/app/util/staticpod)."""
+    server = documents()["ClusterConfiguration"]["apiServer"]
+    waits = {one["name"]: int(one["value"].removesuffix("s")) for one in server["extraArgs"]}
+    patch = yaml.safe_load(kubeadm.patches()["kube-apiserver+strategic.yaml"])
+    probe = patch["spec"]["containers"][0]["livenessProbe"]["timeoutSeconds"]
+    assert 2 < waits["etcd-healthcheck-timeout"] < probe
+    assert 2 < waits["etcd-readycheck-timeout"] < 15
+
+
 @pytest.mark.parametrize("status", [0, 1])
 def test_no_token_in_arguments_and_none_left_on_disk(tmp_path: Path, status: int) -> None:
     machine = Machine(tmp_path, {JOIN: {"status": status, "err": "no"}})
