@@ -48,8 +48,8 @@ TIMEOUTS = {
 # ten minutes of silence instead of kubeadm's 80 s (kubeadm docs, "Customizing with patches").
 PATIENT = {"livenessProbe": {"timeoutSeconds": 30, "failureThreshold": 60}}
 # The API server calls itself unwell where etcd takes longer than this, by default 2 s for either
-# (kube-apiserver reference). A busy small board takes longer again and again: its Service would lose
-# its only endpoint each time, and the server be killed in the end. Less than the probes wait.
+# (kube-apiserver reference). A busy small board takes longer again and again: the Service would
+# lose its only endpoint each time, and the server be killed in the end. Less than the probes wait.
 ETCD_CHECKS = {"etcd_healthcheck_timeout": "20s", "etcd_readycheck_timeout": "10s"}
 PATCHES = f"{FOLDER}/patches"
 PATCHED = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")

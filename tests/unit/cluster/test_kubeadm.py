@@ -70,7 +70,7 @@ def test_a_slow_disk_relaxes_etcd(slow: bool) -> None:
 
 
 def test_the_api_server_waits_longer_for_etcd_and_less_than_its_probes() -> None:
-    """kubeadm gives the readiness probe of its static pods 15 s (cmd/kubeadm/app/util/staticpod)."""
+    """kubeadm's readiness probes have 15 s (k8s.io/kubernetes/cmd/kubeadm/app/util/staticpod)."""
     server = documents()["ClusterConfiguration"]["apiServer"]
     waits = {one["name"]: int(one["value"].removesuffix("s")) for one in server["extraArgs"]}
     patch = yaml.safe_load(kubeadm.patches()["kube-apiserver+strategic.yaml"])
