@@ -37,7 +37,7 @@ OWN = (
     "ls -d /var/lib/nodeagent /var/lib/nodeagent-broker /etc/nodeagent /run/nodeagent"
     " /run/nodeagent-serve /usr/lib/python3/dist-packages/nodeagent /usr/bin/nodeagent"
     " /etc/systemd/system/*.wants/nodeagent* /boot/firmware/nodeagent-status.txt 2>/dev/null"
-    " || true; pgrep -f bin/nodeagent || true"
+    " || true; pgrep -f '[b]in/nodeagent' || true"
 )
 
 
