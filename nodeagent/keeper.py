@@ -72,6 +72,7 @@ class Keeper:
         self.looked = host.clock.monotonic()
         self.ailing = 0
         self.asked = host.clock.monotonic()
+        self.server: tuple[str, int] | None = None
         self.unanswered = 0
         # A worker leaves the fleet's whole view to the control plane.
         self.leads = self.beacon.role == "control-plane"
@@ -123,11 +124,12 @@ class Keeper:
 
     def _away(self, now: float) -> Blocked | None:
         """Whether the control plane has been silent for a while: the kubelet is well without it."""
-        server = api_server(self.host.text(KUBECONFIG) or "")
-        if server is not None and now - self.asked >= API_LOOK:
+        if now - self.asked >= API_LOOK:
             self.asked = now
-            self.unanswered = 0 if answers(*server) else self.unanswered + 1
-        if server is None or self.unanswered < AWAY:
+            self.server = api_server(self.host.text(KUBECONFIG) or "")
+            there = self.server is None or answers(*self.server)
+            self.unanswered = 0 if there else self.unanswered + 1
+        if self.server is None or self.unanswered < AWAY:
             return None
         if self.leads:
             return Blocked(
@@ -135,7 +137,7 @@ class Keeper:
                 "It restarts by itself; if it stays, see `journalctl -u kubelet`.",
             )
         return Blocked(
-            f"The control plane at {server[0]} does not answer. Pods here go on as they are.",
+            f"The control plane at {self.server[0]} does not answer. Pods here go on as they are.",
             "Look whether that board is on and in the network; this ends by itself.",
         )
 

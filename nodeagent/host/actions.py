@@ -221,12 +221,12 @@ def _download(url: str) -> bytes:
             return data
     except requests.RequestException as error:
         raise FetchFailed(
-            f"{url} could not be fetched: {_cause(error)}.",
+            f"{url} could not be fetched: {cause(error)}.",
             "Check the network and the repository's address; the agent tries again by itself.",
         ) from error
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
     """The innermost cause: requests wraps plain reasons in several layers of text."""
     inner: BaseException | None = error
     while inner is not None:

@@ -13,9 +13,10 @@ from urllib.parse import unquote, urljoin, urlsplit
 import requests
 
 from nodeagent.errors import FetchFailed, Refused
+from nodeagent.host.actions import cause
 from nodeagent.imaging.progress import Progress, Tell
+from nodeagent.imaging.rootfs import MIB
 
-MIB = 1024**2
 PART = ".part"  # what is there so far of a file, beside where it will be
 TRIES = 5  # in a row without a byte more
 TIMES = (10, 60)  # seconds to connect, and without a byte
@@ -180,9 +181,6 @@ def _failed(url: str, error: requests.RequestException) -> FetchFailed:
     elif isinstance(error, requests.exceptions.InvalidSchema):
         why = "it leads to an address without https"
     else:
-        inner: BaseException | None = error
-        while inner is not None and inner.__context__ is not None:
-            inner = inner.__context__
-        why = str(inner).rstrip(".") or type(error).__name__
+        why = cause(error)
     remedy = f"Check the address and the network. {_GO_ON}"
     return FetchFailed(f"{url} could not be fetched: {why}.", remedy)

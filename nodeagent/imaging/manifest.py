@@ -116,10 +116,8 @@ def examine(path: Path) -> Source:
         # A part of it is enough to look at, and the rest stays a hole.
         head = Path(folder) / "head.img"
         size, digest = _unpack(path, head)
-        packed = hashlib.sha256()
         with path.open("rb") as file:
-            while data := file.read(CHUNK):
-                packed.update(data)
+            packed = hashlib.file_digest(file, "sha256")
         boot = ImageFile(head)
         names = boot.names()
         looks.check(boot, names)
