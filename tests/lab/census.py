@@ -30,7 +30,7 @@ WORKER = frozenset({"enrol", "beacon_key"})
 KEPT = ("/var/lib/nodeagent/trust/fleet.json", "/var/lib/nodeagent/trust/control-plane.key")
 
 
-def census(cluster: Cluster) -> dict[str, tuple[bool, str]]:
+def census(cluster: Cluster) -> checks.Outcome:
     """Form a cluster where there is none, power it off, search every card."""
     if not cluster.formed:
         cluster.power_on(card=_workers_card)
@@ -39,24 +39,19 @@ def census(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     # The tool must find them where they are known to be.
     seen = {trace.key for trace in keytraces.search(full, keys)}
     checks.need(seen == LEADER, f"in the card file itself only {seen} were found")
-
-    def formed() -> bool:
-        return all(guest.ready for guest in cluster.guests)
-
-    wait("the nodes did not become Ready", formed, cluster.asked.minutes * 60, 1)
-    checks.until_ready(cluster)
+    checks.until_up(cluster)
     leader = checks.control_plane(cluster)
     for guest in cluster.guests:
         guest.ssh("sudo systemctl poweroff", check=False)
     cluster.formed = False
     off = lambda: all(guest.last_event == "off" for guest in cluster.guests)  # noqa: E731
     wait("the boards did not turn themselves off", off, 300)
-    outcome: dict[str, tuple[bool, str]] = {}
+    outcome: checks.Outcome = {}
     rows: list[dict[str, str]] = []
     for guest in cluster.guests:
         allowed = LEADER if guest is leader else WORKER
         outcome |= _search(guest, keys, allowed, rows)
-    checks.noted(outcome)
+    checks.show(outcome)
     results.write(cluster, "census", {"checks": outcome, "table": rows})
     return outcome
 
@@ -77,7 +72,7 @@ def _workers_card(board: Board) -> None:
 
 def _search(
     guest: Guest, keys: dict[str, bytes], allowed: frozenset[str], rows: list[dict[str, str]]
-) -> dict[str, tuple[bool, str]]:
+) -> checks.Outcome:
     """The two checks of one card."""
     card = guest.board.card
     say("searching the raw card", guest.name)

@@ -45,8 +45,8 @@ def nodes(cluster: Cluster) -> list[dict[str, Any]]:
 
 def control_planes(cluster: Cluster) -> list[Guest]:
     """Guests with an API server of their own."""
-    test = "test -e /etc/kubernetes/manifests/kube-apiserver.yaml && echo yes || true"
-    return [guest for guest in cluster.guests if guest.ssh(test).strip() == "yes"]
+    test = "test -e /etc/kubernetes/manifests/kube-apiserver.yaml"
+    return [guest for guest in cluster.guests if guest.holds(test)]
 
 
 def control_plane(cluster: Cluster) -> Guest:
@@ -147,6 +147,12 @@ def until_ready(cluster: Cluster) -> None:
             return False
 
     wait("Kubernetes does not call all nodes Ready", ready, READY_BOUND, 5)
+
+
+def until_up(cluster: Cluster, otherwise: str = "the nodes did not become Ready") -> None:
+    """Wait until every agent says ready, then until Kubernetes does. Raises LabError."""
+    wait(otherwise, lambda: cluster.ready, cluster.asked.minutes * 60, 1)
+    until_ready(cluster)
 
 
 def user_kubeconfig(cluster: Cluster) -> str:
@@ -255,17 +261,16 @@ VERIFIED: dict[str, Check] = {"nodeagent verify is content": verified}
 Outcome = dict[str, tuple[bool, str]]
 
 
+def show(outcome: Outcome, miss: str = "FAIL") -> None:
+    """Print what checks saw."""
+    for check, (passed, seen) in outcome.items():
+        print(f"  {'pass' if passed else miss}  {check}: {seen.strip()}", flush=True)
+
+
 def note(outcome: Outcome, check: str, passed: bool, seen: str, miss: str = "FAIL") -> None:
     """Keep what a check saw, and print it."""
     outcome[check] = (passed, seen)
-    print(f"  {'pass' if passed else miss}  {check}: {seen.strip()}", flush=True)
-
-
-def noted(seen: Outcome) -> Outcome:
-    """The same for several."""
-    for check, (passed, what) in seen.items():
-        note({}, check, passed, what)
-    return seen
+    show({check: (passed, seen)}, miss)
 
 
 def perform(cluster: Cluster, *groups: dict[str, Check], miss: str = "FAIL") -> Outcome:

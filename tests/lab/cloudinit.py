@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from textwrap import indent
 
 from . import checks, disk, results
@@ -33,9 +32,7 @@ def cloudinit(cluster: Cluster) -> checks.Outcome:
         disk.put(board.card, name, made)
 
     cluster.power_on(card=write)
-    formed = partial(all_ready, cluster)
-    wait("the nodes did not become Ready", formed, cluster.asked.minutes * 60, 1)
-    checks.until_ready(cluster)
+    checks.until_up(cluster)
     outcome: checks.Outcome = {}
     for guest in cluster.guests:
         source, file = SOURCES[guest.board.index]
@@ -53,8 +50,8 @@ def cloudinit(cluster: Cluster) -> checks.Outcome:
     worker.sudo("touch", "/etc/cloud/cloud-init.disabled")
     begin = time.time()
     for guest in cluster.guests:
-        reboot(guest)
-    wait("the nodes did not become Ready again", formed, BOUND, 1)
+        guest.reboot_now(BOUND)
+    wait("the nodes did not become Ready again", lambda: cluster.ready, BOUND, 1)
     checks.until_ready(cluster)
     took = time.time() - begin
     after = [guest.ssh("hostname").strip() for guest in cluster.guests]
@@ -68,7 +65,7 @@ def cloudinit(cluster: Cluster) -> checks.Outcome:
     said = worker.ssh("sudo cloud-init clean 2>&1")
     left = worker.ssh(KEYS).split()
     checks.note(outcome, "cloud-init clean: keys and role are gone", not left, f"{left} {said}")
-    reboot(worker)
+    worker.reboot_now(BOUND)
     wait("the cleaned node does not ask for a fleet", lambda: code(worker) == "E300", BOUND, 1)
     checks.note(outcome, "and the node asks for a fleet file", True, code(worker))
     measured = {"reboot until all Ready, seconds": f"{took:.0f}"}
@@ -91,19 +88,6 @@ def content(outcome: checks.Outcome, guest: Guest) -> None:
     checks.note(outcome, check, well and "status 0" in valid, " ".join(f"{said} {valid}".split()))
 
 
-def all_ready(cluster: Cluster) -> bool:
-    """Every agent says so."""
-    return all(guest.ready for guest in cluster.guests)
-
-
 def code(guest: Guest) -> str:
     """Of the agent's problem."""
     return str((guest.status.get("error") or {}).get("code", ""))
-
-
-def reboot(guest: Guest) -> None:
-    """In an orderly way. Raises LabError."""
-    boots = len(guest.power_ons())
-    guest.ssh("sudo systemd-run --on-active=1 systemctl reboot", check=False)
-    wait("no reboot", lambda: len(guest.power_ons()) > boots, BOUND, 0.5)
-    guest.status = {}

@@ -50,6 +50,11 @@ class Cluster:
         return self._accelerator
 
     @property
+    def ready(self) -> bool:
+        """Every agent says so. Raises LabError where a board will never start again."""
+        return all(guest.ready for guest in self.guests)
+
+    @property
     def package(self) -> Path:
         """The agent's .deb. Raises LabError before ``prepare``."""
         if self._deb is None:

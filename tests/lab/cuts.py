@@ -107,7 +107,7 @@ class Cutter:
             raise LabError("the lab ended before its last cut")
 
 
-def cuts(cluster: Cluster) -> dict[str, tuple[bool, str]]:
+def cuts(cluster: Cluster) -> checks.Outcome:
     """All nodes are cut again and again on their road; then all must be Ready by themselves."""
     seed = cluster.asked.seed
     say(f"SEED={seed} plays these cuts again")

@@ -34,7 +34,7 @@ durable.write(pathlib.Path(sys.argv[1]), sys.stdin.buffer.read(), 0o644)
 """
 
 
-def fat(cluster: Cluster) -> dict[str, tuple[bool, str]]:
+def fat(cluster: Cluster) -> checks.Outcome:
     """Replace the boot file a few times in either way; the card must hold the new one at once."""
     cluster.power_on(card=spoil)  # the agent waits, because its settings are wrong
     guest = cluster.guests[0]
@@ -47,7 +47,7 @@ def fat(cluster: Cluster) -> dict[str, tuple[bool, str]]:
         "the agent's writer": (bad["ours"] == 0, f"{bad['ours']} of {ROUNDS} not on the card"),
         "the plain writer is caught": (bad["plain"] > 0, f"{bad['plain']} of {ROUNDS} not on it"),
     }
-    checks.noted(outcome)
+    checks.show(outcome)
     results.write(cluster, "fat", {"checks": outcome})
     return outcome
 

@@ -79,6 +79,22 @@ class Guest:
             raise LabError(f"{self.name} does not start any more.")
         return self.phase == "ready"
 
+    def holds(self, test: str, timeout: float = 60) -> bool:
+        """Whether a shell test holds on the guest. Raises SshFailed."""
+        said = self.ssh(f"{{ {test}; }} >/dev/null && echo yes || true", timeout)
+        return said == "yes\n"
+
+    def reboot(self) -> None:
+        """Ask for an orderly reboot; it begins when this has returned."""
+        self.ssh("sudo systemd-run --on-active=1 systemctl reboot", check=False)
+
+    def reboot_now(self, bound: float) -> None:
+        """The same, and wait until the board is powered on again. Raises LabError."""
+        boots = len(self.power_ons())
+        self.reboot()
+        wait("no reboot", lambda: len(self.power_ons()) > boots, bound, 0.5)
+        self.status = {}
+
     def cut_power(self) -> None:
         """A power cut: what had not reached the card is lost. The supply powers on again."""
         running = [event["pid"] for event in self.events() if event["event"] == "running"]

@@ -18,7 +18,7 @@ from .guest import Guest, wait
 from .place import run_folder, say
 
 
-def meeting(cluster: Cluster) -> dict[str, tuple[bool, str]]:
+def meeting(cluster: Cluster) -> checks.Outcome:
     """Form as many clusters as boards, join their LANs, wait for one cluster."""
 
     def prepare(board: Board) -> None:
@@ -31,8 +31,8 @@ def meeting(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     cluster.power_on(card=prepare)  # a board takes longer to start than this line
     lan.part(cluster.asked.nodes, True)
     bound = cluster.asked.minutes * 60
-    apart = lambda: all(guest.ready for guest in cluster.guests)  # noqa: E731
-    took = wait("each board did not make a cluster of its own", apart, bound, 1)
+    apart = "each board did not make a cluster of its own"
+    took = wait(apart, lambda: cluster.ready, bound, 1)
     leaders = checks.control_planes(cluster)
     born = {guest.name: _born(guest) for guest in leaders}
     authorities = {guest.name: _authority(guest) for guest in leaders}
@@ -43,8 +43,7 @@ def meeting(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     lan.part(cluster.asked.nodes, False)
     one = lambda: len(checks.nodes(cluster)) == cluster.asked.nodes  # noqa: E731
     wait("the clusters did not become one", lambda: _tried(one), bound, 5)
-    wait("the nodes did not become Ready in it", apart, bound, 1)
-    checks.until_ready(cluster)
+    checks.until_up(cluster, "the nodes did not become Ready in it")
     healed = time.time() - begin
     leader = checks.control_plane(cluster)
     outcome = {
@@ -61,7 +60,7 @@ def meeting(cluster: Cluster) -> dict[str, tuple[bool, str]]:
             authorities[leader.name][:16],
         ),
     }
-    checks.noted(outcome)
+    checks.show(outcome)
     outcome |= checks.perform(cluster, checks.NODE, checks.AGENT, checks.WEB)
     measured = {
         "power-on to a cluster on each board, seconds": f"{took:.0f}",

@@ -3,6 +3,7 @@ the worker forgets who it was (``nodeagent reset --identity``)."""
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 
@@ -30,15 +31,10 @@ ADMIN = "/etc/kubernetes/admin.conf"
 LEFT = r"sudo iptables-save | grep -cE 'KUBE-|FLANNEL-' || true"
 
 
-def moved(cluster: Cluster) -> dict[str, tuple[bool, str]]:
+def moved(cluster: Cluster) -> checks.Outcome:
     """Form a cluster; refuse what would lose it; move the lead; reset the worker for good."""
     cluster.power_on()
-
-    def formed() -> bool:
-        return all(guest.ready for guest in cluster.guests)
-
-    wait("the nodes did not become Ready", formed, cluster.asked.minutes * 60, 1)
-    checks.until_ready(cluster)
+    checks.until_up(cluster)
     follower, leader = checks.worker(cluster), checks.control_plane(cluster)
     before = _names(leader)
     outcome = {
@@ -72,13 +68,12 @@ def moved(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     boots = len(follower.power_ons())
     ask = "sudo nodeagent role --control-plane --end-cluster --yes"
     print(follower.ssh(ask, BOUND), flush=True)
-    reset = "pidof kubeadm >/dev/null && echo yes || true"
-    wait("kubeadm reset is not at work", lambda: follower.ssh(reset) == "yes\n", BOUND, 0.2)
+    at_work = functools.partial(follower.holds, "pidof kubeadm")
+    wait("kubeadm reset is not at work", at_work, BOUND, 0.2)
     follower.cut_power()
     wait("no power-on", lambda: len(follower.power_ons()) > boots, BOUND, 0.5)
     follower.status = {}
-    wait("the fleet did not form anew", formed, cluster.asked.minutes * 60, 1)
-    checks.until_ready(cluster)
+    checks.until_up(cluster, "the fleet did not form anew")
     moved_in = time.time() - begin
     say(f"all Ready {moved_in:.0f} s after the old cluster's end was asked for")
     outcome["the lead has moved"] = (
@@ -96,7 +91,7 @@ def moved(cluster: Cluster) -> dict[str, tuple[bool, str]]:
     return outcome
 
 
-def _forgets(cluster: Cluster, worker: Guest, leader: Guest) -> dict[str, tuple[bool, str]]:
+def _forgets(cluster: Cluster, worker: Guest, leader: Guest) -> checks.Outcome:
     """reset --identity: its pods go, its node, its keys and its name."""
     name = worker.ssh("hostname").strip()
     manifest = IDLE.replace("@IMAGE@", image(cluster))

@@ -35,7 +35,7 @@ def people(cluster: Cluster) -> checks.Outcome:
     note("who waits is in the control plane's status", True, "approvals")
     begin = time.time()
     print(leader.sudo("nodeagent", "approve", code), flush=True)
-    _until_formed(cluster)
+    checks.until_up(cluster)
     approved = time.time() - begin
     name = worker.ssh("hostname").strip()
 
@@ -51,7 +51,7 @@ def people(cluster: Cluster) -> checks.Outcome:
     note("it gets no grant", True, _reason(worker))
     begin = time.time()
     print(leader.sudo("nodeagent", "approve", code), flush=True)
-    _until_formed(cluster)
+    checks.until_up(cluster)
     back = time.time() - begin
     print(leader.sudo("nodeagent", "nodes"), flush=True)
     outcome |= checks.perform(cluster, checks.NODE, checks.AGENT, checks.WEB)
@@ -79,12 +79,6 @@ def _shown(leader: Guest, code: str) -> bool:
 def _reason(worker: Guest) -> str:
     error: dict[str, Any] = worker.status.get("error") or {}
     return str(error.get("reason", ""))
-
-
-def _until_formed(cluster: Cluster) -> None:
-    formed = lambda: all(guest.ready for guest in cluster.guests)  # noqa: E731
-    wait("the nodes did not become Ready", formed, cluster.asked.minutes * 60, 1)
-    checks.until_ready(cluster)
 
 
 def _comes_back(cluster: Cluster, leader: Guest, worker: Guest, name: str) -> tuple[str, bool]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from . import checks, results
 from .census import census
+from .checks import Outcome
 from .cloudinit import cloudinit
 from .cluster import Cluster
 from .cuts import cuts
@@ -22,9 +23,6 @@ from .trouble import trouble
 from .undone import undone
 from .upgrade import upgrade
 
-Results = dict[str, tuple[bool, str]]
-NODE_PACKAGES = "kubernetes-cni|kubelet|containerd"
-
 
 def deadline(cluster: Cluster) -> float:
     """Seconds that forming a cluster may take."""
@@ -37,7 +35,7 @@ def until_formed(cluster: Cluster) -> None:
     def formed() -> bool:
         if not exists():
             raise LabError("The lab was ended while it ran.")
-        return all(guest.ready for guest in cluster.guests)
+        return cluster.ready
 
     wait("the nodes did not become Ready", formed, deadline(cluster), 1)
     cluster.back_online()
@@ -61,7 +59,7 @@ def form(cluster: Cluster) -> None:
     say(f"all nodes Ready {total(cluster):.0f} s after power-on")
 
 
-def default(cluster: Cluster) -> Results:
+def default(cluster: Cluster) -> Outcome:
     """Power on, walk away, look."""
     form(cluster)
     took = total(cluster)
@@ -87,7 +85,7 @@ def default(cluster: Cluster) -> Results:
     return outcome
 
 
-def reboot(cluster: Cluster) -> Results:
+def reboot(cluster: Cluster) -> Outcome:
     """All nodes at once, as after a power cut in the house, but orderly."""
     if not cluster.formed:
         form(cluster)
@@ -95,11 +93,11 @@ def reboot(cluster: Cluster) -> Results:
     begin = time.time()
     for guest in cluster.guests:
         guest.status = {}
-        guest.ssh("sudo systemd-run --on-active=1 systemctl reboot", check=False)
+        guest.reboot()
 
     def back() -> bool:
         on = all(len(guest.power_ons()) == boots[guest.name] + 1 for guest in cluster.guests)
-        return on and all(guest.ready for guest in cluster.guests)
+        return on and cluster.ready
 
     wait("the nodes did not become Ready after a reboot", back, deadline(cluster))
     leader = checks.control_plane(cluster)
@@ -112,7 +110,7 @@ def reboot(cluster: Cluster) -> Results:
     return outcome
 
 
-def powercut(cluster: Cluster) -> Results:
+def powercut(cluster: Cluster) -> Outcome:
     """Power fails once while packages are installed and once during kubeadm init."""
     fresh(cluster)
     begin = time.time()
@@ -148,7 +146,7 @@ def _first(cluster: Cluster, otherwise: str, test: str) -> Guest:
     def look() -> bool:
         for guest in cluster.guests:
             try:
-                if guest.ssh(f"{{ {test}; }} >/dev/null && echo yes || true", 30) == "yes\n":
+                if guest.holds(test, 30):
                     found.append(guest)
                     return True
             except SshFailed:
@@ -159,7 +157,7 @@ def _first(cluster: Cluster, otherwise: str, test: str) -> Guest:
     return found[0]
 
 
-def baseline(cluster: Cluster) -> Results:
+def baseline(cluster: Cluster) -> Outcome:
     """The same cards without the agent, and a plain script that does the work in a row."""
     cluster.power_on(agent=False)
     script = Baseline(cluster, REPOSITORY / "tests" / "lab" / "baseline.sh")
@@ -171,7 +169,7 @@ def baseline(cluster: Cluster) -> Results:
     return outcome
 
 
-SCENARIOS: dict[str, Callable[[Cluster], Results]] = {
+SCENARIOS: dict[str, Callable[[Cluster], Outcome]] = {
     "default": default,
     "reboot": reboot,
     "powercut": powercut,

@@ -84,7 +84,7 @@ class Story:
         trouble.gone_after = round(wait(f"{trouble.name}: still there", gone, BOUND, 0.5), 1)
 
 
-def trouble(cluster: Cluster) -> dict[str, tuple[bool, str]]:
+def trouble(cluster: Cluster) -> checks.Outcome:
     """Wrong settings, no fleet file, full boot partition, dead mirror, full card; then Ready."""
     asked = cluster.asked
     cluster.asked = dataclasses.replace(asked, nodes=1)
@@ -94,7 +94,7 @@ def trouble(cluster: Cluster) -> dict[str, tuple[bool, str]]:
         cluster.asked = asked
 
 
-def _play(story: Story) -> dict[str, tuple[bool, str]]:
+def _play(story: Story) -> checks.Outcome:
     cluster = story.cluster
     texts = list(WRONG.items())
     cluster.power_on(card=lambda board: _spoil(board, texts[0][1]))

@@ -20,7 +20,7 @@ LOOK = (
 BOUND = 300.0  # seconds
 
 
-def undone(cluster: Cluster) -> dict[str, tuple[bool, str]]:
+def undone(cluster: Cluster) -> checks.Outcome:
     """Form a cluster, reset its worker, compare the board with itself before, let it join again."""
     # With wrong settings the agent waits and changes nothing, so that there is a before.
     cluster.power_on(card=spoil)
@@ -30,11 +30,7 @@ def undone(cluster: Cluster) -> dict[str, tuple[bool, str]]:
         before[guest.name] = guest.ssh(LOOK)
         guest.ssh(f"sudo tee {YAML} >/dev/null", stdin=cluster.settings(guest.board.index))
 
-    def formed() -> bool:
-        return all(guest.ready for guest in cluster.guests)
-
-    wait("the nodes did not become Ready", formed, cluster.asked.minutes * 60, 1)
-    checks.until_ready(cluster)
+    checks.until_up(cluster)
     worker, leader = checks.worker(cluster), checks.control_plane(cluster)
     name = worker.ssh("hostname").strip()
     say("nodeagent reset", worker.name)
@@ -55,13 +51,12 @@ def undone(cluster: Cluster) -> dict[str, tuple[bool, str]]:
         "the kernel is started as at first": (first == last, last),
         "its node is gone": (f"node/{name}" not in listed, listed),
     }
-    checks.noted(outcome)
+    checks.show(outcome)
     worker.status = {}
     begin = time.time()
     say("starting anew", worker.name)
     worker.sudo("systemctl", "enable", "--now", "nodeagent", "nodeagent-serve")
-    wait("the worker did not join again", formed, cluster.asked.minutes * 60, 1)
-    checks.until_ready(cluster)
+    checks.until_up(cluster, "the worker did not join again")
     measured = {
         "nodeagent reset on the worker, seconds": f"{reset_took:.0f}",
         "started anew until Ready again, seconds": f"{time.time() - begin:.0f}",
@@ -83,9 +78,7 @@ def _answer(guest: Guest) -> None:
 
 
 def _reboot(guest: Guest) -> None:
-    boots = len(guest.power_ons())
-    guest.ssh("sudo systemd-run --on-active=1 systemctl reboot", check=False)
-    wait("no reboot", lambda: len(guest.power_ons()) > boots, BOUND, 0.5)
+    guest.reboot_now(BOUND)
     _answer(guest)
     # Swap comes up beside SSH.
     guest.ssh("systemctl is-system-running --wait", timeout=BOUND, check=False)

@@ -3,7 +3,6 @@ reboot without it; installed again; purged. The cluster goes on all the while.""
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 from . import checks, disk, results
 from .board import Board
 from .cluster import Cluster
-from .guest import Guest, SshFailed, wait
+from .guest import Guest, wait
 from .place import run_folder, say
 
 # Where a package comes: the phase, and what runs at that moment.
@@ -72,7 +71,8 @@ def upgrade(cluster: Cluster) -> checks.Outcome:
             guest.ssh("sudo apt-get -q -y remove nodeagent", BOUND)
         guest.status = {}
         guest.ssh(last, BOUND)
-        wait("it is not ready with the package again", functools.partial(ready, guest), BOUND)
+        # The other one is, all the while.
+        wait("it is not ready with the package again", lambda: cluster.ready, BOUND)
     again = checks.perform(cluster, checks.NODE, {"nothing left to do": checks.nothing_to_do})
     outcome |= {f"{name}, installed again": seen for name, seen in again.items()}
     said = worker.ssh("sudo apt-get -q -y purge nodeagent 2>&1", BOUND)
@@ -88,11 +88,6 @@ def upgrade(cluster: Cluster) -> checks.Outcome:
     measured = {name: ", ".join(phases) for name, phases in came.items()}
     results.write(cluster, "upgrade", {"measured": measured, "checks": outcome})
     return outcome
-
-
-def ready(guest: Guest) -> bool:
-    """Its agent says so."""
-    return guest.ready
 
 
 def newer(package: Path, count: int) -> list[Path]:
@@ -125,7 +120,7 @@ def while_it_forms(cluster: Cluster, packages: list[Path]) -> dict[str, dict[str
             phase, done = guest.phase, came[guest.name]
             if phase in done or phase not in MOMENTS:
                 continue
-            if guest.ssh(f"{{ {MOMENTS[phase]}; }} >/dev/null && echo yes || true", 30) != "yes\n":
+            if not guest.holds(MOMENTS[phase], 30):
                 continue
             name = packages[len(done)].name
             say(f"{name} while {phase}", guest.name)
@@ -133,7 +128,7 @@ def while_it_forms(cluster: Cluster, packages: list[Path]) -> dict[str, dict[str
             # It goes on by itself: apt waits for the agent's own one to end.
             guest.ssh(f"nohup sh -c '{command}' >/var/tmp/{name}.log </dev/null 2>&1 &")
             done[phase] = name
-        return all(guest.ready and settled(guest, came[guest.name]) for guest in cluster.guests)
+        return cluster.ready and all(settled(one, came[one.name]) for one in cluster.guests)
 
     wait("the nodes did not become Ready", look, cluster.asked.minutes * 60, 0.5)
     return came
@@ -158,24 +153,16 @@ def without(worker: Guest, leader: Guest, outcome: checks.Outcome) -> None:
         "systemctl list-units --all --plain -q 'nodeagent*' | grep -v not-found || true"
     )
     checks.note(outcome, "removed, no unit of it is left", not units.strip(), units.strip())
-    boots = len(worker.power_ons())
-    worker.ssh("sudo systemd-run --on-active=1 systemctl reboot", check=False)
-    wait("no reboot", lambda: len(worker.power_ons()) > boots, BOUND, 0.5)
-    name = ""
+    name = worker.ssh("hostname").strip()
+    worker.reboot_now(BOUND)
 
     def back() -> bool:
-        nonlocal name
-        name = worker.ssh("hostname").strip()
         boot = worker.ssh("cat /proc/sys/kernel/random/boot_id").strip()
         node = json.loads(leader.kubectl("get", "node", name, "-o", "json"))["status"]
         ready = [one["status"] for one in node["conditions"] if one["type"] == "Ready"]
         return bool(node["nodeInfo"]["bootID"] == boot and ready == ["True"])
 
-    try:
-        took = wait("the node is not back", back, BOUND, 5)
-    except SshFailed as why:
-        checks.note(outcome, "without the agent the node comes back", False, str(why))
-        return
+    took = wait("the node is not back", back, BOUND, 5)
     swaps = worker.ssh("tail -n +2 /proc/swaps").strip()
     seen = f"{name}, after {took:.0f} s; swap: {swaps or 'none'}"
     checks.note(outcome, "without the agent the node comes back after a reboot", not swaps, seen)
