@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import base64
 import copy
-import ipaddress
 import json
 import re
 import ssl
 import sys
 import threading
 import time
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from cryptography.x509.oid import NameOID
 
 from nodeagent.cluster.api import GROUP, REQUESTS, SECRETS
 from nodeagent.fleet import install, pki
+from tests.unit.cluster import authority
 
 RECORDED: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "hostile" / "recorded" / "apiserver.json").read_text()
@@ -164,24 +163,10 @@ class Answers(BaseHTTPRequestHandler):
 
 def certificate(root: Path, address: str) -> Path:
     """The API server's certificate and key, made with the cluster's CA in ROOT."""
-    ca = x509.load_pem_x509_certificate(root.joinpath(install.CLUSTER_CA[1:]).read_bytes())
-    signer = pki.read_key(root.joinpath("cluster-ca.key").read_text())
-    key = pki.new_key()
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")]))
-        .issuer_name(ca.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2040, 1, 1, tzinfo=UTC))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), False
-        )
-        .sign(signer, hashes.SHA256())
-    )
+    ca_cert = root.joinpath(install.CLUSTER_CA[1:]).read_bytes()
     path = root / "apiserver.pem"
-    path.write_text(pki.cert_pem(made) + pki.key_pem(key))
+    ca_key = root.joinpath("cluster-ca.key").read_bytes()
+    path.write_bytes(authority.server(address, ca_cert, ca_key))
     return path
 
 

@@ -5,23 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import ipaddress
 import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from nodeagent.cli import main
+from tests.unit.cluster import authority
 
 IMAGE = bytes(range(256)) * 4096 * 3  # 3 MiB, no two of them alike in place
 HASH = hashlib.sha256(IMAGE).hexdigest()
@@ -74,38 +69,19 @@ def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publi
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate(tmp_path))
+    pem, trusted = tmp_path / "server.pem", tmp_path / "ca.pem"
+    pem.write_bytes(authority.server("127.0.0.1"))
+    trusted.write_bytes(authority.CA_CERT)
+    context.load_cert_chain(pem)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     made.address = f"https://127.0.0.1:{server.server_address[1]}/os/pi.img.xz"
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "server.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(trusted))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield made
     server.shutdown()
     server.server_close()
-
-
-def certificate(folder: Path) -> Path:
-    """Key and certificate of the server, which is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "publisher")])
-    now = datetime.now(UTC)
-    own = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([own]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / "server.pem"
-    pem = serialization.Encoding.PEM
-    file.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(pem)
-    )
-    return file
 
 
 def run(*argv: object) -> Result:

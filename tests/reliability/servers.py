@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import http.server
-import ipaddress
 import json
 import ssl
 import threading
@@ -12,11 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
-
-from nodeagent.fleet import pki
 from tests.reliability.commands import ADDRESS, Commands
 from tests.reliability.firstboot import Fleet
 from tests.unit.cluster import authority
@@ -26,26 +19,8 @@ Handler = type[http.server.BaseHTTPRequestHandler]
 
 def server_certificate(folder: Path) -> Path:
     """Certificate and key (PEM) of the API server, made with the cluster's CA."""
-    issuer = x509.load_pem_x509_certificate(authority.CA_CERT)
-    signer = serialization.load_pem_private_key(authority.CA_KEY, None)
-    key = pki.new_key()
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")]))
-        .issuer_name(issuer.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
-        .not_valid_after(dt.datetime(2036, 1, 1, tzinfo=dt.UTC))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(ADDRESS))]), False
-        )
-        .sign(signer, hashes.SHA256())  # type: ignore[arg-type]
-    )
     path = folder / "server.pem"
-    path.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM) + pki.key_pem(key).encode()
-    )
+    path.write_bytes(authority.server(ADDRESS))
     return path
 
 

@@ -1,13 +1,16 @@
-"""Two certificate authorities for the tests of this folder, as kubeadm makes one."""
+"""Two certificate authorities for tests, as kubeadm makes one, and what such a one signs."""
 
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from nodeagent.fleet import pki
 
 
 def make() -> tuple[bytes, bytes]:
@@ -36,4 +39,26 @@ def make() -> tuple[bytes, bytes]:
 
 
 CA_CERT, CA_KEY = make()
+
+
+def server(address: str, ca_cert: bytes = CA_CERT, ca_key: bytes = CA_KEY) -> bytes:
+    """Certificate and key of a server at ``address``, PEM, signed by a CA."""
+    issuer = x509.load_pem_x509_certificate(ca_cert)
+    key = pki.new_key()
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(dt.datetime(2036, 1, 1, tzinfo=dt.UTC))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), False
+        )
+        .sign(pki.read_key(ca_key.decode()), hashes.SHA256())
+    )
+    return (pki.cert_pem(made) + pki.key_pem(key)).encode()
+
+
 OTHER_CA_CERT, _ = make()
