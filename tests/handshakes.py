@@ -23,12 +23,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import pki, tls
-from nodeagent.fleet import trust as trusts
-from nodeagent.fleet.anchors import server_name
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Trust
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import pki, tls
+from nodeagent.trust import store as trusts
+from nodeagent.trust.anchors import server_name
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 
 Chain = list[x509.Certificate]
 PATIENCE = 20  # seconds that one side waits for the other

@@ -7,7 +7,7 @@ from importlib import resources
 
 from nodeagent.cluster.kubeadm import flannel_images
 from nodeagent.cluster.versions import Tested
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 
 
 def network(settings: Settings) -> dict[str, object]:

@@ -13,10 +13,11 @@ from typing import Any
 
 import yaml
 
-from nodeagent.cluster import networks, state
-from nodeagent.cluster.state import FOLDER, State
+from nodeagent.cluster import addresses as networks
+from nodeagent.cluster import kubeadm_state as state
+from nodeagent.cluster.kubeadm_state import FOLDER, State
 from nodeagent.cluster.versions import Tested
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed, Refused
 from nodeagent.host.host import Host
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 
 from nodeagent.cluster import credentials, kubeadm
-from nodeagent.cluster.state import BOOTSTRAP_CONF, CLIENT_PEM, FOLDER
+from nodeagent.cluster.kubeadm_state import BOOTSTRAP_CONF, CLIENT_PEM, FOLDER
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from nodeagent import config, status
-from nodeagent.doctor import board, cluster, preparation, system
+from nodeagent.config import settings as config
+from nodeagent.doctor import cluster, preparation, system
+from nodeagent.doctor import hardware as board
 from nodeagent.doctor.finding import Check, Finding, Node, Seen, unknown
 from nodeagent.errors import ConfigError, NodeAgentError
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
+from nodeagent.status import model as status
 
 GROUPS = ("Board", "Disk", "System", "Network", "Software", "Fleet", "Cluster")
 ROOT = unknown("needs root", "Run: sudo nodeagent doctor")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from nodeagent import health
-from nodeagent.cluster import networks
+from nodeagent.cluster import addresses as networks
+from nodeagent.cluster import health
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.errors import FleetError
-from nodeagent.fleet.trust import CARD_FILES, Trust
-from nodeagent.journal import Journal, JournalDamaged
+from nodeagent.statefile import Journal, JournalDamaged
+from nodeagent.trust.store import CARD_FILES, Trust
 
 MEMBER = "/etc/kubernetes/kubelet.conf"
 PKI = ("/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd")
@@ -109,7 +109,7 @@ def certificates(node: Node) -> Seen | None:
 
 def _end(node: Node, path: str) -> float | None:
     """When the certificate in a file ends, in seconds since the epoch."""
-    from nodeagent.cluster import credentials  # it loads much
+    from nodeagent.cluster import credentials
 
     data = node.facts.read(path)
     return None if data is None else credentials.ends(data)

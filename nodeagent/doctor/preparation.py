@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable
 
 from nodeagent import steps
+from nodeagent.cluster import packages as runtime
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
-from nodeagent.steps import clock, firewall, runtime, watchdog
+from nodeagent.steps import clock, firewall, watchdog
 
 Value = Callable[[Node], str]
 

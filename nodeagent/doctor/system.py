@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import sys
 
-from nodeagent import health
+from nodeagent.cluster import health
+from nodeagent.cluster import ports as portlist
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
-from nodeagent.host import bootfiles, hardware, nft, sockets
-from nodeagent.steps import cgroup, firewall, portlist
+from nodeagent.host import hardware
+from nodeagent.host.boot import files as bootfiles
+from nodeagent.host.net import nft, sockets
+from nodeagent.steps import cgroup, firewall
 
 # kubeadm's SystemVerification (k8s.io/system-validators 1.12, types_unix.go), with those for
 # cgroup v2.

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from nodeagent.errors import Untrusted
-from nodeagent.fleet import wire
+from nodeagent.trust import wire
 
 FORMAT = 1
 MAX_TEXT = 900  # characters of a sealed beacon; four TXT strings

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from nodeagent.errors import FetchFailed, NodeAgentError
-from nodeagent.host import openpgp, parse
-from nodeagent.host.apt import Apt, AptInstall, AptUpdate
+from nodeagent.host import parse
+from nodeagent.host.apt import openpgp
+from nodeagent.host.apt.actions import Apt, AptInstall, AptUpdate
 from nodeagent.host.host import Host
 from nodeagent.host.hostkeys import NewHostKeys
 

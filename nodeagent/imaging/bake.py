@@ -20,15 +20,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nodeagent import config
+from nodeagent.config import settings as config
 from nodeagent.errors import ImageError, NodeAgentError, Refused, ToolMissing
-from nodeagent.fleet.card import NAME as CARD
 from nodeagent.host.host import Host
-from nodeagent.imaging import fleetread, looks, packages, partition, rootfs, splice, tools, workshop
-from nodeagent.imaging.boot import ImageFile
+from nodeagent.imaging import build as workshop
+from nodeagent.imaging import fleet_files as fleetread
+from nodeagent.imaging import inspect as looks
+from nodeagent.imaging import packages, partition, rootfs, tools
+from nodeagent.imaging import patch as splice
+from nodeagent.imaging.boot_partition import ImageFile
 from nodeagent.imaging.customise import NOTHING, Custom
 from nodeagent.imaging.progress import Progress, Tell
 from nodeagent.imaging.seed import Wish, seed
+from nodeagent.trust.fleet_file import NAME as CARD
 
 PROGRAMS = ("unshare", "fuse2fs", "sfdisk", "mke2fs", "dumpe2fs", "e2fsck", "tar", "chroot",
             "mount", "umount", "mdir", "mcopy")  # fmt: skip
@@ -209,7 +213,7 @@ def _settings(folder: Path, wish: Bake) -> Path:
 def _work(job: workshop.Job, tell: Tell) -> None:
     """Run the workshop. Raises what it raised."""
     apart = [*APART, *(() if os.geteuid() == 0 else AS_USER)]
-    argv = ["unshare", *apart, sys.executable, "-m", "nodeagent.imaging.workshop"]
+    argv = ["unshare", *apart, sys.executable, "-m", "nodeagent.imaging.build"]
     process = subprocess.Popen(
         argv, env=tools.environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

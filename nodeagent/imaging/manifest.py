@@ -21,11 +21,12 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from nodeagent.errors import ImageError, Refused
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import wire
 from nodeagent.host import durable
-from nodeagent.imaging import looks, partition
-from nodeagent.imaging.boot import Boot, ImageFile
+from nodeagent.imaging import inspect as looks
+from nodeagent.imaging import partition
+from nodeagent.imaging.boot_partition import Boot, ImageFile
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import wire
 
 # The tags of boards that can be nodes, and what the boards are called there.
 DEVICES = {

@@ -10,16 +10,20 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from nodeagent import config, plainyaml
+from nodeagent.config import settings as config
+from nodeagent.config import yaml_lines as plainyaml
 from nodeagent.errors import FleetError, Refused
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import wire
-from nodeagent.host import bootfiles
+from nodeagent.host.boot import files as bootfiles
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.imaging import firstboot, fleetread, looks, packages
-from nodeagent.imaging.boot import CLUSTER, Boot, open_boot
+from nodeagent.imaging import first_boot as firstboot
+from nodeagent.imaging import fleet_files as fleetread
+from nodeagent.imaging import inspect as looks
+from nodeagent.imaging import packages
+from nodeagent.imaging.boot_partition import CLUSTER, Boot, open_boot
 from nodeagent.steps.cgroup import Cgroup
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import wire
 
 BOOT = "/boot/firmware"
 SETTINGS = "nodeagent.yaml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodeagent.steps.architecture import Architecture
-from nodeagent.steps.board import Board
+from nodeagent.steps.card_in_board import Board
 from nodeagent.steps.cgroup import Cgroup
 from nodeagent.steps.clock import Clock
 from nodeagent.steps.containerd import Containerd, ContainerdConfig

@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
-from nodeagent.host import bootfiles, bootundo, cmdline
 from nodeagent.host.actions import Action, Reboot, Write
+from nodeagent.host.boot import cmdline
+from nodeagent.host.boot import files as bootfiles
+from nodeagent.host.boot import undo as bootundo
 from nodeagent.host.facts import Facts
 
 # The first is what today's kernels read, the second what 5.15 read; later words win over the

@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
+from nodeagent.cluster import packages as runtime
+from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Enable, Remove, Run, Write
-from nodeagent.host.bootfiles import BACKUP
+from nodeagent.host.boot.files import BACKUP
 from nodeagent.host.facts import Facts
-from nodeagent.steps import runtime
-from nodeagent.steps.files import HEADER, holds, removed
+from nodeagent.steps.owned_files import HEADER, holds, removed
 
 CONFIG = "/etc/containerd/config.toml"
 DROP_IN = "/etc/systemd/system/containerd.service.d/10-nodeagent.conf"

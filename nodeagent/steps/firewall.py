@@ -13,13 +13,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
+from nodeagent.cluster.ports import reachable
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
-from nodeagent.host import firewalls, nft
 from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
-from nodeagent.host.firewalls import COMMENT
-from nodeagent.steps.portlist import reachable
+from nodeagent.host.net import firewalls, nft
+from nodeagent.host.net.firewalls import COMMENT
 
 UFW_CONF = "/etc/ufw/ufw.conf"  # ENABLED=yes from `ufw enable` until `ufw disable` (ufw(8))
 FIREWALL_CMD, NFT = "/usr/bin/firewall-cmd", "/usr/sbin/nft"

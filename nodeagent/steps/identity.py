@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent import checks
-from nodeagent.config import Settings
+from nodeagent.config import checks
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
+from nodeagent.host import identity as names
 from nodeagent.host.actions import Action, Remove, Run, Write
 from nodeagent.host.facts import Facts
-from nodeagent.journal import FOLDER, PATH, remembered
-from nodeagent.steps import names
-from nodeagent.steps.files import HEADER, holds, removed
+from nodeagent.statefile import FOLDER, PATH, remembered
+from nodeagent.steps.owned_files import HEADER, holds, removed
 
 # What systems are called that nobody gave a name.
 UNNAMED = frozenset({"", "raspberrypi", "ubuntu", "localhost", "debian", "(none)"})

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER, holds, removed
+from nodeagent.steps.owned_files import HEADER, holds, removed
 
 FILE = "/etc/sysctl.d/99-nodeagent-ipv6.conf"  # sysctl.d(5); slashes, since names may have dots
 # kubeadm looks at the second before init and join; the first is what forwards.

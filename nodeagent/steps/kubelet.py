@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Enable, Remove
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER, holds, removed
+from nodeagent.steps.owned_files import HEADER, holds, removed
 
 WANTED = "/etc/systemd/system/multi-user.target.wants/kubelet.service"
 SOCKET = "unix:///run/containerd/containerd.sock"

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER, holds, removed
+from nodeagent.steps.owned_files import HEADER, holds, removed
 
 MODULES = ("overlay", "br_netfilter", "vxlan")
 FILE = "/etc/modules-load.d/nodeagent.conf"  # modules-load.d(5)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
-from nodeagent.host import aptlists, aptlock
+from nodeagent.cluster import packages as runtime
+from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Remove
-from nodeagent.host.apt import Apt, AptInstall, AptUpdate
+from nodeagent.host.apt import lists as aptlists
+from nodeagent.host.apt import locks as aptlock
+from nodeagent.host.apt.actions import Apt, AptInstall, AptUpdate
 from nodeagent.host.facts import Facts
-from nodeagent.steps import runtime, sources
+from nodeagent.steps import sources
 
 # Our containerd configuration stays: dpkg(1).
 CONFIGURE = ("dpkg", "--configure", "-a", "--force-confdef", "--force-confold")

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
+from nodeagent.cluster import packages as runtime
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
-from nodeagent.host import openpgp
 from nodeagent.host.actions import Action, FetchKey, Remove
+from nodeagent.host.apt import openpgp
 from nodeagent.host.facts import Facts
-from nodeagent.steps import runtime, sources
-from nodeagent.steps.files import holds
+from nodeagent.steps import sources
+from nodeagent.steps.owned_files import holds
 
 DAY = 86400.0  # seconds
 # How long before a key expires a prolonged copy is looked for, once a day.

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
+from nodeagent.cluster import packages as runtime
+from nodeagent.config.settings import Settings
 from nodeagent.host.facts import Facts
-from nodeagent.steps import runtime
-from nodeagent.steps.files import HEADER
+from nodeagent.steps.owned_files import HEADER
 
 SOURCES = "/etc/apt/sources.list.d"
 KEYRINGS = "/etc/apt/keyrings"  # for keys of repositories that people add: apt-secure(8)

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host import swap
 from nodeagent.host.actions import Action, Link, Remove, Run, Write
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER, MASK, UNITS, holds, is_masked, removed, unit_exists
+from nodeagent.steps.owned_files import HEADER, MASK, UNITS, holds, is_masked, removed, unit_exists
 
 RPI_FILE = "/etc/rpi/swap.conf.d/90-nodeagent.conf"
 RPI_TEXT = HEADER + "[Main]\nMechanism=none\n"

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER, holds, removed
+from nodeagent.steps.owned_files import HEADER, holds, removed
 
 SYSCTLS = {
     "net.bridge.bridge-nf-call-iptables": "1",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Run, Write
 from nodeagent.host.facts import Facts
-from nodeagent.steps.files import HEADER, removed
+from nodeagent.steps.owned_files import HEADER, removed
 
 FILE = "/etc/systemd/system.conf.d/99-nodeagent-watchdog.conf"
 # As Raspberry Pi OS sets it. The hardware counts 16 s, the kernel pings it in between; shorter

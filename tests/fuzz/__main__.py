@@ -20,7 +20,7 @@ PLACE = CHECKOUT / "build" / "fuzz"
 MEMORY = 1024  # MiB that a target may take
 SLOW = 5  # seconds for one input; also on a loaded machine no parser needs them
 LONGEST = 20_000  # bytes of an input; every limit of the product is below
-INSTRUMENTED = ("nodeagent.fleet", "nodeagent.cluster.api", "nodeagent.status")
+INSTRUMENTED = ("nodeagent.fleet", "nodeagent.broker.kube_api", "nodeagent.status.model")
 
 
 def child(name: str, arguments: list[str]) -> None:

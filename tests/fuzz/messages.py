@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import farewell, jws, pki
-from nodeagent.fleet import grant as grants
-from nodeagent.fleet import trust as trusts
 from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.keys import NodeKey
+from nodeagent.join import leave as farewell
+from nodeagent.join import messages as grants
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import jws, pki
+from nodeagent.trust import store as trusts
+from nodeagent.trust.node_key import NodeKey
 
 NOW, NONCE = 1_795_000_000, "A" * 43
 BEACON_KEY = bytes(range(32))
@@ -102,7 +103,7 @@ def announced() -> bytes:
 
 def packet(beacon: str) -> bytes:
     """An mDNS answer with a TXT record of a node (RFC 1035 4.1)."""
-    from nodeagent.fleet.discovery import TYPE, to_txt
+    from nodeagent.serve.mdns.discovery import TYPE, to_txt
 
     def name(text: str) -> bytes:
         labels = text.rstrip(".").split(".")

@@ -23,30 +23,26 @@ from typing import Any
 import requests
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from nodeagent.cluster import api
+from nodeagent.broker import kube_api as api
+from nodeagent.broker import protocol as frame
+from nodeagent.broker.broker import GROUP, SIGNER, fitting_key
+from nodeagent.broker.ledger import Token
 from nodeagent.errors import CommandFailed, Untrusted
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import (
-    client,
-    door,
-    exchange,
-    farewell,
-    frame,
-    jws,
-    pki,
-    split,
-    statuspage,
-    wire,
-)
-from nodeagent.fleet import grant as grants
-from nodeagent.fleet import trust as trusts
-from nodeagent.fleet.broker import GROUP, SIGNER, fitting_key
-from nodeagent.fleet.discovery import MARK, Discovery, from_txt
-from nodeagent.fleet.ear import Place
-from nodeagent.fleet.exchange import Announcement
-from nodeagent.fleet.ledger import Token
+from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import rivals as split
+from nodeagent.fleet.handoff import Announcement
 from nodeagent.host.host import Host
+from nodeagent.join import client
+from nodeagent.join import leave as farewell
+from nodeagent.join import messages as grants
+from nodeagent.serve import http1 as door
+from nodeagent.serve import status_page as statuspage
+from nodeagent.serve.mdns.discovery import MARK, Discovery, from_txt
+from nodeagent.serve.mdns.listener import Place
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import jws, pki, wire
+from nodeagent.trust import store as trusts
 from tests.fuzz import messages as real
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nodeagent import events
+from nodeagent.status import events
 from tests.guide import captures, manpages, pages
 
 CHECKOUT = Path(__file__).parents[2]

@@ -15,15 +15,19 @@ from unittest import mock
 
 import yaml
 
-from nodeagent import doctor, eventlog, events, health, status, statustext, steps
-from nodeagent.board import Board
-from nodeagent.engine import Progress
+from nodeagent import doctor, steps
+from nodeagent.agent.reporter import Board
+from nodeagent.cluster import health
 from nodeagent.errors import FetchFailed
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.election import Heard
-from nodeagent.fleet.enrolment import APPROVAL, code, not_admitted
-from nodeagent.fleet.roster import Roster
+from nodeagent.fleet.peers import Roster
 from nodeagent.host.host import Clock
+from nodeagent.join.approval import APPROVAL, code, not_admitted
+from nodeagent.status import eventlog, events
+from nodeagent.status import model as status
+from nodeagent.status import text as statustext
+from nodeagent.steps.engine import Progress
 from tests.guide.pages import MADE, words
 from tests.unit.machine import NOW, Machine
 from tests.unit.test_steps import machine as laid_out
@@ -71,7 +75,7 @@ class Node:
 @contextmanager
 def node(name: str) -> Iterator[Node]:
     """One that writes to a folder for a while, and has no systemd."""
-    with tempfile.TemporaryDirectory() as folder, mock.patch("nodeagent.board.notify"):
+    with tempfile.TemporaryDirectory() as folder, mock.patch("nodeagent.agent.reporter.notify"):
         found = Node(Path(folder), name)
         with mock.patch.object(events, "record", found.record):
             yield found

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import click
 
-from nodeagent import manual
-from nodeagent.cli import main
+from nodeagent.cli import help_text as manual
+from nodeagent.cli.main import main
 
 
 @dataclass(frozen=True)

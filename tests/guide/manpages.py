@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nodeagent import __version__, status
-from nodeagent.config import BOOT_FILES, DROP_INS
-from nodeagent.explain import EXPLANATIONS
+from nodeagent import __version__
+from nodeagent.config.settings import BOOT_FILES, DROP_INS
+from nodeagent.explanations import EXPLANATIONS
+from nodeagent.status import model as status
 from tests.guide import settings as table
 from tests.guide.commands import visible
 

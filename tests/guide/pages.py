@@ -10,9 +10,9 @@ from typing import Any
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from nodeagent import events, explain
-from nodeagent import status as model
-from nodeagent.fleet import metrics as openmetrics
+from nodeagent import explanations as explain
+from nodeagent.status import events, model
+from nodeagent.status import metrics as openmetrics
 from tests.guide import settings as table
 from tests.guide.commands import visible
 from tests.unit.test_status import FULL
@@ -139,7 +139,7 @@ def _status() -> Iterator[str]:
         "`nodeagent status --json`, `http://ADDRESS:6480/status.json` and "
         "`/run/nodeagent/status.json` are one object of these keys. Times are seconds since the "
         "epoch. Version 1: keys are added, never taken away or given another meaning. The JSON "
-        "schema is in the package: `nodeagent/status.schema.json`."
+        "schema is in the package: `nodeagent/status/status.schema.json`."
     )
     yield ""
     yield "| key | what it is | value |\n|---|---|---|"

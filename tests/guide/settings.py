@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodeagent import checks, config
+from nodeagent.config import checks
+from nodeagent.config import settings as config
 
 EXAMPLE = Path(__file__).parents[2] / "firmware" / "nodeagent.yaml"
 

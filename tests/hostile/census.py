@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import trust
-from nodeagent.fleet.trust import FLEET_FILE, LEAD_KEY_FILE, Trust
 from nodeagent.host import durable
 from nodeagent.host.host import Host
-from nodeagent.journal import Journal
+from nodeagent.statefile import Journal
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import store as trust
+from nodeagent.trust.store import FLEET_FILE, LEAD_KEY_FILE, Trust
 from tests import keytraces
 from tests.hostile.section import Section
 

@@ -8,8 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import statuspage
+from nodeagent.serve import status_page as statuspage
+from nodeagent.trust import fleet_file as cards
 from tests.hostile.flood import LIMIT
 from tests.hostile.section import Section
 from tests.net import connect_process

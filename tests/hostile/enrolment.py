@@ -21,14 +21,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
+from nodeagent.broker import ledger
+from nodeagent.broker import operators as people
+from nodeagent.broker.broker import MAX_OUTSTANDING, Overloaded, Revoked, Stale, Unadmitted
 from nodeagent.errors import NodeAgentError
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import enrolment, jws, ledger, people, pki
-from nodeagent.fleet import grant as grants
-from nodeagent.fleet import trust as trusts
-from nodeagent.fleet.broker import MAX_OUTSTANDING, Overloaded, Revoked, Stale, Unadmitted
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Trust
+from nodeagent.join import approval as enrolment
+from nodeagent.join import messages as grants
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import jws, pki
+from nodeagent.trust import store as trusts
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 from tests.hostile.section import Section
 from tests.unit.fleet.test_broker import Csr, Setup
 from tests.unit.fleet.test_grant import BROKER, claims, granted

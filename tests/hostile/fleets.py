@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
-from nodeagent.fleet import exchange
+from nodeagent.fleet import handoff as exchange
 from tests.hostile.section import Section
 from tests.net.fleet import Board, Boards, Outcome, boards
 from tests.net.lan import ip

@@ -9,8 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from nodeagent.fleet import card as cards
-from nodeagent.fleet.discovery import TYPE
+from nodeagent.serve.mdns.discovery import TYPE
+from nodeagent.trust import fleet_file as cards
 from tests.hostile.listening import until_heard
 from tests.hostile.section import Section
 from tests.net import flood_process

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import exchange
-from nodeagent.fleet.exchange import Announcement
+from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet.handoff import Announcement
+from nodeagent.trust import fleet_file as cards
 from tests.hostile.listening import until_heard
 from tests.hostile.section import Section
 from tests.net import impostor_process

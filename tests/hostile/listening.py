@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from nodeagent.fleet import exchange
-from nodeagent.fleet.hearing import Hearing
+from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet.neighbours import Hearing
 from tests.net.lan import Node
 
 RENEW = 5.0  # seconds between new beacons of the control plane, as radio.RENEW

@@ -12,12 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from nodeagent.fleet import broker, client, install, tls
-from nodeagent.fleet import card as cards
-from nodeagent.fleet.anchors import server_name
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Trust
+from nodeagent import paths
+from nodeagent.broker import broker
 from nodeagent.host.host import Host
+from nodeagent.join import client
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import tls
+from nodeagent.trust.anchors import server_name
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 from tests.hostile.flood import LIMIT
 from tests.hostile.section import Section
 from tests.net.lan import Lan, Node, ip, plugged, processor, status
@@ -150,7 +153,7 @@ def _server(root: str, address: str) -> None:
     import socket
 
     host = Host(Path(root))
-    names = install.SERVER_CERT, install.SERVER_KEY, install.ROOT_CERT
+    names = paths.SERVER_CERT, paths.SERVER_KEY, paths.ROOT_CERT
     context = tls.server(*(str(host.path(name)) for name in names))
     listener = socket.create_server((address, 6999), backlog=128)
     sys.stdout.write("listening\n")

@@ -20,7 +20,7 @@ from typing import Any
 
 import requests
 
-from nodeagent.cluster.api import REQUESTS, SECRETS
+from nodeagent.broker.kube_api import REQUESTS, SECRETS
 from tests.lab.test_policy import Cluster, bootstrap, csr
 
 TARGET = Path(__file__).parent / "recorded" / "apiserver.json"

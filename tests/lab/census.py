@@ -13,7 +13,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from nodeagent.fleet import card as cards
+from nodeagent.trust import fleet_file as cards
 from tests import keytraces
 
 from . import checks, disk, results, toolbox

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from nodeagent.fleet import card as cards
+from nodeagent.trust import fleet_file as cards
 
 from . import board, disk, flashing, image, lan, toolbox
 from .guest import Guest

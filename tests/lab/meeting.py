@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 
-from nodeagent import journal
+from nodeagent import statefile as journal
 
 from . import checks, disk, lan, results
 from .board import Board

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from nodeagent.status import PHASES
+from nodeagent.status.model import PHASES
 
 from .checks import control_planes
 from .cluster import Cluster

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nodeagent.cluster import cni
 from nodeagent.cluster.versions import DEFAULT
-from nodeagent.config import Containerd, Kubernetes, Network, Settings
+from nodeagent.config.settings import Containerd, Kubernetes, Network, Settings
 
 from .checks import CheckFailed, all_ready
 from .cluster import Cluster

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cluster import credentials, ownnode
-from nodeagent.fleet import farewell, pki
-from nodeagent.fleet.keys import NodeKey
+from nodeagent.broker import leave as broker_leave
+from nodeagent.cluster import credentials
+from nodeagent.cluster import kubelet_api as ownnode
 from nodeagent.host.host import Host
+from nodeagent.join import leave as farewell
+from nodeagent.trust import pki
+from nodeagent.trust.node_key import NodeKey
 from tests.lab.test_policy import Cluster, Fleet, cluster
 from tests.lab.test_policy import kubelet as as_kubelet
 
@@ -88,7 +91,7 @@ def test_a_worker_takes_its_leave(cluster: Cluster, tmp_path: Path) -> None:
         message = farewell.build(
             fleet.trust.fleet_id, key, chain, NAME, uid, final=False, nonce=nonce
         )
-        farewell.hear(fleet.broker, message)
+        broker_leave.hear(fleet.broker, message)
 
     tell("11111111-2222-4333-8444-555555555555")
     assert f"node/{NAME}" in cluster.kubectl("get", "nodes", "-o", "name"), "another object"

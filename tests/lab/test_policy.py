@@ -18,17 +18,18 @@ from typing import Any
 
 import pytest
 
+from nodeagent.broker import operators as people
+from nodeagent.broker.broker import Broker, Offer
+from nodeagent.broker.kube_api import Api
+from nodeagent.broker.ledger import Ledger
 from nodeagent.cluster import credentials
-from nodeagent.cluster.api import Api
 from nodeagent.errors import CommandFailed
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import grant as grants
-from nodeagent.fleet import people, pki
-from nodeagent.fleet import trust as trusts
-from nodeagent.fleet.broker import Broker, Offer
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.ledger import Ledger
 from nodeagent.host.host import Host
+from nodeagent.join import messages as grants
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import pki
+from nodeagent.trust import store as trusts
+from nodeagent.trust.node_key import NodeKey
 
 pytestmark = pytest.mark.lab
 

@@ -15,10 +15,11 @@ import pytest
 import yaml
 from cryptography import x509
 
-from nodeagent.cluster import credentials, renewal, state
-from nodeagent.fleet import pki
-from nodeagent.fleet.keys import NodeKey
+from nodeagent.cluster import credentials, renewal
+from nodeagent.cluster import kubeadm_state as state
 from nodeagent.host.host import Host, Result
+from nodeagent.trust import pki
+from nodeagent.trust.node_key import NodeKey
 from tests.lab.test_policy import KUBERNETES, Cluster, Fleet, cluster
 
 pytestmark = [pytest.mark.lab, pytest.mark.processes, pytest.mark.network]

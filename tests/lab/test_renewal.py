@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from nodeagent.cluster import kubeadm, renewal, versions
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from tests.lab.test_policy import KUBERNETES
 
 pytestmark = [pytest.mark.lab, pytest.mark.processes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodeagent.config import Kubernetes
+from nodeagent.config.settings import Kubernetes
 
 from .guest import Guest, SshFailed, wait
 from .mirror.recipes import AGNHOST

@@ -25,8 +25,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from nodeagent.cluster.api import GROUP, REQUESTS, SECRETS
-from nodeagent.fleet import install, pki
+from nodeagent import paths
+from nodeagent.broker.kube_api import GROUP, REQUESTS, SECRETS
+from nodeagent.trust import pki
 from tests.unit.cluster import authority
 
 RECORDED: dict[str, Any] = json.loads(
@@ -163,7 +164,7 @@ class Answers(BaseHTTPRequestHandler):
 
 def certificate(root: Path, address: str) -> Path:
     """The API server's certificate and key, made with the cluster's CA in ROOT."""
-    ca_cert = root.joinpath(install.CLUSTER_CA[1:]).read_bytes()
+    ca_cert = root.joinpath(paths.KUBERNETES_CA[1:]).read_bytes()
     path = root / "apiserver.pem"
     ca_key = root.joinpath("cluster-ca.key").read_bytes()
     path.write_bytes(authority.server(address, ca_cert, ca_key))
@@ -175,7 +176,7 @@ def main(root: str, address: str, delay: str) -> None:
     Answers.cluster = Cluster(float(delay))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate(Path(root), address))
-    context.load_verify_locations(Path(root, install.CLUSTER_CA[1:]))
+    context.load_verify_locations(Path(root, paths.KUBERNETES_CA[1:]))
     context.verify_mode = ssl.CERT_REQUIRED
     server = ThreadingHTTPServer((address, 6443), Answers)
     server.daemon_threads = True

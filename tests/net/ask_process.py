@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 from nodeagent.errors import NodeAgentError
-from nodeagent.fleet import client
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Trust
 from nodeagent.host.host import Host
+from nodeagent.join import client
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 
 
 def main(root: str, wish: str, *addresses: str) -> None:

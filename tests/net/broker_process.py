@@ -15,8 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from nodeagent import broker_main
-from nodeagent.fleet import frame
+from nodeagent.broker import main as broker_main
+from nodeagent.broker import protocol as frame
 from nodeagent.host.host import Host
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.fleet import card as cards
+from nodeagent.trust import fleet_file as cards
 from tests.net.lan import Lan, plugged
 
 

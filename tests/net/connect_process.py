@@ -17,11 +17,11 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from nodeagent.fleet import client
-from nodeagent.fleet.anchors import server_name
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Trust
 from nodeagent.host.host import Host
+from nodeagent.join import client
+from nodeagent.trust.anchors import server_name
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 
 Act = Callable[[asyncio.StreamWriter], Awaitable[None]]
 

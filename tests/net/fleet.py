@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent import status
-from nodeagent.fleet import exchange
+from nodeagent.fleet import handoff as exchange
 from nodeagent.host.host import Host
-from nodeagent.journal import Journal
+from nodeagent.statefile import Journal
+from nodeagent.status import model as status
 from tests.net import lan
 from tests.net.lan import ip
 from tests.net.pi_process import EVENTS

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from nodeagent.fleet import pki, tls
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Trust
 from nodeagent.host.host import Host
+from nodeagent.trust import pki, tls
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 
 PORT = 6444
 Act = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

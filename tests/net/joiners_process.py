@@ -20,12 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from nodeagent import agent
+from nodeagent.agent import main as agent
 from nodeagent.errors import NoControlPlane
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import client, trust
-from nodeagent.fleet.keys import NodeKey
 from nodeagent.host.host import Host
+from nodeagent.join import client
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import store as trust
+from nodeagent.trust.node_key import NodeKey
 
 PATIENCE = 230.0  # seconds after which a node gives up
 _connect = socket.create_connection

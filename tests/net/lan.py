@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import exchange, trust
-from nodeagent.fleet.exchange import Announcement
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Trust
+from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet.handoff import Announcement
 from nodeagent.host.host import Host
-from nodeagent.journal import Journal
+from nodeagent.statefile import Journal
+from nodeagent.trust import store as trust
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 
 PROJECT = Path(__file__).parents[2]
 PORT = 6444
@@ -66,7 +67,7 @@ class Node:
 
     def serve(self) -> subprocess.Popen[bytes]:
         """Start the real network process."""
-        return self.start("nodeagent.serve", str(self.host.root))
+        return self.start("nodeagent.serve.main", str(self.host.root))
 
     def announce(
         self, *, endpoint: bool = False, claim: bool = False, status_page: bool = False

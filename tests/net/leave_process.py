@@ -7,10 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from nodeagent.fleet import farewell
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Trust
 from nodeagent.host.host import Host
+from nodeagent.join import leave as farewell
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 
 
 def main(root: str, name: str, uid: str, final: str, *addresses: str) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from nodeagent.fleet.discovery import Discovery
-from nodeagent.fleet.exchange import Announcement
+from nodeagent.fleet.handoff import Announcement
+from nodeagent.serve.mdns.discovery import Discovery
 
 
 async def main(address: str) -> None:

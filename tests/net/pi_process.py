@@ -20,9 +20,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
-from nodeagent import keeper
-from nodeagent.agent import Agent
-from nodeagent.cluster import networks
+from nodeagent.agent import keeper
+from nodeagent.agent.main import Agent
+from nodeagent.cluster import addresses as networks
 from nodeagent.host.host import Host, Result
 from tests.net.test_join import certificate_request
 from tests.reliability.commands import Answer, Commands
@@ -138,11 +138,11 @@ def main(root: str, fleet: str) -> None:
     user = types.SimpleNamespace(pw_uid=os.getuid(), pw_gid=os.getgid())
     with ExitStack() as stack:
         for name, double in {
-            "nodeagent.keeper.os.execv": execv,
-            "nodeagent.keeper.kubelet_healthy": lambda: True,
+            "nodeagent.agent.keeper.os.execv": execv,
+            "nodeagent.agent.keeper.kubelet_healthy": lambda: True,
             "nodeagent.host.actions._download": lambda url: KEY_FILE.read_bytes(),
-            "nodeagent.fleet.install.pwd": types.SimpleNamespace(getpwnam=lambda name: user),
-            "nodeagent.former.node.ready": lambda host, name: pi.commands.ready(),
+            "nodeagent.agent.provision.pwd": types.SimpleNamespace(getpwnam=lambda name: user),
+            "nodeagent.agent.formation.node.ready": lambda host, name: pi.commands.ready(),
         }.items():
             stack.enter_context(patch(name, double))
         try:

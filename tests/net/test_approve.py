@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from nodeagent import members
+from nodeagent.cli import members
 from nodeagent.errors import Refused
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import doorstep
-from nodeagent.fleet.enrolment import code
+from nodeagent.join import waiting_file as doorstep
+from nodeagent.join.approval import code
+from nodeagent.trust import fleet_file as cards
 from tests.net.lan import Lan, Node, eventually
 from tests.net.test_join import ask, certificate_request, control_plane
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from nodeagent.errors import Blocked, CommandFailed, FetchFailed
-from nodeagent.host import apt, aptlock
-from nodeagent.host.apt import Apt, AptInstall, AptUpdate
-from nodeagent.host.dpkg import STATUS
+from nodeagent.host.apt import actions as apt
+from nodeagent.host.apt import locks as aptlock
+from nodeagent.host.apt.actions import Apt, AptInstall, AptUpdate
+from nodeagent.host.apt.dpkg import STATUS
 from nodeagent.host.facts import Facts
 from nodeagent.steps.packages import CONFIGURE
 from tests.net.mirror import DAY, AptHost, Mirror, mirror

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from nodeagent import status
-from nodeagent.fleet import statuspage
 from nodeagent.host.host import Host
+from nodeagent.serve import status_page as statuspage
+from nodeagent.status import model as status
 from tests.unit.test_linters import tool
 
 KEPT = Path(__file__).parents[2] / "build" / "screenshots"

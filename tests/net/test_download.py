@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from nodeagent.cli import main
+from nodeagent.cli.main import main
 from tests.unit.cluster import authority
 
 IMAGE = bytes(range(256)) * 4096 * 3  # 3 MiB, no two of them alike in place

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
-from nodeagent.host import nft
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.host.nft import Packet, Verdict
+from nodeagent.host.net import nft
+from nodeagent.host.net.nft import Packet, Verdict
 from nodeagent.steps.firewall import Firewall, judged, rules_to_add
 from tests.net.lan import Lan, Node
 from tests.unit.machine import Machine, put

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent import paths
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import exchange, statuspage
+from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet.election import Heard
-from nodeagent.fleet.hearing import Hearing
+from nodeagent.fleet.neighbours import Hearing
+from nodeagent.serve import status_page as statuspage
+from nodeagent.trust import fleet_file as cards
 from tests.hostile import load
 from tests.net.lan import PORT, Lan, Node, eventually, ip, status
 from tests.net.test_join import answers, ask, control_plane
@@ -178,10 +180,10 @@ def test_a_worker_card_cannot_pose_as_control_plane(lan: Lan) -> None:
     for path in ("server.crt", "server.key"):
         rogue.host.remove(f"/run/nodeagent/endpoint/{path}")
     own = rogue.trust.leaf("client", rogue.key.public)
-    from nodeagent.fleet import install, pki
+    from nodeagent.trust import pki
 
-    rogue.host.write(install.SERVER_KEY, pki.key_pem(rogue.key.private).encode(), 0o600)
-    rogue.host.write(install.SERVER_CERT, "".join(map(pki.cert_pem, own)).encode(), 0o600)
+    rogue.host.write(paths.SERVER_KEY, pki.key_pem(rogue.key.private).encode(), 0o600)
+    rogue.host.write(paths.SERVER_CERT, "".join(map(pki.cert_pem, own)).encode(), 0o600)
     time.sleep(3)  # the network process takes the new files up
     said = ask(worker, "pi-2", rogue.address)
     assert said["error"] == "NoControlPlane"

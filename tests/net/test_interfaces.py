@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from nodeagent.fleet.exchange import read_heard
+from nodeagent.fleet.handoff import read_heard
 from tests.net.lan import Lan, Node, eventually, ip
 
 

@@ -14,10 +14,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from nodeagent import status
-from nodeagent.cluster import credentials, networks
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import frame, install, pki, statuspage
+from nodeagent import paths
+from nodeagent.agent import provision as install
+from nodeagent.broker import protocol as frame
+from nodeagent.cluster import addresses as networks
+from nodeagent.cluster import credentials
+from nodeagent.serve import status_page as statuspage
+from nodeagent.status import model as status
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import pki
 from tests.net.lan import PORT, Lan, Node, eventually
 
 
@@ -29,7 +34,7 @@ def control_plane(
     node = lan.add(card=card, four=four)
     key = pki.new_key()
     ca = pki.issue("kubernetes", key.public_key(), "kubernetes", key, path_length=0)
-    node.host.write(install.CLUSTER_CA, pki.cert_pem(ca).encode())
+    node.host.write(paths.KUBERNETES_CA, pki.cert_pem(ca).encode())
     endpoint = networks.endpoint(node.address)
     user = credentials.client(
         "nodeagent:broker", pki.cert_pem(ca).encode(), pki.key_pem(key).encode(), time.time()

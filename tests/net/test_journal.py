@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent import eventlog, events, status
 from nodeagent.host.host import Host, Result
+from nodeagent.status import eventlog, events
+from nodeagent.status import model as status
 from tests.unit.test_linters import tool
 
 CHECKOUT = Path(__file__).parents[2]
@@ -64,7 +65,9 @@ def test_the_catalogue_is_what_journalctl_shows(tmp_path: Path) -> None:
     folder = tmp_path / "usr" / "lib" / "systemd" / "catalog"
     folder.mkdir(parents=True)
     shipped = CHECKOUT / "debian" / "nodeagent.catalog"
-    assert shipped.read_text() == events.catalogue(), "write it anew: see nodeagent/events.py"
+    assert shipped.read_text() == events.catalogue(), (
+        "write it anew: see nodeagent/status/events.py"
+    )
     (folder / "nodeagent.catalog").write_bytes(shipped.read_bytes())
     (tmp_path / "var" / "lib" / "systemd" / "catalog").mkdir(parents=True)
     command = tool("journalctl", "Install it with: apt-get install systemd")

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 
-from nodeagent.agent import Agent
+from nodeagent.agent.main import Agent
 from nodeagent.host.host import Clock, Host
 
 SPEED = 20.0

@@ -21,12 +21,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import trust
-from nodeagent.fleet.trust import FLEET_FILE, LEAD_KEY_FILE
 from nodeagent.host import durable
 from nodeagent.host.host import Host
-from nodeagent.journal import Journal
+from nodeagent.statefile import Journal
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import store as trust
+from nodeagent.trust.store import FLEET_FILE, LEAD_KEY_FILE
 from tests.reliability import blockdev
 from tests.reliability.blockdev import State
 

@@ -28,22 +28,24 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from nodeagent import surfaces
-from nodeagent.cluster import state as kubeadm_state
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import install, keys, pki
-from nodeagent.fleet.client import CERT
-from nodeagent.fleet.trust import FLEET_FILE, LEAD_KEY_FILE
+from nodeagent import paths
+from nodeagent.agent import surfaces
+from nodeagent.cluster import kubeadm_state
 from nodeagent.host import durable
-from nodeagent.journal import PATH as JOURNAL
+from nodeagent.join.client import CERT
+from nodeagent.statefile import PATH as JOURNAL
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import node_key as keys
+from nodeagent.trust import pki
+from nodeagent.trust.store import FLEET_FILE, LEAD_KEY_FILE
 from tests.reliability.firstboot import CARD, CMDLINE, NEW, OLD, Fleet, Outcome, VirtualPi
 from tests.unit.disk import Tree
 
 HALF_DONE = (durable.TEMPORARY, ".dpkg-new", "/config.nodeagent")  # the next write replaces these
 MEMBER = ("etc/kubernetes/", "var/lib/kubelet/")  # what kubeadm writes and nothing else
 CACHES = ("var/lib/apt/lists", "var/lib/containerd")
-PAIRS = ((keys.PATH, CERT), (install.BROKER_KEY, install.BROKER_CERT),
-         (install.CLIENT_KEY, install.CLIENT_CERT))  # fmt: skip
+PAIRS = ((keys.PATH, CERT), (paths.BROKER_KEY, paths.BROKER_CERT),
+         (paths.BROKER_CLIENT_KEY, paths.BROKER_CLIENT_CERT))  # fmt: skip
 NOTE = f"boot/firmware/{surfaces.NAME}"
 BOOT_ID = re.compile(r"boot-\d+")
 
@@ -107,7 +109,7 @@ def settled(tree: Tree) -> Tree:
         left[name] = "file", json.dumps(values, sort_keys=True)
     if left.pop(NOTE, None):
         left[NOTE] = "note", None
-    broker = install.CONFIG.lstrip("/")
+    broker = paths.BROKER_CONFIG.lstrip("/")
     if broker in left:
         values = json.loads(left[broker][1])
         values["seals_at"] = values.get("seals_at", 0) - born

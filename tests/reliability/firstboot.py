@@ -20,16 +20,21 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from nodeagent.agent import Agent
+from nodeagent import paths
+from nodeagent.agent.announcer import Radio
+from nodeagent.agent.main import Agent
 from nodeagent.cluster import credentials
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import client, exchange, install, keys, pki, trust
+from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.grant import Grant, Secret
 from nodeagent.host.host import Clock, Host, Result
-from nodeagent.journal import PATH as JOURNAL
-from nodeagent.radio import Radio
+from nodeagent.join import client
+from nodeagent.join.messages import Grant, Secret
+from nodeagent.statefile import PATH as JOURNAL
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import node_key as keys
+from nodeagent.trust import pki
+from nodeagent.trust import store as trust
 from tests.reliability.commands import NAME, Commands, dpkg_status
 from tests.unit.cluster import authority
 from tests.unit.disk import VOLATILE, Disk, Tree
@@ -243,12 +248,12 @@ class VirtualPi(Host):
 
     def new_key(self) -> pki.PrivateKey:
         """A new key of the node."""
-        there = {self.read(name) for name in (keys.PATH, install.BROKER_KEY, install.SERVER_KEY)}
+        there = {self.read(name) for name in (keys.PATH, paths.BROKER_KEY, paths.SERVER_KEY)}
         return next(key for key in self.fleet.keys if pki.key_pem(key).encode() not in there)
 
     def broker_client(self, *_: object) -> tuple[bytes, bytes]:
         """A new certificate of the broker's Kubernetes user."""
-        there = self.read(install.CLIENT_KEY), self.read(install.CLIENT_CERT)
+        there = self.read(paths.BROKER_CLIENT_KEY), self.read(paths.BROKER_CLIENT_CERT)
         return next(
             (cert, key) for cert, key in self.fleet.broker_clients
             if key != there[0] and cert != there[1]
@@ -318,22 +323,24 @@ def doubles(pi: VirtualPi) -> Iterator[None]:
     user = types.SimpleNamespace(pw_uid=pi.root.stat().st_uid, pw_gid=pi.root.stat().st_gid)
     with ExitStack() as stack:
         for name, double in {
-            "nodeagent.agent.Agent.__init__": begin,
-            "nodeagent.agent.threading": types.SimpleNamespace(Thread=_no_thread),
-            "nodeagent.former.threading": types.SimpleNamespace(Thread=_thread),
+            "nodeagent.agent.main.Agent.__init__": begin,
+            "nodeagent.agent.main.threading": types.SimpleNamespace(Thread=_no_thread),
+            "nodeagent.agent.formation.threading": types.SimpleNamespace(Thread=_thread),
             "nodeagent.cluster.kubeadm.ThreadPoolExecutor": AtOnce,
-            "nodeagent.agent.notify": lambda message: None,
-            "nodeagent.board.Board._publish": lambda board: None,  # shows, and is read by nobody
-            "nodeagent.radio.Radio.start": start_radio,
-            "nodeagent.keeper.os.execv": execv,
+            "nodeagent.agent.main.notify": lambda message: None,
+            "nodeagent.agent.reporter.Board._publish": lambda board: (
+                None
+            ),  # shows, and is read by nobody
+            "nodeagent.agent.announcer.Radio.start": start_radio,
+            "nodeagent.agent.keeper.os.execv": execv,
             "nodeagent.host.storage.time": types.SimpleNamespace(perf_counter=float),
             "nodeagent.host.actions._download": lambda url: KEY_FILE.read_bytes(),
-            "nodeagent.fleet.install.pwd": types.SimpleNamespace(getpwnam=lambda name: user),
-            "nodeagent.fleet.pki.new_key": pi.new_key,
-            "nodeagent.fleet.pki.issue": _issue,
+            "nodeagent.agent.provision.pwd": types.SimpleNamespace(getpwnam=lambda name: user),
+            "nodeagent.trust.pki.new_key": pi.new_key,
+            "nodeagent.trust.pki.issue": _issue,
             "nodeagent.cluster.credentials.client": pi.broker_client,
-            "nodeagent.former.client.ask": pi.ask,
-            "nodeagent.former.node.ready": lambda host, name: pi.commands.ready(),
+            "nodeagent.agent.formation.client.ask": pi.ask,
+            "nodeagent.agent.formation.node.ready": lambda host, name: pi.commands.ready(),
         }.items():
             stack.enter_context(patch(name, double))
         yield

@@ -23,9 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from nodeagent.fleet import exchange
+from nodeagent.agent.keeper import HANDOVER
+from nodeagent.fleet import handoff as exchange
 from nodeagent.host.host import Host
-from nodeagent.keeper import HANDOVER
 from tests.reliability.commands import ADDRESS, Commands
 from tests.reliability.explore import fast_folder, settled
 from tests.reliability.firstboot import CARD, FINGERPRINT, FRESH, KEY_FILE, Fleet

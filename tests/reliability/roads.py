@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from nodeagent.cluster import ownnode
-from nodeagent.cluster.state import LEFT_BEHIND
-from nodeagent.fleet import keys
-from nodeagent.fleet.trust import FLEET_FILE
-from nodeagent.journal import PATH as JOURNAL
-from nodeagent.reset import UNITS
+from nodeagent.agent.reset import UNITS
+from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent.cluster.kubeadm_state import LEFT_BEHIND
+from nodeagent.statefile import PATH as JOURNAL
+from nodeagent.trust import node_key as keys
+from nodeagent.trust.store import FLEET_FILE
 from tests.reliability.explore import Found, same, settled
 from tests.reliability.firstboot import CMDLINE, NEW, OLD, Fleet, Outcome, VirtualPi
 from tests.unit.disk import Tree
@@ -80,8 +80,8 @@ def answering(pi: LeavingPi) -> Iterator[None]:
         return 200, {"metadata": {"uid": UID}}
 
     with ExitStack() as stack:
-        stack.enter_context(patch("nodeagent.cluster.ownnode.ask", ask))
-        stack.enter_context(patch("nodeagent.leaving.farewell.tell", lambda *_: ""))
+        stack.enter_context(patch("nodeagent.cluster.kubelet_api.ask", ask))
+        stack.enter_context(patch("nodeagent.agent.leave.farewell.tell", lambda *_: ""))
         yield
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nodeagent.fleet.exchange import MAX_CANDIDATES
-from nodeagent.fleet.pool import HOLD
+from nodeagent.fleet.handoff import MAX_CANDIDATES
+from nodeagent.serve.mdns.candidates import HOLD
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.candidacy import Candidacy, renewal, said_at_once
 from nodeagent.fleet.election import CONTROL_PLANE, Claim, Join, Lead, Timing, View, Wait
 from nodeagent.fleet.election import known_leader as leader_of
-from nodeagent.fleet.hearing import Hearing
-from nodeagent.fleet.split import Side, Verdict, judge, rivals
+from nodeagent.fleet.neighbours import Hearing
+from nodeagent.fleet.rivals import Side, Verdict, judge, rivals
 from tests.simulate.air import Air
 from tests.simulate.memory import Memory, PowerCut
 

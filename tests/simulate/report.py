@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent.fleet.exchange import MAX_CANDIDATES
-from nodeagent.fleet.pool import HOLD
+from nodeagent.fleet.handoff import MAX_CANDIDATES
+from nodeagent.serve.mdns.candidates import HOLD
 from tests.reliability.defects import Verdict
 from tests.simulate.fleets import SIZES
 from tests.simulate.growth import Growth

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from nodeagent import engine, steps
-from nodeagent.config import Settings
+from nodeagent import steps
+from nodeagent.config.settings import Settings
 from nodeagent.host.host import Clock, Host, Result
-from nodeagent.journal import Journal
+from nodeagent.statefile import Journal
+from nodeagent.steps import engine
 from tests.unit.disk import WAYS, Disk, PowerCut, Tree
 from tests.unit.machine import NOW, dpkg_status, put
 

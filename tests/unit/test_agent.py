@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from nodeagent import config, status, statustext
-from nodeagent.agent import Agent, Internal, as_trouble, needs_person
-from nodeagent.board import Board
-from nodeagent.cluster import state
-from nodeagent.config import Settings
+from nodeagent.agent.announcer import Radio
+from nodeagent.agent.main import Agent, Internal, as_trouble, needs_person
+from nodeagent.agent.reporter import Board
+from nodeagent.cluster import kubeadm_state as state
+from nodeagent.config import settings as config
+from nodeagent.config.settings import Settings
 from nodeagent.errors import (
     Blocked,
     CommandFailed,
@@ -22,16 +23,18 @@ from nodeagent.errors import (
     NotAdmitted,
 )
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import exchange, trust
+from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet.election import Claim, Join, Lead, Wait
-from nodeagent.fleet.enrolment import APPROVAL, not_admitted
-from nodeagent.fleet.keys import NodeKey
 from nodeagent.host.actions import Reboot
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Clock, Host
-from nodeagent.journal import Journal
-from nodeagent.radio import Radio
+from nodeagent.join.approval import APPROVAL, not_admitted
+from nodeagent.statefile import Journal
+from nodeagent.status import model as status
+from nodeagent.status import text as statustext
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import store as trust
+from nodeagent.trust.node_key import NodeKey
 from tests.unit.machine import Machine, put
 
 
@@ -53,7 +56,7 @@ class Time:
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """No systemd listens here."""
-    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
 
 
 def failing(*errors: Exception) -> Any:
@@ -110,7 +113,7 @@ def test_the_code_that_people_type_stays_in_the_status_between_two_tries(tmp_pat
 def test_a_thousand_failures_are_no_failure_of_the_agent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nodeagent.board.Board._publish", lambda board: None)
+    monkeypatch.setattr("nodeagent.agent.reporter.Board._publish", lambda board: None)
     agent = Agent(Host(tmp_path, clock=Time().clock()))
     assert agent.insist(failing(*[CommandFailed("No mirror.", "Wait.")] * 1100)) == "done"
 

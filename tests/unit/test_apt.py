@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from nodeagent import errors
-from nodeagent.host import apt
-from nodeagent.host.apt import Apt, AptInstall, AptUpdate
+from nodeagent.host.apt import actions as apt
+from nodeagent.host.apt.actions import Apt, AptInstall, AptUpdate
 from nodeagent.host.host import Result
 from tests.unit.machine import Machine, put
 

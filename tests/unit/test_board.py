@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from nodeagent import steps
-from nodeagent.fleet import keys
+from nodeagent.host import identity as names
 from nodeagent.host.host import Result
 from nodeagent.host.hostkeys import FOLDER, WORKSHOP
-from nodeagent.steps import names
-from nodeagent.steps.board import FILE, MACHINE_ID
+from nodeagent.steps.card_in_board import FILE, MACHINE_ID
+from nodeagent.trust import node_key as keys
 from tests.unit.machine import put
 from tests.unit.powercut import WAYS, Disk, PowerCut, VirtualPi, prepare
 

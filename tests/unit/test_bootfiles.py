@@ -34,15 +34,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent import engine, steer
-from nodeagent.agent import as_trouble
-from nodeagent.config import Settings
+from nodeagent.agent.main import as_trouble
+from nodeagent.cli import node_commands as steer
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, NotConverged
-from nodeagent.host import bootfiles, cmdline, durable
-from nodeagent.host.configtxt import BOARDS, ConfigTxt, filters
+from nodeagent.host import durable
+from nodeagent.host.boot import cmdline
+from nodeagent.host.boot import files as bootfiles
+from nodeagent.host.boot.configtxt import BOARDS, ConfigTxt, filters
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.journal import Journal
+from nodeagent.statefile import Journal
+from nodeagent.steps import engine
 from nodeagent.steps.cgroup import OFF, WANTED, Cgroup
 from tests.unit.machine import Machine, put
 

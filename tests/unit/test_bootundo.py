@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.host import bootundo
-from nodeagent.host.bootfiles import BACKUP
+from nodeagent.host.boot import undo as bootundo
+from nodeagent.host.boot.files import BACKUP
 from nodeagent.host.facts import Facts
 from tests.unit.machine import Machine, put
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import status, steer
-from nodeagent.cli import main
+from nodeagent.cli import node_commands as steer
+from nodeagent.cli.main import main
 from nodeagent.errors import ConfigError, NodeAgentError, Refused
 from nodeagent.host.host import Host
+from nodeagent.status import model as status
 from tests.unit.machine import Machine, dpkg_status, put
 
 
@@ -107,7 +108,6 @@ def test_config_names_each_origin(tmp_path: Path) -> None:
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
-    import nodeagent.agent  # noqa: F401  defines errors too
 
     def below(kind: type[NodeAgentError]) -> list[type[NodeAgentError]]:
         return [kind, *(found for sub in kind.__subclasses__() for found in below(sub))]

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nodeagent import config
+from nodeagent.config import settings as config
 from nodeagent.errors import ConfigError
 from nodeagent.host.host import Host
 

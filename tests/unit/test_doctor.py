@@ -20,14 +20,15 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent import doctor, health, steps
-from nodeagent.cli import main
+from nodeagent import doctor, steps
+from nodeagent.cli.main import main
+from nodeagent.cluster import health
 from nodeagent.doctor import checkup
 from nodeagent.doctor.finding import Check, Finding, Node, Seen, well
-from nodeagent.fleet import trust
-from nodeagent.fleet.trust import import_card
 from nodeagent.host.host import Host
-from nodeagent.journal import Journal
+from nodeagent.statefile import Journal
+from nodeagent.trust import store as trust
+from nodeagent.trust.store import import_card
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
 from tests.unit.machine import NOW, Machine, put
 from tests.unit.test_steps import machine

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent import engine
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed, NotConverged
 from nodeagent.host.actions import Action, Reboot, Run, Write
 from nodeagent.host.facts import Facts
-from nodeagent.journal import Journal
+from nodeagent.statefile import Journal
+from nodeagent.steps import engine
 from tests.unit.machine import Machine, put
 
 BOOT = "/proc/sys/kernel/random/boot_id"

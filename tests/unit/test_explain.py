@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.cli import main
+from nodeagent.cli.main import main
 from nodeagent.errors import Refused
-from nodeagent.explain import EXPLANATIONS
+from nodeagent.explanations import EXPLANATIONS
 
 
 @pytest.mark.parametrize("code", EXPLANATIONS)

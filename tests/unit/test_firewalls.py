@@ -12,11 +12,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.config import Settings
-from nodeagent.host import nft
+from nodeagent.config.settings import Settings
 from nodeagent.host.facts import Facts
-from nodeagent.host.firewalls import UfwRule, ufw_rules, zones
-from nodeagent.host.nft import Packet, Ruleset, Verdict
+from nodeagent.host.net import nft
+from nodeagent.host.net.firewalls import UfwRule, ufw_rules, zones
+from nodeagent.host.net.nft import Packet, Ruleset, Verdict
 from nodeagent.steps.firewall import Firewall
 from tests.unit.test_steps import machine, short
 

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
-from nodeagent.board import Board
-from nodeagent.cluster import node, renewal, state
-from nodeagent.config import Settings
+from nodeagent.agent import provision as install
+from nodeagent.agent.formation import Former
+from nodeagent.agent.reporter import Board
+from nodeagent.cluster import control_plane as node
+from nodeagent.cluster import kubeadm_state as state
+from nodeagent.cluster import renewal
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Refused
-from nodeagent.fleet import client, install
-from nodeagent.fleet.grant import Secret
-from nodeagent.former import Former
-from nodeagent.journal import Journal
+from nodeagent.join import client
+from nodeagent.join.messages import Secret
+from nodeagent.statefile import Journal
 from nodeagent.steps.clock import SYNCHRONISED
 from tests.unit.cluster.test_renewal import DAY, RENEW, RESTART, YEAR, control_plane, made
 from tests.unit.machine import NOW, Machine, put
@@ -24,7 +27,7 @@ from tests.unit.machine import NOW, Machine, put
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """No systemd listens here."""
-    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
 
 
 def former(machine: Machine, role: str, synced: bool) -> Former:
@@ -106,7 +109,7 @@ def test_enrolment_ends_a_day_after_the_cluster_was_made(
     born: float | None, seals_at: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine, given = Machine(tmp_path), list[Any]()
-    monkeypatch.setattr("nodeagent.former.healing.publish", lambda *_, **__: None)
+    monkeypatch.setattr("nodeagent.agent.formation.healing.publish", lambda *_, **__: None)
     monkeypatch.setattr(install, "install", lambda *arguments: given.append(arguments[-1]))
     monkeypatch.setattr(node, "broker_credentials", lambda host: (b"", b""))
     forming = former(machine, "control-plane", synced=True)

@@ -13,8 +13,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import manual
-from nodeagent.cli import main
+from nodeagent.cli import help_text as manual
+from nodeagent.cli.main import main
 from tests import guide
 from tests.guide import hook
 from tests.guide.commands import visible
@@ -47,7 +47,9 @@ def test_what_is_made_of_the_program_is_not_stale(name: str) -> None:
 
 
 def test_every_command_teaches() -> None:
-    assert set(manual.LESSONS) == set(VISIBLE), "nodeagent/manual.py and the commands disagree"
+    assert set(manual.LESSONS) == set(VISIBLE), (
+        "nodeagent/cli/help_text.py and the commands disagree"
+    )
     for path in VISIBLE:
         done = CliRunner().invoke(main, [*path.split(), "--help"], terminal_width=80)
         text = " ".join(done.output.split())
@@ -96,7 +98,7 @@ def complete(shell: str, typed: str) -> list[str]:
     words = line.split(" ")
     environ = {"_NODEAGENT_COMPLETE": f"{shell}_complete", "COMP_WORDS": line,
                "COMP_CWORD": words[-1] if shell == "fish" else str(len(words) - 1)}  # fmt: skip
-    start = "from nodeagent.cli import main; main(prog_name='nodeagent')"
+    start = "from nodeagent.cli.main import main; main(prog_name='nodeagent')"
     done = subprocess.run(
         [sys.executable, "-c", start], env=environ, capture_output=True, text=True, check=True,
         cwd=CHECKOUT,
@@ -154,7 +156,7 @@ def test_the_menu_leaves_out_what_is_not_there(tmp_path: Path) -> None:
     [
         (".", "[README](../README.md)", "`README.md`"),
         ("how-to", "[SECURITY.md](../../SECURITY.md#promises)", "`SECURITY.md`"),
-        (".", "[the table](../nodeagent/events.py)", "the table (`nodeagent/events.py`)"),
+        (".", "[it](../nodeagent/status/events.py)", "it (`nodeagent/status/events.py`)"),
         ("how-to", "[E100](../errors.md#e100)", "[E100](../errors.md#e100)"),
         (".", "[a](b/../c.md), [d](https://e.example/../f)",
          "[a](b/../c.md), [d](https://e.example/../f)"),

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.host import hardware, sockets
+from nodeagent.host import hardware
 from nodeagent.host.facts import Facts
 from nodeagent.host.hardware import Power
-from nodeagent.host.sockets import Holder, Listener
+from nodeagent.host.net import sockets
+from nodeagent.host.net.sockets import Holder, Listener
 from tests.unit.machine import Machine, put
 
 

@@ -12,20 +12,26 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import healing, keeper, leaving, status
-from nodeagent.board import Board
-from nodeagent.cli import main
+from nodeagent.agent import conflict as healing
+from nodeagent.agent import keeper
+from nodeagent.agent import leave as leaving
+from nodeagent.agent.reporter import Board
+from nodeagent.agent.rival_watch import AGENT, RIVAL, Lookout
+from nodeagent.cli.main import main
 from nodeagent.errors import NoControlPlane
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import exchange, pki, trust
+from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.election import Heard
-from nodeagent.fleet.endpoint import Endpoint, Files
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.split import Side
-from nodeagent.journal import Journal
-from nodeagent.lookout import AGENT, RIVAL, Lookout
+from nodeagent.fleet.rivals import Side
+from nodeagent.paths import ENDPOINT
+from nodeagent.serve.endpoint import Endpoint, Files
+from nodeagent.statefile import Journal
+from nodeagent.status import model as status
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import pki
+from nodeagent.trust import store as trust
+from nodeagent.trust.node_key import NodeKey
 from tests.unit.cluster.test_inhabitants import answers
 from tests.unit.machine import Machine, put
 
@@ -42,7 +48,7 @@ LEFT = {
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """No systemd listens here."""
-    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
     monkeypatch.setattr(keeper, "notify", lambda message: None)
 
 
@@ -62,7 +68,7 @@ class Young:
             },
         )
         self.host = Machine(root, {**answers(), **STOPPED, **LEFT})
-        self.host.make_folder(leaving.ENDPOINT_FOLDER)
+        self.host.make_folder(ENDPOINT)
         self.journal = Journal(self.host)
         self.trust = trust.import_card(self.host, self.journal)
         self.key = NodeKey.load_or_create(self.host)

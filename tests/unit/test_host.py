@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.errors import FetchFailed
-from nodeagent.host import dpkg, openpgp, parse
+from nodeagent.host import parse
 from nodeagent.host.actions import FetchKey
+from nodeagent.host.apt import dpkg, openpgp
 from nodeagent.host.facts import Facts, fsync_latency_ms
 from nodeagent.host.host import Host, run_process
 from tests.unit.machine import KEYS, NOW, Machine, dpkg_status, put

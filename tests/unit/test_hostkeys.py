@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.config import Settings
+from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed
+from nodeagent.host import identity as names
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.hostkeys import FOLDER, NewHostKeys
-from nodeagent.steps import names
-from nodeagent.steps.board import MACHINE_ID, Board
+from nodeagent.steps.card_in_board import MACHINE_ID, Board
 from tests.unit.machine import Machine, put
 
 OLD = "an old key"

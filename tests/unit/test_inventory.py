@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from nodeagent import __version__, inventory
-from nodeagent.board import Board
+from nodeagent import __version__
+from nodeagent.agent import inventory
+from nodeagent.agent.reporter import Board
 from nodeagent.cluster import credentials
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
 from tests.unit.machine import NOW, Machine, dpkg_status, put
@@ -54,7 +55,7 @@ def test_what_a_control_plane_has(tmp_path: Path) -> None:
 def test_it_fits_the_schema_and_warns_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
     machine = node(tmp_path)
     board = Board(machine)
     board.take_stock(inventory.take(machine))

@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 
-from nodeagent import health, keeper, lookout, status
-from nodeagent.board import Board
-from nodeagent.fleet import doorstep, exchange
+from nodeagent.agent import keeper
+from nodeagent.agent import rival_watch as lookout
+from nodeagent.agent.reporter import Board
+from nodeagent.cluster import health
+from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet.beacon import Beacon, open_, seal
+from nodeagent.join import waiting_file as doorstep
+from nodeagent.status import model as status
 from tests.unit.machine import Machine
 
 KEY = bytes(32)
@@ -33,7 +37,7 @@ class Handed(Exception):
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A formed node whose agent has just handed over."""
-    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
     monkeypatch.setattr(keeper, "notify", lambda message: None)
 
     def execv(path: str, argv: list[str]) -> None:
@@ -203,7 +207,7 @@ def test_a_damaged_handover_gives_the_node_back_to_the_agent(
 
 @pytest.mark.processes
 def test_it_loads_none_of_what_forming_needs() -> None:
-    script = "import sys, nodeagent.keeper; print(*sys.modules)"
+    script = "import sys, nodeagent.agent.keeper; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
@@ -216,7 +220,7 @@ def test_it_loads_none_of_what_forming_needs() -> None:
 def test_the_status_command_loads_little() -> None:
     """It is asked often, and answers at once on a slow board."""
     script = (
-        "import sys; from nodeagent.cli import main\n"
+        "import sys; from nodeagent.cli.main import main\n"
         "try: main(['status'])\n"
         "except SystemExit: print(*sys.modules)"
     )
@@ -224,5 +228,5 @@ def test_the_status_command_loads_little() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     loaded: set[str] = set(done.stdout.split())
-    assert "nodeagent.statustext" in loaded
+    assert "nodeagent.status.text" in loaded
     assert not loaded & {"yaml", "cryptography", "asyncio", "subprocess", "http.client", "html"}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import pki
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import pki
 from tests import keytraces
 from tests.unit.test_linters import tool
 

@@ -14,15 +14,12 @@ PACKAGE = Path(__file__).parents[2] / "nodeagent"
 
 # Imports run downwards, or along a floor where that makes no circle. Longest name wins.
 FLOORS = {
-    "cli": 1, "cli_cards": 1, "manual": 1,
-    "agent": 2, "radio": 2, "former": 2, "board": 2, "steer": 2, "serve": 2, "broker_main": 2,
-    "imaging": 2, "keeper": 2, "doctor": 2, "reset": 2, "surfaces": 2, "members": 2,
-    "inventory": 2, "packagewatch": 2, "eventlog": 2, "redact": 5, "report": 2,
-    "healing": 2, "lookout": 2, "leaving": 2, "rerole": 2, "rolechange": 2,
-    "engine": 3, "fleet": 3, "status": 3, "events": 3, "statustext": 3,
-    "steps": 4, "cluster": 4, "journal": 4,
-    "host": 5, "health": 5, "config": 5, "checks": 5, "plainyaml": 5,
-    "errors": 6, "explain": 6,
+    "cli": 1,
+    "agent": 2, "serve": 2, "broker": 2, "doctor": 2, "imaging": 2,
+    "steps": 3, "fleet": 3, "join": 3,
+    "cluster": 4, "trust": 4,
+    "config": 5, "status": 5, "statefile": 5, "host": 5,
+    "errors": 6, "explanations": 6, "paths": 6,
 }  # fmt: skip
 
 LONGEST = 400  # lines of a module, without a reason written at its top
@@ -32,7 +29,7 @@ MEDIAN = 150
 WRITERS = {
     "host/durable.py": "the one durable write",
     "host/storage.py": "measures how long a write takes to be durable; what it writes is nothing",
-    "report.py": "packs a tar in memory; host.write writes it",
+    "cli/report.py": "packs a tar in memory; host.write writes it",
 }
 # imaging/ runs on the user's computer, into files that are made anew if it is interrupted.
 FREE_WRITERS = ("imaging/",)

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent import config, leaving
-from nodeagent.board import Board
-from nodeagent.cluster import ownnode
+from nodeagent.agent import leave as leaving
+from nodeagent.agent.reporter import Board
+from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent.config import settings as config
 from nodeagent.errors import Blocked, CommandFailed
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import farewell, trust
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.journal import Journal
+from nodeagent.join import leave as farewell
+from nodeagent.statefile import Journal
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import store as trust
+from nodeagent.trust.node_key import NodeKey
 from tests.unit.machine import Machine, put
 
 RESET = "kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock"
@@ -24,7 +26,7 @@ class Leaver:
     """A worker with an intent in its journal; its cluster answers as told."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+        monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
         put(root, {
             trust.CARD_FILES[0]: cards.make("home")[1],
             "/usr/bin/kubeadm": "", "/proc/sys/kernel/hostname": "pi-2\n",

@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import broker_main, members
-from nodeagent.cli import main
+from nodeagent.broker import main as broker_main
+from nodeagent.broker import protocol as frame
+from nodeagent.broker.broker import Unadmitted
+from nodeagent.cli import members
+from nodeagent.cli.main import main
 from nodeagent.errors import Blocked, CommandFailed, Refused
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import frame, pki
-from nodeagent.fleet import trust as trusts
-from nodeagent.fleet.broker import Unadmitted
-from nodeagent.fleet.enrolment import code
-from nodeagent.fleet.keys import NodeKey
+from nodeagent.join.approval import code
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import pki
+from nodeagent.trust import store as trusts
+from nodeagent.trust.node_key import NodeKey
 from tests.unit.fleet.test_broker import Setup
 from tests.unit.machine import Machine, put
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cluster import cni, kubeadm, networks
-from nodeagent.config import Network, Settings
+from nodeagent.cluster import addresses as networks
+from nodeagent.cluster import cni, kubeadm
+from nodeagent.cluster import packages as runtime
+from nodeagent.config.settings import Network, Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
-from nodeagent.steps import runtime
 from tests.unit.machine import Machine, put
 
 HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"

@@ -12,9 +12,10 @@ import jsonschema
 import pytest
 import yaml
 
-from nodeagent import __version__, config
-from nodeagent.fleet import doorstep
+from nodeagent import __version__
+from nodeagent.config import settings as config
 from nodeagent.host.host import Host
+from nodeagent.join import waiting_file as doorstep
 from tests.unit.test_linters import tool
 
 CHECKOUT = Path(__file__).parents[2]

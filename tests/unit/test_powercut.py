@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent import engine, steps
-from nodeagent.config import load
-from nodeagent.journal import PATH as JOURNAL
+from nodeagent import steps
+from nodeagent.config.settings import load
+from nodeagent.statefile import PATH as JOURNAL
+from nodeagent.steps import engine
 from tests.reliability import roads
 from tests.reliability.explore import quick
 from tests.reliability.firstboot import CMDLINE, NEW, ROLES, Fleet, VirtualPi

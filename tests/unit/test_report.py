@@ -12,13 +12,16 @@ from typing import IO, Any, cast
 
 import pytest
 
-from nodeagent import redact, report, status
-from nodeagent.cluster import credentials, state
+from nodeagent.cli import redact, report
+from nodeagent.cluster import credentials
+from nodeagent.cluster import kubeadm_state as state
 from nodeagent.errors import Refused
-from nodeagent.fleet import keys, trust
-from nodeagent.fleet.keys import NodeKey
 from nodeagent.host.host import Result
-from nodeagent.journal import Journal
+from nodeagent.statefile import Journal
+from nodeagent.status import model as status
+from nodeagent.trust import node_key as keys
+from nodeagent.trust import store as trust
+from nodeagent.trust.node_key import NodeKey
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
 from tests.unit.machine import NOW, Machine, put
 
@@ -163,7 +166,7 @@ def test_a_part_that_fails_leaves_the_others(
     def broken(host: Any) -> list[str]:
         raise ZeroDivisionError("x")
 
-    monkeypatch.setattr("nodeagent.steer.show_config", broken)
+    monkeypatch.setattr("nodeagent.cli.node_commands.show_config", broken)
     content = opened(machine, report.make(machine, "/home", lambda part: None))
     assert content["config.txt"] == "could not be had: ZeroDivisionError: x\n"
     assert "doctor.json" in content

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import config, rerole, steer
-from nodeagent.cli import main
+from nodeagent.agent import change_role as rerole
+from nodeagent.agent.role_table import Leave, Nothing
+from nodeagent.cli import node_commands as steer
+from nodeagent.cli.main import main
+from nodeagent.config import settings as config
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import exchange, trust
-from nodeagent.journal import Journal
-from nodeagent.rolechange import Leave, Nothing
+from nodeagent.fleet import handoff as exchange
+from nodeagent.statefile import Journal
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import store as trust
 from tests.unit.cluster.test_inhabitants import GET, answers
 from tests.unit.machine import Machine, put
 from tests.unit.test_healing import OTHER, RIVAL_BEACON, Old

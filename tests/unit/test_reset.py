@@ -10,17 +10,20 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import engine, reset, steps
-from nodeagent.board import Board
-from nodeagent.cli import main
-from nodeagent.config import ROLE_FILE, Settings
+from nodeagent import steps
+from nodeagent.agent import reset
+from nodeagent.agent.reporter import Board
+from nodeagent.cli.main import main
+from nodeagent.config.settings import ROLE_FILE, Settings
 from nodeagent.errors import Blocked, CommandFailed, ConfigError, Refused
-from nodeagent.fleet import keys, trust
 from nodeagent.host import durable
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Result
-from nodeagent.journal import PATH, Journal
-from nodeagent.steps import board, containerd, identity, packages, watchdog
+from nodeagent.statefile import PATH, Journal
+from nodeagent.steps import card_in_board as board
+from nodeagent.steps import containerd, engine, identity, packages, watchdog
+from nodeagent.trust import node_key as keys
+from nodeagent.trust import store as trust
 from tests.unit.machine import Machine, dpkg_status, put
 from tests.unit.powercut import FRESH, WAYS, Disk, PowerCut, VirtualPi, prepare
 
@@ -293,7 +296,7 @@ def agent(pi: VirtualPi) -> Callable[[], object]:
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[VirtualPi, object]:
     """A board that the agent has prepared, and what was on it before."""
-    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
     put(tmp_path, FRESH)
     pi = VirtualPi(tmp_path, Disk(tmp_path))
     before = state(pi)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from nodeagent import rolechange
-from nodeagent.cluster.state import State
+from nodeagent.agent import role_table as rolechange
+from nodeagent.agent.role_table import Choose, Leave, Nothing, Situation
+from nodeagent.cluster.kubeadm_state import State
 from nodeagent.errors import Refused
-from nodeagent.rolechange import Choose, Leave, Nothing, Situation
 
 FRESH = Situation()
 SPLIT = replace(FRESH, may_lead=False)  # a worker's card of split ones

@@ -11,13 +11,15 @@ from typing import Any
 import jsonschema
 import pytest
 
-from nodeagent import status, statustext, steps
-from nodeagent.board import Board
+from nodeagent import steps
+from nodeagent.agent.reporter import Board
 from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.election import Heard
-from nodeagent.fleet.roster import Roster
+from nodeagent.fleet.peers import Roster
 from nodeagent.host.host import Clock, Host
+from nodeagent.status import model as status
+from nodeagent.status import text as statustext
 
 SCHEMA = json.loads((Path(status.__file__).parent / "status.schema.json").read_text())
 CHECK = jsonschema.Draft202012Validator(
@@ -29,7 +31,7 @@ CHECK = jsonschema.Draft202012Validator(
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
     """A board on a folder; systemd's notification socket is left out (a double)."""
-    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
     ticks = iter(float(n) for n in range(1000, 9999))
     return Board(Host(tmp_path, clock=Clock(now=lambda: next(ticks))))
 

@@ -26,10 +26,11 @@ from typing import Any
 import pytest
 import yaml
 
-from nodeagent import config, steps
+from nodeagent import steps
+from nodeagent.config import settings as config
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action, FetchKey, Reboot, Write
-from nodeagent.host.apt import AptUpdate
+from nodeagent.host.apt.actions import AptUpdate
 from nodeagent.host.facts import Facts
 from tests.unit.machine import NOW, Machine, dpkg_status, put
 

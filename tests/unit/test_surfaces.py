@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from nodeagent import packagewatch, status, surfaces
-from nodeagent.board import Board
+from nodeagent.agent import package_progress as packagewatch
+from nodeagent.agent import surfaces
+from nodeagent.agent.reporter import Board
 from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.host import led
-from nodeagent.host.apt import AptInstall
+from nodeagent.host.apt.actions import AptInstall
+from nodeagent.status import model as status
 from tests.unit.machine import Machine, put
 from tests.unit.test_linters import tool
 
@@ -33,7 +35,7 @@ BOARD = {
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A double of a Pi with a screen, an LED and a boot partition."""
-    monkeypatch.setattr("nodeagent.board.notify", lambda message: None)
+    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
     put(tmp_path, BOARD)
     return Machine(tmp_path)
 

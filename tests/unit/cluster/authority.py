@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from nodeagent.fleet import pki
+from nodeagent.trust import pki
 
 
 def make() -> tuple[bytes, bytes]:

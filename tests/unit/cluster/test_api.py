@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from nodeagent.cluster.api import Api, SigningRequest
+from nodeagent.broker.kube_api import Api, SigningRequest
 from nodeagent.errors import CommandFailed
 
 SECRET = "0123456789abcdef"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent.cluster import inhabitants
+from nodeagent.cluster import workloads as inhabitants
 from nodeagent.errors import CommandFailed
 from tests.unit.machine import Machine
 

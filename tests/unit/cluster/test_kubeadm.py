@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from nodeagent.cluster import cni, kubeadm, node, versions
-from nodeagent.config import Settings
+from nodeagent.cluster import cni, kubeadm, versions
+from nodeagent.cluster import control_plane as node
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed
 from tests.unit.machine import Machine
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from cryptography import x509
 
-from nodeagent import steer
-from nodeagent.cluster import laptop
+from nodeagent.cli import node_commands as steer
+from nodeagent.cluster import admin_kubeconfig as laptop
 from nodeagent.errors import Refused
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
 from tests.unit.machine import NOW, Machine, put

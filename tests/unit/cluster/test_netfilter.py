@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cluster import netfilter
+from nodeagent.cluster import packet_filter as netfilter
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host, Result, run_process
 from tests.unit.machine import Machine

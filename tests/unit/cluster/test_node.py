@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from nodeagent.cluster import credentials, kubectl, node, ownnode
+from nodeagent.cluster import control_plane as node
+from nodeagent.cluster import credentials, kubectl
+from nodeagent.cluster import kubelet_api as ownnode
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host, Result
 from tests.unit.cluster.authority import CA_CERT, CA_KEY

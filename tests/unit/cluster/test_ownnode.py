@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent.cluster import ownnode
+from nodeagent.cluster import kubelet_api as ownnode
 from tests.unit.machine import Machine
 
 LIST = "/api/v1/pods?fieldSelector=spec.nodeName%3Dpi-2"

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
-from nodeagent.cluster import cni, kubeadm, kubectl, node, versions
-from nodeagent.cluster.api import SECRETS, Api
-from nodeagent.config import Settings
+from nodeagent.broker.kube_api import SECRETS, Api
+from nodeagent.cluster import cni, kubeadm, kubectl, versions
+from nodeagent.cluster import control_plane as node
+from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host, Result
 from tests.lab.test_policy import KUBERNETES, Cluster, secret

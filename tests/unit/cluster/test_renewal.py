@@ -13,9 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from nodeagent.cluster import credentials, kubeadm, renewal, state
+from nodeagent.cluster import credentials, kubeadm, renewal
+from nodeagent.cluster import kubeadm_state as state
 from nodeagent.errors import CommandFailed
-from nodeagent.fleet import pki
+from nodeagent.trust import pki
 from tests.unit.machine import NOW, Machine, put
 
 DAY = 86400

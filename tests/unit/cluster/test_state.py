@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from nodeagent.cluster import credentials, kubeadm, state, versions
-from nodeagent.cluster.state import BEGUN, ETCD_DATA, FORMED, KUBELET_CONF, State
-from nodeagent.config import Settings
+from nodeagent.cluster import credentials, kubeadm, versions
+from nodeagent.cluster import kubeadm_state as state
+from nodeagent.cluster.kubeadm_state import BEGUN, ETCD_DATA, FORMED, KUBELET_CONF, State
+from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Result
 from tests.unit.cluster.authority import CA_CERT, CA_KEY, OTHER_CA_CERT

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from nodeagent import steer
-from nodeagent.cluster import verify
-from nodeagent.cluster.verify import VerifyFailed
+from nodeagent.cli import node_commands as steer
+from nodeagent.cluster import acceptance as verify
+from nodeagent.cluster.acceptance import VerifyFailed
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Clock, Host, Result
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import trust as trusts
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.pki import new_key
-from nodeagent.fleet.trust import Trust
 from nodeagent.host.host import Host
-from nodeagent.journal import Journal
+from nodeagent.statefile import Journal
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import store as trusts
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.pki import new_key
+from nodeagent.trust.store import Trust
 
 
 @pytest.fixture(scope="session")

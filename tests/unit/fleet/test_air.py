@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from nodeagent.fleet.pool import Pool
+from nodeagent.serve.mdns.candidates import Pool
 from tests.simulate.air import Air
 
 

@@ -18,14 +18,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
+from nodeagent import paths
+from nodeagent.agent import provision as install
+from nodeagent.broker import ledger
+from nodeagent.broker.broker import MAX_OUTSTANDING, TOKEN_LIFE, Broker, Offer, Overloaded, Stale
+from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import CommandFailed, FleetError, Untrusted
-from nodeagent.fleet import grant as grants
-from nodeagent.fleet import install, ledger, pki
-from nodeagent.fleet.broker import MAX_OUTSTANDING, TOKEN_LIFE, Broker, Offer, Overloaded, Stale
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.ledger import Ledger
-from nodeagent.fleet.trust import Trust
 from nodeagent.host.host import Clock, Host
+from nodeagent.join import messages as grants
+from nodeagent.trust import pki
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 from tests.unit.fleet.test_grant import CA
 from tests.unit.powercut import WAYS, Disk, PowerCut
 
@@ -455,12 +458,13 @@ def test_no_secret_is_logged(setup: Setup, key: NodeKey, caplog: pytest.LogCaptu
 
 
 def test_install_is_repeatable(host: Host) -> None:
-    host.write(install.CLUSTER_CA, CA.encode())
+    host.write(paths.KUBERNETES_CA, CA.encode())
     own = Trust.load(host)
     arguments = (host, own, (b"cert", b"key"), "10.77.0.11:6443", "1.36.4")
     install.install(*arguments)
-    files = [install.CONFIG, install.BROKER_KEY, install.BROKER_CERT, install.SERVER_CERT,
-             install.SERVER_KEY, install.ROOT_CERT, install.CLIENT_KEY, install.CA]  # fmt: skip
+    files = [paths.BROKER_CONFIG, paths.BROKER_KEY, paths.BROKER_CERT, paths.SERVER_CERT,
+             paths.SERVER_KEY, paths.ROOT_CERT, paths.BROKER_CLIENT_KEY,
+             paths.BROKER_CA]  # fmt: skip
     before = {name: host.read(name) for name in files}
     assert None not in before.values()
     assert {host.mode(name) for name in files} == {0o600}
@@ -469,7 +473,7 @@ def test_install_is_repeatable(host: Host) -> None:
 
 
 def test_only_a_card_that_may_lead_is_installed(host: Host) -> None:
-    host.write(install.CLUSTER_CA, CA.encode())
+    host.write(paths.KUBERNETES_CA, CA.encode())
     worker = Trust.load(host).drop_issuer(host)
     with pytest.raises(FleetError, match="worker's card"):
         install.install(host, worker, (b"", b""), "10.77.0.11:6443", "1.36.4")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nodeagent.fleet import door
-from nodeagent.fleet.door import Door, Refusal, Visit, read_request, who_gives_way
+from nodeagent.serve import http1 as door
+from nodeagent.serve.http1 import Door, Refusal, Visit, read_request, who_gives_way
 
 OK = (
     b"POST /v1/grant HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from nodeagent import broker_main
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import doorstep, enrolment, install
-from nodeagent.fleet import trust as trusts
-from nodeagent.fleet.broker import Unadmitted
-from nodeagent.fleet.keys import NodeKey
+from nodeagent import paths
+from nodeagent.broker import main as broker_main
+from nodeagent.broker.broker import Unadmitted
+from nodeagent.join import approval as enrolment
+from nodeagent.join import waiting_file as doorstep
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import store as trusts
+from nodeagent.trust.node_key import NodeKey
 from tests.unit.fleet.test_broker import Setup
 from tests.unit.machine import Machine, put
 
@@ -27,7 +29,7 @@ def asked(tmp_path: Path) -> Iterator[tuple[Setup, broker_main.Service, Machine]
     """The broker's service of a fleet in approve mode; its cluster is a double."""
     trust = trusts.from_card(cards.parse(cards.make("home", approve=True)[1]))
     setup, machine = Setup(tmp_path, trust), Machine(tmp_path / "node")
-    put(machine.root, {install.CONFIG: "{}"})
+    put(machine.root, {paths.BROKER_CONFIG: "{}"})
     with socket.socket(socket.AF_UNIX) as listener:
         yield setup, broker_main.Service(machine, setup.broker, listener), machine
 

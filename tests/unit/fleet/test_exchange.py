@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nodeagent.fleet import exchange, wire
-from nodeagent.fleet.exchange import Announcement, Candidate
+from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet.handoff import Announcement, Candidate
 from nodeagent.host.host import Host
+from nodeagent.trust import wire
 
 SAID = Announcement("10.77.0.11", "n-abcdefghij234567", "abc_-1", 6444, True, False)
 FOUND = Candidate("10.77.0.12", 6444, "xyz", 1, 2)

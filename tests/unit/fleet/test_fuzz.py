@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nodeagent.fleet import pki
+from nodeagent.trust import pki
 from tests.fuzz import messages as real
 from tests.fuzz.targets import TARGETS
 

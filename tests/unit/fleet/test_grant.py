@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.errors import Untrusted
-from nodeagent.fleet import grant as grants
-from nodeagent.fleet import jws, pki, wire
-from nodeagent.fleet.grant import GRANT_TYPE, REQUEST_TYPE, Grant, Request, Secret
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Trust
+from nodeagent.join import messages as grants
+from nodeagent.join.messages import GRANT_TYPE, REQUEST_TYPE, Grant, Request, Secret
+from nodeagent.trust import jws, pki, wire
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 
 NONCE = "A" * 43
 NOW = 1_795_000_000

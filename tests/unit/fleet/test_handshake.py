@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.fleet import pki, tls
-from nodeagent.fleet.trust import Trust
+from nodeagent.trust import pki, tls
+from nodeagent.trust.store import Trust
 from tests.handshakes import TABLE, good, late, shake
 
 pytestmark = pytest.mark.network

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from zeroconf import ServiceInfo, const, current_time_millis
 from zeroconf._protocol.outgoing import DNSOutgoing
 
-from nodeagent.fleet import mdnstext, packetfilter
-from nodeagent.fleet.budget import ALL, EACH, MAX_SOURCES, Budget
-from nodeagent.fleet.discovery import TYPE
+from nodeagent.serve.mdns import socket_filter as packetfilter
+from nodeagent.serve.mdns import txt_records as mdnstext
+from nodeagent.serve.mdns.discovery import TYPE
+from nodeagent.serve.mdns.rate_limit import ALL, EACH, MAX_SOURCES, Budget
 
 QUESTION = packetfilter.wire_name(TYPE)
 NAME = "n-aaaaaaaaaaaaaaaa"

@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from nodeagent import status
-from nodeagent.fleet import metrics, page, statuspage
+from nodeagent.serve import status_page as statuspage
+from nodeagent.status import html as page
+from nodeagent.status import metrics
+from nodeagent.status import model as status
 from tests.unit.machine import Machine, put
 from tests.unit.test_status import FULL
 

@@ -11,14 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nodeagent.broker import ledger
+from nodeagent.broker import operators as people
+from nodeagent.broker.broker import Revoked, Stale, Unadmitted
 from nodeagent.errors import CommandFailed, FleetError, Refused
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import enrolment, ledger, people, pki
-from nodeagent.fleet import trust as trusts
-from nodeagent.fleet.broker import Revoked, Stale, Unadmitted
-from nodeagent.fleet.enrolment import APPROVAL, SEALED, Seal, code, read_code
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Issuer, Trust
+from nodeagent.join import approval as enrolment
+from nodeagent.join.approval import APPROVAL, SEALED, Seal, code, read_code
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import pki
+from nodeagent.trust import store as trusts
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Issuer, Trust
 from tests.unit.fleet.test_broker import NOW, Setup, csr
 
 DAY = 86400

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nodeagent.fleet import discovery
-from nodeagent.fleet.exchange import Announcement
+from nodeagent.fleet.handoff import Announcement
+from nodeagent.serve.mdns import discovery
 
 
 def said(beacon: str, phase: str) -> bytes:

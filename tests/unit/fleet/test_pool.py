@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nodeagent.fleet.exchange import MAX_CANDIDATES
-from nodeagent.fleet.pool import HOLD, MAX_PER_SOURCE, STAY, Pool
+from nodeagent.fleet.handoff import MAX_CANDIDATES
+from nodeagent.serve.mdns.candidates import HOLD, MAX_PER_SOURCE, STAY, Pool
 
 
 def test_a_flood_from_one_address_displaces_nobody() -> None:

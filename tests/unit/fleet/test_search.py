@@ -12,12 +12,12 @@ from typing import Any, cast
 
 import pytest
 
-from nodeagent import agent
+from nodeagent.agent import main as agent
 from nodeagent.errors import CommandFailed, NoControlPlane
-from nodeagent.fleet import search
-from nodeagent.fleet.crowd import LEAST, MOST, RETURNS, WINDOW, Crowd
-from nodeagent.fleet.grant import Grant
-from nodeagent.fleet.search import No, Search
+from nodeagent.join import search
+from nodeagent.join.messages import Grant
+from nodeagent.join.search import No, Search
+from nodeagent.serve.retry_after import LEAST, MOST, RETURNS, WINDOW, Crowd
 
 GRANT = cast(Grant, object())
 

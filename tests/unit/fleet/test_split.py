@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.fleet import wire
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.election import Heard
-from nodeagent.fleet.split import Side, Verdict, judge, rivals
+from nodeagent.fleet.rivals import Side, Verdict, judge, rivals
+from nodeagent.trust import wire
 
 A, B = "n-" + "a" * 16, "n-" + "b" * 16
 OLD = Side(A, "pi-a", "aa" * 32, 1, 1_790_000_000, True)

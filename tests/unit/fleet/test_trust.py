@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from nodeagent.errors import FleetError
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import keys, pki, trust
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import CARD_FILES, FLEET_FILE, LEAD_KEY_FILE, Trust, import_card
 from nodeagent.host import durable
 from nodeagent.host.host import Host
-from nodeagent.journal import Journal
+from nodeagent.statefile import Journal
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import node_key as keys
+from nodeagent.trust import pki
+from nodeagent.trust import store as trust
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import CARD_FILES, FLEET_FILE, LEAD_KEY_FILE, Trust, import_card
 from tests.unit.powercut import WAYS, Disk, PowerCut
 
 CARD = CARD_FILES[0]

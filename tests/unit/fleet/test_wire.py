@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.fleet import wire
+from nodeagent.trust import wire
 
 
 @pytest.mark.parametrize(

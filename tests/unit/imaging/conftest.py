@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.fleet import card as cards
+from nodeagent.trust import fleet_file as cards
 
 
 def ar(*members: tuple[str, bytes]) -> bytes:

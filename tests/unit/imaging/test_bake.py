@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import __version__, config
-from nodeagent.cli import main
+from nodeagent import __version__
+from nodeagent.cli.main import main
+from nodeagent.config import settings as config
 from nodeagent.errors import FetchFailed, ImageError
-from nodeagent.fleet import card as cards
 from nodeagent.host.host import Host
-from nodeagent.imaging import bake, rootfs, workshop
+from nodeagent.imaging import bake, rootfs
+from nodeagent.imaging import build as workshop
 from nodeagent.imaging.customise import Custom
 from nodeagent.imaging.progress import Progress, Tell
+from nodeagent.trust import fleet_file as cards
 from tests.unit.imaging import layouts
 from tests.unit.imaging.conftest import DEB
 

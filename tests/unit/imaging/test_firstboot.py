@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.host import cmdline
-from nodeagent.imaging import firstboot
+from nodeagent.host.boot import cmdline
+from nodeagent.imaging import first_boot as firstboot
 from nodeagent.steps.cgroup import WANTED
 from tests.unit.imaging import layouts
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.cli import main
+from nodeagent.cli.main import main
 from nodeagent.errors import Refused
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import pki, trust, wire
-from nodeagent.fleet.keys import NodeKey, node_id
-from nodeagent.imaging import fleetfile
+from nodeagent.imaging import fleet_new as fleetfile
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import pki, wire
+from nodeagent.trust import store as trust
+from nodeagent.trust.node_key import NodeKey, node_id
 from tests import keytraces
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.cli import main
+from nodeagent.cli.main import main
 from nodeagent.errors import FleetError, Refused
-from nodeagent.fleet import card as cards
-from nodeagent.imaging import fleetread
+from nodeagent.imaging import fleet_files as fleetread
+from nodeagent.trust import fleet_file as cards
 
 KEPT, FULL = cards.make("home")
 FILES = {"kept": KEPT, "card": FULL, "worker": cards.for_workers(FULL)}

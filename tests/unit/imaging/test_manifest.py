@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.cli import main
+from nodeagent.cli.main import main
 from tests.unit.imaging import layouts
 
 pytestmark = pytest.mark.processes

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from nodeagent import __version__
-from nodeagent.cli import main
+from nodeagent.cli.main import main
 from nodeagent.imaging import bake
 from tests.unit.imaging import layouts
 from tests.unit.imaging.conftest import DEB

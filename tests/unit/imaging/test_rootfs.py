@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nodeagent.errors import ImageError
-from nodeagent.imaging import rootfs, tools, workshop
+from nodeagent.imaging import build as workshop
+from nodeagent.imaging import rootfs, tools
 from nodeagent.imaging.progress import Progress
 from tests.lab import disk
 from tests.unit.imaging import layouts

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.cli import main
+from nodeagent.cli.main import main
 from nodeagent.errors import CommandFailed, Refused
-from nodeagent.fleet import card as cards
-from nodeagent.imaging import splice, tools
+from nodeagent.imaging import patch as splice
+from nodeagent.imaging import tools
+from nodeagent.trust import fleet_file as cards
 from tests.unit.imaging import layouts
 from tests.unit.imaging.layouts import BOOT_START, LAYOUTS
 

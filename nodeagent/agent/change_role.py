@@ -1,0 +1,157 @@
+"""``nodeagent role``: look how the node stands, say what comes of the wish, and begin it.
+
+The command only writes the intent to the journal. The agent carries it out at its start
+(``leaving``), so what is begun here ends by itself, whether this terminal or the power goes away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from nodeagent.agent import leave as leaving
+from nodeagent.agent import role_table as rolechange
+from nodeagent.agent.conflict import PATH as CLUSTER
+from nodeagent.agent.role_table import Choose, Leave, Nothing, Situation, Way
+from nodeagent.cluster import control_plane as node
+from nodeagent.cluster import kubeadm
+from nodeagent.cluster import kubeadm_state as state
+from nodeagent.cluster import workloads as inhabitants
+from nodeagent.config import settings as config
+from nodeagent.errors import CommandFailed, FleetError, NoControlPlane, Refused
+from nodeagent.fleet.rivals import MAX_BYTES, Side
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+from nodeagent.host.privilege import need_root
+from nodeagent.join import client
+from nodeagent.statefile import Journal
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import wire
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import CARD_FILES, Trust
+
+UNITS = ("nodeagent.service", "nodeagent-serve.service")
+STOP_BOUND = 180  # seconds
+ASKED = 8  # control planes asked, at most: an answer may take a minute
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What comes of a wish. ``lines`` are for people to read and, where ``leaves``, to confirm."""
+
+    wish: str
+    way: Way
+
+    @property
+    def leaves(self) -> bool:
+        """True where the node leaves a cluster."""
+        return isinstance(self.way, Leave)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What will happen."""
+        return self.way.lines if isinstance(self.way, Leave) else ()
+
+
+def foresee(host: Host, wish: str, end_cluster: bool) -> Plan:
+    """What the wish leads to; changes nothing. Raises Refused, ConfigError, JournalDamaged,
+    OSError."""
+    need_root()
+    if Journal(host).get("resetting") is not None:
+        raise Refused(
+            "A reset of this node was begun, and has to end first.",
+            "The agent ends it by itself; or run `sudo nodeagent reset` again.",
+        )
+    return Plan(wish, rolechange.way(look(host), wish, end_cluster))
+
+
+def begin(host: Host, plan: Plan) -> str:
+    """Write the wish, or the intent to leave first; the agent does the rest. What to tell.
+
+    Raises ConfigError, CommandFailed, OSError.
+    """
+    if isinstance(plan.way, Nothing):
+        return plan.way.why
+    if isinstance(plan.way, Choose):
+        host.make_folder(config.DROP_INS)
+        host.write(config.ROLE_FILE, f"role: {plan.wish}\n".encode())
+        role = config.load(host).settings.role
+        return f"The role is {role}; the agent takes it up now. See: nodeagent status"
+    # An agent that runs would write its own memory of the journal over ours.
+    host.call("systemctl", "stop", "nodeagent.service", timeout=STOP_BOUND)
+    try:
+        journal = Journal(host)
+        anew = {"imported": None} if plan.way.anew else {}
+        if anew:  # the card file has just been copied, by something that syncs nothing
+            host.run("sync", timeout=kubeadm.SYNC_BOUND)
+        journal.set(stepping_down={"role": plan.wish}, **anew)
+        journal.note("role changes", wish=plan.wish)
+    finally:
+        host.call("systemctl", "start", "--no-block", *UNITS, timeout=STOP_BOUND)
+    return "Begun; it goes on by itself. See: nodeagent status --watch"
+
+
+def look(host: Host) -> Situation:
+    """How this node stands. Asks its cluster and the fleet's control planes only where that
+    matters. Raises ConfigError, JournalDamaged, OSError."""
+    journal, found = Journal(host), state.read(host)
+    decided = journal.get("role", "")
+    expected = config.load(host).settings.expected_nodes or 0
+    out = journal.get("stepping_down") is not None
+    if found is state.State.CONTROL_PLANE and not out:
+        others, empty = _inside(host)
+        return Situation(found, decided, others=others, empty=empty, expected=expected)
+    try:
+        trust = Trust.load(host)
+    except FleetError:
+        return Situation(found, decided, out, may_lead=None, expected=expected)
+    leader, own = "", False
+    if decided or out or found is not state.State.NOTHING:
+        leader, own = _leader(host, journal, trust)
+    return Situation(
+        found, decided, out, trust.may_lead, _card_leads(host, trust), leader, own,
+        expected=expected,
+    )  # fmt: skip
+
+
+def _inside(host: Host) -> tuple[tuple[str, ...] | None, bool | None]:
+    """The other nodes of the cluster that this one leads, and whether nobody's workloads are in
+    it; None for what cannot be looked up."""
+    name = Facts(host).node_name
+    try:
+        others = tuple(sorted(one.name for one in node.nodes(host) if one.name != name))
+        # Each look costs a small board ten seconds, and other nodes are reason enough to ask.
+        return others, None if others else inhabitants.idle(host)
+    except CommandFailed:
+        return None, None
+
+
+def _leader(host: Host, journal: Journal, trust: Trust) -> tuple[str, bool]:
+    """Name of a control plane of the fleet that proves itself, and whether this node's cluster is
+    its; its own one's before any other. ("", False) where none answers."""
+    key = NodeKey.load_or_create(host)
+    own = hashlib.sha256(host.read(kubeadm.CLUSTER_CA) or b"").hexdigest()
+    found = ""
+    for where in leaving.places(host, journal, trust)[:ASKED]:
+        try:
+            side = Side.from_json(client.look_up(trust, key, host, where, CLUSTER, MAX_BYTES))
+        except (NoControlPlane, wire.Malformed):
+            continue
+        if side.node_id == key.node_id:
+            continue  # an echo of itself
+        if side.cluster == own:
+            return side.name, True
+        found = found or side.name
+    return found, False
+
+
+def _card_leads(host: Host, trust: Trust) -> bool:
+    """True where a card file of this fleet with the issuer's key is on the boot partition."""
+    for path in CARD_FILES:
+        try:
+            card = cards.parse(host.read(path) or b"")
+        except wire.Malformed:
+            continue
+        if card.fleet_id == trust.fleet_id:
+            return card.control_plane_key is not None
+    return False

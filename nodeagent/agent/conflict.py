@@ -1,0 +1,119 @@
+"""Two control planes of one fleet: they ask each other, and the younger gives way where it can.
+
+``split`` judges; here the facts are gathered. Giving way is written to the journal first, and
+``leaving`` carries it out, so a power cut in its middle only delays it. Afterwards the node is an
+ordinary one, and joins whoever proves to lead the fleet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from typing import Any
+
+from nodeagent.agent import leave as leaving
+from nodeagent.agent.reporter import Board
+from nodeagent.agent.rival_watch import RIVAL
+from nodeagent.cluster import kubeadm
+from nodeagent.cluster import workloads as inhabitants
+from nodeagent.errors import CommandFailed, NoControlPlane
+from nodeagent.fleet.rivals import MAX_BYTES, Side, Verdict, judge
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+from nodeagent.join import client
+from nodeagent.paths import ENDPOINT
+from nodeagent.statefile import Journal
+from nodeagent.trust import wire
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
+
+LOG = logging.getLogger("nodeagent")
+
+SIDE = f"{ENDPOINT}/cluster.json"  # what the endpoint answers to GET /v1/cluster
+PATH = "/v1/cluster"
+
+
+def publish(host: Host, journal: Journal, node_id: str, alone: bool | None) -> Side:
+    """Write what this control plane tells of its cluster. Raises OSError."""
+    side = Side(
+        node_id=node_id,
+        name=Facts(host).node_name or "unnamed",
+        cluster=hashlib.sha256(host.read(kubeadm.CLUSTER_CA) or b"").hexdigest(),
+        epoch=journal.get("epoch", 0),
+        born=int(journal.get("born", 0)),
+        alone=alone,
+    )
+    host.write(SIDE, side.to_json(), 0o644)
+    return side
+
+
+def meet(host: Host, address: str, port: int) -> str:
+    """Ask the control plane there, and say what follows (``split.Verdict``). Changes nothing but
+    what this node tells. Raises NoControlPlane, FleetError, OSError."""
+    trust, key = Trust.load(host), NodeKey.load_or_create(host)
+    return _judged(host, Journal(host), trust, key, (address, port))[0].value
+
+
+def give_way(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeKey) -> None:
+    """Where the keeper found a cluster to give way to, a person has said so, or it was begun: leave
+    the own one.
+
+    Nothing is done where the other does not prove itself once more, or somebody has moved in.
+    Raises Blocked, CommandFailed, OSError; the same call again then goes on.
+    """
+    if journal.get("stepping_down") is None and not _is_due(host, board, journal, trust, key):
+        return
+    leaving.step_down(host, board, journal, trust, key)
+
+
+def _is_due(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeKey) -> bool:
+    where = _rival(host)
+    if where is None or journal.get("role") != "control-plane":
+        return False
+    board.set(detail="Asking the fleet's other control plane")
+    # Nobody may move in between the last look and the reset.
+    for unit in leaving.BROKER_UNITS:
+        host.run("systemctl", "stop", unit, timeout=60)
+    try:
+        verdict, other = _judged(host, journal, trust, key, where)
+    except NoControlPlane as error:
+        LOG.info("%s", error.reason)
+        return False
+    if verdict is not Verdict.STEP_DOWN:
+        return False
+    journal.set(stepping_down={"node": other.node_id, "name": other.name})
+    journal.note("steps down", control_plane=other.name)
+    return True
+
+
+def _rival(host: Host) -> tuple[str, int] | None:
+    """Whom the keeper saw; once, so that a wrong hint is not followed again and again."""
+    data = host.read(RIVAL)
+    if data is None:
+        return None
+    host.remove(RIVAL)
+    try:
+        where: dict[str, Any] = json.loads(data)
+        return wire.address(where["address"]), wire.port(where["port"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _judged(
+    host: Host, journal: Journal, trust: Trust, key: NodeKey, where: tuple[str, int]
+) -> tuple[Verdict, Side]:
+    """The verdict over the cluster that the control plane at ``where`` proves to have."""
+    try:
+        theirs = Side.from_json(client.look_up(trust, key, host, where, PATH, MAX_BYTES))
+    except wire.Malformed as error:
+        raise NoControlPlane(
+            f"{where[0]} told of its cluster what was not understood: {error}.",
+            "Use the same version of nodeagent on all nodes.",
+        ) from error
+    try:
+        alone = inhabitants.alone(host, Facts(host).node_name)
+    except CommandFailed as error:
+        LOG.info("whether the cluster is empty is not known: %s", error.reason)
+        alone = False
+    return judge(publish(host, journal, key.node_id, alone), theirs), theirs

@@ -1,0 +1,263 @@
+"""Forms the cluster: waits for the decision, then leads or joins, then looks after the node."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from nodeagent.agent import conflict as healing
+from nodeagent.agent import provision as install
+from nodeagent.agent.announcer import PORT, Radio
+from nodeagent.agent.reporter import Board
+from nodeagent.cluster import addresses as networks
+from nodeagent.cluster import cni, kubeadm, kubectl, renewal
+from nodeagent.cluster import control_plane as node
+from nodeagent.cluster import kubeadm_state as state
+from nodeagent.cluster import packages as runtime
+from nodeagent.config import checks
+from nodeagent.config import settings as config
+from nodeagent.config.settings import Settings
+from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, Refused
+from nodeagent.fleet.election import Join, Lead, Wait
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+from nodeagent.join import client
+from nodeagent.join.messages import Grant
+from nodeagent.statefile import Journal
+from nodeagent.steps.clock import synchronised
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
+
+LOG = logging.getLogger("nodeagent")
+
+LOOK = 1.0  # seconds between looks at the decision
+PREFETCH_PAUSE = 20.0  # seconds until images that could not be had are asked for again
+RENEWAL_LOOK = 60.0  # seconds between looks at certificates while a node is not Ready
+REJOIN_PAUSE = 600.0  # seconds that a granted token lives
+READY_LOOK = 3.0  # seconds between looks at a node that is not Ready yet
+SLOW_FSYNC_MS = 10.0  # etcd wants fsync under 10 ms (etcd docs, "Hardware recommendations")
+
+
+class Former:
+    """What turns a prepared node into a member of the cluster."""
+
+    def __init__(
+        self,
+        host: Host,
+        board: Board,
+        journal: Journal,
+        radio: Radio,
+        trust: Trust,
+        key: NodeKey,
+    ) -> None:
+        self.host, self.board, self.journal = host, board, journal
+        self.radio, self.trust, self.key = radio, trust, key
+        self._prefetched = False
+        self._rejoined: float | None = None
+
+    def form(self) -> None:
+        """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
+        settings = config.load(self.host).settings
+        role = self.journal.get("role")
+        if role == "control-plane":
+            self.lead(settings, "It was decided before.")
+        elif role == "worker":
+            self.follow(settings)
+        else:
+            self.decide(settings)
+
+    def decide(self, settings: Settings) -> None:
+        """Wait for the election's decision and carry it out."""
+        while True:
+            decision = self.radio.decision
+            self.board.set(role_why=decision.why)
+            if isinstance(decision, Lead):
+                self.lead(settings, decision.why)
+                return
+            if isinstance(decision, Join) or settings.control_plane:
+                self.join(settings, decision.why)
+                return
+            phase = "discovering" if isinstance(decision, Wait) else "electing"
+            until = None
+            if isinstance(decision, Wait):
+                left = decision.until - self.host.clock.monotonic()
+                until = self.host.clock.now() + left if left > 0 else None
+            self.board.enter(phase, decision.why, until)
+            self.prefetch(settings, "worker")
+            self.host.clock.sleep(LOOK)
+
+    def prefetch(self, settings: Settings, role: str) -> None:
+        """Pull images beside the waiting, once; the join then finds them at hand."""
+        if self._prefetched:
+            return
+        self._prefetched = True
+        tested = runtime.tested(settings)
+
+        def pull() -> None:
+            try:
+                kubeadm.pull_images(self.host, settings, tested, role, self.board.pulled)
+            except (NodeAgentError, OSError) as error:
+                LOG.info("images are pulled later: %s", error)
+                self.host.clock.sleep(PREFETCH_PAUSE)
+                self._prefetched = False
+
+        threading.Thread(target=pull, daemon=True).start()
+
+    def lead(self, settings: Settings, why: str) -> None:
+        """kubeadm init where it is not done, then all that stands on it; each part repeatable."""
+        facts = Facts(self.host)
+        name = facts.node_name
+        address = facts.address(settings.network.interface, settings.network.version)
+        if not address:
+            raise Blocked("This node has no address on the network.", "Check cable or Wi-Fi.")
+        settings = networks.fitted(settings, address)
+        tested = runtime.tested(settings)
+        self.board.set(role="control-plane", role_why=why, control_plane=address)
+        slow = self.journal.get("fsync_ms", 0) > SLOW_FSYNC_MS
+        self.prefetch(settings, "worker")  # every node runs flannel and kube-proxy
+        if not self.journal.get("initialised"):
+            self.board.enter("initialising", "Making the control plane with kubeadm init")
+            self.radio.leading = True
+            try:
+                kubeadm.initialise(self.host, settings, tested, name, address, slow)
+            except Exception:
+                self.radio.leading = False  # another may do better
+                raise
+            # Not before: a power cut during init leads through the election again.
+            born = int(self.host.clock.now())
+            self.journal.set(role="control-plane", initialised=True, born=born)
+            self.journal.note("initialised", address=address)
+            self.board.milestone("initialised", f"The control plane is made, at {address}")
+        self.renew(name)
+        self.board.set(kubernetes=tested.kubernetes)
+        if not self.journal.get("equipped"):
+            self.board.enter("initialising", "Installing the pod network and the join policy")
+            # One call of kubectl for both: on a small board each costs seconds.
+            manifest = f"{cni.manifest(settings, tested)}---\n{node.policy()}"
+            self.patiently(lambda: kubectl.apply_text(self.host, manifest))
+            self.journal.set(equipped=True)
+        self.open_for_joins(settings, address, tested.kubernetes)
+        node.install_user_kubeconfig(self.host)
+        self.patiently(lambda: node.close_doors(self.host))
+        self.until_ready(name)
+
+    def open_for_joins(self, settings: Settings, address: str, version: str) -> None:
+        """Give broker and network process their keys and say that grants are to be had."""
+        seal_after = checks.seconds(settings.seal_after)
+        # A clock that was ahead when the cluster was made must not keep it open for years.
+        now = int(self.host.clock.now())
+        born = min(self.journal.get("born", now), now)
+        self.journal.set(born=born)
+        install.install(
+            self.host, self.trust, node.broker_credentials(self.host), networks.endpoint(address),
+            version, born + seal_after if seal_after else 0,
+        )  # fmt: skip
+        healing.publish(self.host, self.journal, self.key.node_id, alone=None)
+        self.radio.serves_grants = True
+
+    def join(self, settings: Settings, why: str) -> None:
+        """Ask for a grant and join with it."""
+        self.board.set(role="worker", role_why=why)
+        self.board.enter("joining", "Asking the control plane for a grant")
+        facts = Facts(self.host)
+        grant = self._ask(settings, facts, facts.node_name, clock_synced=synchronised(facts))
+        self.board.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
+        self.board.set(
+            approval="", control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version
+        )
+        kubeadm.join(
+            self.host,
+            node_name=grant.node_name,
+            address=networks.own_address(facts, settings, grant.endpoints[0]),
+            endpoint=grant.endpoints[0],
+            ca_cert=grant.ca_cert.encode(),
+            token=grant.token.reveal(),
+        )
+        self.journal.set(role="worker", node_name=grant.node_name, last_known=list(grant.endpoints))
+        self.journal.note("joined", name=grant.node_name, control_plane=grant.endpoints[0])
+        self.board.milestone("joined", f"Let in as {grant.node_name} by {grant.endpoints[0]}")
+        self.follow(settings)
+
+    def candidates(self, settings: Settings) -> list[tuple[str, int]]:
+        """Where to ask: heard, configured and last known addresses, each once."""
+        heard = [(h.beacon.address, h.beacon.port) for h in self.radio.heard if h.beacon.ready]
+        known = [*settings.control_plane]
+        known += [networks.host_of(one) for one in self.journal.get("last_known", [])]
+        return list(dict.fromkeys([*heard, *((address, PORT) for address in known)]))
+
+    def follow(self, settings: Settings) -> None:
+        """A worker that has joined: wait until it is Ready, drop what it needs no more."""
+        tested = runtime.tested(settings)
+        known = self.journal.get("last_known", [""])
+        self.board.set(role="worker", control_plane=known[0], kubernetes=tested.kubernetes)
+        self.trust.drop_issuer(self.host)
+        self.until_ready(self.journal.get("node_name") or Facts(self.host).node_name)
+
+    def until_ready(self, name: str) -> None:
+        """Wait until Kubernetes calls this node Ready."""
+        looked = self.host.clock.monotonic()
+        while not node.ready(self.host, name):
+            told = "Waiting until Kubernetes calls this node Ready"
+            self.board.set(detail=told, waiting={"for": told, "until": None})
+            self.host.clock.sleep(READY_LOOK)
+            if self.host.clock.monotonic() - looked >= RENEWAL_LOOK:
+                self.renew(name)  # the clock may have been set since
+                looked = self.host.clock.monotonic()
+        self.host.remove(state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
+        self.board.enter("ready", "Part of the cluster")
+        self.radio.formed = True
+
+    def renew(self, name: str) -> None:
+        """Renew what has ended while the board was off, or soon will; nothing while nobody has
+        set the clock, since an expiry in the eyes of a wrong clock is none."""
+        now, facts = self.host.clock.now(), Facts(self.host)
+        if self.journal.get("role") == "control-plane":
+            if renewal.is_due(self.host, now) and synchronised(facts):
+                self.board.set(detail="Renewing the cluster's certificates")
+                renewal.renew(self.host, name, now)
+        elif renewal.expired(self.host, now) and synchronised(facts):
+            moment = self.host.clock.monotonic()
+            # The kubelet of a slow board takes minutes; a new token would take its old one away.
+            if self._rejoined is None or moment - self._rejoined >= REJOIN_PAUSE:
+                self.board.set(detail="Asking for a new certificate: this node's has expired")
+                self.rejoin(name)
+                self._rejoined = moment
+
+    def _ask(self, settings: Settings, facts: Facts, name: str, *, clock_synced: bool) -> Grant:
+        network = settings.network
+        return client.ask(
+            self.trust,
+            self.key,
+            self.candidates(settings),
+            name,
+            {"address": facts.address(network.interface, network.version) or ""},
+            self.host.clock.now(),
+            clock_synced=clock_synced,
+            host=self.host,
+        )
+
+    def rejoin(self, name: str) -> None:
+        """A member whose certificate has expired gets a new one by a new grant."""
+        settings, facts = config.load(self.host).settings, Facts(self.host)
+        grant = self._ask(settings, facts, name, clock_synced=True)
+        if grant.node_name != name:
+            raise Refused(
+                f"The name {name} belongs to another node now, and this one's certificate has"
+                " expired.",
+                "To let this board start anew, run `sudo nodeagent reset` on it.",
+            )
+        token = grant.token.reveal()
+        renewal.rejoin(self.host, grant.endpoints[0], grant.ca_cert.encode(), token)
+        self.journal.note("certificate renewed", name=name)
+
+    def patiently(self, work: object) -> None:
+        """Repeat a call to a young API server, which refuses some at first."""
+        assert callable(work)
+        for left in reversed(range(20)):
+            try:
+                work()
+                return
+            except CommandFailed:
+                if not left:
+                    raise
+                self.host.clock.sleep(READY_LOOK)

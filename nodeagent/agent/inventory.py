@@ -1,0 +1,117 @@
+"""What a status says besides the node's own story: versions, certificates, hardware, tokens.
+
+``take`` loads much, so the keeper has it done by a process of its own (``nodeagent inventory``).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from nodeagent import __version__
+from nodeagent.host.host import Host
+
+PKI = ("/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd")
+OTHERS = (
+    "/var/lib/kubelet/pki/kubelet-client-current.pem",
+    "/var/lib/nodeagent-broker/client.crt",
+    "/var/lib/nodeagent-broker/broker.crt",
+    "/run/nodeagent/endpoint/server.crt",
+)
+LEDGER = "/var/lib/nodeagent-broker/state.json"  # as fleet/ledger.py
+MAX_LEDGER = 2 * 1024 * 1024
+MAX_TOKENS = 100
+MAX_TEXT = 300
+KEYS = ("versions", "certificates", "hardware")
+
+
+def take(host: Host) -> dict[str, Any]:
+    """``versions``, ``certificates`` and ``hardware`` as in the status. What cannot be read is
+    left out."""
+    return {
+        "versions": versions(host),
+        "certificates": certificates(host),
+        "hardware": hardware(host),
+    }
+
+
+def parse(text: str) -> dict[str, Any]:
+    """What ``nodeagent inventory`` printed; empty where it failed."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(value, dict) or set(value) != set(KEYS):
+        return {}
+    return value
+
+
+def versions(host: Host) -> dict[str, str]:
+    """What is installed, as the packages' upstream versions."""
+    from nodeagent.host.facts import Facts
+
+    facts = Facts(host)
+    try:
+        packages = facts.packages
+    except OSError:
+        return {"nodeagent": __version__}  # the steps need them too, and complain
+    containerd = packages.version("containerd.io") or packages.version("containerd") or ""
+    return {
+        "nodeagent": __version__,
+        "kubernetes": packages.version("kubelet") or "",
+        "containerd": containerd,
+        "kernel": facts.kernel,
+        "system": f"{facts.os_id} {facts.codename}".strip(),
+    }
+
+
+def certificates(host: Host) -> list[dict[str, Any]]:
+    """Each with its end and who renews it. The kubelet renews its own (kubernetes.io,
+    "Certificate Rotation"), the agent kubeadm's and its own (``cluster/renewal.py``)."""
+    from nodeagent.cluster import credentials
+
+    paths = [
+        f"{folder}/{name}" for folder in PKI for name in host.names(folder) if name.endswith(".crt")
+    ]
+    found = []
+    for path in (*paths, *OTHERS):
+        try:
+            end = credentials.ends(host.read(path) or b"")
+        except (OSError, ValueError):
+            continue  # the doctor and its owner complain
+        if end is not None:
+            renewal = "never" if path.endswith("ca.crt") else "automatic"
+            found.append({"name": path, "expires": end, "renewal": renewal})
+    return found
+
+
+def hardware(host: Host) -> list[dict[str, str]]:
+    """The doctor's findings about board and disk that are not well."""
+    from nodeagent.doctor import checkup
+    from nodeagent.doctor import hardware as board
+
+    node = checkup.look(host)
+    findings = [checkup.finding(check, node) for check in board.CHECKS]
+    return [
+        {"name": one.name, "level": one.level, "text": one.value, "remedy": one.remedy}
+        for one in findings
+        if one is not None and one.level in ("warning", "failure")
+    ]
+
+
+def tokens(host: Host) -> list[dict[str, Any]]:
+    """Join tokens that the broker has given out, by the node they are for; nothing else of its
+    memory is shown. Another user's file: where it is odd, nothing."""
+    try:
+        path = host.path(LEDGER, follow=False)
+        if path.is_symlink() or path.stat().st_size > MAX_LEDGER:
+            return []
+        entries = json.loads(path.read_bytes())["tokens"]
+        now = host.clock.now()
+        return [
+            {"name": str(one["name"])[:64], "expires": int(one["expires"])}
+            for one in entries
+            if not one["deleted"] and int(one["expires"]) > now
+        ][:MAX_TOKENS]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,188 @@
+"""The keeper: what is left of the agent on a formed node (``python3 -m nodeagent.agent.keeper``).
+
+Once a node is Ready the agent turns into this by execve(2), as the same process for systemd. It
+announces the node, looks after the kubelet and pets the watchdog with a third of the memory,
+because it loads none of what forming a cluster needs. When something is wrong for a while it turns
+back into the whole agent, which plans from the world as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from typing import NoReturn
+
+from nodeagent.agent import inventory
+from nodeagent.agent.reporter import Board, notify
+from nodeagent.agent.rival_watch import AGENT, Lookout
+from nodeagent.cluster.health import answers, api_server, kubelet_healthy
+from nodeagent.errors import Blocked
+from nodeagent.fleet import beacon as beacons
+from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.election import Heard
+from nodeagent.fleet.neighbours import Hearing
+from nodeagent.fleet.peers import Roster
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+from nodeagent.join import waiting_file as doorstep
+from nodeagent.status import model as status
+
+HANDOVER = "/run/nodeagent/keep.json"  # root only: it holds the fleet's beacon key
+ROUND = 10.0  # seconds between rounds
+RENEW = 20.0  # seconds between announcements; a beacon that is not renewed for 60 s is stale
+KUBECONFIG = "/etc/kubernetes/kubelet.conf"
+API_LOOK = 30.0  # seconds between looks whether the API server takes a connection
+AWAY = 3  # looks in a row without one until it is said: a busy small board drops some
+PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has another look
+DAY = 86400.0  # seconds between looks whether the key of a package repository runs out
+RENEWAL_DUE = 3  # status of `nodeagent renew-keys`: the cluster's certificates end soon
+KEYS_BOUND = 40.0  # seconds for one; shorter than others remember an announcement
+HOUR = 3600.0  # seconds between looks at certificates and hardware
+
+
+def hand_over(host: Host, beacon: Beacon, key: bytes, interface: str, page: bool) -> NoReturn:
+    """Turn this process into a keeper that goes on announcing ``beacon``. Raises OSError."""
+    content = {
+        "beacon": asdict(beacon),
+        "key": base64.b64encode(key).decode(),
+        "interface": interface,
+        "page": page,
+    }
+    host.write(HANDOVER, json.dumps(content).encode(), 0o600)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "nodeagent.agent.keeper"])  # noqa: S606  ourselves
+
+
+class Keeper:
+    """Announces and looks, one round after the other, in one thread."""
+
+    def __init__(self, host: Host) -> None:
+        """Raises OSError, ValueError where the handover is missing or damaged."""
+        content = json.loads(host.read(HANDOVER) or b"")
+        self.host = host
+        self.key = base64.b64decode(content["key"])
+        fields = content["beacon"]
+        self.beacon = Beacon(**{**fields, "fitness": tuple(fields["fitness"])})
+        self.interface: str = content["interface"]
+        self.page: bool = content["page"]
+        self.board = Board(host, status.parse(host.read(status.PATH) or b""))
+        self.announced = -RENEW
+        self.keys_seen = host.clock.monotonic()
+        self.looked = host.clock.monotonic()
+        self.ailing = 0
+        self.asked = host.clock.monotonic()
+        self.server: tuple[str, int] | None = None
+        self.unanswered = 0
+        # A worker leaves the fleet's whole view to the control plane.
+        self.leads = self.beacon.role == "control-plane"
+        peers = self.board.get("peers") if self.leads else []
+        self.roster = Roster(peers, self.board.get("timeline"))
+        self.hearing = Hearing(self.key, self.beacon.node_id)
+        self.lookout = Lookout(host)
+        self.board.set(peers=self.roster.peers)
+
+    def round(self) -> bool:
+        """One round. False when the whole agent should have a look."""
+        notify("WATCHDOG=1")
+        facts = Facts(self.host)
+        version = 6 if ":" in self.beacon.address else 4
+        address = facts.address(self.interface, version) or self.beacon.address
+        now = self.host.clock.monotonic()
+        if address != self.beacon.address or now - self.announced >= RENEW:
+            interfaces = facts.lan(self.interface)[: exchange.MAX_INTERFACES]
+            self._announce(address, interfaces, int(facts.uptime))
+            self.announced = now
+        if now - self.keys_seen >= DAY:
+            self.keys_seen = now
+            # A process of its own, so that what it needs does not stay in memory here.
+            if self.host.run(AGENT, "renew-keys", timeout=KEYS_BOUND).status == RENEWAL_DUE:
+                return False
+        if now - self.looked >= HOUR:
+            self.looked = now
+            told = self.host.run(AGENT, "inventory", timeout=KEYS_BOUND)
+            self.board.take_stock(inventory.parse(told.out))
+        if self.leads and not self.lookout.round(self._listen(now), now):
+            return False
+        if kubelet_healthy():
+            self.ailing = 0
+            trouble = self.lookout.trouble or self._away(now)
+            if trouble is not None:
+                self.board.trouble(trouble, failed=False)
+            elif self.board.get("error") is not None:
+                self.board.enter("ready", "Part of the cluster")
+        else:
+            self.ailing += 1
+            self.board.trouble(
+                Blocked(
+                    "The kubelet does not answer.",
+                    "It restarts by itself; if it stays, see `journalctl -u kubelet`.",
+                ),
+                failed=False,
+            )
+        return self.ailing < PATIENCE
+
+    def _away(self, now: float) -> Blocked | None:
+        """Whether the control plane has been silent for a while: the kubelet is well without it."""
+        if now - self.asked >= API_LOOK:
+            self.asked = now
+            self.server = api_server(self.host.text(KUBECONFIG) or "")
+            there = self.server is None or answers(*self.server)
+            self.unanswered = 0 if there else self.unanswered + 1
+        if self.server is None or self.unanswered < AWAY:
+            return None
+        if self.leads:
+            return Blocked(
+                "The API server of this node does not answer.",
+                "It restarts by itself; if it stays, see `journalctl -u kubelet`.",
+            )
+        return Blocked(
+            f"The control plane at {self.server[0]} does not answer. Pods here go on as they are.",
+            "Look whether that board is on and in the network; this ends by itself.",
+        )
+
+    def _listen(self, now: float) -> tuple[Heard, ...]:
+        """Who of the fleet stands where; who may join now."""
+        mark, candidates = exchange.read_heard(self.host)
+        _, heard = self.hearing.update(mark, [c.beacon for c in candidates], now)
+        self.board.meet(self.roster, heard)
+        self.board.set(tokens=inventory.tokens(self.host), approvals=doorstep.read(self.host))
+        return heard
+
+    def _announce(self, address: str, interfaces: tuple[str, ...], uptime: int) -> None:
+        self.beacon = replace(
+            self.beacon, address=address, seq=self.beacon.seq + 1, uptime=uptime, phase="ready"
+        )
+        self.board.set(address=address, page=status.page(address, self.page))
+        exchange.write_announcement(
+            self.host,
+            exchange.Announcement(
+                interface_address=address,
+                instance=self.beacon.node_id,
+                beacon=beacons.seal(self.key, self.beacon),
+                port=self.beacon.port,
+                endpoint=self.beacon.ready,
+                status_page=self.page,
+                phase="ready" if self.page else "",
+                interfaces=interfaces,
+            ),
+        )
+
+
+def main() -> NoReturn:
+    """Keep the node until something is wrong, then become the whole agent again."""
+    host = Host()
+    try:
+        keeper = Keeper(host)
+        while keeper.round():
+            host.clock.sleep(ROUND)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.stderr.write(f"the keeper ends: {error}\n")
+        host.clock.sleep(ROUND)
+    os.execv(AGENT, [AGENT, "run"])  # noqa: S606  the whole agent, same process for systemd
+
+
+if __name__ == "__main__":
+    main()

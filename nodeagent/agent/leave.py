@@ -1,0 +1,172 @@
+"""The one road out of a cluster: for a younger control plane, a changed role, and a reset.
+
+Whoever sends a node on it has written that to the journal first. Each part can be repeated from any
+point, so after a power cut the next start walks it again from the beginning, and ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from nodeagent.agent.reporter import Board
+from nodeagent.cluster import addresses as networks
+from nodeagent.cluster import control_plane as node
+from nodeagent.cluster import kubeadm
+from nodeagent.cluster import kubeadm_state as state
+from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent.cluster import packet_filter as netfilter
+from nodeagent.config import settings as config
+from nodeagent.errors import FleetError, Refused
+from nodeagent.fleet import beacon as beacons
+from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet.neighbours import Hearing
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+from nodeagent.join import leave as farewell
+from nodeagent.paths import BROKER, ENDPOINT
+from nodeagent.statefile import Journal
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
+
+LOG = logging.getLogger("nodeagent")
+
+Say = Callable[[str], None]
+
+BROKER_UNITS = ("nodeagent-broker.socket", "nodeagent-broker.service")
+# What kubeadm leaves to others (kubernetes.io, "kubeadm reset", cleanup of CNI configuration), and
+# the data of etcd where its member could not be asked any more.
+REMAINS = ("/etc/cni/net.d", "/var/lib/cni", "/run/flannel", "/var/lib/etcd", state.FOLDER)
+# What the journal remembers of a cluster. Counters stay: the fleet's others remember them.
+OF_THE_CLUSTER = (
+    "role", "initialised", "equipped", "claim", "born", "node_name", "stepping_down",
+)  # fmt: skip
+KUBEADM = "/usr/bin/kubeadm"
+ADMIN = "/etc/kubernetes/admin.conf"
+PORT = 6444  # the endpoint of a control plane
+
+
+def step_down(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeKey) -> None:
+    """End what the journal's ``stepping_down`` says was begun; nothing where it says nothing.
+
+    Raises Blocked, CommandFailed, Refused, OSError; the same call again then goes on.
+    """
+    intent = journal.get("stepping_down")
+    if intent is None:
+        return
+    wish = intent.get("role")
+    why = f"to be {wish}" if wish else f"which is empty: {intent['name']} leads this fleet"
+    board.enter("preparing", f"Leaving its own cluster, {why}")
+
+    def say(text: str) -> None:
+        LOG.info("leaving: %s", text)
+        board.set(detail=f"Leaving the cluster: {text}")
+
+    left = leave(host, journal, say, trust, key)
+    forgotten: tuple[str, ...] = OF_THE_CLUSTER
+    if wish:
+        host.make_folder(config.DROP_INS)
+        host.write(config.ROLE_FILE, f"role: {wish}\n".encode())
+        forgotten = (*forgotten, "vote")  # a person has said that this node is to begin anew
+    journal.set(**dict.fromkeys(forgotten))
+    more = {"role": wish} if wish else {"control_plane": intent["name"]}
+    journal.note("stepped down", **more, **({"left": left} if left else {}))
+    board.set(role=wish or "auto", role_why="", control_plane="")
+
+
+def leave(
+    host: Host,
+    journal: Journal,
+    say: Say,
+    trust: Trust | None,
+    key: NodeKey | None,
+    final: bool = False,
+) -> str:
+    """Out of the cluster, with all that kubeadm, kubelet and the pod network left; what people
+    still have to do, empty where nothing is.
+
+    ``final``: it gives its name up too. Raises Blocked while another kubeadm is at work, Refused,
+    CommandFailed, OSError; the same call again then goes on.
+    """
+    # Nobody may move in any more.
+    for unit in BROKER_UNITS:
+        host.run("systemctl", "stop", unit, timeout=60)
+    kubeadm.alone(host)
+    todo = ""
+    leads = host.exists(ADMIN) or journal.get("role") == "control-plane"
+    if host.exists(ownnode.KUBELET_CONF) and not leads:
+        todo = _take_leave(host, journal, say, trust, key, final)
+    leave_cluster(host, say)
+    remove_trees(host, BROKER, ENDPOINT)
+    host.run("sync", timeout=kubeadm.SYNC_BOUND)
+    return todo
+
+
+def _take_leave(
+    host: Host, journal: Journal, say: Say, trust: Trust | None, key: NodeKey | None, final: bool
+) -> str:
+    """A worker moves its pods away and has its Node deleted. Where the control plane is away both
+    are left out: leaving must not wait for it."""
+    name = journal.get("node_name") or Facts(host).node_name
+    say("moving its pods to other nodes")
+    ownnode.drain(host, name, say)
+    uid = ownnode.uid(host, name)
+    # A kubelet that starts again would make its node anew.
+    host.run("systemctl", "stop", "kubelet", timeout=120)
+    if uid == "":
+        return ""
+    why = "the cluster does not answer"
+    if uid and trust and key:
+        say("telling the control plane that this node is gone")
+        try:
+            why = farewell.tell(trust, key, host, places(host, journal, trust), name, uid, final)
+        except FleetError as error:
+            why = error.reason
+    if not why:
+        return ""
+    say(f"the control plane was not told: {why}")
+    return f"On the control plane run: kubectl delete node {name}"
+
+
+def places(host: Host, journal: Journal, trust: Trust) -> list[tuple[str, int]]:
+    """Where control planes of the fleet may be: this node's own, the last known, and those heard
+    by the network process. Hints: only TLS tells."""
+    found = ownnode.SERVER.search(host.text(ownnode.KUBELET_CONF) or "")
+    known = [found[1].strip("[]")] if found else []
+    known += [networks.host_of(one) for one in journal.get("last_known", [])]
+    _, candidates = exchange.read_heard(host)
+    _, heard = Hearing(trust.beacon_key, "").update(None, [c.beacon for c in candidates], 0.0)
+    said = [(h.beacon.address, h.beacon.port) for h in heard if _may_lead(h.beacon)]
+    return list(dict.fromkeys([*((address, PORT) for address in known), *said]))
+
+
+def _may_lead(beacon: beacons.Beacon) -> bool:
+    return beacon.ready and bool(beacon.address)
+
+
+def leave_cluster(host: Host, say: Say) -> None:
+    """kubeadm reset, and what it leaves. Raises Refused, CommandFailed."""
+    node.remove_user_kubeconfig(host)  # first: it is recognised by the mark in it
+    if host.exists(KUBEADM):
+        say("kubeadm reset")
+        host.call(
+            "kubeadm", "reset", "--force", "--cri-socket", kubeadm.SOCKET,
+            timeout=kubeadm.RESET_BOUND,
+        )  # fmt: skip
+    elif state.read(host) is not state.State.NOTHING:
+        raise Refused(
+            "This node is part of a cluster, and kubeadm, which takes it out, is not installed.",
+            "Run `sudo apt-get install kubeadm`, then the same again.",
+        )
+    for device in kubeadm.DEVICES:
+        if host.exists(f"/sys/class/net/{device}"):
+            host.call("ip", "link", "delete", device)
+    netfilter.clear(host)
+    remove_trees(host, *REMAINS)
+
+
+def remove_trees(host: Host, *paths: str) -> None:
+    """Remove folders with all that is in them; missing ones are no error. Raises CommandFailed."""
+    there = [path for path in paths if host.exists(path)]
+    if there:
+        host.call("rm", "-rf", "--", *there, timeout=kubeadm.RESET_BOUND)

@@ -1,0 +1,69 @@
+"""The keeper's eye on other control planes of the fleet, on a node that leads one itself.
+
+A beacon is only a hint, and asking costs: so each rival in sight is asked now and then, by a
+process of its own (``nodeagent meet``), which alone loads what that needs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+
+from nodeagent.errors import NodeAgentError, TwoControlPlanes
+from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.election import Heard
+from nodeagent.fleet.rivals import Verdict, rivals
+from nodeagent.host.host import Host
+
+LOG = logging.getLogger("nodeagent")
+
+AGENT = "/usr/bin/nodeagent"
+RIVAL = "/run/nodeagent/rival.json"  # whom to give way to: the whole agent asks once more
+ASK_PAUSE = 60.0  # seconds until a rival is asked again
+LONG_PAUSE = 600.0  # where people must decide
+BOUND = 45.0  # seconds for one; shorter than others remember an announcement
+
+
+class Lookout:
+    """``trouble`` is what people must decide, None while there is nothing."""
+
+    def __init__(self, host: Host) -> None:
+        self.trouble: NodeAgentError | None = None
+        self._host = host
+        self._due: dict[str, float] = {}
+
+    def round(self, heard: Iterable[Heard], now: float) -> bool:
+        """Ask who is in sight and due. False where this node is to give way."""
+        others = rivals(heard, now)
+        if not others:
+            self.trouble = None
+        for beacon in others:
+            if now < self._due.get(beacon.node_id, now):
+                continue
+            verdict = self._ask(beacon)
+            pause = LONG_PAUSE if verdict is Verdict.BOTH_STAY else ASK_PAUSE
+            self._due[beacon.node_id] = now + pause
+            if verdict is Verdict.STEP_DOWN:
+                where = {"address": beacon.address, "port": beacon.port}
+                self._host.write(RIVAL, json.dumps(where).encode(), 0o600)
+                return False
+        return True
+
+    def _ask(self, beacon: Beacon) -> Verdict:
+        result = self._host.run(AGENT, "meet", beacon.address, str(beacon.port), timeout=BOUND)
+        try:
+            verdict = Verdict(result.out.strip())
+        except ValueError:
+            LOG.info("%s was not met: %s", beacon.name, result.err.strip()[-300:])
+            return Verdict.NOTHING  # an echo, or it cannot be reached: nothing is changed
+        if verdict is Verdict.BOTH_STAY:
+            self.trouble = TwoControlPlanes(
+                f"{beacon.name} ({beacon.address}) leads a second cluster of this fleet. Neither"
+                " gives way by itself, so as to lose nothing.",
+                "Move what is needed to one of them. Then run `sudo nodeagent role --worker"
+                " --end-cluster` on the other, and `sudo nodeagent role --auto` on its workers.",
+            )
+        elif verdict is Verdict.STAY:
+            LOG.info("%s leads a second cluster of this fleet; it gives way", beacon.name)
+        return verdict

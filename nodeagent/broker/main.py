@@ -1,0 +1,240 @@
+"""The broker process (``nodeagent broker``), on control planes only; entry and socket.
+
+systemd starts it when somebody knocks at /run/nodeagent-broker.sock and hands the socket over
+(sd_listen_fds(3)); it ends when there is nothing to do for a minute. Who may ask what is decided
+by the kernel's word on who asks (unix(7), SO_PEERCRED), not by what they say. What is spoken is
+in ``fleet/frame.py``, the files it reads are in ``fleet/install.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import socket
+import struct
+import sys
+import time
+from typing import Any
+
+from nodeagent import paths
+from nodeagent.broker import leave as broker_leave
+from nodeagent.broker import operators as people
+from nodeagent.broker import protocol as frame
+from nodeagent.broker.broker import Broker, Offer, Overloaded, Revoked, Stale, Unadmitted
+from nodeagent.broker.ledger import Ledger
+from nodeagent.errors import FleetError, NodeAgentError, Refused, Untrusted
+from nodeagent.host.host import Host
+from nodeagent.join import waiting_file as doorstep
+from nodeagent.trust import anchors, pki, wire
+
+LOG = logging.getLogger("nodeagent")
+
+IDLE = 60.0  # seconds without anything to do until the process ends
+TICK = 1.0  # seconds between looks at the cluster while tokens are outstanding
+PATIENCE = 5.0  # seconds a caller has to say what it wants
+NETWORK_USER = "nodeagent"
+FIRST_FD = 3  # SD_LISTEN_FDS_START
+
+_ASKS: dict[str, dict[str, wire.Check]] = {
+    "nonce": {},
+    "grant": {
+        "request": wire.text(r"[A-Za-z0-9_.-]+", 16 * 1024),
+        "source": wire.address,
+    },
+    "leave": {"said": wire.text(r"[A-Za-z0-9_.-]+", 16 * 1024)},
+    "nodes": {},
+    "approve": {"node": wire.node_id},
+    "revoke": {"who": wire.node_name},  # or a node id, which is of that form too
+    "forget": {"name": wire.node_name},
+    "seal": {"open": wire.integer(0, 366 * 86400)},
+}
+FOR_THE_NETWORK = frozenset({"nonce", "grant", "leave"})
+
+
+def main() -> None:
+    """Serve the socket that systemd hands over, until idle."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    Service(Host(), load(Host()), inherited_socket()).run()
+
+
+def inherited_socket() -> socket.socket:
+    """The one listening socket from systemd. Raises FleetError where there is none."""
+    ours = os.environ.get("LISTEN_PID") == str(os.getpid())
+    if not ours or os.environ.get("LISTEN_FDS") != "1":
+        raise FleetError(
+            "The broker was started without its socket.",
+            "Start it with: systemctl start nodeagent-broker.socket",
+        )
+    return socket.socket(fileno=FIRST_FD)
+
+
+def load(host: Host) -> Broker:
+    """The broker as the agent set it up. Raises FleetError, OSError."""
+    from nodeagent.broker.kube_api import Api
+
+    try:
+        config = wire.record(
+            wire.loads(host.read(paths.BROKER_CONFIG) or b"", 64 * 1024),
+            {
+                "anchors": anchors.Anchors.from_json,
+                "endpoints": wire.array(wire.endpoint, 1, 8),
+                "server": wire.text(r"https://[0-9a-f.:\[\]]+", 80),
+                "kubernetes": wire.text(r"[0-9.]+", 16),
+                "seals_at": wire.integer(0, 2**40),
+            },
+        )
+        key = pki.read_key(host.read(paths.BROKER_KEY) or b"")
+        cert = pki.read_cert((host.read(paths.BROKER_CERT) or b"").decode("ascii", "replace"))
+    except (wire.Malformed, pki.BadCertificate) as error:
+        raise FleetError(
+            f"The broker's files are missing or damaged: {error}.",
+            "Restart the agent, which writes them: systemctl restart nodeagent",
+        ) from error
+    ca_cert = (host.read(paths.BROKER_CA) or b"").decode("ascii", "replace")
+    files = (
+        str(host.path(n))
+        for n in (paths.BROKER_CA, paths.BROKER_CLIENT_CERT, paths.BROKER_CLIENT_KEY)
+    )
+    return Broker(
+        config["anchors"],
+        key,
+        cert,
+        Offer(config["endpoints"], ca_cert, config["kubernetes"]),
+        Api(config["server"], *files),
+        Ledger(host),
+        host.clock.now,
+        config["seals_at"],
+    )
+
+
+class Service:
+    """One caller at a time; between callers a look at the cluster."""
+
+    def __init__(self, host: Host, broker: Broker, listener: socket.socket) -> None:
+        self._host = host
+        self._broker = broker
+        self._listener = listener
+        self._config = host.path(paths.BROKER_CONFIG)
+        self._stamp = self._config_stamp()
+        self._trouble = ""
+        self._told: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        """Until idle, or until the agent changed the configuration; systemd starts it again when
+        somebody knocks."""
+        self._listener.settimeout(TICK)
+        busy = ticked = time.monotonic()
+        while time.monotonic() - busy < IDLE and self._config_stamp() == self._stamp:
+            try:
+                connection, _ = self._listener.accept()
+                busy = time.monotonic()
+            except TimeoutError:
+                connection = None
+            if connection is not None:
+                with connection:
+                    self._serve(connection)
+            if self._broker.outstanding:
+                busy = time.monotonic()
+            if time.monotonic() - ticked >= TICK:
+                self._tick()
+                self.tell_who_waits()
+                ticked = time.monotonic()
+
+    def _config_stamp(self) -> int:
+        return self._config.stat().st_mtime_ns if self._config.exists() else 0
+
+    def _tick(self) -> None:
+        try:
+            self._broker.tick()
+            self._trouble = ""
+        except (NodeAgentError, OSError) as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                LOG.warning("%s", error)
+
+    def tell_who_waits(self) -> None:
+        """Write the list for the status where it changed; people's convenience, so it never
+        fails."""
+        waiting = doorstep.shown(self._broker.waiting.present(self._broker.clock()))
+        if waiting == self._told:
+            return
+        self._told = waiting
+        try:
+            doorstep.write(self._host, waiting)
+        except OSError as error:
+            LOG.warning("who waits is not shown: %s", error)
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(PATIENCE)
+        try:
+            asked = frame.receive(connection)
+            frame.send(connection, self.answer(asked, peer_uid(connection)))
+        except (OSError, wire.Malformed) as error:
+            LOG.info("a caller was not understood: %s", error)
+
+    def answer(self, asked: Any, uid: int) -> dict[str, Any]:
+        """The answer to one message from a process of user ``uid``. Raises wire.Malformed."""
+        op = asked.get("op") if isinstance(asked, dict) else None
+        if not isinstance(op, str) or op not in _ASKS:
+            raise wire.Malformed("no such question")
+        if not (uid == 0 or (op in FOR_THE_NETWORK and uid == _uid(NETWORK_USER))):
+            return _error(403, "This user may not ask that.")
+        checked = wire.record(asked, {"op": wire.text(op, 16), **_ASKS[op]})
+        try:
+            return self._answer(op, checked)
+        except Untrusted as error:
+            LOG.warning("%s", error.reason)
+            return _error(403, error.reason)
+        except Revoked:
+            return _error(403, "This node was revoked.")
+        except Unadmitted as error:
+            return _error(202, str(error))
+        except Stale as error:
+            return _error(409, f"Ask again: {error}.")
+        except Overloaded as error:
+            return _error(503, f"{error}.")
+        except Refused as error:
+            return {**_error(409, error.reason), "remedy": error.remedy}
+        except (NodeAgentError, OSError) as error:
+            LOG.warning("%s", error)
+            if op not in FOR_THE_NETWORK:
+                return _error(503, str(error))
+            return _error(503, "The cluster could not be asked; see the journal there.")
+
+    def _answer(self, op: str, asked: dict[str, Any]) -> dict[str, Any]:
+        broker = self._broker
+        if op == "nonce":
+            return {"nonce": broker.nonce()}
+        if op == "grant":
+            answer = broker.grant(asked["request"].encode(), asked["source"])
+            return {"grant": answer.decode()}
+        if op == "leave":
+            return {"left": broker_leave.hear(broker, asked["said"].encode())}
+        if op == "approve":
+            return people.approve(broker, asked["node"])
+        if op == "revoke":
+            return people.revoke(broker, asked["who"])
+        if op == "forget":
+            return people.forget(broker, asked["name"])
+        if op == "seal":
+            return people.seal(broker, asked["open"])
+        return people.overview(broker)
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user id of the process at the other end (struct ucred: pid, uid, gid)."""
+    size = struct.calcsize("3i")
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int(struct.unpack("3i", data)[1])
+
+
+def _uid(user: str) -> int | None:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+def _error(status: int, sentence: str) -> dict[str, Any]:
+    return {"status": status, "error": sentence}

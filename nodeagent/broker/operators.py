@@ -1,0 +1,127 @@
+"""What people ask of the broker: who is in, who waits; approve, revoke, forget, seal.
+
+Each answer is data for the command line. A denial is remembered before the cluster is told, a
+permission after it: where the API server does not answer, the same words again finish it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from nodeagent.broker.broker import Broker, audit
+from nodeagent.broker.ledger import Revocation
+from nodeagent.errors import Refused
+from nodeagent.join.approval import APPROVAL_LIFE, Seal
+
+SHOWN = 300  # admissions in one answer
+# A kubelet's certificate lives a year, and Kubernetes cannot take one back (kube-controller-
+# manager, --cluster-signing-duration): until then a revoked node's name must not be given again.
+CERTIFICATE_LIFE = 366 * 86400
+
+
+def overview(broker: Broker) -> dict[str, Any]:
+    """All there is to list."""
+    now = broker.clock()
+    ledger, said = broker.ledger, broker.ledger.seal
+    newest = {entry.name: entry for entry in ledger.admissions}
+    return {
+        "admissions": [asdict(entry) for entry in [*newest.values()][-SHOWN:]],
+        "waiting": [asdict(entry) for entry in broker.waiting.present(now)],
+        "approved": [node for node, until in ledger.approved.items() if now < until],
+        "revoked": [asdict(entry) for entry in ledger.revoked[-SHOWN:]],
+        "by_approval": broker.anchors.by_approval,
+        "open": said.is_open(now, broker.seals_at),
+        "until": said.open_until if said.sealed else broker.seals_at,
+    }
+
+
+def approve(broker: Broker, node_id: str) -> dict[str, Any]:
+    """Let a node in, asked or not, revoked or not: the person typed its whole id. Raises
+    FleetError, and what the API raises."""
+    ledger = broker.ledger
+    if ledger.names_of(node_id) and ledger.revocation(node_id) is None:
+        return {"name": ledger.names_of(node_id)[-1], "source": "", "state": "admitted"}
+    if ledger.revocation(node_id) is not None:
+        _bar(broker, but=ledger.names_of(node_id))
+    now = broker.clock()
+    ledger.approve(node_id, now, int(now) + APPROVAL_LIFE)
+    audit("approved", node=node_id)
+    asking = broker.waiting.leave(node_id)
+    state = "waiting" if asking else "unheard"
+    return {
+        "name": asking.name if asking else "",
+        "source": asking.source if asking else "",
+        "state": state,
+    }
+
+
+def revoke(broker: Broker, who: str) -> dict[str, Any]:
+    """Take a node's right to be here, and end enrolment: its card could make another key.
+
+    ``who`` is a name or a node id. Raises Refused where nobody of that name was let in, FleetError,
+    and what the API raises.
+    """
+    ledger = broker.ledger
+    node_id = who if re.fullmatch(r"n-[a-z2-7]{16}", who) else ledger.names.get(who, "")
+    if not node_id:
+        raise Refused(
+            f"No node called {who} was let in here.",
+            "`sudo nodeagent nodes` lists them; a node that never joined is revoked by its code.",
+        )
+    names = ledger.names_of(node_id)
+    if ledger.revocation(node_id) is None:
+        name = who if who in names else names[-1] if names else ""
+        ledger.revoke(Revocation(node_id, name, int(broker.clock())))
+        audit("revoked", node=node_id, names=" ".join(names))
+    was_open = ledger.seal.is_open(broker.clock(), broker.seals_at)
+    if was_open:
+        seal(broker, 0)
+    broker.waiting.leave(node_id)
+    for token in broker.outstanding:
+        if token.node_id == node_id:
+            broker.withdraw(token)
+    # First barred, then deleted: a kubelet that starts again makes its node anew.
+    _bar(broker)
+    for name in names:
+        broker.api.delete_node(name)
+    return {"node_id": node_id, "names": names, "sealed": was_open}
+
+
+def forget(broker: Broker, name: str) -> dict[str, Any]:
+    """Free a name, and let its key ask anew as a stranger. Raises Refused while a revoked node's
+    certificate for that name may still be valid, and what the API raises."""
+    ledger = broker.ledger
+    holder = ledger.names.get(name, "")
+    revoked = ledger.revocation(holder)
+    if revoked and broker.clock() < revoked.time + CERTIFICATE_LIFE:
+        days = math.ceil((revoked.time + CERTIFICATE_LIFE - broker.clock()) / 86400)
+        raise Refused(
+            f"The revoked node still holds a certificate as {name}, for {days} days at most, and"
+            " Kubernetes cannot take one back.",
+            "Give the new board another name, under `node_name` in nodeagent.yaml.",
+        )
+    if revoked:
+        _bar(broker, but=[name])
+    forgotten = ledger.forget(name)
+    if forgotten:
+        audit("forgotten", node=holder, name=name)
+    return {"forgotten": forgotten}
+
+
+def seal(broker: Broker, seconds: int) -> dict[str, Any]:
+    """End enrolment, or open it for so many seconds; afterwards it is sealed again."""
+    until = int(broker.clock()) + seconds if seconds else 0
+    broker.ledger.set_seal(Seal(sealed=True, open_until=until))
+    audit("opened" if seconds else "sealed", until=str(until))
+    return {"until": until}
+
+
+def _bar(broker: Broker, but: Sequence[str] = ()) -> None:
+    """Bar the names of all revoked nodes, apart from some that are about to be let back."""
+    revoked = {entry.node_id for entry in broker.ledger.revoked}
+    names = broker.ledger.names.items()
+    broker.api.bar([n for n, holder in names if holder in revoked and n not in but])

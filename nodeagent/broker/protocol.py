@@ -1,0 +1,56 @@
+"""How the broker is spoken to over its Unix socket: four bytes of length, then JSON.
+
+{"op": "nonce"}                                   -> {"nonce": TEXT}
+{"op": "grant", "request": JWS, "source": IP}     -> {"grant": JWS}
+Root only, the answers as in people.py:
+{"op": "nodes"}, {"op": "approve", "node": ID}, {"op": "revoke", "who": NAME OR ID},
+{"op": "forget", "name": NAME}, {"op": "seal", "open": SECONDS}
+Anything refused     -> {"status": HTTP STATUS, "error": SENTENCE}, for root also "remedy"
+A person has to act  -> {"status": 202, "error": "approval" or "sealed"}
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from typing import Any
+
+from nodeagent.trust import wire
+
+SOCKET = "/run/nodeagent-broker.sock"
+MAX_BYTES = 128 * 1024
+PATIENCE = 40.0  # seconds; the API server of a slow board may take its time
+
+
+def send(connection: socket.socket, message: dict[str, Any]) -> None:
+    """Send one message. Raises OSError."""
+    data = json.dumps(message, separators=(",", ":")).encode()
+    connection.sendall(struct.pack(">I", len(data)) + data)
+
+
+def receive(connection: socket.socket) -> Any:
+    """Receive one message. Raises wire.Malformed, OSError."""
+    (length,) = struct.unpack(">I", _exactly(connection, 4))
+    if length > MAX_BYTES:
+        raise wire.Malformed(f"longer than {MAX_BYTES} bytes")
+    return wire.loads(_exactly(connection, length), MAX_BYTES)
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            raise wire.Malformed("the message ended early")
+        data += piece
+    return data
+
+
+def call(path: str, message: dict[str, Any]) -> Any:
+    """Ask the broker that listens at ``path`` one thing. Raises wire.Malformed, OSError."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(path)
+        send(connection, message)
+        return receive(connection)

@@ -1,0 +1,197 @@
+"""What the control plane's agent does after init, and small looks at nodes; all repeatable."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from nodeagent.cluster import kubeadm, kubectl
+from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent.errors import Refused
+from nodeagent.host.host import Host
+
+LOG = logging.getLogger("nodeagent")
+
+FIRST_USER = 1000  # the first human user of Debian and its descendants (adduser.conf(5))
+CNI_CONFIGURATION = "/etc/cni/net.d/10-flannel.conflist"
+MARK = "# Written by nodeagent; a file that you have changed is kept."
+KEPT = 3
+# Run as the user, so that links which the user planted lead only where the user may write. A file
+# without our first line is the user's own: kubectl drops comments when it changes a file.
+KEEP_KUBECONFIG = f"""
+umask 077
+cd "$1" && mkdir -p .kube && chmod 700 .kube || exit 1
+if test -s .kube/config && test "$(head -n 1 .kube/config)" != '{MARK}'; then exit {KEPT}; fi
+rm -f .kube/config.nodeagent &&
+cat > .kube/config.nodeagent && chmod 600 .kube/config.nodeagent && sync .kube/config.nodeagent &&
+mv -T .kube/config.nodeagent .kube/config
+"""
+DROP_KUBECONFIG = f"""
+cd "$1" && test "$(head -n 1 .kube/config 2>/dev/null)" = '{MARK}' || exit 0
+rm -f .kube/config
+"""
+JOIN_COMMAND = """\
+# Paste as root on the machine that shall join; valid for 10 minutes.
+umask 077
+base64 -d > /root/nodeagent-discovery.conf <<'END'
+{discovery}
+END
+base64 -d > /root/nodeagent-join.conf <<'END'
+{config}
+END
+kubeadm join --config /root/nodeagent-join.conf
+rm -f /root/nodeagent-join.conf /root/nodeagent-discovery.conf
+# Then approve it here: kubectl get csr; kubectl certificate approve NAME"""
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """One node as Kubernetes knows it."""
+
+    name: str
+    ready: bool
+    role: str
+    version: str
+    address: str
+
+
+# What kubeadm's bootstrap-token phase leaves open: the first approves whoever holds a token of
+# kubeadm's group, the second shows everybody a kubeconfig signed with each token.
+OPEN_DOORS = """\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: "kubeadm:node-autoapprove-bootstrap"}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: "kubeadm:bootstrap-signer-clusterinfo", namespace: kube-public}
+"""
+
+
+def policy() -> str:
+    """The manifest of who may join and what the broker may do."""
+    return resources.files("nodeagent.cluster").joinpath("policy.yaml").read_text()
+
+
+def close_doors(host: Host) -> None:
+    """Remove what `kubeadm upgrade apply` makes again; init here leaves it out. Raises
+    CommandFailed."""
+    kubectl.delete_text(host, OPEN_DOORS)
+
+
+def install_user_kubeconfig(host: Host) -> bool:
+    """The administrator's file for the first human user, 0600 and their own. True where it is
+    there now; False where there is no such user or home, or where the user has their own.
+
+    A convenience, so it never fails: a full or strange home must not stop the cluster.
+    """
+    user = _user(host.text("/etc/passwd") or "")
+    admin = host.text(kubectl.ADMIN)
+    if user is None or not admin:
+        return False
+    result = host.run(
+        "runuser", "-u", user[0], "--", "/bin/sh", "-c", KEEP_KUBECONFIG, "sh", user[1],
+        stdin=f"{MARK}\n{admin}",
+    )  # fmt: skip
+    if result.status not in (0, KEPT):
+        LOG.warning("no kubeconfig for %s: %s", user[0], result.err.strip() or result.status)
+    return result.status == 0
+
+
+def remove_user_kubeconfig(host: Host) -> None:
+    """The way back of ``install_user_kubeconfig``; a file of the user's own stays. Never fails."""
+    user = _user(host.text("/etc/passwd") or "")
+    if user is not None:
+        host.run("runuser", "-u", user[0], "--", "/bin/sh", "-c", DROP_KUBECONFIG, "sh", user[1])
+
+
+def _user(passwd: str) -> tuple[str, str] | None:
+    """Name and home of the first human user (passwd(5))."""
+    for line in passwd.splitlines():
+        fields = line.split(":")
+        if len(fields) == 7 and fields[2] == str(FIRST_USER):
+            return fields[0], fields[5]
+    return None
+
+
+def nodes(host: Host) -> list[NodeInfo]:
+    """All nodes of the cluster. Raises CommandFailed."""
+    return [_info(item) for item in kubectl.get(host, "nodes")["items"]]
+
+
+def _info(item: dict[str, Any]) -> NodeInfo:
+    labels, status = item["metadata"].get("labels", {}), item["status"]
+    leads = "node-role.kubernetes.io/control-plane" in labels
+    addresses = {a["type"]: a["address"] for a in status.get("addresses", [])}
+    return NodeInfo(
+        name=item["metadata"]["name"],
+        ready=_ready(status),
+        role="control-plane" if leads else "worker",
+        version=status["nodeInfo"]["kubeletVersion"],
+        address=addresses.get("InternalIP", ""),
+    )
+
+
+def _ready(status: dict[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+
+
+def ready(host: Host, name: str) -> bool:
+    """True when Kubernetes calls the node Ready. A cluster that does not answer: False.
+
+    Asks as the kubelet, which may read its own node, and in this process: on a small board each
+    kubectl costs seconds, and this is asked often while a node comes up.
+    """
+    if not host.exists(CNI_CONFIGURATION):
+        return False  # the kubelet is not ready without a pod network
+    answer = ownnode.ask(host, "GET", f"/api/v1/nodes/{name}")
+    try:
+        return answer is not None and answer[0] == 200 and _ready(answer[1]["status"])
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def broker_credentials(host: Host) -> tuple[bytes, bytes]:
+    """Certificate and key (PEM) of the Kubernetes user ``nodeagent:broker``, made with the
+    cluster's CA; a year long, made anew at each call. Raises Refused, OSError."""
+    from nodeagent.cluster import credentials
+
+    ca_cert = host.read("/etc/kubernetes/pki/ca.crt")
+    ca_key = host.read("/etc/kubernetes/pki/ca.key")
+    if ca_cert is None or ca_key is None:
+        raise Refused(
+            "The cluster's CA is not on this node.", "Run `nodeagent status` to see its role."
+        )
+    return credentials.client("nodeagent:broker", ca_cert, ca_key, host.clock.now())
+
+
+def join_command(host: Host) -> str:
+    """Shell lines that join a machine without nodeagent. Raises CommandFailed.
+
+    The token is in a file made by the lines, never in an argument; like every token here it
+    cannot approve itself.
+    """
+    import base64
+
+    import yaml
+
+    token = host.call(
+        "kubeadm", "token", "create", "--kubeconfig", kubectl.ADMIN, "--ttl", "10m",
+        "--usages", "authentication", "--groups", "system:bootstrappers:nodeagent",
+    ).strip()  # fmt: skip
+    admin = yaml.safe_load(host.text(kubectl.ADMIN) or "")
+    cluster = admin["clusters"][0]["cluster"]
+    clusters = [{"name": "", "cluster": cluster}]
+    lines = yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "clusters": clusters})
+    config = {
+        "apiVersion": kubeadm.API,
+        "kind": "JoinConfiguration",
+        "discovery": {"file": {"kubeConfigPath": "/root/nodeagent-discovery.conf"},
+                      "tlsBootstrapToken": token},
+    }  # fmt: skip
+    return JOIN_COMMAND.format(
+        config=base64.encodebytes(yaml.safe_dump(config).encode()).decode().strip(),
+        discovery=base64.encodebytes(lines.encode()).decode().strip(),
+    )

@@ -1,0 +1,124 @@
+"""The two files through which agent (root) and network process (serve) talk.
+
+``/run/nodeagent/announce.json``: the agent says what to announce. ``/run/nodeagent-serve/
+heard.json``: serve says what came in. The agent treats the second as a stranger's: the process
+that writes it reads what anybody sends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from nodeagent.host.host import Host
+from nodeagent.trust import wire
+
+ANNOUNCE = "/run/nodeagent/announce.json"
+SERVE_FOLDER = "/run/nodeagent-serve"
+HEARD = f"{SERVE_FOLDER}/heard.json"
+MAX_BYTES = 256 * 1024
+MAX_CANDIDATES = 128  # of at most 1100 bytes each in heard.json
+MAX_INTERFACES = 16
+
+_BEACON = wire.text(r"[A-Za-z0-9_-]+", 900)
+_TIME = wire.integer(0, 2**40)
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What serve is to do: announce ``beacon`` as ``instance`` and ``interface_address`` on the
+    named ``interfaces`` (none named: on the one that has the address); there offer the endpoint
+    on ``port`` and show the status page."""
+
+    interface_address: str
+    instance: str
+    beacon: str
+    port: int
+    endpoint: bool
+    status_page: bool
+    phase: str = ""  # for people who look at mDNS; in the clear, so only where the page is open
+    interfaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Where somebody announced a beacon, unproved; ``first`` and ``last`` heard (unix time)."""
+
+    address: str
+    port: int
+    beacon: str
+    first: int
+    last: int
+
+
+_ANNOUNCEMENT: dict[str, wire.Check] = {
+    "interface_address": wire.address,
+    "instance": wire.node_id,
+    "beacon": _BEACON,
+    "port": wire.port,
+    "endpoint": wire.flag,
+    "status_page": wire.flag,
+    "phase": wire.text(r"[a-z]*", 16),
+}
+# IFNAMSIZ, linux/if.h.
+_INTERFACES = {"interfaces": wire.array(wire.text(r"[^/\s]+", 15), 0, MAX_INTERFACES)}
+_CANDIDATE: dict[str, wire.Check] = {
+    "address": wire.address,
+    "port": wire.port,
+    "beacon": _BEACON,
+    "first": _TIME,
+    "last": _TIME,
+}
+_HEARD: dict[str, wire.Check] = {
+    "own_heard": lambda value: None if value is None else _TIME(value),
+    "candidates": wire.array(lambda value: wire.record(value, _CANDIDATE), 0, MAX_CANDIDATES),
+}
+
+
+def write_announcement(host: Host, announcement: Announcement) -> None:
+    """Agent: say what to announce; readable for all, nothing in it is secret. Raises OSError."""
+    host.write(ANNOUNCE, json.dumps(asdict(announcement)).encode(), 0o644)
+
+
+def read_announcement(host: Host) -> Announcement | None:
+    """Serve: what to announce, or None while the agent has not said. Raises wire.Malformed."""
+    data = read_bounded(host, ANNOUNCE)
+    if data is None:
+        return None
+    return Announcement(**wire.record(wire.loads(data, MAX_BYTES), _ANNOUNCEMENT, _INTERFACES))
+
+
+def write_heard(host: Host, own_heard: int | None, candidates: Sequence[Candidate]) -> None:
+    """Serve: say what was heard. Raises OSError."""
+    content = {"own_heard": own_heard, "candidates": [asdict(entry) for entry in candidates]}
+    host.write(HEARD, json.dumps(content).encode(), 0o644)
+
+
+def read_heard(host: Host) -> tuple[int | None, tuple[Candidate, ...]]:
+    """Agent: (when the own beacon last came back, candidates). What is missing or malformed
+    counts as nothing heard."""
+    try:
+        data = read_bounded(host, HEARD)
+        if data is None:
+            return None, ()
+        value = wire.record(wire.loads(data, MAX_BYTES), _HEARD)
+    except (OSError, wire.Malformed):
+        return None, ()
+    return value["own_heard"], tuple(Candidate(**entry) for entry in value["candidates"])
+
+
+def read_bounded(host: Host, name: str) -> bytes | None:
+    """At most MAX_BYTES + 1 of a regular file. No link is followed, no pipe waited for
+    (open(2) O_NOFOLLOW, O_NONBLOCK). Raises OSError."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(host.path(name, follow=False), flags)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{name} is no regular file")
+        return file.read(MAX_BYTES + 1)

@@ -1,0 +1,91 @@
+"""Two control planes of one fleet: which of them gives way. Pure: no I/O, no clock.
+
+It happens where a network was in two parts while the fleet formed, or a control plane was switched
+off for long. Nothing of anybody's may be lost over it: only the younger one, and only while it has
+no other nodes and no workloads, steps down. Each asks the other over TLS, never its beacon, and
+both order themselves by the same proved facts, so never do both step down.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.election import CONTROL_PLANE, STALE, Heard
+from nodeagent.trust import wire
+
+MAX_BYTES = 2048
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a control plane says of its cluster at ``GET /v1/cluster``.
+
+    ``cluster`` is the SHA-256 of its CA certificate, ``epoch`` that of the claim it was made with,
+    ``born`` when it was made (unix time, by its own clock). ``alone``: neither other nodes nor
+    workloads; None where it has not looked yet.
+    """
+
+    node_id: str
+    name: str
+    cluster: str
+    epoch: int
+    born: int
+    alone: bool | None
+
+    def to_json(self) -> bytes:
+        """As it goes over the wire."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Side:
+        """Raises wire.Malformed."""
+        return cls(**wire.record(wire.loads(data, MAX_BYTES), _FIELDS))
+
+
+_FIELDS: dict[str, wire.Check] = {
+    "node_id": wire.node_id,
+    "name": wire.text(r"[A-Za-z0-9._-]+", 64),
+    "cluster": wire.text(r"[0-9a-f]{64}", 64),
+    "epoch": wire.integer(0, 2**31),
+    "born": wire.integer(0, 2**40),
+    "alone": lambda value: None if value is None else wire.flag(value),
+}
+
+
+class Verdict(enum.Enum):
+    """NOTHING: it is ourselves, or the same cluster. STAY: the other one gives way.
+    STEP_DOWN: this one gives way. BOTH_STAY: people must decide."""
+
+    NOTHING = "nothing"
+    STAY = "stay"
+    STEP_DOWN = "step-down"
+    BOTH_STAY = "both-stay"
+
+
+def judge(mine: Side, theirs: Side) -> Verdict:
+    """What this side does, now that both are known; ``theirs`` must be proved and fresh."""
+    if mine.node_id == theirs.node_id or mine.cluster == theirs.cluster:
+        return Verdict.NOTHING
+    if _age(mine) > _age(theirs):
+        return Verdict.STEP_DOWN if mine.alone else Verdict.BOTH_STAY
+    # It has not looked yet: it will, and says so at the next question.
+    return Verdict.BOTH_STAY if theirs.alone is False else Verdict.STAY
+
+
+def rivals(heard: Iterable[Heard], now: float) -> list[Beacon]:
+    """Other control planes in sight. Hints: each is to be asked over TLS."""
+    return [
+        h.beacon
+        for h in heard
+        if h.beacon.ready and h.beacon.role == CONTROL_PLANE and now - h.last < STALE
+    ]
+
+
+def _age(side: Side) -> tuple[int, int, str]:
+    """Greater is younger. Epochs first: who claimed later and knew of the other has the greater
+    one, whatever the clocks said."""
+    return side.epoch, side.born, side.node_id

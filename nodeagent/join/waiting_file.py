@@ -1,0 +1,58 @@
+"""Who waits for a person's say, as the broker tells it: a file that lasts as long as the broker.
+
+The broker writes ``/run/nodeagent-broker/waiting.json`` where the list changed, the keeper reads it
+for the status. systemd removes the folder with the process (systemd.exec(5), RuntimeDirectory=),
+and the process lives while somebody asks, so nobody has to tidy up. The agent treats the file as a
+stranger's: the names in it come from the network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from nodeagent.fleet import handoff as exchange
+from nodeagent.host.host import Host
+from nodeagent.join import approval as enrolment
+from nodeagent.trust import wire
+
+PATH = "/run/nodeagent-broker/waiting.json"
+MAX_BYTES = 16 * 1024
+
+# As the items of `approvals` in status.schema.json.
+_ENTRY: dict[str, wire.Check] = {
+    "id": wire.text(r"([A-Z2-7]{4}-){3}[A-Z2-7]{4}", 19),
+    "name": wire.node_name,
+    "address": wire.address,
+    "since": wire.integer(0, 2**40),
+}
+_LIST = wire.array(lambda value: wire.record(value, _ENTRY), 0, enrolment.MAX_WAITING)
+
+
+def shown(waiting: Sequence[enrolment.Waiting]) -> list[dict[str, Any]]:
+    """``approvals`` of the status, oldest first; what does not change while a node goes on
+    asking."""
+    return [
+        {
+            "id": enrolment.code(one.node_id),
+            "name": one.name,
+            "address": one.source,
+            "since": one.first,
+        }
+        for one in sorted(waiting, key=lambda one: (one.first, one.node_id))
+    ]
+
+
+def write(host: Host, entries: list[dict[str, Any]]) -> None:
+    """Broker: say who waits. Readable for all; nothing of it is secret. Raises OSError."""
+    host.write(PATH, json.dumps(entries).encode(), 0o644)
+
+
+def read(host: Host) -> list[dict[str, Any]]:
+    """Agent: who waits; what is missing or malformed counts as nobody."""
+    try:
+        data = exchange.read_bounded(host, PATH)
+        return [] if data is None else list(_LIST(wire.loads(data, MAX_BYTES)))
+    except (OSError, wire.Malformed):
+        return []
