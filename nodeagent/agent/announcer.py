@@ -13,6 +13,7 @@ import threading
 from dataclasses import replace
 
 from nodeagent.agent.reporter import Board
+from nodeagent.cluster.requirements import can_lead
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
 from nodeagent.errors import ConfigError
@@ -27,7 +28,6 @@ from nodeagent.host.facts import Facts, fsync_latency_ms
 from nodeagent.host.host import Host
 from nodeagent.statefile import FOLDER, Journal
 from nodeagent.status import model as status
-from nodeagent.steps.memory import can_lead
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 

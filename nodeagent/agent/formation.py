@@ -21,10 +21,10 @@ from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, Refused
 from nodeagent.fleet.election import Join, Lead, Wait
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
+from nodeagent.host.timesync import synchronised
 from nodeagent.join import client
 from nodeagent.join.messages import Grant
 from nodeagent.statefile import Journal
-from nodeagent.steps.clock import synchronised
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 

@@ -22,6 +22,7 @@ from nodeagent.agent.announcer import Radio
 from nodeagent.agent.formation import Former
 from nodeagent.agent.reporter import Board, notify
 from nodeagent.cluster import kubeadm_state as state
+from nodeagent.cluster import membership
 from nodeagent.cluster.kubeadm_state import State
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
@@ -40,7 +41,6 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.reboot import reboot
 from nodeagent.statefile import Journal
-from nodeagent.steps import card_in_board as board_step
 from nodeagent.steps import engine
 from nodeagent.trust import store as fleet_trust
 from nodeagent.trust.node_key import NodeKey
@@ -123,7 +123,7 @@ class Agent:
         """What was claimed and measured on another board does not count on this one; a member's
         card in another board is shown and noted, once for each board."""
         facts = Facts(self.host)
-        note = board_step.moved_note(facts)
+        note = membership.moved_note(facts)
         self.board.set(notes=[note] if note else [])
         if self.journal.get("role") is None and state.read(self.host) is State.CONTROL_PLANE:
             # The power went between the cluster and the journal: the election is over all the same.
@@ -135,7 +135,7 @@ class Agent:
         if before:
             LOG.info("the card was on board %s, it is on board %s now. %s", before, here, note)
             self.journal.note("another board", before=before, now=here)
-            if not board_step.is_member(facts):
+            if not membership.is_member(facts):
                 self.journal.set(claim=None, fsync_ms=None)
         self.journal.set(board=here)
 

@@ -23,6 +23,7 @@ from nodeagent.agent.reporter import Board
 from nodeagent.agent.role_table import MOVES
 from nodeagent.cluster import kubeadm
 from nodeagent.cluster import kubeadm_state as state
+from nodeagent.cluster.membership import is_member
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed, FleetError, Refused
@@ -31,7 +32,6 @@ from nodeagent.host.host import Host
 from nodeagent.host.privilege import need_root
 from nodeagent.statefile import PATH, Journal, JournalDamaged
 from nodeagent.steps import engine
-from nodeagent.steps.card_in_board import is_member
 from nodeagent.steps.identity import FormerName
 from nodeagent.trust import node_key as keys
 from nodeagent.trust.node_key import NodeKey

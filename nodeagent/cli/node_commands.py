@@ -13,9 +13,9 @@ from nodeagent.host.actions import Action, FetchKey
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.privilege import need_root
+from nodeagent.host.timesync import synchronised
 from nodeagent.statefile import Journal
 from nodeagent.steps import engine
-from nodeagent.steps.clock import synchronised
 from nodeagent.steps.repositories import Repositories
 from nodeagent.steps.step import Step
 
@@ -59,7 +59,7 @@ def prepare(root: Path, name: str | None) -> list[str]:
     Blocked, OSError.
     """
     host = Host(root.resolve())
-    known = {step.name: step for step in steps.SEQUENCE if step.name in steps.ON_IMAGE}
+    known = {step.name: step for step in steps.SEQUENCE if step.on_image}
     if name is not None and name not in known:
         raise Refused(f"There is no step {name!r} for images.", f"Known: {', '.join(known)}.")
     settings = config.load(host).settings

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from nodeagent.cluster import requirements
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.errors import Blocked
 from nodeagent.host import hardware
 from nodeagent.statefile import Journal
-from nodeagent.steps import memory
+from nodeagent.steps.memory import Memory
 
 GIB = 1 << 30
 NEEDED_FREE = 3 * GIB  # packages and images of a control plane take somewhat over 2 GiB
@@ -28,17 +29,18 @@ def memory_size(node: Node) -> Seen:
     if not found:
         return unknown("/proc/meminfo cannot be read")
     try:
-        list(memory.Memory().plan(node.facts, node.settings))
+        list(Memory().plan(node.facts, node.settings))
     except Blocked as blocked:
         return fail(blocked.reason, blocked.remedy)
     value = f"{found} MiB, {node.facts.cpus} CPU{'s' if node.facts.cpus != 1 else ''}"
-    if memory.can_lead(node.facts):
+    if requirements.can_lead(node.facts):
         return well(value)
     if node.settings.role == "worker":
         return well(f"{value}, enough for a worker")
     return warn(
         f"{value}, enough for a worker only",
-        f"Have one board with {memory.MEMORY_MIB} MiB and {memory.CPUS} CPUs in the fleet.",
+        f"Have one board with {requirements.MEMORY_MIB} MiB and {requirements.CPUS} CPUs in the"
+        " fleet.",
     )
 
 

@@ -185,11 +185,11 @@ def fill(host: Host, job: Job, settings: Settings, tell: Tell) -> None:
     AptUpdate().do(host)
     AptInstall((deb,)).do(host)
     for step in steps.SEQUENCE:
-        if step.name in steps.ON_BAKING:
+        if step.on_bake:
             tell(Progress(step.title))
             engine.prepare(
                 step, host, settings, lambda action: tell(Progress(action.show())),
-                files_only=step.name in steps.ON_IMAGE,
+                files_only=step.on_image,
             )  # fmt: skip
     customise.apply(host, job.custom)
     if job.images:

@@ -22,7 +22,7 @@ from nodeagent.steps.swap import Swap
 from nodeagent.steps.sysctls import Sysctls
 from nodeagent.steps.watchdog import Watchdog
 
-__all__ = ["CARD", "KERNEL", "ON_BAKING", "ON_IMAGE", "SEQUENCE", "SOFTWARE", "Step", "Undoable"]
+__all__ = ["CARD", "KERNEL", "SEQUENCE", "SOFTWARE", "Step", "Undoable"]
 
 # Before anything that speaks for the node: its key may have to be another one.
 CARD: tuple[Step, ...] = (Board(),)
@@ -53,17 +53,3 @@ SOFTWARE: tuple[Step, ...] = (
 )
 
 SEQUENCE: tuple[Step, ...] = CARD + KERNEL + SOFTWARE
-
-# The steps that can do something on a mounted image; the others yield nothing there.
-ON_IMAGE: frozenset[str] = frozenset(
-    {"board", "architecture", "cgroup", "swap", "modules", "sysctls", "containerd-config"}
-)
-
-# Those, and what the programs of an image do while it is baked. The boot files are on another
-# partition, and whoever writes that does their part.
-ON_BAKING: frozenset[str] = (ON_IMAGE - {"cgroup"}) | {
-    "repositories",
-    "packages",
-    "containerd",
-    "kubelet",
-}

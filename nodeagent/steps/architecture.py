@@ -10,16 +10,21 @@ from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
 from nodeagent.host.facts import Facts
+from nodeagent.steps.step import Step
 
 SUPPORTED = ("arm64", "amd64")
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(Step):
     """A 32-bit system often runs on a 64-bit kernel on Pis, so dpkg is asked, not the kernel."""
 
-    name: str = "architecture"
-    title: str = "Check that the system is a 64-bit one"
+    name = "architecture"
+    title = "Check that the system is a 64-bit one"
+    group = "Board"
+    why = "Kubernetes is published for 64-bit systems only."
+    on_image = True
+    on_bake = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Only looks. Raises Blocked."""
@@ -32,3 +37,7 @@ class Architecture:
                 " (64-bit).",
             )
         yield from ()
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        return facts.architecture

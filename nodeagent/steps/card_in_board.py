@@ -16,14 +16,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeagent.cluster.membership import BOARD_FILE, is_member, known_board
 from nodeagent.config.settings import Settings
 from nodeagent.host import hostkeys
 from nodeagent.host import identity as names
 from nodeagent.host.actions import Action, Reboot, Remove, Run, Write
 from nodeagent.host.facts import Facts
-from nodeagent.statefile import FOLDER, PATH, remembered
+from nodeagent.statefile import FOLDER
+from nodeagent.steps.step import Step
 
-FILE = f"{FOLDER}/board"  # the serial number of the board that this card's identity is of
 NODE_KEY = f"{FOLDER}/trust/node.key"
 # Gone with the next boot: until then systemd, DHCP and others still use the old machine id.
 REBOOT_MARK = "/run/nodeagent/new-identity"
@@ -31,12 +32,14 @@ MACHINE_ID, DBUS_ID = "/etc/machine-id", "/var/lib/dbus/machine-id"
 
 
 @dataclass(frozen=True)
-class Board:
+class Board(Step):
     """Done before the node key is read. The memory is written last, so that after a power cut all
     of it is done again."""
 
-    name: str = "board"
-    title: str = "Recognise the board this card is in"
+    name = "board"
+    title = "Recognise the board this card is in"
+    on_image = True
+    on_bake = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """On an image: no machine id, so that each card makes its own."""
@@ -48,7 +51,7 @@ class Board:
         if other:
             yield from _new_identity(facts, known, here)
         if other or (here and not known):
-            yield Write(FILE, f"{here}\n".encode())
+            yield Write(BOARD_FILE, f"{here}\n".encode())
         if other or facts.exists(REBOOT_MARK):
             yield Reboot(
                 "board",
@@ -56,28 +59,6 @@ class Board:
                 "The board was rebooted for a new machine id, but /run was not emptied.",
                 "Check that /run is a tmpfs, then reboot again.",
             )
-
-
-def known_board(facts: Facts) -> str:
-    """The serial number of the board that this card's identity is of; empty before it is known."""
-    return (facts.text(FILE) or "").strip()
-
-
-def is_member(facts: Facts) -> bool:
-    """True where the node belongs to a cluster or has decided its role."""
-    return facts.exists(names.MEMBER) or bool(remembered(facts.read(PATH), "role"))
-
-
-def moved_note(facts: Facts) -> str:
-    """What to tell people where a member's card is in another board; empty otherwise."""
-    here, known = names.usable_serial(facts.serial), known_board(facts)
-    if not here or not known or here == known or not is_member(facts):
-        return ""
-    return (
-        f"This card became part of the cluster on the board {known} and is now on the board {here}."
-        " If it was moved, all is well. If it is a copy and both are running, run `sudo nodeagent"
-        " reset` on one of the two."
-    )
 
 
 def _image(facts: Facts) -> Iterator[Action]:

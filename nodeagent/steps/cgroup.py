@@ -13,6 +13,7 @@ from nodeagent.host.boot import cmdline
 from nodeagent.host.boot import files as bootfiles
 from nodeagent.host.boot import undo as bootundo
 from nodeagent.host.facts import Facts
+from nodeagent.steps.step import Step
 
 # The first is what today's kernels read, the second what 5.15 read; later words win over the
 # firmware's (raspberrypi/linux issue 6980).
@@ -25,11 +26,13 @@ FIRMWARE = 512
 
 
 @dataclass(frozen=True)
-class Cgroup:
+class Cgroup(Step):
     """Whether it took is read from the kernel alone, never from the file."""
 
-    name: str = "cgroup"
-    title: str = "Enable the memory cgroup"
+    name = "cgroup"
+    title = "Enable the memory cgroup"
+    why = "The kubelet limits pods with it, and kubeadm refuses to start without."
+    on_image = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """On the running system, and on an image (there: the file). Raises Blocked."""
@@ -58,6 +61,10 @@ class Cgroup:
                 yield from _edited(facts, path, backup=not facts.live)
         if facts.live and not on:
             yield _reboot(facts, files.cmdline)
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        return "memory cgroup on"
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Only the words that this step added."""

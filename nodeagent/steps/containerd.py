@@ -15,6 +15,7 @@ from nodeagent.host.actions import Action, Enable, Remove, Run, Write
 from nodeagent.host.boot.files import BACKUP
 from nodeagent.host.facts import Facts
 from nodeagent.steps.owned_files import HEADER, holds, removed
+from nodeagent.steps.step import Step
 
 CONFIG = "/etc/containerd/config.toml"
 DROP_IN = "/etc/systemd/system/containerd.service.d/10-nodeagent.conf"
@@ -106,11 +107,14 @@ def _files(facts: Facts, config: str) -> Iterator[Action]:
 
 
 @dataclass(frozen=True)
-class ContainerdConfig:
+class ContainerdConfig(Step):
     """dpkg keeps a configuration file that is there before the package (``--force-confold``)."""
 
-    name: str = "containerd-config"
-    title: str = "Configure containerd"
+    name = "containerd-config"
+    title = "Configure containerd"
+    group = "Software"
+    on_image = True
+    on_bake = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Before the first installation, and on images. Raises Blocked."""
@@ -132,11 +136,14 @@ class ContainerdConfig:
 
 
 @dataclass(frozen=True)
-class Containerd:
+class Containerd(Step):
     """Runs, is started at boot, and runs with the configuration on disk."""
 
-    name: str = "containerd"
-    title: str = "Run containerd with its configuration"
+    name = "containerd"
+    title = "Run containerd with its configuration"
+    group = "Software"
+    why = "It runs the containers."
+    on_bake = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """In an image that is baked, all but the running. Raises Blocked."""
@@ -154,3 +161,7 @@ class Containerd:
             yield Run(("systemctl", "daemon-reload"))
             # Running containers live on: their shims are not stopped with it.
             yield Run(("systemctl", "restart", "containerd.service"), timeout=300)
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        return "runs as configured"

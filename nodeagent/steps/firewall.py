@@ -20,6 +20,7 @@ from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
 from nodeagent.host.net import firewalls, nft
 from nodeagent.host.net.firewalls import COMMENT
+from nodeagent.steps.step import Step
 
 UFW_CONF = "/etc/ufw/ufw.conf"  # ENABLED=yes from `ufw enable` until `ufw disable` (ufw(8))
 FIREWALL_CMD, NFT = "/usr/bin/firewall-cmd", "/usr/sbin/nft"
@@ -31,11 +32,14 @@ SLOW = 120.0  # seconds; both tools are Python, and a busy small board is slow
 
 
 @dataclass(frozen=True)
-class Firewall:
+class Firewall(Step):
     """One command where a firewall's tool is installed, none where there is none."""
 
-    name: str = "firewall"
-    title: str = "Open the cluster's ports in the firewall"
+    name = "firewall"
+    title = "Open the cluster's ports in the firewall"
+    group = "Network"
+    why = "The nodes talk to each other through these ports."
+    needs_root = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not for images. Raises Blocked."""
@@ -54,6 +58,11 @@ class Firewall:
                 f"Add {rules}, and the same in the file that they come from, for example"
                 " /etc/nftables.conf. The agent then goes on by itself.",
             )
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        owner = active(facts)
+        return f"{owner} lets the cluster through" if owner else "nothing is closed"
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Take the agent's own rules back; nothing where there are none."""

@@ -15,6 +15,7 @@ from nodeagent.host.actions import Action, Remove, Run, Write
 from nodeagent.host.facts import Facts
 from nodeagent.statefile import FOLDER, PATH, remembered
 from nodeagent.steps.owned_files import HEADER, holds, removed
+from nodeagent.steps.step import Step
 
 # What systems are called that nobody gave a name.
 UNNAMED = frozenset({"", "raspberrypi", "ubuntu", "localhost", "debian", "(none)"})
@@ -28,11 +29,12 @@ LOOPBACK = "127.0.1.1"  # Debian reference 5.1.1: the host's own name when it ha
 
 
 @dataclass(frozen=True)
-class Identity:
+class Identity(Step):
     """The name of the settings, else the one a person chose, else one made from the board."""
 
-    name: str = "identity"
-    title: str = "Give the node a name of its own"
+    name = "identity"
+    title = "Give the node a name of its own"
+    why = "Kubernetes knows nodes by their names."
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not for images: a name on an image would be a name for every card made from it."""
@@ -68,6 +70,10 @@ class Identity:
         if ours and facts.hostname != wanted:
             yield Run(("hostnamectl", "set-hostname", wanted))
 
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        return facts.hostname
+
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """cloud-init is in charge of the name again. The name itself stays: people know the board
         by it, and the fleet gives it back to the same node key only."""
@@ -75,11 +81,11 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class FormerName:
+class FormerName(Step):
     """The way back of the name, for a board that shall forget who it was (``reset --identity``)."""
 
-    name: str = "identity"
-    title: str = "Give the former name back"
+    name = "identity"
+    title = "Give the former name back"
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Nothing: it is only undone."""

@@ -9,6 +9,7 @@ from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
 from nodeagent.steps.owned_files import HEADER, holds, removed
+from nodeagent.steps.step import Step
 
 FILE = "/etc/sysctl.d/99-nodeagent-ipv6.conf"  # sysctl.d(5); slashes, since names may have dots
 # kubeadm looks at the second before init and join; the first is what forwards.
@@ -16,11 +17,12 @@ FORWARD = ("net/ipv6/conf/all/forwarding", "net/ipv6/conf/default/forwarding")
 
 
 @dataclass(frozen=True)
-class Ipv6:
+class Ipv6(Step):
     """Only where the node's address is an IPv6 one: elsewhere nothing of IPv6 is touched."""
 
-    name: str = "ipv6"
-    title: str = "Let the kernel forward the pods' IPv6 traffic"
+    name = "ipv6"
+    title = "Let the kernel forward the pods' IPv6 traffic"
+    group = "Software"
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """On the running system; an image has no address."""

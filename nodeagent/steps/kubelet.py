@@ -9,6 +9,7 @@ from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Enable, Remove
 from nodeagent.host.facts import Facts
 from nodeagent.steps.owned_files import HEADER, holds, removed
+from nodeagent.steps.step import Step
 
 WANTED = "/etc/systemd/system/multi-user.target.wants/kubelet.service"
 SOCKET = "unix:///run/containerd/containerd.sock"
@@ -17,11 +18,13 @@ CRICTL = f"{HEADER}runtime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n"
 
 
 @dataclass(frozen=True)
-class Kubelet:
+class Kubelet(Step):
     """Enabled, not started: until kubeadm has configured it, it could only fail."""
 
-    name: str = "kubelet"
-    title: str = "Enable the kubelet"
+    name = "kubelet"
+    title = "Enable the kubelet"
+    group = "Software"
+    on_bake = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not for mounted images."""

@@ -6,25 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodeagent.cluster import kubeadm_state as state
+from nodeagent.cluster.requirements import CPUS, MEMORY_MIB, can_lead
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
 from nodeagent.host.facts import Facts
-
-CPUS, MEMORY_MIB = 2, 1700  # kubeadm's preflight NumCPU and Mem for a control plane
-
-
-def can_lead(facts: Facts) -> bool:
-    """True where kubeadm would let this board be a control plane."""
-    return facts.cpus >= CPUS and facts.memory_mib >= MEMORY_MIB
+from nodeagent.steps.step import Step
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(Step):
     """Only for a role that a person chose; the election passes small boards over by itself."""
 
-    name: str = "memory"
-    title: str = "Check that the board is large enough for its role"
+    name = "memory"
+    title = "Check that the board is large enough for its role"
+    group = "Board"
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Only looks. A cluster that is there already is not stopped for it. Raises Blocked."""

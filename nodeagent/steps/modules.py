@@ -11,17 +11,21 @@ from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
 from nodeagent.steps.owned_files import HEADER, holds, removed
+from nodeagent.steps.step import Step
 
 MODULES = ("overlay", "br_netfilter", "vxlan")
 FILE = "/etc/modules-load.d/nodeagent.conf"  # modules-load.d(5)
 
 
 @dataclass(frozen=True)
-class Modules:
+class Modules(Step):
     """Loaded now and at each boot."""
 
-    name: str = "modules"
-    title: str = "Load the kernel modules for the pod network"
+    name = "modules"
+    title = "Load the kernel modules for the pod network"
+    why = "Containers and the pod network are made with them."
+    on_image = True
+    on_bake = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """On the running system, and on an image (there: the file). Raises Blocked."""
@@ -31,6 +35,10 @@ class Modules:
             _check_available(facts, name)
         if missing:
             yield Run(("modprobe", "-a", *missing))
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        return "overlay, br_netfilter, vxlan loaded"
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not at the next boot any more."""

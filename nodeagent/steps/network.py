@@ -9,18 +9,21 @@ from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
 from nodeagent.host.facts import Facts
+from nodeagent.steps.step import Step
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(Step):
     """Waits; after ``timing.network_wait`` seconds from power-on it says more.
 
     So long it waits for IPv4 too, where nobody asked for IPv6: that often comes first, and the
     cluster speaks only one of them for ever.
     """
 
-    name: str = "network"
-    title: str = "Wait for the network"
+    name = "network"
+    title = "Wait for the network"
+    group = "Network"
+    why = "The node is known to the others by this address."
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Only looks. Raises Blocked."""
@@ -59,3 +62,8 @@ class Network:
             reason = f"No network: {name} has an address, but there is no default route."
             remedy = "Check that the router announces itself as the gateway."
         raise Blocked(reason, remedy)
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        wanted = settings.network.interface
+        return f"{facts.address(wanted)} on {facts.interface(wanted)}"

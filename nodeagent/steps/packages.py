@@ -17,17 +17,21 @@ from nodeagent.host.apt import locks as aptlock
 from nodeagent.host.apt.actions import Apt, AptInstall, AptUpdate
 from nodeagent.host.facts import Facts
 from nodeagent.steps import sources
+from nodeagent.steps.step import Step
 
 # Our containerd configuration stays: dpkg(1).
 CONFIGURE = ("dpkg", "--configure", "-a", "--force-confdef", "--force-confold")
 
 
 @dataclass(frozen=True)
-class InstalledPackages:
+class InstalledPackages(Step):
     """One apt-get for all of it: starting apt costs most of the time on a slow board."""
 
-    name: str = "packages"
-    title: str = "Install containerd and Kubernetes"
+    name = "packages"
+    title = "Install containerd and Kubernetes"
+    group = "Software"
+    why = "The kubelet, kubeadm and containerd have to fit together."
+    on_bake = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not for mounted images. Each action may be cut off and done again. Raises Blocked."""
@@ -57,6 +61,11 @@ class InstalledPackages:
             # What apt-mark hold does, without reading all of apt's lists first.
             text = "".join(f"{name} hold\n" for name in runtime.KUBERNETES)
             yield Apt(("dpkg", "--set-selections"), timeout=120, stdin=text)
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        names = (runtime.containerd_package(facts, settings), *runtime.KUBERNETES)
+        return ", ".join(f"{name} {facts.packages.version(name)}" for name in names)
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not held any more; installed they stay."""

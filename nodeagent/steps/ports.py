@@ -12,14 +12,17 @@ from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
 from nodeagent.host.facts import Facts
 from nodeagent.host.net import sockets
+from nodeagent.steps.step import Step
 
 
 @dataclass(frozen=True)
-class Ports:
+class Ports(Step):
     """Said before anything is installed, since kubeadm would say it only at the very end."""
 
-    name: str = "ports"
-    title: str = "Check that the cluster's ports are free"
+    name = "ports"
+    title = "Check that the cluster's ports are free"
+    group = "Network"
+    why = "Another program on one of them keeps the cluster from starting."
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Only looks, and only while kubeadm has done nothing here: what holds the ports after
@@ -45,3 +48,7 @@ class Ports:
                 f" {port.what}.",
                 f"{remedy}. The agent then goes on by itself.",
             )
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        return "free, or held by the cluster"

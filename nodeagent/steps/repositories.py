@@ -14,6 +14,7 @@ from nodeagent.host.apt import openpgp
 from nodeagent.host.facts import Facts
 from nodeagent.steps import sources
 from nodeagent.steps.owned_files import holds
+from nodeagent.steps.step import Step
 
 DAY = 86400.0  # seconds
 # How long before a key expires a prolonged copy is looked for, once a day.
@@ -24,13 +25,15 @@ PREFIX = "nodeagent-"  # of our files in both folders
 
 
 @dataclass(frozen=True)
-class Repositories:
+class Repositories(Step):
     """Set up until everything is installed. After that a mirror that is gone is no reason to
     call a healthy node unwell, so keys are renewed as a best effort only: without one, the next
     ``apt-get update`` that somebody runs would fail."""
 
-    name: str = "repositories"
-    title: str = "Set up the signed package repositories"
+    name = "repositories"
+    title = "Set up the signed package repositories"
+    group = "Software"
+    on_bake = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not for mounted images: keys come over the network. Raises Blocked."""

@@ -19,6 +19,7 @@ from nodeagent.host import swap
 from nodeagent.host.actions import Action, Link, Remove, Run, Write
 from nodeagent.host.facts import Facts
 from nodeagent.steps.owned_files import HEADER, MASK, UNITS, holds, is_masked, removed, unit_exists
+from nodeagent.steps.step import Step
 
 RPI_FILE = "/etc/rpi/swap.conf.d/90-nodeagent.conf"
 RPI_TEXT = HEADER + "[Main]\nMechanism=none\n"
@@ -46,11 +47,14 @@ MASKED_BY_US = (
 
 
 @dataclass(frozen=True)
-class Swap:
+class Swap(Step):
     """First everything that would bring it back, then what is on now."""
 
-    name: str = "swap"
-    title: str = "Turn swap off for good"
+    name = "swap"
+    title = "Turn swap off for good"
+    why = "The kubelet does not start while there is swap."
+    on_image = True
+    on_bake = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """On the running system, and on an image. Raises Blocked."""
@@ -61,6 +65,10 @@ class Swap:
             yield Run(("systemctl", "daemon-reload"))
         if facts.live and facts.swaps:
             yield from _off(facts)
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        return "off, now and at boot"
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """The files as they were; swap is on again after the next boot."""

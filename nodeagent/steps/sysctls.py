@@ -10,6 +10,7 @@ from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
 from nodeagent.steps.owned_files import HEADER, holds, removed
+from nodeagent.steps.step import Step
 
 SYSCTLS = {
     "net.bridge.bridge-nf-call-iptables": "1",
@@ -20,11 +21,14 @@ FILE = "/etc/sysctl.d/99-nodeagent.conf"  # sysctl.d(5)
 
 
 @dataclass(frozen=True)
-class Sysctls:
+class Sysctls(Step):
     """Set now and at each boot."""
 
-    name: str = "sysctls"
-    title: str = "Let the kernel forward and filter the pods' traffic"
+    name = "sysctls"
+    title = "Let the kernel forward and filter the pods' traffic"
+    why = "Without them pods reach neither Services nor other nodes."
+    on_image = True
+    on_bake = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """On the running system, and on an image (there: the file)."""
@@ -32,6 +36,10 @@ class Sysctls:
         yield from holds(facts, FILE, text)
         if facts.live and not all(_is_set(facts, *item) for item in SYSCTLS.items()):
             yield Run(("sysctl", "-p", FILE))
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        return "forwarding and bridge filtering on"
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not at the next boot any more."""

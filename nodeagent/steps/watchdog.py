@@ -9,6 +9,7 @@ from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Run, Write
 from nodeagent.host.facts import Facts
 from nodeagent.steps.owned_files import HEADER, removed
+from nodeagent.steps.step import Step
 
 FILE = "/etc/systemd/system.conf.d/99-nodeagent-watchdog.conf"
 # As Raspberry Pi OS sets it. The hardware counts 16 s, the kernel pings it in between; shorter
@@ -18,11 +19,13 @@ OFF = ("", "0", "infinity")
 
 
 @dataclass(frozen=True)
-class Watchdog:
+class Watchdog(Step):
     """Only where there is one and the system has not armed it; its own time is never changed."""
 
-    name: str = "watchdog"
-    title: str = "Arm the hardware watchdog"
+    name = "watchdog"
+    title = "Arm the hardware watchdog"
+    group = "Board"
+    why = "A board that hangs restarts by itself."
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """The file there means done: at the next boot at the latest systemd reads it, and a
@@ -35,6 +38,16 @@ class Watchdog:
         if armed.status == 0 and armed.out.strip() in OFF:
             yield Write(FILE, TEXT.encode())
             yield Run(("systemctl", "daemon-reexec"))
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        if not facts.any_of("/dev/watchdog", "/dev/watchdog0"):
+            return "the board has none"
+        armed = facts.ask("systemctl", "show", "-p", "RuntimeWatchdogUSec", "--value")
+        after = armed.out.strip()
+        if armed.status != 0 or after in OFF:
+            return "armed from the next boot on"
+        return f"armed, {after}"
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """As the system has it from the next boot on."""

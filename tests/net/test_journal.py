@@ -17,7 +17,7 @@ from tests.unit.test_linters import tool
 
 CHECKOUT = Path(__file__).parents[2]
 SEND = """
-from nodeagent import events
+from nodeagent.status import events
 for name in events.EVENTS:
     events.record(name, f"{name} happened.\\nTwice: \\u00e9", code="E101", node="pi-1", empty="")
 """

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from nodeagent import steps
+from nodeagent.cluster.membership import BOARD_FILE
 from nodeagent.host import identity as names
 from nodeagent.host.host import Result
 from nodeagent.host.hostkeys import FOLDER, WORKSHOP
-from nodeagent.steps.card_in_board import FILE, MACHINE_ID
+from nodeagent.steps.card_in_board import MACHINE_ID
 from nodeagent.trust import node_key as keys
 from tests.unit.machine import put
 from tests.unit.powercut import WAYS, Disk, PowerCut, VirtualPi, prepare
@@ -19,7 +20,7 @@ from tests.unit.powercut import WAYS, Disk, PowerCut, VirtualPi, prepare
 OLD_ID = "0123456789abcdef0123456789abcdef"
 KEY = "ssh_host_ed25519_key"
 CLONE = {
-    FILE: "10000000aaaaaa11\n",
+    BOARD_FILE: "10000000aaaaaa11\n",
     keys.PATH: "the node key of the other",
     MACHINE_ID: OLD_ID + "\n",
     "/var/lib/dbus/machine-id": OLD_ID + "\n",
@@ -82,5 +83,8 @@ def test_a_cut_anywhere(way: str, tmp_path: Path) -> None:
         assert names.is_machine_id((pi.text(MACHINE_ID) or "").strip())
         assert pi.text(MACHINE_ID) != CLONE[MACHINE_ID]
         assert pi.text(f"{FOLDER}/{KEY}") == pi.text(f"{FOLDER}/{KEY}.pub") == "new"
-        assert pi.text(FILE) == "10000000abcdef12\n" and pi.text("/etc/hostname") == "pi-cdef12\n"
+        assert (
+            pi.text(BOARD_FILE) == "10000000abcdef12\n"
+            and pi.text("/etc/hostname") == "pi-cdef12\n"
+        )
         assert not pi.exists(keys.PATH)

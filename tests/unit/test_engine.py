@@ -14,6 +14,7 @@ from nodeagent.host.actions import Action, Reboot, Run, Write
 from nodeagent.host.facts import Facts
 from nodeagent.statefile import Journal
 from nodeagent.steps import engine
+from nodeagent.steps.step import Step
 from tests.unit.machine import Machine, put
 
 BOOT = "/proc/sys/kernel/random/boot_id"
@@ -21,7 +22,7 @@ SETTINGS = Settings()
 
 
 @dataclass(frozen=True)
-class Wants:
+class Wants(Step):
     """A double of a step: wants a file with ``text``, and a reboot until the kernel says on."""
 
     text: str = ""

@@ -16,10 +16,10 @@ from nodeagent.cluster import kubeadm_state as state
 from nodeagent.cluster import renewal
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Refused
+from nodeagent.host.timesync import SYNCHRONISED
 from nodeagent.join import client
 from nodeagent.join.messages import Secret
 from nodeagent.statefile import Journal
-from nodeagent.steps.clock import SYNCHRONISED
 from tests.unit.cluster.test_renewal import DAY, RENEW, RESTART, YEAR, control_plane, made
 from tests.unit.machine import NOW, Machine, put
 

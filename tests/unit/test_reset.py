@@ -14,6 +14,7 @@ from nodeagent import steps
 from nodeagent.agent import reset
 from nodeagent.agent.reporter import Board
 from nodeagent.cli.main import main
+from nodeagent.cluster import membership
 from nodeagent.config.settings import ROLE_FILE, Settings
 from nodeagent.errors import Blocked, CommandFailed, ConfigError, Refused
 from nodeagent.host import durable
@@ -180,8 +181,11 @@ def test_the_name_stays_and_cloud_init_is_in_charge_again(tmp_path: Path) -> Non
 
 
 def test_after_a_reset_a_copied_card_gets_an_identity_of_its_own(member: Machine) -> None:
-    put(member.root, {board.FILE: "1234567\n", "/proc/device-tree/serial-number": "7654321\0"})
-    assert "copy" in board.moved_note(Facts(member))
+    put(
+        member.root,
+        {membership.BOARD_FILE: "1234567\n", "/proc/device-tree/serial-number": "7654321\0"},
+    )
+    assert "copy" in membership.moved_note(Facts(member))
     assert list(board.Board().plan(Facts(member), Settings())) == []
     reset.reset(member, False, lambda _: None)
     put(member.root, {"/etc/kubernetes/kubelet.conf": None})  # as kubeadm does

@@ -129,7 +129,7 @@ def test_an_image_gets_file_actions_from_on_image_steps_only(
         "/etc/os-release": "ID=debian\nVERSION_CODENAME=trixie\n"}}, tmp_path)  # fmt: skip
     actions = list(step.plan(Facts(host), config.Settings()))
     assert all(action.file_only for action in actions)
-    assert not actions or step.name in steps.ON_IMAGE
+    assert not actions or step.on_image
     assert host.ran == []
 
 
