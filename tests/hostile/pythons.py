@@ -13,13 +13,14 @@ import time
 from pathlib import Path
 
 from tests.lab.mirror import debian
+from tests.support import namespaces
 
 SUITE = "sid"
 PACKAGES = ("python3", "python3-cryptography")
 CHECKOUT = Path(__file__).parents[2]
 OLD = 30 * 24 * 3600  # seconds
 BOUND = 1200  # seconds for a slow mirror
-# The checkout is bound read-only; the mounts end with the namespace that unshare(1) makes.
+# The checkout is bound read-only; the mounts end with their namespace.
 ENTER = """set -e
 mount --rbind /dev "$1/dev"; mount -t proc proc "$1/proc"; mkdir -p "$1/checkout"
 mount --bind "$2" "$1/checkout"; mount -o remount,bind,ro "$1/checkout"
@@ -72,4 +73,4 @@ def ensure() -> Path:
 
 def command(root: Path, *argv: str) -> list[str]:
     """What runs ``argv`` in that root with the checkout as its working folder."""
-    return ["unshare", "--mount", "sh", "-c", ENTER, "enter", str(root), str(CHECKOUT), *argv]
+    return namespaces.apart("sh", "-c", ENTER, "enter", str(root), str(CHECKOUT), *argv)

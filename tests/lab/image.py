@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import namespaces
+
 from . import disk, toolbox
 from .mirror import debian, keys
 from .mirror.store import Store
@@ -113,7 +115,7 @@ def _base(arch: str, folder: Path) -> Path:
 def _chroot(root: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
     environment["DEBIAN_FRONTEND"] = "noninteractive"
-    command = ["unshare", "--mount", "sh", "-ec", IN_CHROOT, "sh", str(root), *argv]
+    command = namespaces.apart("sh", "-ec", IN_CHROOT, "sh", str(root), *argv)
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 

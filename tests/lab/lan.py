@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support import namespaces
+
 from . import toolbox
 from .place import ADDRESS, NAMESPACE, REPOSITORY, LabError, logs, run_folder
 
@@ -41,7 +43,7 @@ def ip(*argv: str) -> None:
 
 def inside(*argv: str) -> list[str]:
     """The command line that runs ``argv`` in the namespace."""
-    return ["ip", "netns", "exec", NAMESPACE, *argv]
+    return namespaces.inside(NAMESPACE, *argv)
 
 
 def exists() -> bool:
@@ -50,7 +52,10 @@ def exists() -> bool:
 
 def up(boards: int, mirror: str, arch: str, serve_mirror: bool = True) -> None:
     """Make the LAN and start its services."""
-    ip("netns", "add", NAMESPACE)
+    try:
+        namespaces.add(NAMESPACE)
+    except subprocess.CalledProcessError as error:
+        raise LabError(f"ip netns add failed: {error.stderr.decode().strip()}") from error
     there = ("-n", NAMESPACE)
     ip(*there, "link", "set", "lo", "up")
     # A plain switch: no spanning tree to wait for, multicast flooded to every port.
@@ -208,7 +213,8 @@ def down() -> None:
             if not pids.split():
                 break
             time.sleep(1)
-        subprocess.run(["ip", "netns", "del", NAMESPACE], capture_output=True)
+        with contextlib.suppress(subprocess.CalledProcessError):
+            namespaces.remove(NAMESPACE)
     if Path("/sys/class/net", WAY_OUT[0]).exists():
         subprocess.run(["ip", "link", "del", WAY_OUT[0]], capture_output=True)
         nft = toolbox.command("nft", f"delete table ip {NAT}")

@@ -17,6 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support import namespaces
+
 from .mirror import debian
 from .place import NAMESPACE, REPOSITORY, LabError, cache, say
 
@@ -121,9 +123,8 @@ def command(*argv: str | Path, network: bool = False) -> list[str]:
 
     Each link of it is an exec: the process that is started is the tool itself in the end.
     """
-    # ip-netns(8) gives a mount namespace of its own, too.
-    enter = ["ip", "netns", "exec", NAMESPACE] if network else ["unshare", "--mount"]
-    return [*enter, "sh", "-c", ENTER, "toolbox", str(root()), str(cache()), *map(str, argv)]
+    enter = ["sh", "-c", ENTER, "toolbox", str(root()), str(cache()), *map(str, argv)]
+    return namespaces.inside(NAMESPACE, *enter) if network else namespaces.apart(*enter)
 
 
 def run(*argv: str | Path, stdin: str | None = None) -> str:

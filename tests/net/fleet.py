@@ -24,6 +24,7 @@ from tests.net.pi_process import EVENTS
 from tests.reliability.commands import Commands
 from tests.reliability.explore import fast_folder
 from tests.reliability.firstboot import CARD, CMDLINE, FINGERPRINT, FRESH, NEW, Fleet
+from tests.support import namespaces
 from tests.unit.machine import put
 
 VOLATILE = ("run", "proc", "sys", "dev", "tmp")
@@ -181,7 +182,7 @@ class Boards:
         """An nftables rule on what comes in from the bridge."""
         for board in self.all:
             subprocess.run(
-                ["ip", "netns", "exec", board.node.space, "nft", "-f", "-"],
+                namespaces.inside(board.node.space, "nft", "-f", "-"),
                 input=LOSS.format(rule=rule).encode(), check=True, capture_output=True,
             )  # fmt: skip
 

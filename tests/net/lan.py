@@ -19,6 +19,7 @@ from nodeagent.statefile import Journal
 from nodeagent.trust import store as trust
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
+from tests.support import namespaces
 
 PROJECT = Path(__file__).parents[2]
 PORT = 6444
@@ -55,7 +56,7 @@ class Node:
         """Start ``python -m module`` here; its errors go to a file in the root folder."""
         log = self.host.path(f"/{module}.log").open("ab")
         process = subprocess.Popen(
-            ["ip", "netns", "exec", self.space, sys.executable, "-m", module, *arguments],
+            namespaces.inside(self.space, sys.executable, "-m", module, *arguments),
             cwd=PROJECT,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -151,7 +152,7 @@ class Lan:
 
     def attach(self, node: Node, *, four: bool = True) -> Node:
         """Give a machine its namespace and its cable."""
-        ip("netns", "add", node.space)
+        namespaces.add(node.space)
         self.nodes.append(node)
         if not four:
             node.address = f"fd77::{10 + node.number:x}"
@@ -183,7 +184,7 @@ class Lan:
 @contextmanager
 def plugged(name: str, folder: Path, card: bytes) -> Iterator[Lan]:
     """A LAN that leaves nothing behind."""
-    ip("netns", "add", name)
+    namespaces.add(name)
     lan = Lan(name, folder, card)
     try:
         for bridge in ("br0", "br1"):
@@ -198,8 +199,8 @@ def plugged(name: str, folder: Path, card: bytes) -> Iterator[Lan]:
                 process.wait(10)
                 if process.stdout is not None:
                     process.stdout.close()
-            ip("netns", "del", node.space)
-        ip("netns", "del", name)
+            namespaces.remove(node.space)
+        namespaces.remove(name)
 
 
 def eventually(condition: Callable[[], object], seconds: float = 15) -> bool:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
-import os
 import socket
 import subprocess
 import threading
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nodeagent.host.host import ENVIRONMENT, Host, Result
+from tests.support import namespaces
 
 # Of the machine under test, mounted over the real ones in a namespace of each command's own.
 APART = ("etc/apt", "var/lib/apt", "var/cache/apt", "var/lib/dpkg", "var/log")
@@ -63,9 +63,8 @@ class AptHost(Host):
         mounts = " && ".join(f"mount --bind '{self.root}/{name}' /{name}" for name in APART)
         if self.full:
             mounts += f" && mount -t tmpfs -o size=4k none {self.full}"
-        apart = ["unshare", "--mount"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
         done = subprocess.run(
-            [*apart, "sh", "-c", f'{mounts} && exec "$@"', "sh", *argv],
+            namespaces.apart("sh", "-c", f'{mounts} && exec "$@"', "sh", *argv),
             input=stdin or "", capture_output=True, text=True, timeout=timeout, check=False,
             env=ENVIRONMENT,
         )  # fmt: skip

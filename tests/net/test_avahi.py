@@ -8,6 +8,7 @@ import pytest
 
 from tests.net.lan import PROJECT, Lan, Node, eventually
 from tests.net.test_discovery import hears
+from tests.support import namespaces
 
 UNPACKED = PROJECT / "build" / "avahi"
 PORT = "14E9"  # 5353 in /proc/net/udp
@@ -35,8 +36,8 @@ def avahi(node: Node) -> None:
     with node.host.path("/avahi.log").open("ab") as log:
         node.processes.append(
             subprocess.Popen(
-                ["ip", "netns", "exec", node.space, "unshare", "--mount", "sh", "-c", SCRIPT,
-                 str(daemon), str(node.host.path("/avahi.conf"))],
+                namespaces.inside(node.space, "sh", "-c", SCRIPT,
+                                  str(daemon), str(node.host.path("/avahi.conf"))),
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LD_LIBRARY_PATH": libraries},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )
@@ -46,7 +47,7 @@ def avahi(node: Node) -> None:
 
 def holds_port(node: Node, table: str) -> bool:
     """True where somebody has the mDNS port there."""
-    command = ["ip", "netns", "exec", node.space, "cat", f"/proc/net/{table}"]
+    command = namespaces.inside(node.space, "cat", f"/proc/net/{table}")
     return f":{PORT} " in subprocess.run(command, capture_output=True, text=True).stdout
 
 

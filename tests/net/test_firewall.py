@@ -17,6 +17,7 @@ from nodeagent.host.net import nft
 from nodeagent.host.net.nft import Packet, Verdict
 from nodeagent.steps.firewall import Firewall, judged, rules_to_add
 from tests.net.lan import Lan, Node
+from tests.support import namespaces
 from tests.unit.machine import Machine, put
 
 RULES = """
@@ -64,7 +65,7 @@ for port in map(int, sys.argv[2:]):
 def inside(node: Node, *command: str, text: str | None = None) -> str:
     """Run a command in the node's namespace; it must succeed."""
     done = subprocess.run(
-        ["ip", "netns", "exec", node.space, *command],
+        namespaces.inside(node.space, *command),
         input=text, check=True, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     return done.stdout

@@ -24,6 +24,7 @@ from nodeagent.status import model as status
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import pki
 from tests.net.lan import PORT, Lan, Node, eventually
+from tests.support import namespaces
 
 
 def control_plane(
@@ -59,7 +60,7 @@ def control_plane(
 def answers(node: Node, port: int = PORT) -> bool:
     """True when the port is open, as seen from the node itself."""
     probe = f"import socket; socket.create_connection(({node.address!r}, {port}), 1)"
-    command = ["ip", "netns", "exec", node.space, sys.executable, "-c", probe]
+    command = namespaces.inside(node.space, sys.executable, "-c", probe)
     return subprocess.run(command, capture_output=True, timeout=10).returncode == 0
 
 
@@ -145,7 +146,7 @@ def test_silent_and_dead_candidates_only_cost_time(lan: Lan) -> None:
     hold = "import socket, time; s = socket.create_server(('', 6444)); time.sleep(60)"
     tarpit.processes.append(
         subprocess.Popen(
-            ["ip", "netns", "exec", tarpit.space, sys.executable, "-c", hold],
+            namespaces.inside(tarpit.space, sys.executable, "-c", hold),
             start_new_session=True,
         )
     )
@@ -162,7 +163,7 @@ def test_idle_connections_do_not_keep_others_out(lan: Lan) -> None:
         "print('held', flush=True)\ntime.sleep(60)"
     )
     process = subprocess.Popen(
-        ["ip", "netns", "exec", idler.space, sys.executable, "-c", hold],
+        namespaces.inside(idler.space, sys.executable, "-c", hold),
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
@@ -193,7 +194,7 @@ def test_the_status_page_shows_the_status(lan: Lan) -> None:
     node.announce(status_page=True)
     assert eventually(lambda: answers(node, statuspage.PORT)), node.logs()
     fetch = f"import urllib.request as u; print(u.urlopen('http://{node.address}:6480/').read())"
-    command = ["ip", "netns", "exec", node.space, sys.executable, "-c", fetch]
+    command = namespaces.inside(node.space, sys.executable, "-c", fetch)
     page = subprocess.run(command, capture_output=True, timeout=10, text=True).stdout
     assert "pi-&lt;1&gt;: preparing" in page
     assert "Electing" in page

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from nodeagent.host.host import Host, Result
-from nodeagent.status import eventlog, events
-from nodeagent.status import model as status
+from nodeagent.status.model import eventlog, events
+from nodeagent.status.model import model as status
+from tests.support import namespaces
 from tests.unit.test_linters import tool
 
 CHECKOUT = Path(__file__).parents[2]
@@ -25,6 +26,7 @@ for name in events.EVENTS:
 # keep it off the machine's /run and let its end be the end of all.
 SCRIPT = r"""
 set -eu
+mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
 mkdir -p "/run/log/journal/$(cat /etc/machine-id)" /run/systemd/journal
 /lib/systemd/systemd-journald >/dev/null 2>&1 &
@@ -40,8 +42,8 @@ kill $!
 def journal(*words: str, send: str = SEND) -> str:
     """What journalctl says after ``send`` was run."""
     done = subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", SCRIPT, "sh",
-         sys.executable, send, *words],
+        namespaces.apart("sh", "-c", SCRIPT, "sh", sys.executable, send, *words,
+                         kinds=("mnt", "pid")),
         capture_output=True, text=True, timeout=120, check=False, cwd=CHECKOUT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -29,6 +29,7 @@ from nodeagent.trust import store as trust
 from nodeagent.trust.store import FLEET_FILE, LEAD_KEY_FILE
 from tests.reliability import blockdev
 from tests.reliability.blockdev import State
+from tests.support import namespaces
 
 OPTIONS = ("", "noauto_da_alloc,commit=1")  # of mount; the first is ext4's default
 CARD = trust.CARD_FILES[0]
@@ -277,19 +278,11 @@ def replay_all(seed: int) -> list[Replayed]:
 
 
 def replay_apart(seed: int) -> list[Replayed]:
-    """The same in a mount namespace of its own (unshare(1)): a file system that another process
+    """The same in a mount namespace of its own: a file system that another process
     has taken along into its namespace lives on after it was unmounted here, and then writes into
     the next image. Raises CalledProcessError."""
-    command = [
-        "unshare",
-        "--mount",
-        "--propagation",
-        "private",
-        sys.executable,
-        "-m",
-        __spec__.name,
-    ]
-    out = subprocess.run([*command, str(seed)], check=True, stdout=subprocess.PIPE).stdout
+    command = namespaces.apart(sys.executable, "-m", __spec__.name, str(seed))
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     return [Replayed(**one) for one in json.loads(out)]
 
 

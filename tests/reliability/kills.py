@@ -30,6 +30,7 @@ from tests.reliability.commands import ADDRESS, Commands
 from tests.reliability.explore import fast_folder, settled
 from tests.reliability.firstboot import CARD, FINGERPRINT, FRESH, KEY_FILE, Fleet
 from tests.reliability.servers import api_server, key_server
+from tests.support import namespaces
 from tests.unit.disk import Tree
 from tests.unit.machine import put
 
@@ -287,11 +288,10 @@ def kill_everywhere(workers: int) -> Killed:
 
 
 def _apart(share: int, of: int) -> Killed:
-    """``inside``, in namespaces of its own (unshare(1))."""
+    """``inside``, in namespaces of its own."""
     done = subprocess.run(
-        ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child=SIGKILL",
-         "--propagation", "private",
-         sys.executable, "-m", __spec__.name, str(share), str(of)],
+        namespaces.apart(sys.executable, "-m", __spec__.name, str(share), str(of),
+                         kinds=("mnt", "net", "pid")),
         cwd=CHECKOUT, capture_output=True, check=False,
     )  # fmt: skip
     if done.returncode:

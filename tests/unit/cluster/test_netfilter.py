@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from nodeagent.cluster import packet_filter as netfilter
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host, Result, run_process
+from tests.support import namespaces
 from tests.unit.machine import Machine
 
 # As iptables-save shows a worker with Docker and a rule of the user's beside the cluster.
@@ -84,11 +83,6 @@ def test_a_filter_that_is_not_changed_stops_it(tmp_path: Path) -> None:
         netfilter.clear(Machine(tmp_path, answers))
 
 
-def _possible() -> bool:
-    tools = all(map(shutil.which, ("iptables-restore", "nft", "unshare")))
-    return tools and subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode == 0
-
-
 SETUP = """\
 *filter
 :KUBE-FORWARD - [0:0]
@@ -104,25 +98,20 @@ COMMIT
 
 @pytest.mark.processes
 def test_the_real_filter_loses_the_clusters_rules_and_no_other(tmp_path: Path) -> None:
-    assert _possible(), "the test needs root, iptables and nft"
-    with subprocess.Popen(["unshare", "-n", "sleep", "300"], stdout=subprocess.DEVNULL) as space:
-        enter = ("nsenter", "-t", str(space.pid), "-n")
+    with namespaces.network() as enter:
 
         def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
-            return run_process([*enter, *argv], timeout, stdin)
+            return run_process(enter(*argv), timeout, stdin)
 
         host = Host(tmp_path, run)
-        try:
-            for tool in netfilter.TOOLS:
-                host.call(f"{tool}-restore", "--noflush", stdin=SETUP)
-            host.call("nft", "add", "table", "ip", "kube-proxy")
-            host.call("nft", "add", "table", "ip", "mine")
-            netfilter.clear(host)
-            for tool in netfilter.TOOLS:
-                left = host.call(f"{tool}-save")
-                assert "KUBE" not in left and "-A INPUT -p tcp -m tcp --dport 22 -j MINE" in left
-            tables = host.call("nft", "list", "tables")
-            assert "kube-proxy" not in tables and "table ip mine" in tables
-            netfilter.clear(host)
-        finally:
-            space.kill()
+        for tool in netfilter.TOOLS:
+            host.call(f"{tool}-restore", "--noflush", stdin=SETUP)
+        host.call("nft", "add", "table", "ip", "kube-proxy")
+        host.call("nft", "add", "table", "ip", "mine")
+        netfilter.clear(host)
+        for tool in netfilter.TOOLS:
+            left = host.call(f"{tool}-save")
+            assert "KUBE" not in left and "-A INPUT -p tcp -m tcp --dport 22 -j MINE" in left
+        tables = host.call("nft", "list", "tables")
+        assert "kube-proxy" not in tables and "table ip mine" in tables
+        netfilter.clear(host)
