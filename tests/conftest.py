@@ -17,6 +17,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.support.untouched import (  # noqa: F401  (hooks of pytest)
+    pytest_sessionfinish,
+    pytest_sessionstart,
+    pytest_terminal_summary,
+)
+
 CHECKOUT = Path(__file__).parent.parent
 FREE_TIERS = (CHECKOUT / "tests" / "net", CHECKOUT / "tests" / "lab")
 # Where tests and the tools that run them may write.

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from tests.hostile.section import Section
+from tests.support import untouched
 
 # In the order of the report. Each module of this package has run(seed) -> Section.
 PARTS: tuple[str, ...] = (
@@ -46,7 +47,7 @@ def main() -> int:
     if os.geteuid() != 0:
         sys.stderr.write("make hostile makes network namespaces; run it as root.\n")
         return 2
-    began = time.monotonic()
+    began, machine = time.monotonic(), untouched.look()
     sections = []
     for name in [args.only] if args.only else PARTS:
         section: Section = importlib.import_module(f"tests.hostile.{name}").run(args.seed)
@@ -66,7 +67,9 @@ def main() -> int:
             openssl=ssl.OPENSSL_VERSION,
         )
         REPORT.write_text(head + text)
-    return 1 if any(section.faults for section in sections) else 0
+    left = untouched.changed(machine, untouched.look())
+    sys.stdout.writelines(f"FAULT: this machine: {line}\n" for line in left)
+    return 1 if left or any(section.faults for section in sections) else 0
 
 
 if __name__ == "__main__":

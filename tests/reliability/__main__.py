@@ -9,6 +9,7 @@ import time
 
 from tests.reliability import blocks, defects, explore, kills, report, roads
 from tests.reliability.firstboot import ROLES, Fleet
+from tests.support import untouched
 
 BEGUN = time.monotonic()
 
@@ -28,12 +29,13 @@ def main() -> int:
         sys.stderr.write("make reliability mounts file systems; run it as root.\n")
         return 2
     workers = len(os.sched_getaffinity(0))
-    figures = report.Figures(seed)
+    figures, machine = report.Figures(seed), untouched.look()
     _explore(figures, workers)
     _leave(figures)
     _replay(figures)
     _kill(figures, workers)
     _seed(figures)
+    figures.faults += untouched.changed(machine, untouched.look())
     figures.seconds = time.monotonic() - BEGUN
     report.REPORT.parent.mkdir(exist_ok=True)
     report.REPORT.write_text(report.render(figures))
