@@ -19,8 +19,8 @@ AVAHI := build/avahi/usr/sbin/avahi-daemon
 DEB := dist/$(NAME)_$(VERSION)_all.deb
 
 VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
-TEST_PACKAGES := shellcheck systemd git openssl iproute2 nftables gpg gpg-agent \
-	mtools dosfstools e2fsprogs fuse2fs fdisk apt-utils chromium groff-base
+TEST_PACKAGES := shellcheck systemd git openssl openssh-client iproute2 nftables iptables \
+	gpg gpg-agent mtools dosfstools e2fsprogs fuse2fs fdisk apt-utils chromium groff-base
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
 HOSTILE_PACKAGES := mmdebstrap mtools dosfstools e2fsprogs qemu-system-common fuse3
