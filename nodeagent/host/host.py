@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from nodeagent.errors import CommandFailed
 from nodeagent.host import durable
@@ -45,22 +45,32 @@ class Runner(Protocol):
 
 def run_process(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
     """The real Runner. Status 127: no such command; 124: out of time (as timeout(1))."""
-    try:
-        done = subprocess.run(
-            list(argv),
-            input=stdin if stdin is not None else "",
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            env=ENVIRONMENT,
-            check=False,
-        )
-    except FileNotFoundError:
-        return Result(127, "", f"{argv[0]}: command not found")
-    except subprocess.TimeoutExpired:
-        return Result(124, "", f"{argv[0]}: no end within {timeout:.0f} s")
-    return Result(done.returncode, done.stdout, done.stderr)
+    # No pipes: SIGPIPE would end a command that outlives the agent (KillMode=process) at its next
+    # word (pipe(7)).
+    with _memory() as out, _memory() as err:
+        try:
+            done = subprocess.run(
+                list(argv),
+                input=stdin or "",
+                stdout=out,
+                stderr=err,
+                text=True,
+                timeout=timeout,
+                env=ENVIRONMENT,
+                check=False,
+            )
+        except FileNotFoundError:
+            return Result(127, "", f"{argv[0]}: command not found")
+        except subprocess.TimeoutExpired:
+            return Result(124, "", f"{argv[0]}: no end within {timeout:.0f} s")
+        for file in (out, err):
+            file.seek(0)
+        return Result(done.returncode, out.read(), err.read())
+
+
+def _memory() -> TextIO:
+    """A file in memory, without a name (memfd_create(2))."""
+    return os.fdopen(os.memfd_create("output"), encoding="utf-8", errors="replace")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -67,6 +70,23 @@ def test_commands_have_a_fixed_environment_and_an_end() -> None:
     assert run_process(["no-such-command-here"], 5, None).status == 127
     assert run_process(["sleep", "5"], 0.05, None).status == 124
     assert run_process(["cat"], 5, "in").out == "in"
+
+
+@pytest.mark.processes
+def test_a_command_outlives_the_agent_that_began_it(tmp_path: Path) -> None:
+    """As dpkg has to, which SIGPIPE would end while it configures packages."""
+    go, end = tmp_path / "go", tmp_path / "end"
+    os.mkfifo(go)
+    os.mkfifo(end)
+    script = f"exec 9>{end}; read _ <{go}; echo said; echo it >&2; echo done >&9"
+    run = "import sys; from nodeagent.host import host; host.run_process(sys.argv[1:], 60, None)"
+    command = [sys.executable, "-c", run, "sh", "-c", script]
+    agent = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    with end.open() as told:
+        agent.kill()
+        agent.wait()
+        go.write_text("\n")
+        assert told.read() == "done\n"
 
 
 def test_latency_is_measured_and_leaves_nothing(tmp_path: Path) -> None:
