@@ -14,16 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nodeagent.host.host import ENVIRONMENT, Host, Result
+from nodeagent.host.host import Host, Result, run_process
 from tests.support import namespaces
 
 # Of the machine under test, mounted over the real ones in a namespace of each command's own.
-APART = ("etc/apt", "var/lib/apt", "var/cache/apt", "var/lib/dpkg", "var/log")
+APART = ("etc/apt", "var/lib/apt", "var/cache/apt", "var/lib/dpkg", "var/log", "run")
 EMPTY = (
     "etc/apt/sources.list.d", "etc/apt/keyrings", "etc/apt/apt.conf.d", "etc/apt/preferences.d",
     "etc/apt/trusted.gpg.d", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial",
     "var/lib/dpkg/updates", "var/lib/dpkg/info", "var/lib/dpkg/triggers",
-    "var/lib/dpkg/alternatives", "var/log/apt",
+    "var/lib/dpkg/alternatives", "var/log/apt", "run/nodeagent",
 )  # fmt: skip
 DAY = 86400.0
 
@@ -63,12 +63,8 @@ class AptHost(Host):
         mounts = " && ".join(f"mount --bind '{self.root}/{name}' /{name}" for name in APART)
         if self.full:
             mounts += f" && mount -t tmpfs -o size=4k none {self.full}"
-        done = subprocess.run(
-            namespaces.apart("sh", "-c", f'{mounts} && exec "$@"', "sh", *argv),
-            input=stdin or "", capture_output=True, text=True, timeout=timeout, check=False,
-            env=ENVIRONMENT,
-        )  # fmt: skip
-        return Result(done.returncode, done.stdout, done.stderr)
+        apart = namespaces.apart("sh", "-c", f'{mounts} && exec "$@"', "sh", *argv)
+        return run_process(apart, timeout, stdin)
 
 
 class Mirror:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent import packagewatch
 from nodeagent.errors import Blocked, CommandFailed, FetchFailed
 from nodeagent.host.apt import actions as apt
 from nodeagent.host.apt import locks as aptlock
@@ -148,6 +149,14 @@ def test_a_full_card(folder: str, served: Mirror, machine: AptHost) -> None:
     with pytest.raises(CommandFailed, match="The card is full"):
         AptUpdate((OURS,)).do(machine)
         AptInstall(("kubelet",)).do(machine)
+
+
+def test_apt_says_how_far_an_installation_is(served: Mirror, machine: AptHost) -> None:
+    use(machine, kubernetes=served.source("good"))
+    AptUpdate((OURS,)).do(machine)
+    AptInstall(("kubelet=1.36.4-*", "kubeadm=1.36.4-*")).do(machine)
+    shown = packagewatch.parse(machine.text(apt.PROGRESS) or "")
+    assert (shown["done"], shown["total"]) == (2, 2) and shown["text"].startswith("Installed kube")
 
 
 def test_a_stale_source_of_somebody_else_stops_nothing(served: Mirror, machine: AptHost) -> None:

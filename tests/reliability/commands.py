@@ -209,6 +209,7 @@ class Commands:
             (("systemctl", "stop"), lambda w: (0, "", "")),
             (("systemctl", "daemon-reload"), lambda w: (0, "", "")),
             (("systemctl", "daemon-reexec"), lambda w: (0, "", "")),
+            (("sh", "-c"), lambda w: self.run(w[4:], stdin)),  # which has the rest's output
             (("apt-get", "update"), self._update),
             (("apt-get", "install"), self._install),
             (("dpkg", "--configure"), self._configure),

@@ -82,7 +82,7 @@ def test_an_update_that_nobody_else_disturbs_is_one_command(tmp_path: Path) -> N
 
 def test_where_a_package_is_missing_the_lists_say_why(tmp_path: Path) -> None:
     lacking = {"status": 100, "err": "E: Unable to locate package iptables\n"}
-    install = command(*apt.INSTALL, "iptables")
+    install = command(*apt.REPORTING, *apt.INSTALL, "iptables")
     debian = {"status": 100, "err": "E: Failed to fetch http://deb.example/x  Could not resolve"
               " 'deb.example'\n"}  # fmt: skip
     with pytest.raises(errors.FetchFailed, match=r"does not know the host of http://deb\.example"):

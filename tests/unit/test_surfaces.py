@@ -14,8 +14,9 @@ from nodeagent.agent import surfaces
 from nodeagent.agent.reporter import Board
 from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.host import led
-from nodeagent.host.apt.actions import AptInstall
-from nodeagent.status import model as status
+from nodeagent.host.apt.actions import PROGRESS, AptInstall
+from nodeagent.host.host import Clock
+from nodeagent.status.model import model as status
 from tests.unit.machine import Machine, put
 from tests.unit.test_linters import tool
 
@@ -143,30 +144,47 @@ def test_reset_takes_all_of_it_back(machine: Machine) -> None:
     assert not any(machine.exists(path) for path in (FILE, surfaces.ISSUE, led.BEFORE))
 
 
-def test_dpkgs_log_tells_how_far_an_installation_is() -> None:
-    """Lines that the real dpkg 1.21 wrote (Debian 12)."""
-    lines = (Path(__file__).parent / "recordings" / "dpkg.log").read_text().splitlines()
-    seen = [packagewatch.parse("\n".join(lines[:end])) for end in range(len(lines) + 1)]
-    assert seen[0] is None
-    assert seen[1] == {"kind": "packages", "text": "unpacking libsndfile1", "done": 0, "total": 1}
-    assert seen[-1] is not None and (seen[-1]["done"], seen[-1]["total"]) == (2, 2)
-    done = [one["done"] for one in seen if one]
-    assert done == sorted(done)
-    (early,) = [one for one in [packagewatch.parse(lines[0], fetched=5)] if one]
-    assert early["total"] == 5, "apt has fetched more than dpkg has begun with"
+def test_apt_tells_how_far_an_installation_is() -> None:
+    """Lines that the real apt 2.6 wrote (Debian 12), which unpacked and configured by turns."""
+    recorded = (Path(__file__).parent / "recordings" / "apt-status").read_text()
+    lines = recorded.splitlines(keepends=True)
+    seen = [packagewatch.parse("".join(lines[:end])) for end in range(len(lines) + 1)]
+    assert seen[0] == {"kind": "packages", "text": "asking the mirrors", "done": 0, "total": 0}
+    assert next(one for one in seen if one["text"] == "Retrieving file 7 of 12")["total"] == 0
+    assert {one["total"] for one in seen if "Unpacking" in one["text"]} == {12}
+    done = [one["done"] for one in seen]
+    assert done == sorted(done) and done[-1] == 12
+    half = packagewatch.parse(recorded[:-20])
+    assert half["done"] == 11 and half["text"] == "Configuring hello (amd64)"
+
+
+def test_packages_that_were_here_already_count_when_they_are_begun() -> None:
+    begun = "pmstatus:dpkg-exec:0.0000:Running dpkg\n"
+    assert packagewatch.parse(begun)["total"] == 0
+    begun += "pmstatus:kubelet:9.0909:Unpacking kubelet (arm64)\n"
+    assert packagewatch.parse(begun)["total"] == 1
 
 
 def test_the_progress_of_an_installation_is_shown(machine: Machine) -> None:
-    put(machine.root, {packagewatch.DPKG_LOG: "2026-11-21 16:57:31 install old:all <none> 1\n"})
-    before = packagewatch.log_size(machine)
-    put(machine.root, {f"{packagewatch.ARCHIVES}/kubelet_1_arm64.deb": "x" * 2_000_000})
-    assert packagewatch.look(machine, before, 0.0)["text"] == "2 MB fetched"
-    with machine.path(packagewatch.DPKG_LOG).open("a") as file:
-        file.write("2026-11-21 16:57:32 install kubelet:arm64 <none> 1.36.4-1.1\n")
+    class Done(Exception):
+        """The watch has looked once."""
+
+    def look(acting: AptInstall | None) -> Any:
+        def sleep(_: float) -> None:
+            raise Done
+
+        machine.clock = Clock(now=machine.clock.now, sleep=sleep)
+        board.acting = acting
+        with pytest.raises(Done):
+            packagewatch.watch(machine, board)
+        return board.get("progress")
+
     board = Board(machine)
+    put(machine.root, {PROGRESS: "pmstatus:kubelet:9.1:Unpacking kubelet (arm64)\n"})
+    assert look(None) is None
     action = AptInstall(("kubelet",))
-    board.installing(action, packagewatch.look(machine, before, 0.0))
+    assert look(action)["text"] == "Unpacking kubelet (arm64)"
+    board.set(progress=None)
+    board.acting = None
+    board.installing(action, packagewatch.parse(""))
     assert board.get("progress") is None, "it has ended meanwhile"
-    board.acting = action
-    board.installing(action, packagewatch.look(machine, before, 0.0))
-    assert board.get("progress")["text"] == "unpacking kubelet"

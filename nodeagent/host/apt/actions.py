@@ -35,7 +35,12 @@ INSTALL = (
     "apt-get", "install", "-q", "-y", "--no-install-recommends", "--fix-broken", "--no-remove",
     "--allow-change-held-packages", "--allow-downgrades", "-o", "DPkg::Lock::Timeout=60",
     *BOUNDS, "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
+    "-o", "APT::Status-Fd=3",
 )  # fmt: skip
+# Where apt-get says how far an installation is (apt's doc/progress-reporting.md). A file and no
+# pipe: apt must not notice that nobody reads any more.
+PROGRESS = "/run/nodeagent/apt"
+REPORTING = ("sh", "-c", 'exec "$@" 3>>"$0"', PROGRESS)
 # Then the lists are not what they should be, and why, update says.
 LISTS_LACK = re.compile(
     r"^E: (Unable to locate package|Version '.*' for|Package '?\S+ has no installation candidate"
@@ -114,9 +119,11 @@ class AptInstall:
         return f"run apt-get install {' '.join(self.packages)}"
 
     def do(self, host: Host) -> None:
-        """Raises Blocked where another program holds a lock, FetchFailed, CommandFailed."""
+        """Raises Blocked where another program holds a lock, FetchFailed, CommandFailed, OSError
+        where PROGRESS cannot be written."""
         argv = (*INSTALL, *self.packages)
-        result = host.run(*argv, timeout=SLOW)
+        host.write(PROGRESS, b"")
+        result = host.run(*REPORTING, *argv, timeout=SLOW)
         if result.status == 0:
             return
         error = failure(host, argv, result)
