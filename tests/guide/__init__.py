@@ -1,5 +1,5 @@
 """What of the documentation is made of the program itself: `make guide` writes it, a unit test says
-what is stale. Man pages, reference pages, captures."""
+what is stale. Man pages, reference pages, captures, and the lab's records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nodeagent.status import events
-from tests.guide import captures, manpages, pages
+from tests.guide import captures, manpages, pages, records
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -22,4 +22,5 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/metrics.md": pages.metrics,
     "docs/reference/settings.md": pages.settings,
     "docs/reference/status.md": pages.status,
+    "docs/results.md": records.page,
 }

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests import provenance
 from tests.hostile.section import Section
 from tests.support import untouched
 
@@ -32,8 +33,8 @@ CHECKOUT = Path(__file__).parents[2]
 REPORT = CHECKOUT / "docs" / "security.md"
 HEAD = """# What was tried against nodeagent
 
-Written by `make hostile SEED={seed}` in {minutes:.0f} minutes on {cores} cores, Python {python},
-{openssl}. What is promised, and what is not, is in [SECURITY.md](../SECURITY.md).
+Written by `make hostile SEED={seed}` at commit {commit}, in {minutes:.0f} minutes on {cores} cores,
+Python {python}, {openssl}. What is promised, and what is not, is in [SECURITY.md](../SECURITY.md).
 
 """
 
@@ -61,6 +62,7 @@ def main() -> int:
     else:
         head = HEAD.format(
             seed=args.seed,
+            commit=provenance.named(),
             minutes=(time.monotonic() - began) / 60,
             cores=len(os.sched_getaffinity(0)),
             python=platform.python_version(),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nodeagent.trust import fleet_file as cards
+from tests import provenance
 
 from . import board, disk, flashing, image, lan, toolbox
 from .guest import Guest
@@ -36,7 +37,7 @@ class Cluster:
         self.asked = asked
         self.guests: list[Guest] = []
         self.formed = False
-        self.commit = ""  # of the checkout when the package was made
+        self.commit, self.clean = "", False  # the checkout when the package was made
         self.tried = 0  # packets of baked boards for an archive, before they were Ready
         self._offline = False
         self._watch: Watch | None = None
@@ -78,7 +79,7 @@ class Cluster:
             if subprocess.run(argv, cwd=REPOSITORY).returncode:
                 raise LabError("The mirror could not be built; its reason stands above.")
         self._deb = agent_package()
-        self.commit = describe()
+        self.commit, self.clean = provenance.commit(), provenance.clean()
         say(f"{self._deb.name}; guests run with {self.accelerator}")
 
     def power_on(
@@ -188,12 +189,6 @@ def down(keep_logs: bool = False) -> None:
     if not keep_logs:
         shutil.rmtree(last, ignore_errors=True)
     shutil.rmtree(run_folder(), ignore_errors=True)
-
-
-def describe() -> str:
-    """The commit of this checkout, with a mark where it was changed since (git-describe(1))."""
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def agent_package() -> Path:

@@ -92,7 +92,7 @@ def collect(cluster: Cluster) -> dict[str, Any]:
 
 
 def write(cluster: Cluster, scenario: str, data: dict[str, Any]) -> None:
-    """``<scenario>.json`` and ``<scenario>.md``."""
+    """``<scenario>.json``; `make guide` makes docs/results.md of all of them."""
     FOLDER.mkdir(exist_ok=True)
     whole = {
         "scenario": scenario,
@@ -101,49 +101,10 @@ def write(cluster: Cluster, scenario: str, data: dict[str, Any]) -> None:
         "mirror": cluster.asked.mirror,
         "start": cluster.asked.start,
         "commit": cluster.commit,
+        "clean": cluster.clean,
         **data,
     }
     (FOLDER / f"{scenario}.json").write_text(json.dumps(whole, indent=1) + "\n")
-    (FOLDER / f"{scenario}.md").write_text(markdown(whole))
-
-
-def markdown(data: dict[str, Any]) -> str:
-    """The same for people."""
-    lines = [
-        f"# Lab run: {data['scenario']}",
-        "",
-        f"{data['date']}, {data['machine']}; mirror {data['mirror']}.",
-        "",
-    ]
-    nodes = data.get("nodes", {})
-    if nodes:
-        phases = list(dict.fromkeys(phase for node in nodes.values() for phase in node["phases"]))
-        heads = [f"{name} ({node['role']})" for name, node in nodes.items()]
-        lines += [f"| seconds | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
-        for phase in phases:
-            cells = [f"{node['phases'].get(phase, 0):.0f}" for node in nodes.values()]
-            lines.append(f"| {phase} | {' | '.join(cells)} |")
-        totals = [f"**{node['total']:.0f}**" for node in nodes.values()]
-        lines += [f"| **power-on to Ready** | {' | '.join(totals)} |", ""]
-        titles = list(dict.fromkeys(step for node in nodes.values() for step in node["steps"]))
-        lines += [f"| steps of the last boot | {' | '.join(heads)} |"]
-        lines += ["|---|" + "---:|" * len(heads)]
-        for title in titles:
-            cells = [f"{node['steps'].get(title, 0):.1f}" for node in nodes.values()]
-            lines.append(f"| {title} | {' | '.join(cells)} |")
-        lines.append("")
-    if rows := data.get("table"):
-        heads = [name.replace("_", " ") for name in rows[0]]
-        lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-        for row in rows:
-            cells = [str(value).replace("|", "\\|") for value in row.values()]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
-    for name, value in data.get("measured", {}).items():
-        lines.append(f"* {name}: {value}")
-    for name, (passed, seen) in data.get("checks", {}).items():
-        lines.append(f"* {'pass' if passed else 'FAIL'}: {name}: {' '.join(seen.split())}")
-    return "\n".join(lines) + "\n"
 
 
 def baseline_ratio(total: float) -> str | None:

@@ -6,12 +6,12 @@ import datetime
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import provenance
 from tests.reliability import blockdev
 from tests.reliability.blocks import OPTIONS, Replayed
 from tests.reliability.defects import Verdict
@@ -46,12 +46,6 @@ def machine() -> str:
     return f"{cpus}, Linux {platform.release()}, Python {platform.python_version()}"
 
 
-def commit() -> str:
-    """Of the checkout, with what is not committed."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True).stdout.strip()
-
-
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """A Markdown table; numbers to the right."""
     rows = [list(row) for row in rows]
@@ -68,7 +62,7 @@ def render(figures: Figures) -> str:
     lines = [
         "# Reliability: what interruption does to a node",
         "",
-        (f"Written by `make reliability` on {today} at commit {commit()}, in"
+        (f"Written by `make reliability` on {today} at commit {provenance.named()}, in"
         f" {figures.seconds / 60:.0f} minutes on {machine()}. Seed {figures.seed}."),
         "",
         "**Nothing was lost, torn or left half-done, and every seeded defect was caught.**"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nodeagent.fleet.handoff import MAX_CANDIDATES
 from nodeagent.serve.mdns.candidates import HOLD
+from tests import provenance
 from tests.reliability.defects import Verdict
 from tests.simulate.fleets import SIZES
 from tests.simulate.growth import Growth
@@ -130,8 +131,8 @@ def render(
     cores, python = len(os.sched_getaffinity(0)), platform.python_version()
     sections = [
         "# The election, simulated",
-        (f"Written by `make simulate SEED={seed}` in {minutes:.0f} minutes on {cores} cores,"
-        f" Python {python}."),
+        (f"Written by `make simulate SEED={seed}` at commit {provenance.named()}, in {minutes:.0f}"
+        f" minutes on {cores} cores, Python {python}."),
         SIMULATOR,
         _dimensions(rows),
         "## With `expected_nodes`: never two control planes",

@@ -1,4 +1,5 @@
-"""The README's commands for flashing, run as they are written, on images made here."""
+"""The commands for flashing of README and docs/images.md, run as they are written, on images made
+here."""
 
 from __future__ import annotations
 
@@ -17,9 +18,10 @@ from tests.unit.imaging import layouts
 from tests.unit.imaging.conftest import DEB
 from tests.unit.imaging.test_bake import Workshop
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
-SECTION = README.split("## Flash real cards")[1].split("\n## ")[0]
-BLOCKS = re.findall(r"^```\n(.*?)^```", SECTION, re.M | re.S)
+CHECKOUT = Path(__file__).parents[3]
+FLASH = (CHECKOUT / "README.md").read_text().split("## Flash")[1].split("\n## ")[0]
+TEXT = FLASH + (CHECKOUT / "docs" / "images.md").read_text()
+BLOCKS = re.findall(r"^```\n(.*?)^```", TEXT, re.M | re.S)
 COMMANDS = [shlex.split(line) for block in BLOCKS for line in block.splitlines()]
 
 
