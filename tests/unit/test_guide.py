@@ -133,6 +133,19 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(found), target
 
 
+TESTS = {
+    name
+    for path in (CHECKOUT / "tests").rglob("*.py")
+    for name in re.findall(r"^ *def (test_\w+)", path.read_text(), re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: str(p.relative_to(CHECKOUT)))
+def test_the_tests_that_are_named_exist(path: Path) -> None:
+    named = set(re.findall(r"`(test_\w+)`", path.read_text()))
+    assert named <= TESTS, f"{path.name} names {named - TESTS}"
+
+
 def anchors(path: Path) -> set[str]:
     """Ids of a page's headings (Python-Markdown, toc, slugify; GitHub's are alike for these)."""
     heads = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
