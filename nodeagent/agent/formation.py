@@ -114,7 +114,7 @@ class Former:
         tested = runtime.tested(settings)
         self.board.set(role="control-plane", role_why=why, control_plane=address)
         slow = self.journal.get("fsync_ms", 0) > SLOW_FSYNC_MS
-        self.prefetch(settings, "worker")  # every node runs flannel and kube-proxy
+        self.prefetch(settings, "worker")  # every node runs the pod network and kube-proxy
         if not self.journal.get("initialised"):
             self.board.enter("initialising", "Making the control plane with kubeadm init")
             self.radio.leading = True
@@ -133,7 +133,7 @@ class Former:
         if not self.journal.get("equipped"):
             self.board.enter("initialising", "Installing the pod network and the join policy")
             # One call of kubectl for both: on a small board each costs seconds.
-            manifest = f"{cni.manifest(settings, tested)}---\n{node.policy()}"
+            manifest = f"{cni.chosen(settings).manifest(settings)}---\n{node.policy()}"
             self.patiently(lambda: kubectl.apply_text(self.host, manifest))
             self.journal.set(equipped=True)
         self.open_for_joins(settings, address, tested.kubernetes)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from nodeagent.agent.reporter import Board
 from nodeagent.cluster import addresses as networks
+from nodeagent.cluster import cni, kubeadm
 from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import kubeadm
 from nodeagent.cluster import kubeadm_state as state
 from nodeagent.cluster import kubelet_api as ownnode
 from nodeagent.cluster import packet_filter as netfilter
@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 BROKER_UNITS = ("nodeagent-broker.socket", "nodeagent-broker.service")
 # What kubeadm leaves to others (kubernetes.io, "kubeadm reset", cleanup of CNI configuration), and
 # the data of etcd where its member could not be asked any more.
-REMAINS = ("/etc/cni/net.d", "/var/lib/cni", "/run/flannel", "/var/lib/etcd", state.FOLDER)
+REMAINS = ("/etc/cni/net.d", "/var/lib/cni", "/var/lib/etcd", state.FOLDER)
 # What the journal remembers of a cluster. Counters stay: the fleet's others remember them.
 OF_THE_CLUSTER = (
     "role", "initialised", "equipped", "claim", "born", "node_name", "stepping_down",
@@ -158,11 +158,14 @@ def leave_cluster(host: Host, say: Say) -> None:
             "This node is part of a cluster, and kubeadm, which takes it out, is not installed.",
             "Run `sudo apt-get install kubeadm`, then the same again.",
         )
-    for device in kubeadm.DEVICES:
-        if host.exists(f"/sys/class/net/{device}"):
-            host.call("ip", "link", "delete", device)
+    folders: list[str] = []
+    for network in cni.NETWORKS.values():
+        folders += network.folders
+        for device in network.devices:
+            if host.exists(f"/sys/class/net/{device}"):
+                host.call("ip", "link", "delete", device)
     netfilter.clear(host)
-    remove_trees(host, *REMAINS)
+    remove_trees(host, *REMAINS, *folders)
 
 
 def remove_trees(host: Host, *paths: str) -> None:

@@ -118,11 +118,13 @@ def verify(host: Host, image: str | None) -> Iterator[str]:
     """A line for each part of the cluster's own test. Raises Refused, VerifyFailed,
     CommandFailed."""
     from nodeagent.cluster import acceptance as trial
+    from nodeagent.cluster import cni
 
     need_control_plane(host)
-    repository = config.load(host).settings.kubernetes.image_repository
+    settings = config.load(host).settings
+    image = image or f"{settings.kubernetes.image_repository}/{trial.AGNHOST}"
     try:
-        yield from trial.verify(host, image or f"{repository}/{trial.AGNHOST}")
+        yield from trial.verify(host, image, cni.chosen(settings))
     except CommandFailed as error:
         raise CommandFailed(
             error.reason, "Once `kubectl get nodes` answers, run it again."

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from nodeagent.cluster import kubectl
+from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.errors import NodeAgentError
 from nodeagent.host.host import Host
 
@@ -108,7 +109,7 @@ def fetch(address: str, port: int, path: str) -> str:
         connection.close()
 
 
-def verify(host: Host, image: str, get: Fetch = fetch) -> Iterator[str]:
+def verify(host: Host, image: str, network: PodNetwork, get: Fetch = fetch) -> Iterator[str]:
     """Do it; gives a line for each part that is well. Raises VerifyFailed, CommandFailed."""
     manifest = MANIFEST.format(namespace=NAMESPACE, replicas=REPLICAS, image=image, port=PORT)
     try:
@@ -120,7 +121,7 @@ def verify(host: Host, image: str, get: Fetch = fetch) -> Iterator[str]:
         yield f"{len(pods)} replicas are ready after {took:.0f} s, on {', '.join(nodes)}"
         if len(nodes) == 1:
             yield "note: there is one node only, so nothing went across nodes"
-        yield from paths(host, pods, get)
+        yield from paths(host, pods, get, _advice(network))
     finally:
         # No exception of its own: it would hide the one that matters.
         left = host.run(
@@ -150,22 +151,23 @@ def replicas(host: Host) -> list[Pod]:
         host.clock.sleep(LOOK)
 
 
-def paths(host: Host, pods: list[Pod], get: Fetch) -> Iterator[str]:
-    """Every way from here and between the replicas. Raises VerifyFailed, CommandFailed."""
+def paths(host: Host, pods: list[Pod], get: Fetch, advice: str) -> Iterator[str]:
+    """Every way from here and between the replicas; ``advice`` is the remedy where none leads
+    there. Raises VerifyFailed, CommandFailed."""
     for pod in pods:
-        _expect(get, pod.address, PORT, "/hostname", pod.name, f"{pod.name} on {pod.node}")
+        _expect(get, pod.address, PORT, "/hostname", pod.name, f"{pod.name} on {pod.node}", advice)
     yield f"this node reaches all {len(pods)} replicas"
     for one in pods:
         for other in pods:
             what = f"{one.node} to {other.node} ({one.name} to {other.name})"
-            _expect(get, one.address, PORT, _dial(other.address, PORT), other.name, what)
+            _expect(get, one.address, PORT, _dial(other.address, PORT), other.name, what, advice)
     across = sum(one.node != other.node for one in pods for other in pods)
     yield f"the replicas reach each other, {across} times across nodes"
     service = kubectl.get(host, "service", "web", "-n", NAMESPACE)["spec"]["clusterIP"]
     names = {pod.name for pod in pods}
     seen: set[str] = set()
     for _ in range(SPREAD):
-        seen.add(_tried(get, service, 80, "/hostname", f"the Service at {service}").strip())
+        seen.add(_tried(get, service, 80, "/hostname", f"the Service at {service}", advice).strip())
         if seen == names:
             break
     if seen != names:
@@ -176,7 +178,7 @@ def paths(host: Host, pods: list[Pod], get: Fetch) -> Iterator[str]:
     yield f"the Service at {service} leads to all of them"
     name = f"web.{NAMESPACE}.svc.cluster.local"
     for pod in pods:
-        said = _tried(get, pod.address, PORT, _dial(name, 80), f"{pod.node} to {name}")
+        said = _tried(get, pod.address, PORT, _dial(name, 80), f"{pod.node} to {name}", advice)
         if not set(_responses(said)) & names:
             raise VerifyFailed(
                 f"On {pod.node} the name {name} leads nowhere: {said[:200].strip()}.",
@@ -185,26 +187,32 @@ def paths(host: Host, pods: list[Pod], get: Fetch) -> Iterator[str]:
     yield "the cluster's DNS knows the Service on every node"
 
 
-def _expect(get: Fetch, address: str, port: int, path: str, name: str, what: str) -> None:
-    said = _tried(get, address, port, path, what)
+def _expect(
+    get: Fetch, address: str, port: int, path: str, name: str, what: str, advice: str
+) -> None:
+    said = _tried(get, address, port, path, what, advice)
     if name not in (said.strip(), *_responses(said)):
-        raise VerifyFailed(f"{what}: another answer came: {said[:200].strip()}.", _NETWORK)
+        raise VerifyFailed(f"{what}: another answer came: {said[:200].strip()}.", advice)
 
 
-_NETWORK = (
-    "Look at the pod network: kubectl -n kube-flannel get pods -o wide; and at firewalls between"
-    " the nodes (UDP 8472)."
-)
+def _advice(network: PodNetwork) -> str:
+    """What to look at where a pod does not reach another."""
+    space = next(iter(network.namespaces), "kube-system")
+    ports = f" ({', '.join(network.ports)})" if network.ports else ""
+    return (
+        f"Look at the pod network: kubectl -n {space} get pods -o wide; and at firewalls between"
+        f" the nodes{ports}."
+    )
 
 
-def _tried(get: Fetch, address: str, port: int, path: str, what: str) -> str:
+def _tried(get: Fetch, address: str, port: int, path: str, what: str, advice: str) -> str:
     """An answer; a young pod or route may refuse the first. Raises VerifyFailed."""
     for left in reversed(range(TRIES)):
         try:
             return get(address, port, path)
         except (OSError, http.client.HTTPException) as error:
             if not left:
-                raise VerifyFailed(f"{what}: no answer ({error}).", _NETWORK) from error
+                raise VerifyFailed(f"{what}: no answer ({error}).", advice) from error
     raise AssertionError("there is at least one try")
 
 

@@ -15,7 +15,6 @@ from nodeagent.host.host import Host
 LOG = logging.getLogger("nodeagent")
 
 FIRST_USER = 1000  # the first human user of Debian and its descendants (adduser.conf(5))
-CNI_CONFIGURATION = "/etc/cni/net.d/10-flannel.conflist"
 MARK = "# Written by nodeagent; a file that you have changed is kept."
 KEPT = 3
 # Run as the user, so that links which the user planted lead only where the user may write. A file
@@ -127,28 +126,32 @@ def _info(item: dict[str, Any]) -> NodeInfo:
     addresses = {a["type"]: a["address"] for a in status.get("addresses", [])}
     return NodeInfo(
         name=item["metadata"]["name"],
-        ready=_ready(status),
+        ready=_is(status, "Ready"),
         role="control-plane" if leads else "worker",
         version=status["nodeInfo"]["kubeletVersion"],
         address=addresses.get("InternalIP", ""),
     )
 
 
-def _ready(status: dict[str, Any]) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+def _is(status: dict[str, Any], kind: str) -> bool:
+    """True where a Node's condition of this type is true; one that nobody has set is not."""
+    conditions = status.get("conditions", [])
+    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
 
 
 def ready(host: Host, name: str) -> bool:
-    """True when Kubernetes calls the node Ready. A cluster that does not answer: False.
+    """True when Kubernetes calls the node Ready and its pod network there (kubernetes.io, "Node
+    Status", conditions). A cluster that does not answer: False.
 
     Asks as the kubelet, which may read its own node, and in this process: on a small board each
     kubectl costs seconds, and this is asked often while a node comes up.
     """
-    if not host.exists(CNI_CONFIGURATION):
-        return False  # the kubelet is not ready without a pod network
     answer = ownnode.ask(host, "GET", f"/api/v1/nodes/{name}")
     try:
-        return answer is not None and answer[0] == 200 and _ready(answer[1]["status"])
+        if answer is None or answer[0] != 200:
+            return False
+        status = answer[1]["status"]
+        return _is(status, "Ready") and not _is(status, "NetworkUnavailable")
     except (KeyError, TypeError, AttributeError):
         return False
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from nodeagent.cluster import addresses as networks
+from nodeagent.cluster import cni
 from nodeagent.cluster import kubeadm_state as state
 from nodeagent.cluster.kubeadm_state import FOLDER, State
 from nodeagent.cluster.versions import Tested
@@ -30,9 +31,7 @@ SOCKET = "unix:///run/containerd/containerd.sock"
 PORT = networks.API_PORT
 CLUSTER_CA = "/etc/kubernetes/pki/ca.crt"
 INIT_BOUND, JOIN_BOUND, PULL_BOUND, RESET_BOUND, SYNC_BOUND = 2400, 1800, 1800, 600, 600  # seconds
-# The pod network's: they would keep the addresses of the cluster that never was.
-DEVICES = ("cni0", "flannel.1")
-REMAINS = ("/var/lib/etcd", "/var/lib/cni", "/etc/cni/net.d/10-flannel.conflist")
+REMAINS = ("/var/lib/etcd", "/var/lib/cni")
 JOINED_PERHAPS = (State.HALF_JOIN, State.WORKER, State.FOREIGN)
 # kubeadm's defaults suit fast machines; a Pi with a slow card needs several times as long. Not so
 # tlsBootstrap, which counts once the kubelet runs: where its request went astray, a fresh grant
@@ -127,7 +126,7 @@ def init_configuration(
         {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
-            # The kernels and flannel of today are proved with it; the default is to change.
+            # The kernels and pod networks of today are proved with it; the default is to change.
             "mode": "iptables",
         },
     ]
@@ -271,18 +270,13 @@ def make_room(host: Host, found: State) -> None:
         "kubeadm", "reset", "--force", "--cri-socket", SOCKET,
         "--skip-phases", "remove-etcd-member", timeout=RESET_BOUND,
     )  # fmt: skip
-    for device in DEVICES:
-        host.run("ip", "link", "delete", device)
-    host.call("rm", "-rf", *REMAINS)
-
-
-def flannel_images(settings: Settings, tested: Tested) -> list[str]:
-    """The pod network's images."""
-    base = settings.network.image_repository
-    return [
-        f"{base}/flannel:{tested.flannel}",
-        f"{base}/flannel-cni-plugin:{tested.flannel_cni_plugin}",
-    ]
+    # The pod network's would keep the addresses of the cluster that never was.
+    configuration: list[str] = []
+    for network in cni.NETWORKS.values():
+        configuration += network.configuration
+        for device in network.devices:
+            host.run("ip", "link", "delete", device)
+    host.call("rm", "-rf", *REMAINS, *configuration)
 
 
 def pull_images(
@@ -303,7 +297,7 @@ def pull_images(
         images = listed.split()
     else:
         images = [f"{base}/kube-proxy:v{tested.kubernetes}", f"{base}/pause:{tested.pause}"]
-        images += flannel_images(settings, tested)
+        images += cni.chosen(settings).images_for(settings)
     failures = []
     told(0, len(images), "")
     with ThreadPoolExecutor(2) as pool:

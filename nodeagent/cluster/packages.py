@@ -10,8 +10,8 @@ from nodeagent.host.facts import Facts
 
 KUBERNETES = ("kubelet", "kubeadm", "kubectl")
 DOCKER_PACKAGE, DISTRO_PACKAGE = "containerd.io", "containerd"
-# What the Kubernetes packages only recommend: kubeadm refuses a node without iptables, flannel
-# needs the CNI plugins, and images are pulled with crictl (kubernetes/release, debs since 1.32).
+# What the Kubernetes packages only recommend: kubeadm refuses a node without iptables, pod networks
+# need the CNI plugins, and images are pulled with crictl (kubernetes/release, debs since 1.32).
 BESIDE = ("iptables", "kubernetes-cni", "cri-tools")
 # The kubelet's own credentials: from here on it is a member of a cluster (kubeadm docs,
 # "Implementation details").

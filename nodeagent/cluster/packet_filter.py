@@ -1,5 +1,5 @@
-"""What kubelet, kube-proxy and flannel leave in the packet filter, which `kubeadm reset` does not
-take away (kubernetes.io, "kubeadm reset", cleanup of network traffic rules).
+"""What kubelet, kube-proxy and the pod network leave in the packet filter, which `kubeadm reset`
+does not take away (kubernetes.io, "kubeadm reset", cleanup of network traffic rules).
 
 Only what is theirs by name is removed, in one transaction a table (iptables-restore(8),
 ``--noflush``), so that a firewall or Docker beside them loses nothing. The port mapper's chains
@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 import shlex
 from collections.abc import Iterable
 
+from nodeagent.cluster.cni import NETWORKS
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
 
-# Kubernetes: KUBE-… in pkg/kubelet and pkg/proxy/iptables; flannel: pkg/trafficmngr/iptables.
-OURS = re.compile(r"(KUBE|FLANNEL)-\S+")
+CHAINS = "KUBE-"  # Kubernetes, pkg/kubelet and pkg/proxy/iptables
 TOOLS = ("iptables", "ip6tables")
-# kube-proxy's nftables mode (pkg/proxy/nftables) and flannel's (pkg/trafficmngr/nftables).
-TABLES = (
-    ("ip", "kube-proxy"), ("ip6", "kube-proxy"), ("ip", "flannel-ipv4"), ("ip6", "flannel-ipv6"),
-)  # fmt: skip
+TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))  # its nftables mode (pkg/proxy/nftables)
 
 
 def clear(host: Host) -> None:
@@ -37,7 +33,8 @@ def clear(host: Host) -> None:
             host.call(f"{tool}-restore", "--noflush", "--wait", "60", timeout=120, stdin=undoing)
     listed = host.run("nft", "list", "tables")
     there = {tuple(line.split()[1:3]) for line in listed.out.splitlines()}
-    for family, name in TABLES:
+    tables = itertools.chain(TABLES, *(network.tables for network in NETWORKS.values()))
+    for family, name in tables:
         if (family, name) in there:
             host.call("nft", "delete", "table", family, name)
 
@@ -53,15 +50,21 @@ def removal(saved: Iterable[str]) -> str:
         words = line.split()
         if line.startswith("*"):
             table, chains, rules = line[1:].strip(), [], []
-        elif line.startswith(":") and OURS.fullmatch(words[0][1:]):
+        elif line.startswith(":") and _is_ours(words[0][1:]):
             chains.append(words[0][1:])
-        elif words[:1] == ["-A"] and not OURS.fullmatch(words[1]) and _leads_there(line):
+        elif words[:1] == ["-A"] and not _is_ours(words[1]) and _leads_there(line):
             rules.append(f"-D{line[2:]}")
         elif line.strip() == "COMMIT" and (chains or rules):
             emptied = [f"-F {chain}" for chain in chains]
             gone = [f"-X {chain}" for chain in chains]
             told += [f"*{table}", *rules, *emptied, *gone, "COMMIT"]
     return "\n".join([*told, ""]) if told else ""
+
+
+def _is_ours(chain: str) -> bool:
+    """True for a chain of Kubernetes or of a pod network, by how its name begins."""
+    own = itertools.chain.from_iterable(network.chains for network in NETWORKS.values())
+    return chain.startswith((CHAINS, *own))
 
 
 def _leads_there(rule: str) -> bool:
@@ -71,6 +74,5 @@ def _leads_there(rule: str) -> bool:
     except ValueError:
         return False
     return any(
-        word in ("-j", "-g") and OURS.fullmatch(target)
-        for word, target in itertools.pairwise(words)
+        word in ("-j", "-g") and _is_ours(target) for word, target in itertools.pairwise(words)
     )

@@ -1,14 +1,15 @@
 """The ports of a node, who uses them, and from where. A helper, not a step.
 
-Sources: Kubernetes docs, "Ports and Protocols"; flannel docs, backends (VXLAN on Linux); RFC 6762
-for mDNS; the agent's own from ``radio`` and ``fleet/statuspage``. NodePorts are not among them:
-kube-proxy forwards those to pods, so that they never come to a socket of the node.
+Sources: Kubernetes docs, "Ports and Protocols"; RFC 6762 for mDNS; the agent's own from ``radio``
+and ``fleet/statuspage``; the pod network's from ``cni``. NodePorts are not among them: kube-proxy
+forwards those to pods, so that they never come to a socket of the node.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nodeagent.cluster import cni
 from nodeagent.config.settings import Settings
 
 
@@ -28,7 +29,6 @@ class Port:
 STATUS_PAGE = Port("tcp", 6480, "the status page", lan=True, exclusive=False)
 PORTS = (
     Port("udp", 5353, "mDNS", lan=True, exclusive=False),  # shared with avahi (RFC 6762, 15.1)
-    Port("udp", 8472, "the pod network", lan=True),
     Port("tcp", 10250, "the kubelet", lan=True),
     Port("tcp", 10248, "the kubelet's health check"),
     Port("tcp", 10249, "kube-proxy's metrics"),
@@ -44,11 +44,18 @@ PORTS = (
 )
 
 
+def known(settings: Settings) -> tuple[Port, ...]:
+    """All ports of a cluster with these settings, those of its pod network included."""
+    ports = (port.split("/") for port in cni.chosen(settings).ports)
+    more = (Port(protocol, int(number), "the pod network", lan=True) for number, protocol in ports)
+    return (*PORTS, *more)
+
+
 def needed(settings: Settings) -> tuple[Port, ...]:
     """The ports of a node with these settings. One that may still be elected needs them all."""
     return tuple(
         port
-        for port in PORTS
+        for port in known(settings)
         if not (port.leads and settings.role == "worker")
         and not (port == STATUS_PAGE and settings.status_page == "off")
     )

@@ -5,8 +5,7 @@ Sources: etcd, CoreDNS and pause are what kubeadm of that release asks for
 ``cmd/kubeadm/app/constants/constants.go``); containerd is of a line that its RELEASES.md
 ("Kubernetes Support") lists for that Kubernetes minor, and ``containerd_minimum`` the oldest
 line listed there; runc comes with containerd's package, and the lab builds the one that
-containerd names in its ``script/setup/runc-version``; flannel and its CNI plugin are the pair
-named by flannel's ``Documentation/kube-flannel.yml`` of that release.
+containerd names in its ``script/setup/runc-version``. The pod networks' are in ``cni``.
 
 A Kubernetes release enters this table when the lab has formed a cluster of it. The lab builds
 from Go modules, each verified against the Go checksum database, so the table's patch release
@@ -25,7 +24,7 @@ class Tested:
     """One set of releases that was run together.
 
     ``kubernetes`` and ``containerd`` are plain versions, the others are image tags, written
-    exactly as kubeadm or the flannel manifest writes them.
+    exactly as kubeadm writes them.
     """
 
     kubernetes: str
@@ -36,8 +35,6 @@ class Tested:
     pause: str
     etcd: str
     coredns: str
-    flannel: str
-    flannel_cni_plugin: str
 
     @property
     def minor(self) -> str:
@@ -66,8 +63,6 @@ TESTED: Final[tuple[Tested, ...]] = (
         pause="3.10.2",
         etcd="3.6.8-0",
         coredns="v1.14.2",
-        flannel="v0.28.9",
-        flannel_cni_plugin="v1.9.1-flannel3",
     ),
 )
 
@@ -79,8 +74,6 @@ CONTAINERD: Final = DEFAULT.containerd
 PAUSE: Final = DEFAULT.pause
 ETCD: Final = DEFAULT.etcd
 COREDNS: Final = DEFAULT.coredns
-FLANNEL: Final = DEFAULT.flannel
-FLANNEL_CNI_PLUGIN: Final = DEFAULT.flannel_cni_plugin
 
 
 def tested(minor: str) -> Tested | None:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from nodeagent.cluster import kubectl
+from nodeagent.cluster import cni, kubectl
 from nodeagent.host.host import Host
 
-# What kubeadm, Kubernetes itself and the pod network make (namespaces: kubernetes.io,
-# "Namespaces", initial namespaces; flannel's manifest).
-OWN_NAMESPACES = frozenset(
-    {"default", "kube-system", "kube-public", "kube-node-lease", "kube-flannel"}
-)
-EMPTY_OF_OTHERS = OWN_NAMESPACES - {"default"}
+# Kubernetes' own, beside ``default`` (kubernetes.io, "Namespaces", initial namespaces).
+SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 KINDS = (
     "pods,deployments,statefulsets,daemonsets,replicasets,jobs,cronjobs,services,configmaps,"
     "secrets,persistentvolumeclaims"
@@ -32,11 +28,12 @@ def idle(host: Host) -> bool:
     """True where nothing of anybody's is in the cluster of this control plane, however many nodes
     it has. Raises CommandFailed."""
     namespaces = {item["metadata"]["name"] for item in _items(host, "namespaces")}
-    if namespaces - OWN_NAMESPACES or _items(host, "persistentvolumes"):
+    own = SYSTEM_NAMESPACES.union(*(network.namespaces for network in cni.NETWORKS.values()))
+    if namespaces - own - {"default"} or _items(host, "persistentvolumes"):
         return False
     found = _items(host, KINDS, "--all-namespaces")
     return all(
-        item["metadata"]["namespace"] in EMPTY_OF_OTHERS
+        item["metadata"]["namespace"] in own
         or (item["kind"], item["metadata"]["name"]) in MADE_THERE
         for item in found
     )

@@ -22,6 +22,7 @@ from nodeagent.host.host import Host
 BOOT_FILES = ("/boot/firmware/nodeagent.yaml", "/boot/nodeagent.yaml")
 DROP_INS = "/etc/nodeagent/config.d"
 ROLE_FILE = f"{DROP_INS}/90-role.yaml"  # what `nodeagent role` writes
+POD_NETWORKS = ("flannel",)  # the names of cluster.cni.NETWORKS, which is above this floor
 MAX_BYTES = 64 * 1024  # a settings file is some lines; more is a mistake or an attack
 
 
@@ -52,13 +53,14 @@ class Containerd:
 
 @dataclass(frozen=True)
 class Network:
-    """``network:`` the LAN interface and the cluster's own networks (CIDR notation, RFC 4632)."""
+    """``network:`` the LAN interface and the cluster's own networks (CIDR notation, RFC 4632).
+    ``image_repository`` takes the place of the pod network's own registry."""
 
     interface: str = key("auto", checks.interface)
     pod_cidr: str = key("10.244.0.0/16", checks.network((8, 24), (48, 64)))
     service_cidr: str = key("10.96.0.0/12", checks.network((12, 28), (108, 124)))
-    cni: str = key("flannel", checks.one_of("flannel"))
-    image_repository: str = key("ghcr.io/flannel-io", checks.image_repository)
+    cni: str = key("flannel", checks.one_of(*POD_NETWORKS))
+    image_repository: str | None = key(None, checks.image_repository)
 
     @property
     def version(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from nodeagent.cluster import health
+from nodeagent.cluster import cni, health
 from nodeagent.cluster import ports as portlist
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.host import hardware
@@ -100,7 +100,8 @@ def multicast(node: Node) -> Seen:
 def listening(node: Node) -> Seen:
     """Which of the cluster's ports are in use now."""
     held = {(one.protocol, one.port) for one in sockets.listeners(node.facts)}
-    found = [f"{p.number} {p.what}" for p in portlist.PORTS if (p.protocol, p.number) in held]
+    ports = portlist.known(node.settings)
+    found = [f"{p.number} {p.what}" for p in ports if (p.protocol, p.number) in held]
     return well(", ".join(found) or "none of the cluster's ports is in use")
 
 
@@ -125,7 +126,7 @@ def online(node: Node) -> Seen | None:
         wanted.kubernetes.repository,
         wanted.containerd.repository,
         wanted.kubernetes.image_repository,
-        wanted.network.image_repository,
+        *sorted({image.partition("/")[0] for image in cni.chosen(wanted).images_for(wanted)}),
     )
     silent = []
     for place in places:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeagent.cluster import cni
 from nodeagent.cluster.ports import reachable
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
@@ -27,7 +28,6 @@ FIREWALL_CMD, NFT = "/usr/bin/firewall-cmd", "/usr/sbin/nft"
 TRUSTED = "trusted"  # the zone in which firewalld accepts everything (firewalld.zones(5))
 # What ufw and firewalld make in nftables; they are asked themselves.
 OTHERS = {"ufw": (("ip", "filter"),), "firewalld": (("inet", "firewalld"),), "": ()}
-POD_BRIDGE = "cni0"
 SLOW = 120.0  # seconds; both tools are Python, and a busy small board is slow
 
 
@@ -197,7 +197,7 @@ def judged(facts: Facts, settings: Settings, how: nft.Verdict) -> dict[str, list
     owner = OTHERS[active(facts)]
     found = {}
     for name, packet in _packets(facts, settings).items():
-        # Where iptables forwards, kube-proxy and flannel put their own rules before the end.
+        # Where iptables forwards, kube-proxy and the pod network put their rules before the end.
         beside = (*owner, ("ip", "filter")) if packet.hook == "forward" else owner
         answers = nft.answers(nft.parse(document, beside), packet)
         places = [place for place, answer in answers.items() if answer is how]
@@ -216,8 +216,9 @@ def _packets(facts: Facts, settings: Settings) -> dict[str, nft.Packet]:
         for port in reachable(settings, protocol)
     }
     pod = str(ipaddress.ip_network(settings.network.pod_cidr)[2])
-    packets["from pods"] = nft.Packet("forward", POD_BRIDGE, "tcp", 443, out=lan, source=pod)
-    packets["to pods"] = nft.Packet("forward", lan, "tcp", 80, out=POD_BRIDGE, destination=pod)
+    bridge = cni.chosen(settings).pod_interface
+    packets["from pods"] = nft.Packet("forward", bridge, "tcp", 443, out=lan, source=pod)
+    packets["to pods"] = nft.Packet("forward", lan, "tcp", 80, out=bridge, destination=pod)
     return packets
 
 

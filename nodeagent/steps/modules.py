@@ -1,11 +1,12 @@
-"""Step: kernel modules for containers and the pod network (containerd: overlay; kubeadm and
-flannel: br_netfilter; flannel: vxlan)."""
+"""Step: kernel modules for containers (overlay), for kube-proxy on bridges (br_netfilter), and for
+the pod network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeagent.cluster import cni
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action, Run
@@ -13,7 +14,7 @@ from nodeagent.host.facts import Facts
 from nodeagent.steps.owned_files import HEADER, holds, removed
 from nodeagent.steps.step import Step
 
-MODULES = ("overlay", "br_netfilter", "vxlan")
+MODULES = ("overlay", "br_netfilter")
 FILE = "/etc/modules-load.d/nodeagent.conf"  # modules-load.d(5)
 
 
@@ -29,8 +30,9 @@ class Modules(Step):
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """On the running system, and on an image (there: the file). Raises Blocked."""
-        yield from holds(facts, FILE, HEADER + "".join(f"{name}\n" for name in MODULES))
-        missing = [name for name in MODULES if not loaded(facts, name)] if facts.live else []
+        names = wanted(settings)
+        yield from holds(facts, FILE, HEADER + "".join(f"{name}\n" for name in names))
+        missing = [name for name in names if not loaded(facts, name)] if facts.live else []
         for name in missing:
             _check_available(facts, name)
         if missing:
@@ -38,11 +40,16 @@ class Modules(Step):
 
     def holds(self, facts: Facts, settings: Settings) -> str:
         """See ``Step.holds``."""
-        return "overlay, br_netfilter, vxlan loaded"
+        return f"{', '.join(wanted(settings))} loaded"
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not at the next boot any more."""
         yield from removed(facts, FILE)
+
+
+def wanted(settings: Settings) -> tuple[str, ...]:
+    """The modules, each once."""
+    return tuple(dict.fromkeys((*MODULES, *cni.chosen(settings).modules)))
 
 
 def loaded(facts: Facts, name: str) -> bool:
@@ -69,6 +76,6 @@ def _check_available(facts: Facts, name: str) -> None:
 
 
 def _listed(facts: Facts, index: str, name: str) -> bool:
-    """``name`` in a list of paths such as kernel/net/vxlan/vxlan.ko.xz (modules.dep(5))."""
+    """``name`` in a list of paths such as kernel/fs/overlayfs/overlay.ko.xz (modules.dep(5))."""
     text = facts.text(f"/lib/modules/{facts.kernel}/{index}") or ""
     return any(f"/{spelled}.ko" in text for spelled in (name, name.replace("_", "-")))

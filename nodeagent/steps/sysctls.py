@@ -1,11 +1,12 @@
 """Step: the kernel settings that kubeadm checks and the pod network needs (Kubernetes docs,
-"Container runtimes", network configuration; flannel needs the bridge ones for Services)."""
+"Container runtimes", network configuration; the bridge ones lead pods on a bridge to Services)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeagent.cluster import cni
 from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
@@ -32,9 +33,10 @@ class Sysctls(Step):
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """On the running system, and on an image (there: the file)."""
-        text = HEADER + "".join(f"{name} = {value}\n" for name, value in SYSCTLS.items())
+        values = {**SYSCTLS, **cni.chosen(settings).sysctls}
+        text = HEADER + "".join(f"{name} = {value}\n" for name, value in values.items())
         yield from holds(facts, FILE, text)
-        if facts.live and not all(_is_set(facts, *item) for item in SYSCTLS.items()):
+        if facts.live and not all(_is_set(facts, *item) for item in values.items()):
             yield Run(("sysctl", "-p", FILE))
 
     def holds(self, facts: Facts, settings: Settings) -> str:

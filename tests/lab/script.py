@@ -50,7 +50,7 @@ class Baseline:
         leader, others = guests[0], guests[1:]
         address = address_of(leader.board.mac) or ""
         self._stage("init", lambda: self._run(leader, "init", address))
-        manifest = cni.manifest(self._settings, DEFAULT)
+        manifest = cni.chosen(self._settings).manifest(self._settings)
         apply = "sudo kubectl --kubeconfig=/etc/kubernetes/admin.conf apply -f -"
         self._stage("pod network", lambda: leader.ssh(apply, 300, stdin=manifest))
         for guest in others:

@@ -156,9 +156,9 @@ def test_ipv6_alone_takes_networks_of_its_own() -> None:
     told = kubeadm.init_configuration(settings, tested, "pi", "fd00::23", False).decode()
     assert "controlPlaneEndpoint: '[fd00::23]:6443'" in told and "10.244" not in told
     assert '{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd00:10:244::/56", ' in (
-        cni.manifest(settings, tested)
+        cni.chosen(settings).manifest(settings)
     )
-    assert '{"Network": "10.244.0.0/16", ' in cni.manifest(Settings(), tested)
+    assert '{"Network": "10.244.0.0/16", ' in cni.chosen(Settings()).manifest(Settings())
 
 
 def test_networks_that_somebody_chose_are_not_overruled() -> None:

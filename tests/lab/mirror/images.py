@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from nodeagent.cluster.cni import flannel as F
 from nodeagent.cluster.versions import DEFAULT as V
 
 from . import debian
@@ -107,9 +108,9 @@ def described(store: Store, built: dict[str, Path]) -> Iterator[Image]:
     agnhost = (busybox, _over(kube / "agnhost", at=""))
     yield Image("agnhost", AGNHOST, agnhost, ("/agnhost",), ("pause",))
     flanneld = (filters, _over(*flannel, at="/opt/bin"))
-    yield Image("flannel", V.flannel, flanneld, ("/opt/bin/flanneld",))
+    yield Image("flannel", F.VERSION, flanneld, ("/opt/bin/flanneld",))
     plugin = (busybox, _over(built["flannel-cni"] / "flannel", at=""))
-    yield Image("flannel-cni-plugin", V.flannel_cni_plugin, plugin)
+    yield Image("flannel-cni-plugin", F.CNI_PLUGIN_VERSION, plugin)
 
 
 def layout(store: Store, built: dict[str, Path]) -> Path:

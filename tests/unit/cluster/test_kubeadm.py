@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from nodeagent.cluster import cni, kubeadm, versions
 from nodeagent.cluster import control_plane as node
+from nodeagent.cluster import kubeadm, versions
+from nodeagent.cluster.cni import flannel
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed
 from tests.unit.machine import Machine
@@ -148,12 +149,12 @@ def test_flannel_gets_images_and_pod_network() -> None:
             Settings().network, pod_cidr="10.10.0.0/16", image_repository="mirror.example:5000"
         ),
     )
-    text = cni.manifest(settings, versions.DEFAULT)
+    text = flannel.manifest(settings)
     assert "@" not in text.replace("@FLANNEL@, @PLUGIN@ and @NETWORK@", "")
     found = {d["kind"]: d for d in yaml.safe_load_all(text)}
     assert '"Network": "10.10.0.0/16"' in found["ConfigMap"]["data"]["net-conf.json"]
     containers = found["DaemonSet"]["spec"]["template"]["spec"]["containers"]
-    assert containers[0]["image"] == f"mirror.example:5000/flannel:{versions.FLANNEL}"
+    assert containers[0]["image"] == f"mirror.example:5000/flannel:{flannel.VERSION}"
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,8 @@ def test_nodes(tmp_path: Path) -> None:
     [
         {},
         {ownnode.KUBELET_CONF: "server: https://10.0.0.7:6443"},
-        {node.CNI_CONFIGURATION: "{}", ownnode.KUBELET_CONF: "server: elsewhere"},
+        {ownnode.KUBELET_CONF: "server: elsewhere"},
         {
-            node.CNI_CONFIGURATION: "{}",
             ownnode.KUBELET_CONF: "server: https://10.0.0.7:6443",
             "/etc/kubernetes/pki/ca.crt": "no certificate",
         },
@@ -86,7 +85,7 @@ def test_it_asks_the_api_server_of_the_kubelet_also_when_ready_over_ipv6(
     monkeypatch.setattr("http.client.HTTPSConnection", connect)
     cert, key = credentials.client("system:node:pi-2", CA_CERT, CA_KEY, NOW)
     put(tmp_path, {
-        node.CNI_CONFIGURATION: "{}", ownnode.KUBELET_CLIENT: cert + key,
+        ownnode.KUBELET_CLIENT: cert + key,
         ownnode.KUBELET_CONF: f"    server: https://{server}\n  name: default-cluster\n",
         "/etc/kubernetes/pki/ca.crt": CA_CERT,
     })  # fmt: skip

@@ -148,7 +148,7 @@ def test_the_api_server_may_reach_kubelets(cluster: Cluster) -> None:
 def test_flannel_is_taken_as_it_is_and_again(cluster: Cluster) -> None:
     host = control_plane(cluster)
     for _ in range(2):
-        kubectl.apply_text(host, cni.manifest(Settings(), versions.DEFAULT))
+        kubectl.apply_text(host, cni.chosen(Settings()).manifest(Settings()))
     sets = cluster.kubectl("-n", "kube-flannel", "get", "daemonsets", "-o", "name")
     assert sets.split() == ["daemonset.apps/kube-flannel-ds"]
 

@@ -15,6 +15,7 @@ import yaml
 from nodeagent.cli import node_commands as steer
 from nodeagent.cluster import acceptance as verify
 from nodeagent.cluster.acceptance import VerifyFailed
+from nodeagent.cluster.cni import flannel
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Clock, Host, Result
 
@@ -99,7 +100,7 @@ def cluster(tmp_path: Path) -> Cluster:
 
 
 def run(cluster: Cluster) -> list[str]:
-    return list(verify.verify(cluster, "registry.example/agnhost:1", cluster.get))
+    return list(verify.verify(cluster, "registry.example/agnhost:1", flannel.NETWORK, cluster.get))
 
 
 def test_a_good_cluster(cluster: Cluster) -> None:

@@ -1,0 +1,48 @@
+"""What nodeagent has to know of a pod network.
+
+Whether it works on a node is not part of that: Kubernetes says so itself, in the Node's conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from nodeagent.config.settings import Settings
+
+
+@dataclass(frozen=True)
+class PodNetwork:
+    """One pod network: what it needs on a node, and what it leaves there.
+
+    ``images``: complete names with tags, as in the manifest. ``manifest``: the YAML documents for
+    kubectl apply, for validated settings. ``ports``: such as ``4789/udp``, on which the other nodes
+    must reach this one, and which no other program may hold. ``namespaces``: of its own, that of its
+    pods first; none where it runs in kube-system. ``pod_interface``: by which pods' packets come
+    into the node; a firewall is judged by it.
+
+    Removed with the cluster, where they exist: ``configuration`` (files in /etc/cni/net.d),
+    ``devices`` (ip-link(8)), ``folders``, ``chains`` (how names of its iptables chains begin) and
+    ``tables`` (nftables: family and name).
+    """
+
+    name: str
+    images: tuple[str, ...]
+    manifest: Callable[[Settings], str]
+    modules: tuple[str, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    pod_interface: str = ""
+    configuration: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    chains: tuple[str, ...] = ()
+    tables: tuple[tuple[str, str], ...] = ()
+
+    def images_for(self, settings: Settings) -> tuple[str, ...]:
+        """The images' complete names; from `network.image_repository` where that is set."""
+        mirror = settings.network.image_repository
+        if mirror is None:
+            return self.images
+        return tuple(f"{mirror}/{image.rpartition('/')[2]}" for image in self.images)

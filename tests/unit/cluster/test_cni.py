@@ -1,0 +1,246 @@
+"""The pod networks: one file each, and everything else takes what it needs from there."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nodeagent.agent import leave as leaving
+from nodeagent.cluster import cni, kubeadm, packet_filter, ports, versions, workloads
+from nodeagent.cluster import control_plane as node
+from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent.cluster.acceptance import _advice
+from nodeagent.cluster.cni.network import PodNetwork
+from nodeagent.cluster.kubeadm_state import State
+from nodeagent.config import settings as config
+from nodeagent.config.settings import Network, Settings
+from nodeagent.errors import CommandFailed, ConfigError
+from nodeagent.host.facts import Facts
+from nodeagent.steps.modules import FILE as MODULES_FILE
+from nodeagent.steps.modules import Modules
+from nodeagent.steps.sysctls import FILE as SYSCTLS_FILE
+from nodeagent.steps.sysctls import Sysctls
+from tests.unit.cluster.test_inhabitants import NAMESPACES, answers
+from tests.unit.machine import Machine, put
+
+PACKAGE = Path(__file__).parents[3] / "nodeagent"
+# What belongs to flannel alone, and who else may name it.
+FLANNELS_OWN = re.compile(r"flannel|cni0|8472|vxlan", re.IGNORECASE)
+MAY_NAME_IT = {
+    "cluster/cni/__init__.py": "the table of networks",
+    "config/settings.py": "the default of network.cni, and the names to choose from",
+    "host/net/interfaces.py": "tells real interfaces from virtual ones, whoever made these",
+}
+
+
+def manifest(settings: Settings) -> str:
+    """A manifest of the images alone."""
+    return f"images: {list(OTHER.images_for(settings))}\n"
+
+
+OTHER = PodNetwork(
+    name="other",
+    images=("quay.example/other/agent:v2", "docker.example/library/helper:v3"),
+    manifest=manifest,
+    modules=("ipip", "overlay"),
+    sysctls={"net.ipv4.conf.all.rp_filter": "0"},
+    ports=("179/tcp", "4789/udp"),
+    namespaces=("other-system", "other-api"),
+    pod_interface="other0",
+    configuration=("/etc/cni/net.d/05-other.conf",),
+    devices=("other0",),
+    folders=("/var/lib/other",),
+    chains=("other-",),
+    tables=(("inet", "other"),),
+)
+CHOSEN = Settings(network=Network(cni="other"))
+
+
+NETWORKS = tuple(cni.NETWORKS.values())  # the real ones
+
+
+@pytest.fixture(autouse=True)
+def second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second network, beside the real ones."""
+    monkeypatch.setitem(cni.NETWORKS, OTHER.name, OTHER)
+
+
+# The real ones.
+
+
+def test_no_other_file_knows_flannel() -> None:
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and FLANNELS_OWN.search(path.read_text())
+    }
+    assert {name for name in found if not name.startswith("cluster/cni/flannel.")} == {*MAY_NAME_IT}
+
+
+def test_the_settings_know_the_same_networks() -> None:
+    assert tuple(network.name for network in NETWORKS) == config.POD_NETWORKS
+    assert Settings().network.cni in config.POD_NETWORKS
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+class TestEach:
+    """What nodeagent relies on, of each network."""
+
+    def test_what_it_brings_is_what_its_manifest_makes(self, network: PodNetwork) -> None:
+        settings = Settings(network=Network(cni=network.name))
+        documents = list(yaml.safe_load_all(network.manifest(settings)))
+        spaces = {d["metadata"]["name"] for d in documents if d["kind"] == "Namespace"}
+        assert spaces == {*network.namespaces}
+        used = {d["metadata"].get("namespace") for d in documents} - {None, "kube-system"}
+        assert used <= spaces
+        assert set(_images(documents)) == {*network.images}
+
+    def test_a_mirror_takes_the_place_of_all_its_registries(self, network: PodNetwork) -> None:
+        settings = Settings(network=Network(cni=network.name, image_repository="m.example:5000/x"))
+        found = set(_images(list(yaml.safe_load_all(network.manifest(settings)))))
+        assert found == {*network.images_for(settings)}
+        assert all(image.startswith("m.example:5000/x/") for image in found)
+
+    def test_what_it_says_is_spelled_right(self, network: PodNetwork) -> None:
+        assert all(re.fullmatch(r"[0-9]{1,5}/(tcp|udp)", port) for port in network.ports)
+        assert all(path.startswith("/etc/cni/net.d/") for path in network.configuration)
+        assert all(re.fullmatch(r"(/[a-z0-9.-]+){2,}", path) for path in network.folders)
+        # A shorter one could begin the name of somebody else's chain.
+        assert all(len(chain) >= 4 for chain in network.chains)
+        assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,15}", device) for device in network.devices)
+        assert all(re.fullmatch(r".+/.+:[^/]+", image) for image in network.images)
+
+
+def _images(found: Any) -> list[str]:
+    """All values of ``image`` in a document."""
+    if isinstance(found, list):
+        return [image for one in found for image in _images(one)]
+    if not isinstance(found, dict):
+        return []
+    own = [found["image"]] if isinstance(found.get("image"), str) else []
+    return own + [image for one in found.values() for image in _images(one)]
+
+
+# A second one, by the interface alone.
+
+
+def test_its_modules_and_sysctls_are_set(tmp_path: Path) -> None:
+    image = Machine(tmp_path, live=False)
+    for action in (*Modules().plan(Facts(image), CHOSEN), *Sysctls().plan(Facts(image), CHOSEN)):
+        action.do(image)
+    loaded = (image.text(MODULES_FILE) or "").splitlines()
+    assert loaded[-3:] == ["overlay", "br_netfilter", "ipip"]
+    assert "net.ipv4.conf.all.rp_filter = 0\n" in (image.text(SYSCTLS_FILE) or "")
+
+
+def test_its_ports_take_the_place_of_the_others() -> None:
+    numbers = {(port.protocol, port.number) for port in ports.needed(CHOSEN)}
+    assert {("tcp", 179), ("udp", 4789)} <= numbers
+    assert ("udp", 8472) not in numbers
+    assert 179 in ports.reachable(CHOSEN, "tcp") and 4789 in ports.reachable(CHOSEN, "udp")
+    assert ports.reachable(Settings(), "udp") == (5353, 8472)
+
+
+def test_its_images_are_pulled_before_the_join(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, {f"crictl pull {image}": "" for image in OTHER.images})
+    settings = dataclasses.replace(CHOSEN, role="worker")
+    with pytest.raises(CommandFailed):  # kube-proxy's: for that there is no answer
+        kubeadm.pull_images(machine, settings, versions.DEFAULT, "worker")
+    assert [line for line in machine.ran if "flannel" in line] == []
+    assert {f"crictl pull {image}" for image in OTHER.images} <= {*machine.ran}
+
+
+def test_its_namespaces_are_nobodys(tmp_path: Path) -> None:
+    pods = [("Pod", "other-system", "agent"), ("Secret", "other-api", "key")]
+    spaces = [*NAMESPACES, *OTHER.namespaces]
+    said = answers(namespaces=spaces, more=pods)
+    assert workloads.alone(Machine(tmp_path, said), "pi-1")
+    said = answers(namespaces=[*spaces, "others"], more=pods)
+    assert not workloads.alone(Machine(tmp_path, said), "pi-1")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ready"),
+    [
+        ({"Ready": "True"}, True),
+        ({"Ready": "True", "NetworkUnavailable": "False"}, True),
+        ({"Ready": "True", "NetworkUnavailable": "True"}, False),
+        ({"Ready": "False", "NetworkUnavailable": "False"}, False),
+        ({"Ready": "Unknown"}, False),
+        ({}, False),
+    ],
+)
+def test_ready_is_what_kubernetes_says_with_no_file_of_any_network(
+    conditions: dict[str, str], ready: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = [{"type": kind, "status": status} for kind, status in conditions.items()]
+    answer = (200, {"status": {"conditions": listed}})
+    monkeypatch.setattr(ownnode, "ask", lambda host, method, path: answer)
+    assert node.ready(Machine(tmp_path), "pi-2") is ready
+
+
+SAVED = """\
+*filter
+:FORWARD ACCEPT [0:0]
+:other-fw - [0:0]
+:others - [0:0]
+-A FORWARD -j other-fw
+-A FORWARD -j others
+COMMIT
+"""
+REMOVAL = "*filter\n-D FORWARD -j other-fw\n-F other-fw\n-X other-fw\nCOMMIT\n"
+
+
+@pytest.mark.parametrize("settings", ["", "network: {cni: flannel}\n"])
+def test_a_reset_takes_all_of_it_away_whatever_the_settings_say_now(
+    settings: str, tmp_path: Path
+) -> None:
+    put(tmp_path, {
+        "/boot/firmware/nodeagent.yaml": settings, leaving.KUBEADM: "",
+        "/sys/class/net/other0/address": "", "/etc/cni/net.d/05-other.conf": "",
+        "/var/lib/other/x": "",
+    })  # fmt: skip
+    said = {
+        f"kubeadm reset --force --cri-socket {kubeadm.SOCKET}": "",
+        "ip link delete other0": "", "iptables-save": SAVED, "ip6tables-save": "",
+        "iptables-restore --noflush --wait 60": "",
+        "nft list tables": "table inet other\ntable inet others\n",
+        "nft delete table inet other": "", "rm -rf -- /etc/cni/net.d /var/lib/other": "",
+    }  # fmt: skip
+    machine = Machine(tmp_path, said)
+    leaving.leave_cluster(machine, lambda _: None)
+    assert {*said} <= {*machine.ran}
+    assert packet_filter.removal(SAVED.splitlines()) == REMOVAL
+
+
+def test_a_half_made_cluster_leaves_nothing_of_it(tmp_path: Path) -> None:
+    class Anything(Machine):
+        """A double where each command succeeds."""
+
+        def _answer(self, argv: Any, timeout: float, stdin: str | None) -> Any:
+            self.answers[" ".join(argv)] = ""
+            return super()._answer(argv, timeout, stdin)
+
+    machine = Anything(tmp_path)
+    kubeadm.make_room(machine, State.HALF_JOIN)
+    assert "ip link delete other0" in machine.ran
+    assert machine.ran[-1].endswith(" /etc/cni/net.d/05-other.conf")
+
+
+def test_the_verdict_of_verify_names_it() -> None:
+    advice = _advice(OTHER)
+    assert "kubectl -n other-system get pods" in advice and "(179/tcp, 4789/udp)" in advice
+    bare = dataclasses.replace(OTHER, namespaces=(), ports=())
+    assert "kubectl -n kube-system get pods" in _advice(bare) and "()" not in _advice(bare)
+
+
+def test_only_a_network_of_the_table_may_be_chosen(tmp_path: Path) -> None:
+    put(tmp_path, {"/boot/firmware/nodeagent.yaml": "network:\n  cni: weave\n"})
+    with pytest.raises(ConfigError) as caught:
+        config.load(Machine(tmp_path))
+    assert "line 2" in str(caught.value) and ", ".join(config.POD_NETWORKS) in str(caught.value)
