@@ -11,11 +11,11 @@ key nor cluster, and may be restarted at any time. Files:
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -38,8 +38,9 @@ CERT, KEY, ROOT = f"{ENDPOINT}/server.crt", f"{ENDPOINT}/server.key", f"{ENDPOIN
 def main(root: str = "/") -> None:
     """Serve until stopped. ``root`` stands before every path; tests use it."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # for the goodbye
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(Server(Host(Path(root))).run())
+        Server(Host(Path(root))).run()
 
 
 class Server:
@@ -55,25 +56,25 @@ class Server:
         self._open_for: dict[str, object] = {}
         self._trouble: dict[str, str] = {}
 
-    async def run(self) -> None:
-        """Until cancelled. What fails is said once and tried again."""
+    def run(self) -> None:
+        """Until interrupted. What fails is said once and tried again."""
         notify("READY=1")
         try:
             while True:
-                await self.look()
+                self.look()
                 notify("WATCHDOG=1")
-                await asyncio.sleep(TICK)
+                self.discovery.run(TICK)
         finally:
-            await self.discovery.close()
+            self.discovery.close()
 
-    async def look(self) -> None:
+    def look(self) -> None:
         """One round: take up the agent's wishes, tell what was heard."""
         wish = self._wish()
         if wish is not None:
             try:
-                await self.discovery.announce(wish)
+                self.discovery.announce(wish)
                 self._well("announcement")
-            except Exception as error:  # noqa: BLE001  zeroconf has many; the loop must outlive them
+            except OSError as error:
                 self._failed("announcement", error)
             self._fit_endpoint(wish)
             self._fit_page(wish)

@@ -103,7 +103,7 @@ def announced() -> bytes:
 
 def packet(beacon: str) -> bytes:
     """An mDNS answer with a TXT record of a node (RFC 1035 4.1)."""
-    from nodeagent.serve.mdns.discovery import TYPE, to_txt
+    from nodeagent.serve.mdns.message import TYPE, to_txt
 
     def name(text: str) -> bytes:
         labels = text.rstrip(".").split(".")

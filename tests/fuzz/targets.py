@@ -38,8 +38,9 @@ from nodeagent.join import leave as farewell
 from nodeagent.join import messages as grants
 from nodeagent.serve import http1 as door
 from nodeagent.serve import status_page as statuspage
-from nodeagent.serve.mdns.discovery import MARK, Discovery, from_txt
-from nodeagent.serve.mdns.listener import Place
+from nodeagent.serve.mdns.discovery import Discovery
+from nodeagent.serve.mdns.link import Link
+from nodeagent.serve.mdns.message import MARK, QUESTION, from_txt
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import jws, pki, wire
 from nodeagent.trust import store as trusts
@@ -217,7 +218,7 @@ def mdns_packet(data: bytes) -> None:
     discovery._said = Announcement("10.77.0.11", real.NODE.node_id, "abc", 6444, False, False)
     # Without the name of the service a packet is not looked at.
     discovery._packet(
-        data if MARK in data else data + MARK, "10.77.0.66", Place("eth0", "10.77.0.2")
+        data if MARK in data else data + MARK, "10.77.0.66", Link("eth0", "10.77.0.2")
     )
     assert len(discovery.candidates) <= exchange.MAX_CANDIDATES
     for candidate in discovery.candidates:
@@ -351,7 +352,7 @@ TARGETS: dict[str, Target] = {
     "http_answer": Target(http_answer, _ANSWERS),
     "cluster_side": Target(cluster_side, (_SIDE.to_json(),)),
     "broker_frame": Target(broker_frame, (b'\0\0\0\x10{"op": "nonce"} ',)),
-    "mdns_packet": Target(mdns_packet, (real.packet(_SEALED),)),
+    "mdns_packet": Target(mdns_packet, (real.packet(_SEALED), QUESTION)),
     "txt_record": Target(txt_record, (b"\x06b0=abc\x06b1=def",)),
     "heard_file": Target(heard_file, (real.heard(),)),
     "announce_file": Target(announce_file, (real.announced(),)),

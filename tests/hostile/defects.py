@@ -61,8 +61,8 @@ DEFECTS: tuple[Defect, ...] = (
         f"{FLEET}/test_search.py::test_an_answer_that_does_not_end_is_ended",
     ),
     _defect(
-        "library-hears-all", "the mDNS library gets all packets, and remembers them",
-        "tests/net/test_hostile.py::test_nothing_a_stranger_says_reaches_the_library",
+        "answered-each-time", "a question is answered each time it is asked",
+        f"{FLEET}/test_mdns.py::test_however_often_somebody_asks_it_is_answered_once_a_second",
     ),
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from nodeagent.serve.mdns.discovery import TYPE
+from nodeagent.serve.mdns.message import TYPE
 from nodeagent.trust import fleet_file as cards
 from tests.hostile.listening import until_heard
 from tests.hostile.section import Section

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+import time
 
 import pytest
 
@@ -45,10 +47,36 @@ def avahi(node: Node) -> None:
     assert eventually(lambda: holds_port(node, "udp") and holds_port(node, "udp6")), node.logs()
 
 
+def resolve(node: Node, name: str) -> str:
+    """What the daemon finds for a host name, by its protocol for programs without D-Bus."""
+    run = f"/proc/{node.processes[-1].pid}/root/run/avahi-daemon/socket"
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(20)
+        asking.connect(run)
+        asking.sendall(f"RESOLVE-HOSTNAME {name}\n".encode())
+        return asking.recv(1000).decode()
+
+
 def holds_port(node: Node, table: str) -> bool:
     """True where somebody has the mDNS port there."""
     command = namespaces.inside(node.space, "cat", f"/proc/net/{table}")
     return f":{PORT} " in subprocess.run(command, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("four", [True, False], ids=["ipv4", "ipv6"])
+def test_avahi_finds_a_node_until_it_says_goodbye(four: bool, lan: Lan) -> None:
+    """It came after the announcements, so it has to ask."""
+    node, asking = lan.add(four=four), lan.add(four=four)
+    node.announce()
+    serving = node.serve()
+    assert eventually(node.own_heard), node.logs()
+    time.sleep(3)
+    avahi(asking)
+    name = f"{node.key.node_id}.local"
+    assert node.address in resolve(asking, name), asking.logs()
+    serving.terminate()
+    assert serving.wait(10) == 0, node.logs()
+    assert eventually(lambda: resolve(asking, name).startswith("-"), 30), asking.logs()
 
 
 @pytest.mark.parametrize("first", ["avahi", "nodeagent"])

@@ -87,18 +87,6 @@ def test_no_flood_fills_the_memory_or_hides_a_node(lan: Lan, kind: str) -> None:
         assert status(serving, "VmHWM") < SERVE_LIMIT_KIB
 
 
-def test_nothing_a_stranger_says_reaches_the_library(lan: Lan) -> None:
-    """It remembers what it hears, in old versions without a bound."""
-    node, attacker = lan.add(), lan.add()
-    process = node.start("tests.net.library_process", node.address)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"announced\n", node.logs()
-    attacker.start("tests.net.flood_process", attacker.address, "names", "200", "20", "-", "-")
-    candidates, remembered = process.communicate(timeout=60)[0].split()
-    assert int(candidates) > 0, "the flood was heard"
-    assert int(remembered) == 0
-
-
 @pytest.mark.parametrize("kind", ["half", "member", "page"])
 def test_connections_from_many_addresses_keep_nobody_out(lan: Lan, kind: str) -> None:
     leader, worker, attacker = control_plane(lan), lan.add(), lan.add()

@@ -18,7 +18,7 @@ def talk(*nodes: Node) -> None:
 def hear_each_other(*nodes: Node) -> bool:
     """True as soon as each has heard all others, and itself."""
     ids = {node.key.node_id for node in nodes}
-    # A browser asks again after 1, 3, 9 and 27 seconds; real agents renew their beacons meanwhile.
+    # They ask after 0, 1, 4, 13 and 40 seconds; real agents renew their beacons meanwhile.
     return eventually(
         lambda: all(
             node.own_heard() and ids <= {*node.heard(), node.key.node_id} for node in nodes

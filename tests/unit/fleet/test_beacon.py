@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nodeagent.errors import Untrusted
 from nodeagent.fleet.beacon import Beacon, open_, seal
 from nodeagent.fleet.neighbours import Hearing
-from nodeagent.serve.mdns.discovery import from_txt, to_txt
+from nodeagent.serve.mdns.message import from_txt, to_txt
 
 KEY = bytes(32)
 ME = Beacon(
