@@ -10,7 +10,7 @@ import json
 import threading
 from typing import Any
 
-from nodeagent.errors import NodeAgentError
+from nodeagent.errors import JournalDamaged
 from nodeagent.host.host import Host
 
 FOLDER = "/var/lib/nodeagent"
@@ -25,13 +25,6 @@ def remembered(data: bytes | None, name: str) -> Any:
     except ValueError:
         return None  # the agent itself stops at a damaged journal, and says so
     return values.get(name) if isinstance(values, dict) else None
-
-
-class JournalDamaged(NodeAgentError):
-    """The journal exists and cannot be read: the card is failing, or someone edited it."""
-
-    code = "E103"
-    exit_code = 74  # EX_IOERR
 
 
 class Journal:

@@ -53,6 +53,22 @@ class Plan:
         return self.way.lines if isinstance(self.way, Leave) else ()
 
 
+def show(host: Host) -> str:
+    """The role this node has or wishes, in one line. Raises NeedsRoot, ConfigError, JournalDamaged,
+    OSError."""
+    need_root()
+    journal = Journal(host)
+    decided = journal.get("role")
+    if journal.get("resetting") is not None:
+        return "none: this node is being reset"
+    wish = journal.get("stepping_down")
+    if wish is not None:
+        return f"{decided or 'undecided'}, on its way out; then {wish.get('role', 'auto')}"
+    if decided:
+        return f"{decided} (decided)"
+    return f"{config.load(host).settings.role} (not decided yet)"
+
+
 def foresee(host: Host, wish: str, end_cluster: bool) -> Plan:
     """What the wish leads to; changes nothing. Raises Refused, ConfigError, JournalDamaged,
     OSError."""

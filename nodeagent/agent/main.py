@@ -6,7 +6,6 @@ was. What cannot be done now is shown with its reason and tried again until the 
 
 from __future__ import annotations
 
-import errno
 import logging
 import random
 import sys
@@ -29,10 +28,13 @@ from nodeagent.config.settings import Settings
 from nodeagent.errors import (
     Blocked,
     CommandFailed,
+    DiskTrouble,
     FetchFailed,
+    Internal,
     NoControlPlane,
     NodeAgentError,
     NotAdmitted,
+    of_agent,
 )
 from nodeagent.host import identity as names
 from nodeagent.host.actions import Reboot
@@ -55,20 +57,6 @@ JOIN_PAUSE = 15.0  # at most, between asking for a grant; a try is cheap
 PATIENCE = 3  # failed tries in a row before the phase says that a person is needed
 WATCHDOG_PERIOD = 60.0  # seconds; the unit's WatchdogSec is ten times that
 REBOOT_BOUND = 300.0  # seconds that a reboot waits for what it would break off
-
-
-class DiskTrouble(NodeAgentError):
-    """A file could not be written or read."""
-
-    code = "E104"
-    exit_code = 74  # EX_IOERR
-
-
-class Internal(NodeAgentError):
-    """A fault of the agent itself."""
-
-    code = "E199"
-    exit_code = 70  # EX_SOFTWARE
 
 
 def main() -> None:
@@ -223,17 +211,7 @@ def as_trouble(error: Exception) -> NodeAgentError:
     if isinstance(error, NodeAgentError):
         return error
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "Free some space there, or use a larger card; the agent goes on by itself."
-        elif error.errno == errno.EROFS:
-            remedy = (
-                "Mount it writable again. If the kernel made it read-only after errors (see"
-                " `dmesg`), repair it with fsck first; the agent goes on by itself."
-            )
-        else:
-            remedy = "Check the card for faults; the agent tries again by itself."
-        return DiskTrouble(f"{where}{error.strerror or error}.", remedy)
+        return of_agent(error)
     LOG.error("a fault of the agent", exc_info=error)
     return Internal(
         f"The agent met a fault of its own: {type(error).__name__}: {error}.",

@@ -26,11 +26,11 @@ from nodeagent.cluster import kubeadm_state as state
 from nodeagent.cluster.membership import is_member
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
-from nodeagent.errors import CommandFailed, FleetError, Refused
+from nodeagent.errors import CommandFailed, FleetError, JournalDamaged, Refused
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.privilege import need_root
-from nodeagent.statefile import PATH, Journal, JournalDamaged
+from nodeagent.statefile import PATH, Journal
 from nodeagent.steps import engine
 from nodeagent.steps.identity import FormerName
 from nodeagent.trust import node_key as keys

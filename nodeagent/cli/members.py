@@ -1,161 +1,99 @@
-"""What people ask of a control plane about its members: ``nodes``, ``approve``, ``revoke``,
-``forget``, ``seal``, as functions that give lines of text. The broker decides and remembers."""
+"""The command line on a control plane, about the cluster's members and its use."""
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
-from nodeagent.broker import protocol as frame
-from nodeagent.cli.node_commands import need_control_plane
-from nodeagent.cluster import control_plane as node
-from nodeagent.config import checks
-from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, Refused
-from nodeagent.host.host import Host
-from nodeagent.join.approval import code, read_code
-from nodeagent.trust import wire
+import click
 
-Rows = list[tuple[str, ...]]
-LONGEST = 366 * 86400  # seconds that enrolment may be opened for
+from nodeagent.cli.help import Taught
 
 
-def ask(host: Host, **message: Any) -> dict[str, Any]:
-    """What the broker of this control plane answers. Raises Refused for an ordinary user, on
-    another node and where the broker refuses; Blocked where it does not answer."""
+@click.command(cls=Taught)
+def nodes() -> None:
+    """List who is in and who waits. Also who was revoked, and whether enrolment is open."""
+    from nodeagent.cli import admissions
+    from nodeagent.host.host import Host
+
+    for line in admissions.show_nodes(Host()):
+        click.echo(line)
+
+
+@click.command(cls=Taught)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, exists=False, dir_okay=False),
+    help="File to write, readable by you only; printed otherwise.",
+)
+def kubeconfig(out: Path | None) -> None:
+    """Print a kubeconfig for your laptop. On the control plane; administrator for a year."""
+    from nodeagent.cluster import admin_kubeconfig
+    from nodeagent.host.host import Host
+
+    text = admin_kubeconfig.give(Host(), str(out.resolve()) if out else None)
+    click.echo(text, nl=out is not None)
+
+
+@click.command(cls=Taught)
+@click.option("--image", help="An agnhost image, where registry.k8s.io cannot be reached.")
+def verify(image: str | None) -> None:
+    """Try the cluster with a small web Deployment. On the control plane; it is removed again."""
+    from nodeagent.cluster import acceptance
+    from nodeagent.host.host import Host
+
+    for line in acceptance.verify_cluster(Host(), image):
+        click.echo(f"  {line}")
+    click.echo("The cluster works.")
+
+
+@click.command(cls=Taught)
+@click.argument("code", nargs=-1, required=True)
+def approve(code: tuple[str, ...]) -> None:
+    """Let in the node that shows CODE. All 16 characters count; on the control plane."""
+    from nodeagent.cli import admissions
+    from nodeagent.host.host import Host
+
+    click.echo(admissions.approve(Host(), " ".join(code)))
+
+
+@click.command(cls=Taught)
+@click.argument("node")
+def revoke(node: str) -> None:
+    """Throw out NODE, a name, node id or code. It seals enrolment; on the control plane."""
+    from nodeagent.cli import admissions
+    from nodeagent.host.host import Host
+
+    for line in admissions.revoke(Host(), node):
+        click.echo(line)
+
+
+@click.command(cls=Taught)
+@click.argument("name")
+def forget(name: str) -> None:
+    """Free the node name NAME for another board. On the control plane."""
+    from nodeagent.cli import admissions
+    from nodeagent.host.host import Host
+
+    click.echo(admissions.forget(Host(), name))
+
+
+@click.command(cls=Taught)
+@click.option("--open", "span", help="Let the fleet's boards in for so long, such as 1h or 30m.")
+def seal(span: str | None) -> None:
+    """End enrolment, or open it for a while. Sealed, a person approves each new board."""
+    from nodeagent.cli import admissions
+    from nodeagent.host.host import Host
+
+    click.echo(admissions.seal(Host(), span))
+
+
+@click.command("join-command", cls=Taught)
+def join_command() -> None:
+    """Print what joins a machine without nodeagent. Valid for 10 minutes."""
+    from nodeagent.cluster import control_plane
+    from nodeagent.cluster.privilege import need_control_plane
+    from nodeagent.host.host import Host
+
+    host = Host()
     need_control_plane(host)
-    try:
-        said = frame.call(str(host.path(frame.SOCKET)), message)
-    except (OSError, wire.Malformed) as error:
-        raise Blocked(
-            f"The broker of this control plane does not answer ({error}).",
-            "See `systemctl status nodeagent-broker.socket nodeagent-broker` and `nodeagent"
-            " status`; then run the command again.",
-        ) from error
-    if "error" in said and said.get("status") == 409:
-        raise Refused(said["error"], said.get("remedy", "Run the command again."))
-    if "error" in said:
-        raise CommandFailed(said["error"], "When the cause is gone, run the command again.")
-    return dict(said)
-
-
-def show_nodes(host: Host) -> list[str]:
-    """The cluster's nodes, then what the broker knows: each table under its title."""
-    need_control_plane(host)
-    try:
-        nodes: Rows = [
-            (i.name, "Ready" if i.ready else "NotReady", i.role, i.version, i.address)
-            for i in node.nodes(host)
-        ]
-        lines = _table(("NAME", "STATE", "ROLE", "VERSION", "ADDRESS"), nodes)
-    except NodeAgentError as error:  # what the broker remembers can be shown all the same
-        lines = [f"The cluster's nodes cannot be listed: {error.reason}"]
-    known = ask(host, op="nodes")
-    for title, head, rows in _tables(known):
-        lines += ["", title, *_table(head, rows)] if rows else []
-    return [*lines, "", _enrolment(known)]
-
-
-def _tables(known: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows]]:
-    admissions: Rows = [
-        (e["name"], e["node_id"], _when(e["time"]), e["source"], e["token_id"])
-        for e in known["admissions"]
-    ]
-    waiting: Rows = [
-        (code(e["node_id"]), e["name"], e["source"], _when(e["first"]), _when(e["last"]))
-        for e in known["waiting"]
-    ]
-    revoked: Rows = [(e["name"] or "-", e["node_id"], _when(e["time"])) for e in known["revoked"]]
-    return [
-        ("Let in", ("NAME", "NODE ID", "WHEN", "FROM", "TOKEN"), admissions),
-        (
-            "Waiting: sudo nodeagent approve CODE",
-            ("CODE", "WISHES TO BE", "FROM", "SINCE", "LAST ASKED"),
-            waiting,
-        ),
-        ("Approved, not here yet", ("CODE",), [(code(n),) for n in known["approved"]]),
-        ("Revoked", ("NAME", "NODE ID", "WHEN"), revoked),
-    ]
-
-
-def _enrolment(known: dict[str, Any]) -> str:
-    who = "boards that may lead" if known["by_approval"] else "all of the fleet's boards"
-    rest = "; a person approves every other one" if known["by_approval"] else ""
-    if not known["open"]:
-        return "Enrolment is sealed: a person approves each new board."
-    end = f" until {_when(known['until'])}" if known["until"] else ""
-    return f"Enrolment is open for {who}{end}{rest}."
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    whole = [head, *rows]
-    widths = [max(len(row[i]) for row in whole) for i in range(len(head))]
-    padded = ([c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in whole)
-    return ["  ".join(row).rstrip() for row in padded]
-
-
-def _when(moment: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
-
-
-def approve(host: Host, typed: str) -> str:
-    """Let in the node with this code. Raises what ``read_code`` and ``ask`` raise."""
-    need_control_plane(host)
-    node_id = read_code(typed)
-    said = ask(host, op="approve", node=node_id)
-    if said["state"] == "admitted":
-        return f"This node is in already, as {said['name']}; nothing was changed."
-    if said["state"] == "waiting":
-        return f"Approved: {said['name']} at {said['source']} joins by itself within seconds."
-    return (
-        f"Approved {code(node_id)} for 24 hours. No node of this code has asked lately: compare it"
-        " with what the node shows."
-    )
-
-
-def revoke(host: Host, who: str) -> list[str]:
-    """Throw out a node. Raises Refused, Blocked, CommandFailed."""
-    need_control_plane(host)
-    shown_code = re.fullmatch(r"(\w{4}[- ]){3}\w{4}", who)
-    said = ask(host, op="revoke", who=read_code(who) if shown_code else _name(who))
-    shown = ", ".join(said["names"]) or said["node_id"]
-    lines = [f"Revoked {shown}: it gets no grant, and its kubelet can change nothing any more."]
-    if said["names"]:
-        lines.append(
-            "Its node was deleted, and its pods go elsewhere. What its certificate still lets it do"
-            " is in SECURITY.md; secrets of pods that ran there should be renewed."
-        )
-    if said["sealed"]:
-        lines.append("Enrolment is sealed now, since its card could make itself another key.")
-    return lines
-
-
-def forget(host: Host, name: str) -> str:
-    """Free a name. Raises Refused, Blocked, CommandFailed."""
-    need_control_plane(host)
-    if not ask(host, op="forget", name=_name(name))["forgotten"]:
-        raise Refused(f"Nobody holds the name {name}.", "See: sudo nodeagent nodes")
-    return f"{name} is free. If the cluster still lists it: kubectl delete node {name}"
-
-
-def _name(text: str) -> str:
-    try:
-        return str(wire.node_name(text))
-    except wire.Malformed as error:
-        raise Refused(f"{text!r} is no node name.", "See: sudo nodeagent nodes") from error
-
-
-def seal(host: Host, span: str | None) -> str:
-    """End enrolment, or open it for a while. Raises Refused, Blocked, CommandFailed."""
-    need_control_plane(host)
-    try:
-        seconds = checks.seconds(checks.span(span)) if span is not None else 0
-    except checks.Wrong as wrong:
-        raise Refused(f"The time {wrong}.", "Write a time such as 1h, 30m or 7d.") from wrong
-    if span is not None and not 0 < seconds <= LONGEST:
-        raise Refused(f"Enrolment cannot be opened for {span}.", "At most 366d.")
-    until = ask(host, op="seal", open=seconds)["until"]
-    if not until:
-        return "Enrolment is sealed. New boards: sudo nodeagent approve CODE, or seal --open 1h."
-    return f"Enrolment is open until {_when(until)}, then sealed again."
+    click.echo(control_plane.join_command(host))

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from nodeagent.cluster import kubectl
+from nodeagent.cluster import cni, kubectl
 from nodeagent.cluster.cni.network import PodNetwork
-from nodeagent.errors import NodeAgentError
+from nodeagent.cluster.privilege import need_control_plane
+from nodeagent.config import settings as config
+from nodeagent.errors import CommandFailed, VerifyFailed
 from nodeagent.host.host import Host
 
 NAMESPACE = "nodeagent-verify"
@@ -79,13 +81,6 @@ spec:
 Fetch = Callable[[str, int, str], str]
 
 
-class VerifyFailed(NodeAgentError):
-    """The cluster's own test went wrong; the reason says in which part."""
-
-    code = "E410"
-    exit_code = 1
-
-
 @dataclass(frozen=True)
 class Pod:
     """A replica: its name, node and address."""
@@ -107,6 +102,20 @@ def fetch(address: str, port: int, path: str) -> str:
         return body
     finally:
         connection.close()
+
+
+def verify_cluster(host: Host, image: str | None) -> Iterator[str]:
+    """``verify`` as a person asks for it, by default with the image of the settings' repository.
+    Raises Refused, ConfigError, VerifyFailed, CommandFailed."""
+    need_control_plane(host)
+    settings = config.load(host).settings
+    repository = settings.kubernetes.image_repository
+    try:
+        yield from verify(host, image or f"{repository}/{AGNHOST}", cni.chosen(settings))
+    except CommandFailed as error:
+        raise CommandFailed(
+            error.reason, "Once `kubectl get nodes` answers, run it again."
+        ) from error
 
 
 def verify(host: Host, image: str, network: PodNetwork, get: Fetch = fetch) -> Iterator[str]:

@@ -12,13 +12,31 @@ import base64
 import yaml
 
 from nodeagent.cluster import credentials, kubectl
-from nodeagent.errors import Refused
+from nodeagent.cluster.privilege import need_control_plane
+from nodeagent.errors import AlreadyExists, Refused
 from nodeagent.host.host import Host
+from nodeagent.host.privilege import sudo_user
+from nodeagent.trust.store import Trust
 
 USER = "nodeagent:laptop"
 # kubeadm binds it to cluster-admin, since 1.29 (kubeadm docs, "Implementation details").
 GROUP = "kubeadm:cluster-admins"
 HEAD = "# Whoever has this file is administrator of the cluster, for a year. Made by nodeagent.\n"
+
+
+def give(host: Host, out: str | None) -> str:
+    """The text of a kubeconfig, or, with ``out``, where it was written. Raises Refused, FleetError,
+    OSError."""
+    need_control_plane(host)
+    if out is not None and host.exists(out):
+        raise AlreadyExists(
+            f"{out} is already there.", "Choose another name, or move the file away."
+        )
+    text = kubeconfig(host, Trust.load(host).name)
+    if out is None:
+        return text
+    host.write(out, text.encode(), 0o600, sudo_user())
+    return f"{out}: copy it to your laptop as ~/.kube/config, or name it in KUBECONFIG."
 
 
 def kubeconfig(host: Host, name: str) -> str:

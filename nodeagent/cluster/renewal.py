@@ -17,7 +17,9 @@ from collections.abc import Mapping
 
 from nodeagent.cluster import credentials, kubeadm
 from nodeagent.cluster.kubeadm_state import BOOTSTRAP_CONF, CLIENT_PEM, FOLDER
+from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
+from nodeagent.host.timesync import synchronised
 
 LOG = logging.getLogger("nodeagent")
 
@@ -63,6 +65,12 @@ def due(moments: Mapping[str, float], now: float, ahead: float = SOON) -> list[s
 def is_due(host: Host, now: float) -> bool:
     """True where the whole agent has something to renew on this control plane. Raises OSError."""
     return host.exists(MARK) or bool(due(ends(host, *KUBEADMS, *OURS), now))
+
+
+def agent_has_to(host: Host) -> bool:
+    """The same, where the clock is known to be right. Raises OSError."""
+    leads = host.exists(f"{KUBERNETES}/admin.conf")
+    return leads and synchronised(Facts(host)) and is_due(host, host.clock.now())
 
 
 def expired(host: Host, now: float) -> bool:

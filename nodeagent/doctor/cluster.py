@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from nodeagent.cluster import addresses as networks
 from nodeagent.cluster import health
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
-from nodeagent.errors import FleetError
-from nodeagent.statefile import Journal, JournalDamaged
+from nodeagent.errors import FleetError, JournalDamaged
+from nodeagent.statefile import Journal
 from nodeagent.trust.store import CARD_FILES, Trust
 
 MEMBER = "/etc/kubernetes/kubelet.conf"

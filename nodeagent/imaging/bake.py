@@ -21,7 +21,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodeagent.config import settings as config
-from nodeagent.errors import ImageError, NodeAgentError, Refused, ToolMissing
+from nodeagent.errors import (
+    TABLE,
+    AlreadyExists,
+    ImageError,
+    NodeAgentError,
+    NoRoom,
+    Refused,
+    ToolMissing,
+    Usage,
+)
 from nodeagent.host.host import Host
 from nodeagent.imaging import build as workshop
 from nodeagent.imaging import fleet_files as fleetread
@@ -71,12 +80,12 @@ def wish(
 ) -> Bake:
     """From the words of the command line. Raises Refused where they do not fit together."""
     if fleet_file is None and (role or expected_nodes or hostname or split):
-        raise Refused(
+        raise Usage(
             "An image of no fleet has no role, name or number of nodes either.",
             "Name the fleet with --fleet, or say the others when you seed the image.",
         )
     if split and role:
-        raise Refused("Of split images each has its role.", "Leave --role or --split out.")
+        raise Usage("Of split images each has its role.", "Leave --role or --split out.")
     card = None
     if fleet_file is not None:
         card = Wish(
@@ -140,7 +149,7 @@ def _check_wish(image: Path, targets: dict[Path, Wish | None], wish: Bake) -> No
     """Raises Refused for what would lose something or cannot be."""
     for target in targets:
         if target.exists():
-            raise Refused(f"{target} is already there.", "Choose another name, or remove it.")
+            raise AlreadyExists(f"{target} is already there.", "Choose another name, or remove it.")
     if image.with_name(image.name + splice.SUFFIX).exists():
         raise Refused(
             f"An interrupted `image seed` left {image} half changed.",
@@ -192,7 +201,7 @@ def _check_room(folder: Path, image: Path, wish: Bake) -> None:
     needed = whole * (3 if wish.split else 2)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise Refused(
+        raise NoRoom(
             f"{folder} has no room: about {needed / GIB:.1f} GiB are needed meanwhile,"
             f" {free / GIB:.1f} GiB are free.",
             "Make room, or name a place with more by --out.",
@@ -261,8 +270,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _error(said: dict[str, str]) -> NodeAgentError:
-    kinds = {kind.code: kind for kind in (*NodeAgentError.__subclasses__(),)}
-    return kinds.get(said["failed"], ImageError)(said["reason"], said["remedy"])
+    return TABLE.get(said["failed"], ImageError)(said["reason"], said["remedy"])
 
 
 def _give(baked: Path, target: Path, last: bool) -> None:

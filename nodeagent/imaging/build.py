@@ -25,7 +25,15 @@ from nodeagent.cluster import kubeadm_state as state
 from nodeagent.cluster import packages as runtime
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
-from nodeagent.errors import Blocked, CommandFailed, ImageError, NodeAgentError, Refused
+from nodeagent.errors import (
+    Blocked,
+    CommandFailed,
+    ImageError,
+    NeedsRoot,
+    NodeAgentError,
+    Refused,
+    of_command,
+)
 from nodeagent.host.apt.actions import AptInstall, AptUpdate
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
@@ -86,8 +94,8 @@ def main() -> None:
     except NodeAgentError as error:
         send(failed=error.code, reason=error.reason, remedy=error.remedy)
     except OSError as error:
-        reason = f"{error.filename or 'A file'}: {error.strerror or error}."
-        send(failed="E600", reason=reason, remedy="Is there room, and may this user write there?")
+        known = of_command(error, on_node=False)
+        send(failed=known.code, reason=known.reason, remedy=known.remedy)
     else:
         send(finished=size)
 
@@ -237,7 +245,7 @@ def _check_layers(host: Host) -> None:
     Raises Refused."""
     for folder, _, _ in os.walk(host.path(SNAPSHOTS)):
         if OPAQUE in os.listxattr(folder):
-            raise Refused(
+            raise NeedsRoot(
                 "One of the container images can be unpacked by root only.",
                 "Run the command with sudo, or leave --with-images out.",
             )

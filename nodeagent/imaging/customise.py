@@ -10,8 +10,9 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from nodeagent.errors import Refused
+from nodeagent.errors import Refused, Usage
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 
@@ -20,6 +21,7 @@ CLOUD = "/etc/cloud/cloud.cfg.d"
 NETPLAN = "/usr/sbin/netplan"
 CONNECTIONS = "/etc/NetworkManager/system-connections"
 RFKILL = "/var/lib/systemd/rfkill"  # of systemd-rfkill(8): which radios were off
+MAX_TEXT = 64 * 1024  # bytes
 FIRST_USER = 1000  # adduser.conf(5), FIRST_UID
 _KEY = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\n]*)?")
 
@@ -45,24 +47,37 @@ def custom(ssh_key: str | None, ssid: str | None, secret: str, country: str | No
     (IEEE 802.11, "Passphrase to PSK mapping": PBKDF2 with SHA-1, 4096 rounds, 256 bits).
     """
     if ssh_key is not None and not _KEY.fullmatch(ssh_key):
-        raise Refused(
+        raise Usage(
             "That is no public key for SSH.", "Give the file that ends in .pub, for example"
             " ~/.ssh/id_ed25519.pub.",
         )  # fmt: skip
     psk = ""
     if ssid is not None:
         if not re.fullmatch("[A-Z]{2}", country or ""):
-            raise Refused(
+            raise Usage(
                 "Wi-Fi needs the country, whose rules the radio must keep.",
                 "Say --wifi-country and two letters, for example DE.",
             )
         if not 8 <= len(secret) <= 63 or not 1 <= len(ssid.encode()) <= 32:
-            raise Refused(
+            raise Usage(
                 "A Wi-Fi name has 1 to 32 bytes, and a password 8 to 63 characters.",
                 "Look at both again.",
             )
         psk = hashlib.pbkdf2_hmac("sha1", secret.encode(), ssid.encode(), 4096, 32).hex()
     return Custom(ssh_key or "", ssid or "", psk, country or "")
+
+
+def read(path: Path) -> str:
+    """The text of a small file that a person names, without blanks around it. Raises Usage for
+    what is not text, OSError."""
+    with path.open("rb") as file:
+        data = file.read(MAX_TEXT)
+    try:
+        return data.decode().strip()
+    except UnicodeDecodeError as error:
+        raise Usage(
+            f"{path} is not a text file.", "Name the right file; it is saved as UTF-8."
+        ) from error
 
 
 def apply(host: Host, wish: Custom) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 
-from nodeagent.errors import FetchFailed, Refused
+from nodeagent.errors import AlreadyExists, FetchFailed, NoRoom, Usage
 from nodeagent.host.actions import cause
 from nodeagent.imaging.progress import Progress, Tell
 from nodeagent.imaging.rootfs import MIB
@@ -39,7 +39,7 @@ def fetch(url: str, out: Path | None, sha256: str | None, tell: Tell) -> list[st
         expected = _given(sha256) if sha256 else _published(session, url)
         if target.exists():
             if _hash(target, tell) != expected:
-                raise Refused(
+                raise AlreadyExists(
                     f"{target} is already there, and is another file.",
                     "Move it away, or name another with --out.",
                 )
@@ -64,7 +64,7 @@ def _target(url: str, out: Path | None) -> Path:
     split = urlsplit(url)
     name = PurePosixPath(unquote(split.path)).name
     if split.scheme != "https" or not split.hostname or not name or "\0" in name:
-        raise Refused(f"{url} is no https address of a file.", "Copy it from the publisher's page.")
+        raise Usage(f"{url} is no https address of a file.", "Copy it from the publisher's page.")
     if out is None:
         return Path(name)
     return out / name if out.is_dir() else out
@@ -81,7 +81,7 @@ def _session() -> requests.Session:
 def _given(sha256: str) -> str:
     """Raises Refused."""
     if not _HASH.fullmatch(sha256.lower()):
-        raise Refused(f"{sha256} is no SHA-256.", "It has 64 digits from 0 to 9 and a to f.")
+        raise Usage(f"{sha256} is no SHA-256.", "It has 64 digits from 0 to 9 and a to f.")
     return sha256.lower()
 
 
@@ -94,7 +94,7 @@ def _published(session: requests.Session, url: str) -> str:
             found, _, of = line.strip().partition(" ")
             if _HASH.fullmatch(found) and of.lstrip(" *").rpartition("/")[2] in (name, ""):
                 return found
-    raise Refused(
+    raise Usage(
         f"The publisher of {url} has no list of hashes beside it.",
         "Name the file's SHA-256 with --sha256.",
     )
@@ -145,7 +145,7 @@ def _more(session: requests.Session, url: str, part: Path, tell: Tell) -> None:
             there = 0
         length = int(answer.headers.get("Content-Length") or 0)
         if length > shutil.disk_usage(part.parent).free:
-            raise Refused(
+            raise NoRoom(
                 f"{part.parent} has no room: {length // MIB} MiB are still to come.",
                 "Make room, or name a place with more by --out.",
             )

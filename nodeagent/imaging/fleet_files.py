@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent.errors import FleetError, Refused
+from nodeagent.errors import FleetError, Usage
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import pki, wire
 from nodeagent.trust import store as trust
@@ -31,7 +31,7 @@ class Fleet:
         if role == "worker":
             return cards.for_workers(self.full) if self.card.control_plane_key else self.full
         if role == "control-plane" and self.card.control_plane_key is None:
-            raise Refused(
+            raise Usage(
                 f"{self.source} is a worker's card file, and a board cannot lead with it.",
                 "Give the file to keep that `nodeagent fleet new` wrote, NAME.fleet.",
             )

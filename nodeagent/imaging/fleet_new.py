@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nodeagent.errors import Refused
+from nodeagent.errors import AlreadyExists, Usage
 from nodeagent.host import durable
 from nodeagent.trust import fleet_file as cards
 
@@ -33,13 +33,13 @@ def create(name: str, folder: Path, split: bool = False, approve: bool = False) 
     a fleet file is the only copy of its root key and is never overwritten.
     """
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
-        raise Refused(
+        raise Usage(
             f"{name!r} is no name for a fleet.",
             "Use small letters, digits and dashes, at most 32, for example home.",
         )
     kept = folder / f"{name}.fleet"
     if kept.name == cards.NAME:
-        raise Refused(
+        raise Usage(
             f"A fleet called {name} would have the same file name twice.",
             "Choose another name, for example home.",
         )
@@ -48,7 +48,7 @@ def create(name: str, folder: Path, split: bool = False, approve: bool = False) 
     files = {folder / path: data for path, data in card_files(card_data, split).items()}
     for path in (kept, *files):
         if path.exists():
-            raise Refused(
+            raise AlreadyExists(
                 f"{path} is already there, and a fleet's keys exist only once.",
                 "Choose another name or folder, or move the file away.",
             )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from nodeagent.errors import ImageError, Refused
+from nodeagent.errors import ImageError, Usage
 from nodeagent.host import durable
 from nodeagent.imaging import inspect as looks
 from nodeagent.imaging import partition
@@ -61,7 +61,7 @@ def write(images: Sequence[Path], out: Path, base: str | None, icon: str | None)
     from this computer. Raises ImageError, Refused, CommandFailed, ToolMissing, OSError.
     """
     if base is not None and not base.startswith(("https://", "http://")):
-        raise Refused(f"{base} is no address of a web server.", "It begins with https:// .")
+        raise Usage(f"{base} is no address of a web server.", "It begins with https:// .")
     sources = [examine(path) for path in images]
     entries = [entry(source, base, icon) for source in sources]
     text = json.dumps({"imager": {"devices": _devices()}, "os_list": entries}, indent=2) + "\n"

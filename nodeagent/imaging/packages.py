@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nodeagent.errors import ImageError, Refused
+from nodeagent.errors import ImageError, Usage
 
 FOLDER = "nodeagent"  # on the boot partition
 _NAME = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]+)_(?P<version>[^_]+)_(?P<arch>[a-z0-9-]+)\.deb")
@@ -28,7 +28,7 @@ def read(folder: Path | None, deb: Path | None, architecture: str | None) -> dic
     agents = [path for path in files if path.name.startswith("nodeagent_")]
     if len(agents) != 1:
         found = ", ".join(path.name for path in agents) or "none"
-        raise Refused(
+        raise Usage(
             f"One package of nodeagent is needed to install it, and there is {found}.",
             "Name it with --deb FILE. If the image has the agent already, say --no-install.",
         )
@@ -38,12 +38,12 @@ def read(folder: Path | None, deb: Path | None, architecture: str | None) -> dic
 def _read(path: Path, architecture: str | None) -> bytes:
     named = _NAME.fullmatch(path.name.replace("%3a", ":"))
     if named is None:
-        raise Refused(
+        raise Usage(
             f"{path} is not called as packages are, NAME_VERSION_ARCHITECTURE.deb.",
             "Give it back the name that it was downloaded with.",
         )
     if architecture is not None and named["arch"] not in ("all", architecture):
-        raise Refused(
+        raise Usage(
             f"{path.name} is for {named['arch']}, and the image is {architecture}.",
             f"Fetch the packages on a system like the image's, or for {architecture}.",
         )

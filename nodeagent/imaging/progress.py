@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nodeagent.errors import NodeAgentError
+from nodeagent.errors import NodeAgentError, of_command
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,13 @@ class Log:
 
     def end(self, error: BaseException | None) -> None:
         """The last line."""
+        if isinstance(error, OSError):
+            error = of_command(error, on_node=False)
         if isinstance(error, NodeAgentError):
             self._note(failed=error.code, reason=error.reason, remedy=error.remedy)
         elif error is not None:
-            self._note(failed="E000", reason=str(error) or type(error).__name__, remedy="")
+            reason = str(error) or type(error).__name__
+            self._note(failed=NodeAgentError.code, reason=reason, remedy="")
         else:
             self._note(finished=True)
         if self._file:

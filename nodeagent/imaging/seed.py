@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from nodeagent.config import settings as config
 from nodeagent.config import yaml_lines as plainyaml
-from nodeagent.errors import FleetError, Refused
+from nodeagent.errors import AlreadyExists, FleetError, NoRoom, Refused
 from nodeagent.host.boot import files as bootfiles
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
@@ -179,7 +179,7 @@ def _settings(host: Host, wish: Wish) -> bytes | None:
                 "Correct one of the two.",
             )
     if there is not None and text is not None and base != there:
-        raise Refused(
+        raise AlreadyExists(
             f"There is a {SETTINGS} on it already, and it is another one than {wish.settings}.",
             "Remove it from the card, or leave --settings out.",
         )
@@ -191,7 +191,7 @@ def _check_room(boot: Boot, changes: list[tuple[str, bytes]]) -> None:
     needed = sum(-(-len(data) // CLUSTER) * CLUSTER for _, data in changes)
     free = boot.free() if changes else 0
     if needed > free:
-        raise Refused(
+        raise NoRoom(
             f"The boot partition has no room: {needed // 1024} KiB are needed, {free // 1024} KiB"
             " are free.",
             "Leave --packages out, so that the board fetches them itself, or take a fresh image.",

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nodeagent.errors import NotAdmitted, Refused
+from nodeagent.errors import NotAdmitted, Usage
 
 MAX_WAITING = 32
 WAITING_LIFE = 900  # seconds since it last asked
@@ -33,12 +33,12 @@ def read_code(text: str) -> str:
     for anything but all 16 characters."""
     typed = re.sub(r"[\s-]", "", text.strip().lower().removeprefix("n-"))
     if re.search(r"[0189]", typed):
-        raise Refused(
+        raise Usage(
             "There is no 0, 1, 8 or 9 in a node's code.",
             "What looks like one is an O, an I or L, a B or a G. Type it as the node shows it.",
         )
     if not re.fullmatch(r"[a-z2-7]{16}", typed):
-        raise Refused(
+        raise Usage(
             f"A node's code has 16 letters and digits, and this has {len(typed)} characters."
             if len(typed) != 16
             else "This is no node's code.",

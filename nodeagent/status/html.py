@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-from nodeagent.explanations import EXPLANATIONS
+from nodeagent.errors import TABLE
 from nodeagent.status import model
 from nodeagent.status.model import duration
 
@@ -184,11 +184,11 @@ def _cards(status: dict[str, Any]) -> Iterable[str]:
 
 
 def _explained(code: str) -> str:
-    known = EXPLANATIONS.get(code)
+    known = TABLE.get(code)
     if known is None:
         return ""
     about = f"What {code} means: {known.title}"
-    return f"<details><summary>{_text(about)}</summary><p>{_text(known.text)}</p></details>"
+    return f"<details><summary>{_text(about)}</summary><p>{_text(known.explanation)}</p></details>"
 
 
 def _fleet(status: dict[str, Any], now: float) -> Iterable[str]:

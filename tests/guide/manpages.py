@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from nodeagent import __version__
 from nodeagent.config.settings import BOOT_FILES, DROP_INS
-from nodeagent.explanations import EXPLANATIONS
+from nodeagent.errors import TABLE
 from nodeagent.status import model as status
 from tests.guide import settings as table
 from tests.guide.commands import visible
@@ -56,8 +56,8 @@ def _commands() -> Iterator[str]:
                 " help, 3 not running. Of others 0 where they did what was asked; an error has the"
                 " exit status of its kind, after sysexits.h, and its code.")  # fmt: skip
     yield ".SH ERRORS"
-    for code, known in EXPLANATIONS.items():
-        yield from (".TP", f"\\fB{code}\\fR", _text(f"{known.title}. {known.text}"))
+    for code, known in TABLE.items():
+        yield from (".TP", f"\\fB{code}\\fR", _text(f"{known.title}. {known.explanation}"))
     yield ".SH FILES"
     for name, text in FILES:
         yield from (".TP", f"\\fI{_text(name)}\\fR", _text(text))

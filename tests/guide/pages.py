@@ -10,7 +10,7 @@ from typing import Any
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from nodeagent import explanations as explain
+from nodeagent.errors import TABLE
 from nodeagent.status import events, model
 from nodeagent.status import metrics as openmetrics
 from tests.guide import settings as table
@@ -85,10 +85,10 @@ def _errors() -> Iterator[str]:
         "unless something else is said."
     )
     yield "\n| code | what it is |\n|---|---|"
-    for code, known in explain.EXPLANATIONS.items():
+    for code, known in TABLE.items():
         yield f"| [{code}](#{code.lower()}) | {_cell(known.title)} |"
-    for code, known in explain.EXPLANATIONS.items():
-        yield f"\n## {code}\n\n" + words(f"**{known.title}.** {known.text}")
+    for code, known in TABLE.items():
+        yield f"\n## {code}\n\n" + words(f"**{known.title}.** {known.explanation}")
 
 
 def milestones() -> str:

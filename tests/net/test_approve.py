@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent.cli import members
+from nodeagent.cli import admissions
 from nodeagent.errors import Refused
 from nodeagent.join import waiting_file as doorstep
 from nodeagent.join.approval import code
@@ -62,13 +62,13 @@ def test_a_node_shows_its_code_waits_and_is_let_in(
 
     assert eventually(lambda: waiting() == {code(worker.key.node_id), code(other.key.node_id)})
     host = person_at(leader)
-    shown = "\n".join(members.show_nodes(host))
+    shown = "\n".join(admissions.show_nodes(host))
     assert code(worker.key.node_id) in shown and worker.address in shown
     for wrong in (code(worker.key.node_id)[:-1], "1", code(worker.key.node_id)[:4]):
         with pytest.raises(Refused):
-            members.approve(host, wrong)
+            admissions.approve(host, wrong)
     assert told(worker, "pi-2", leader.address)["error"] == "NotAdmitted"
-    assert "joins by itself" in members.approve(host, code(worker.key.node_id).lower())
+    assert "joins by itself" in admissions.approve(host, code(worker.key.node_id).lower())
     grant = told(worker, "pi-2", leader.address)
     assert grant.get("name") == "pi-2", grant
     assert told(other, "pi-3", leader.address)["error"] == "NotAdmitted", "only that one"
@@ -79,8 +79,8 @@ def test_a_node_shows_its_code_waits_and_is_let_in(
 def test_a_worker_of_such_a_fleet_leads_nobody(lan: Lan, approving: tuple[bytes, bytes]) -> None:
     leader, worker = control_plane(lan, approving[0]), lan.add(card=approving[1])
     rogue = control_plane(lan, cards.make("home", approve=True)[1])
-    members.approve(person_at(leader), code(worker.key.node_id))
-    members.approve(person_at(rogue), code(worker.key.node_id))
+    admissions.approve(person_at(leader), code(worker.key.node_id))
+    admissions.approve(person_at(rogue), code(worker.key.node_id))
     said = told(worker, "pi-2", rogue.address)
     assert "no control plane of this fleet" in said["reason"], "another root is another fleet"
     assert told(worker, "pi-2", rogue.address, leader.address)["name"] == "pi-2"
@@ -91,16 +91,16 @@ def test_sealed_opened_and_sealed_again(lan: Lan) -> None:
     leader, first, second = control_plane(lan), lan.add(), lan.add()
     assert told(first, "pi-2", leader.address)["name"] == "pi-2"
     host = person_at(leader)
-    members.seal(host, None)
+    admissions.seal(host, None)
     said = told(second, "pi-3", leader.address)
     assert said["error"] == "NotAdmitted" and "enrolment is sealed" in said["reason"]
     assert told(first, "pi-2", leader.address)["name"] == "pi-2", "who is in may ask again"
-    members.seal(host, "1h")
+    admissions.seal(host, "1h")
     assert told(second, "pi-3", leader.address)["name"] == "pi-3"
-    members.seal(host, None)
+    admissions.seal(host, None)
     third = lan.add()
     assert told(third, "pi-4", leader.address)["error"] == "NotAdmitted"
-    members.approve(host, code(third.key.node_id))
+    admissions.approve(host, code(third.key.node_id))
     assert told(third, "pi-4", leader.address)["name"] == "pi-4"
 
 
@@ -109,7 +109,7 @@ def test_a_revoked_node_is_out(lan: Lan) -> None:
     grant = told(worker, "pi-2", leader.address)
     cluster, host = Path(leader.host.root, "cluster"), person_at(leader)
     (cluster / "nodes" / "pi-2").touch()
-    assert members.revoke(host, "pi-2")[0].startswith("Revoked pi-2")
+    assert admissions.revoke(host, "pi-2")[0].startswith("Revoked pi-2")
     assert not tokens(leader) and not (cluster / "nodes" / "pi-2").exists()
     assert (cluster / "barred").read_text() == "pi-2"
     late = certificate_request(grant["token"], "pi-2")
@@ -118,7 +118,7 @@ def test_a_revoked_node_is_out(lan: Lan) -> None:
     assert said["error"] == "NoControlPlane" and "was revoked" in said["reason"]
     # The broker still works, and looks at the cluster for the next node.
     friend = lan.add()
-    members.approve(host, code(friend.key.node_id))
+    admissions.approve(host, code(friend.key.node_id))
     right = certificate_request(told(friend, "pi-3", leader.address)["token"], "pi-3")
     (cluster / "csr" / "right.json").write_text(json.dumps(right))
     assert eventually(lambda: (cluster / "approved" / "right").exists()), leader.logs()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent import packagewatch
+from nodeagent.agent import package_progress as packagewatch
 from nodeagent.errors import Blocked, CommandFailed, FetchFailed
 from nodeagent.host.apt import actions as apt
 from nodeagent.host.apt import locks as aptlock

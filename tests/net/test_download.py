@@ -165,13 +165,13 @@ def test_another_file_is_not_kept(publisher: Publisher, folder: Path) -> None:
 def test_a_file_of_that_name_is_never_touched(publisher: Publisher, folder: Path) -> None:
     (folder / "pi.img.xz").write_bytes(b"mine")
     done = run(publisher.address, "--out", folder, "--sha256", HASH)
-    assert done.exit_code == 77, done.output
+    assert done.exit_code == 73, done.output
     assert (folder / "pi.img.xz").read_bytes() == b"mine"
 
 
 def test_nothing_without_a_hash(publisher: Publisher, folder: Path) -> None:
     done = run(publisher.address, "--out", folder)
-    assert done.exit_code == 77, done.output
+    assert done.exit_code == 64, done.output
     assert "--sha256" in done.output
     assert not list(folder.iterdir())
 
@@ -188,7 +188,7 @@ def test_what_is_not_there(publisher: Publisher, folder: Path) -> None:
 def test_https_only(publisher: Publisher, folder: Path) -> None:
     """Neither as asked nor by an answer that leads elsewhere."""
     plain = publisher.address.replace("https:", "http:")
-    assert run(plain, "--out", folder, "--sha256", HASH).exit_code == 77
+    assert run(plain, "--out", folder, "--sha256", HASH).exit_code == 64
     publisher.leads_to = plain
     done = run(publisher.address, "--out", folder, "--sha256", HASH)
     assert done.exit_code == 69, done.output
@@ -208,5 +208,5 @@ def test_a_stranger_at_the_address(
 
 @pytest.mark.parametrize("typed", ["12ab", "g" * 64])
 def test_no_hash_at_all(publisher: Publisher, folder: Path, typed: str) -> None:
-    assert run(publisher.address, "--out", folder, "--sha256", typed).exit_code == 77
+    assert run(publisher.address, "--out", folder, "--sha256", typed).exit_code == 64
     assert not publisher.asked

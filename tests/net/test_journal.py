@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from nodeagent.host.host import Host, Result
-from nodeagent.status.model import eventlog, events
-from nodeagent.status.model import model as status
+from nodeagent.status import eventlog, events
+from nodeagent.status import model as status
 from tests.support import namespaces
 from tests.unit.test_linters import tool
 
 CHECKOUT = Path(__file__).parents[2]
 SEND = """
-from nodeagent.status import events
 for name in events.EVENTS:
     events.record(name, f"{name} happened.\\nTwice: \\u00e9", code="E101", node="pi-1", empty="")
 """

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nodeagent.agent.announcer import Radio
-from nodeagent.agent.main import Agent, Internal, as_trouble, needs_person
+from nodeagent.agent.main import Agent, as_trouble, needs_person
 from nodeagent.agent.reporter import Board
 from nodeagent.cluster import kubeadm_state as state
 from nodeagent.config import settings as config
@@ -18,6 +18,7 @@ from nodeagent.errors import (
     Blocked,
     CommandFailed,
     ConfigError,
+    Internal,
     NoControlPlane,
     NodeAgentError,
     NotAdmitted,

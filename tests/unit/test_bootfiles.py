@@ -35,7 +35,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.agent.main import as_trouble
-from nodeagent.cli import node_commands as steer
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, NotConverged
 from nodeagent.host import durable
@@ -45,7 +44,7 @@ from nodeagent.host.boot.configtxt import BOARDS, ConfigTxt, filters
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.statefile import Journal
-from nodeagent.steps import engine
+from nodeagent.steps import engine, show
 from nodeagent.steps.cgroup import OFF, WANTED, Cgroup
 from tests.unit.machine import Machine, put
 
@@ -180,13 +179,13 @@ def image(case: dict[str, Any], root: Path, before: Tree) -> None:
     """``nodeagent prepare --root`` on an image, twice."""
     if "error" in case:
         with pytest.raises(Blocked) as caught:
-            steer.prepare(root, "cgroup")
+            show.prepare(root, "cgroup")
         assert case["error"] in caught.value.reason
         assert tree(root) == before
         return
-    steer.prepare(root, "cgroup")
+    show.prepare(root, "cgroup")
     assert tree(root) == expected(case, before)
-    assert steer.prepare(root, "cgroup") == ["Nothing to do: every step holds."]
+    assert show.prepare(root, "cgroup") == ["Nothing to do: every step holds."]
     assert tree(root) == expected(case, before)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.cli import node_commands as steer
 from nodeagent.cli.main import main
-from nodeagent.errors import ConfigError, NodeAgentError, Refused
+from nodeagent.config import show
+from nodeagent.errors import TABLE, ConfigError, NodeAgentError, Usage
 from nodeagent.host.host import Host
 from nodeagent.status import model as status
+from nodeagent.steps.show import renew_keys
 from tests.unit.machine import Machine, dpkg_status, put
 
 
@@ -65,7 +66,7 @@ def test_prepare_one_step_leaves_the_others(image: Path) -> None:
 
 def test_prepare_names_the_steps_it_knows(image: Path) -> None:
     result = run("prepare", "--root", str(image), "--step", "packages")
-    assert result.exit_code == Refused.exit_code
+    assert result.exit_code == Usage.exit_code
     assert "cgroup" in result.output and "Traceback" not in result.output
 
 
@@ -92,7 +93,7 @@ def test_a_reader_that_leaves_early_is_no_error(monkeypatch: pytest.MonkeyPatch)
     def leaves(host: Host) -> list[str]:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
-    monkeypatch.setattr(steer, "show_config", leaves)
+    monkeypatch.setattr(show, "show_config", leaves)
     assert run("config").output == ""
 
 
@@ -102,7 +103,7 @@ def test_version() -> None:
 
 def test_config_names_each_origin(tmp_path: Path) -> None:
     tree(tmp_path, boot__firmware__nodeagent_DOT_yaml="expected_nodes: 3\n")
-    lines = steer.show_config(Host(tmp_path))
+    lines = show.show_config(Host(tmp_path))
     assert "expected_nodes = 3  (/boot/firmware/nodeagent.yaml:1)" in lines
     assert "role = auto  (default)" in lines
 
@@ -112,8 +113,11 @@ def test_every_error_has_a_code_of_its_own() -> None:
     def below(kind: type[NodeAgentError]) -> list[type[NodeAgentError]]:
         return [kind, *(found for sub in kind.__subclasses__() for found in below(sub))]
 
-    kinds = below(NodeAgentError)
-    assert len({kind.code for kind in kinds}) == len(kinds)
+    kinds = [kind for kind in below(NodeAgentError) if kind.__module__.startswith("nodeagent.")]
+    assert sorted(kind.code for kind in kinds) == list(TABLE)
+    assert set(kinds) == set(TABLE.values())
+    for kind in kinds:
+        assert {"code", "title", "explanation"} <= set(vars(kind)), f"{kind} is a row of the table"
 
 
 @pytest.mark.network
@@ -129,6 +133,6 @@ def test_keys_are_renewed_and_nothing_else_is_done(tmp_path: Path) -> None:
         "/etc/apt/keyrings/nodeagent-kubernetes.gpg": {"key": "expired-2024-12-31.asc"},
         "/etc/nodeagent/config.d/a.yaml": "kubernetes: {repository: 'http://127.0.0.1:9'}\n",
     })  # fmt: skip
-    steer.renew_keys(host)
+    renew_keys(host)
     assert host.exists("/run/nodeagent/kubernetes-key-asked")
     assert host.ran == []

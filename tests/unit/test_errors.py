@@ -11,8 +11,7 @@ PAGE = PACKAGE.parent / "docs" / "errors.md"
 
 def used() -> set[str]:
     """The codes in the package's own text."""
-    sources = [path for path in PACKAGE.rglob("*.py") if path.name != "explain.py"]
-    text = "\n".join(path.read_text() for path in sources)
+    text = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     return set(re.findall(r"\"(E\d{3})\"", text))
 
 

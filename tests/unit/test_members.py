@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from nodeagent.broker import main as broker_main
 from nodeagent.broker import protocol as frame
 from nodeagent.broker.broker import Unadmitted
-from nodeagent.cli import members
+from nodeagent.cli import admissions
 from nodeagent.cli.main import main
-from nodeagent.errors import Blocked, CommandFailed, Refused
+from nodeagent.errors import Blocked, CommandFailed, NeedsRoot, NodeAgentError, Refused, Usage
 from nodeagent.join.approval import code
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import pki
@@ -124,28 +124,28 @@ def test_seal_and_open(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "kind", "said"),
     [
-        (["approve", "ABCD"], "has 16 letters and digits, and this has 4"),
-        (["approve", "1"], "There is no 0, 1, 8 or 9"),
-        (["approve", "ABCD-EFGH-IJ23-456*"], "no node's code"),
-        (["revoke", "pi-9"], "No node called pi-9"),
-        (["revoke", "Pi 9"], "no node name"),
-        (["revoke", "ABCD-EFGH-IJ23-4561"], "There is no 0, 1, 8 or 9"),
-        (["forget", "pi-9"], "Nobody holds the name pi-9"),
-        (["forget", "../x"], "no node name"),
-        (["seal", "--open", "soon"], "Write a time such as 1h"),
-        (["seal", "--open", "off"], "cannot be opened for off"),
-        (["seal", "--open", "9999d"], "At most 366d"),
+        (["approve", "ABCD"], Usage, "has 16 letters and digits, and this has 4"),
+        (["approve", "1"], Usage, "There is no 0, 1, 8 or 9"),
+        (["approve", "ABCD-EFGH-IJ23-456*"], Usage, "no node's code"),
+        (["revoke", "pi-9"], Refused, "No node called pi-9"),
+        (["revoke", "Pi 9"], Usage, "no node name"),
+        (["revoke", "ABCD-EFGH-IJ23-4561"], Usage, "There is no 0, 1, 8 or 9"),
+        (["forget", "pi-9"], Refused, "Nobody holds the name pi-9"),
+        (["forget", "../x"], Usage, "no node name"),
+        (["seal", "--open", "soon"], Usage, "Write a time such as 1h"),
+        (["seal", "--open", "off"], Usage, "cannot be opened for off"),
+        (["seal", "--open", "9999d"], Usage, "At most 366d"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_done_is_said_and_changes_nothing(
-    words: list[str], said: str, place: Place
+    words: list[str], kind: type[NodeAgentError], said: str, place: Place
 ) -> None:
     before = place.setup.host.read("/var/lib/nodeagent-broker/state.json")
     done = run(*words)
-    assert done.exit_code == Refused.exit_code, done.output
+    assert done.exit_code == kind.exit_code, done.output
     assert said in done.output and "Traceback" not in done.output
     assert place.setup.host.read("/var/lib/nodeagent-broker/state.json") == before
 
@@ -160,10 +160,10 @@ def test_only_root_and_only_on_a_control_plane(
 ) -> None:
     place.machine.remove("/etc/kubernetes/admin.conf")
     done = run(*words)
-    assert done.exit_code == Refused.exit_code and "no control plane" in done.output
+    assert done.exit_code == Refused.exit_code and "not a control plane" in done.output
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     done = run(*words)
-    assert done.exit_code == Refused.exit_code and "needs root" in done.output
+    assert done.exit_code == NeedsRoot.exit_code and "needs root" in done.output
 
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: words[0])
@@ -198,4 +198,4 @@ def test_what_the_broker_knows_is_shown_without_the_cluster(place: Place) -> Non
 def test_the_network_process_may_not_ask_it(op: str, place: Place) -> None:
     place.uid = 65534
     with pytest.raises(CommandFailed, match="may not ask"):
-        members.ask(place.machine, op=op)
+        admissions.ask(place.machine, op=op)

@@ -12,9 +12,9 @@ from typing import IO, Any, cast
 
 import pytest
 
-from nodeagent.cli import redact, report
 from nodeagent.cluster import credentials
 from nodeagent.cluster import kubeadm_state as state
+from nodeagent.doctor import redact, report
 from nodeagent.errors import Refused
 from nodeagent.host.host import Result
 from nodeagent.statefile import Journal
@@ -166,7 +166,7 @@ def test_a_part_that_fails_leaves_the_others(
     def broken(host: Any) -> list[str]:
         raise ZeroDivisionError("x")
 
-    monkeypatch.setattr("nodeagent.cli.node_commands.show_config", broken)
+    monkeypatch.setattr("nodeagent.doctor.report.show_config", broken)
     content = opened(machine, report.make(machine, "/home", lambda part: None))
     assert content["config.txt"] == "could not be had: ZeroDivisionError: x\n"
     assert "doctor.json" in content

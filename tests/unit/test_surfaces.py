@@ -16,7 +16,7 @@ from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.host import led
 from nodeagent.host.apt.actions import PROGRESS, AptInstall
 from nodeagent.host.host import Clock
-from nodeagent.status.model import model as status
+from nodeagent.status import model as status
 from tests.unit.machine import Machine, put
 from tests.unit.test_linters import tool
 

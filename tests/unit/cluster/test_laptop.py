@@ -9,7 +9,6 @@ import pytest
 import yaml
 from cryptography import x509
 
-from nodeagent.cli import node_commands as steer
 from nodeagent.cluster import admin_kubeconfig as laptop
 from nodeagent.errors import Refused
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
@@ -50,5 +49,5 @@ def test_a_file_that_is_there_is_kept(machine: Machine, monkeypatch: pytest.Monk
     monkeypatch.setattr("os.geteuid", lambda: 0)
     put(machine.root, {"/home/pi/config": "mine"})
     with pytest.raises(Refused):
-        steer.kubeconfig(machine, "/home/pi/config")
+        laptop.give(machine, "/home/pi/config")
     assert machine.text("/home/pi/config") == "mine"

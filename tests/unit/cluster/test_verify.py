@@ -12,11 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from nodeagent.cli import node_commands as steer
 from nodeagent.cluster import acceptance as verify
-from nodeagent.cluster.acceptance import VerifyFailed
 from nodeagent.cluster.cni import flannel
-from nodeagent.errors import CommandFailed
+from nodeagent.errors import CommandFailed, VerifyFailed
 from nodeagent.host.host import Clock, Host, Result
 
 SERVICE = "10.96.12.34"
@@ -162,8 +160,8 @@ def test_a_refused_manifest_is_removed_too(
         return Result(1 if "apply" in argv else 0, "", "denied")
 
     monkeypatch.setattr(cluster, "_run", refused)
-    monkeypatch.setattr(steer, "need_control_plane", lambda host: None)
+    monkeypatch.setattr(verify, "need_control_plane", lambda host: None)
     with pytest.raises(CommandFailed, match="denied") as caught:
-        list(steer.verify(cluster, None))
+        list(verify.verify_cluster(cluster, None))
     assert caught.value.remedy.endswith("run it again.")  # no agent does it instead
     assert "delete namespace" in cluster.ran[-1]

@@ -16,14 +16,15 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 
-from nodeagent import __version__
-from nodeagent.cli import node_commands as steer
-from nodeagent.cli import redact
+from nodeagent import __version__, doctor
 from nodeagent.cluster import kubeadm_state as state
+from nodeagent.config.show import show_config
+from nodeagent.doctor import redact
 from nodeagent.errors import NodeAgentError
 from nodeagent.host.host import Host
-from nodeagent.host.privilege import need_root
+from nodeagent.host.privilege import need_root, sudo_user
 from nodeagent.status import eventlog
+from nodeagent.steps.show import show_plan
 
 MAX_PART = 512 * 1024  # characters; of logs the end, of other things the beginning
 MAX_ALL = 8 * 1024 * 1024  # characters before packing
@@ -100,7 +101,7 @@ def make(host: Host, folder: str, say: Say) -> str:
     """Write the bundle into ``folder``, 0600, and give its path; ``say`` gets a line a part.
 
     It belongs to the user who called sudo, so that it can be copied away.
-    Raises Refused for an ordinary user, OSError where it cannot be written.
+    Raises NeedsRoot for an ordinary user, OSError where it cannot be written.
     """
     need_root()
     now = host.clock.now()
@@ -109,7 +110,7 @@ def make(host: Host, folder: str, say: Say) -> str:
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     name = f"nodeagent-report-{safe}-{stamp}"
     path = posixpath.join(folder, f"{name}.tar.gz")
-    host.write(path, pack(name, dict(parts(host, say)), now), 0o600, _owner())
+    host.write(path, pack(name, dict(parts(host, say)), now), 0o600, sudo_user())
     return path
 
 
@@ -166,8 +167,8 @@ def pack(folder: str, content: dict[str, str], now: float) -> bytes:
 def _collected(host: Host) -> Iterator[tuple[str, str]]:
     """(name, text) of every part, secrets and all."""
     yield "doctor.json", _tried(lambda: _doctor(host))
-    yield "config.txt", _tried(lambda: "\n".join(steer.show_config(host)))
-    yield "plan.txt", _tried(lambda: "\n".join(steer.show_plan(host)[0]))
+    yield "config.txt", _tried(lambda: "\n".join(show_config(host)))
+    yield "plan.txt", _tried(lambda: "\n".join(show_plan(host)[0]))
     yield "events.jsonl", _tried(lambda: "\n".join(map(json.dumps, eventlog.read(host))))
     for path in FILES:
         if host.exists(path):
@@ -195,8 +196,6 @@ def _beginning(host: Host, path: str) -> str:
 
 
 def _doctor(host: Host) -> str:
-    from nodeagent import doctor
-
     name = (host.text("/proc/sys/kernel/hostname") or "").strip()
     return doctor.as_json(doctor.examine(host), name, host.clock.now())
 
@@ -208,9 +207,3 @@ def _tried(work: Callable[[], str]) -> str:
         return f"could not be had: {error.reason} ({error.code})\n"
     except Exception as error:  # noqa: BLE001  the other parts matter all the more then
         return f"could not be had: {type(error).__name__}: {error}\n"
-
-
-def _owner() -> tuple[int, int] | None:
-    """The user who called sudo (sudo(8), SUDO_UID)."""
-    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    return (int(uid), int(gid)) if uid.isdecimal() and gid.isdecimal() else None

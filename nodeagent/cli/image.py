@@ -1,5 +1,4 @@
-"""The command line, second part: what people also type on their own computer, about fleets, cards
-and error codes; and how every command's ``--help`` ends."""
+"""The command line about images and cards, typed on a person's own computer."""
 
 from __future__ import annotations
 
@@ -9,81 +8,10 @@ from typing import Any
 
 import click
 
-from nodeagent.imaging.progress import Log, Progress
+from nodeagent.cli.help import OwnComputer
 
 
-class Taught(click.Command):
-    """Its ``--help`` ends with when to use it and examples, out of ``manual.LESSONS``."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write them."""
-        teach(ctx, formatter)
-
-
-class TaughtGroup(click.Group):
-    """The same for a group, and for all that is below it."""
-
-    command_class = Taught
-    group_class = type  # groups below are of this class too
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write them after the list of commands."""
-        super().format_epilog(ctx, formatter)
-        teach(ctx, formatter)
-
-
-def teach(ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    """Write the end of a command's ``--help``."""
-    from nodeagent.cli import help_text as manual
-
-    known = manual.LESSONS.get(ctx.command_path.partition(" ")[2])
-    if known is None:
-        return
-    with formatter.section("When to use it"):
-        formatter.write(click.wrap_text(known.when, formatter.width, "  ", "  ") + "\n")
-    with formatter.section("Examples" if known.examples[1:] else "Example"):
-        for command, what in known.examples:
-            formatter.write(f"  # {what}\n  {command}\n")
-
-
-@click.group(cls=TaughtGroup)
-def fleet() -> None:
-    """Make the files that say which cards belong together."""
-
-
-@fleet.command("new")
-@click.argument("name")
-@click.option(
-    "--out",
-    default=".",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder for the files; the current one by default.",
-)
-@click.option(
-    "--split", is_flag=True, help="Two card files: one for the board that leads, one for workers."
-)
-@click.option(
-    "--approve", is_flag=True, help="Split too, and a person approves each worker by its code."
-)
-def fleet_new(name: str, out: Path, split: bool, approve: bool) -> None:
-    """Make a fleet called NAME: NAME.fleet to keep, nodeagent.fleet for every card."""
-    from nodeagent.imaging import fleet_new as fleetfile
-
-    for line in fleetfile.create(name, out, split, approve):
-        click.echo(line)
-
-
-@fleet.command("show")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def fleet_show(file: Path) -> None:
-    """Say which fleet FILE is of and what it holds; never a key."""
-    from nodeagent.imaging import fleet_files as fleetread
-
-    for line in fleetread.show(file):
-        click.echo(line)
-
-
-@click.group(cls=TaughtGroup)
+@click.group(cls=OwnComputer)
 def image() -> None:
     """Make images and cards of a fleet. They become its nodes by themselves."""
 
@@ -101,6 +29,7 @@ NEW = click.Path(path_type=Path, dir_okay=False)
 @click.option("--log", "log_file", type=NEW, help="What was done, a JSON object a line.")
 def image_fetch(url: str, out: Path | None, sha256: str | None, log_file: Path | None) -> None:
     """Download the image at URL, an https address; what was interrupted goes on."""
+    from nodeagent.cli.progress import Shown
     from nodeagent.imaging import download
 
     with Shown(log_file) as shown:
@@ -153,11 +82,12 @@ def image_bake(
     **options: Any,
 ) -> None:
     """Make an image with everything inside from a stock IMAGE (.img or .img.xz)."""
+    from nodeagent.cli.progress import Shown
     from nodeagent.imaging import bake, customise
 
-    key, secret = ssh_key.read_text().strip() if ssh_key else None, ""
+    key, secret = customise.read(ssh_key) if ssh_key else None, ""
     if wifi_password_file:
-        secret = wifi_password_file.read_text().strip()
+        secret = customise.read(wifi_password_file)
     elif ssid:
         secret = click.prompt(f"Password of {ssid}", hide_input=True)
     custom = customise.custom(key, ssid, secret, wifi_country)
@@ -166,41 +96,6 @@ def image_bake(
     with Shown(log_file) as shown:
         for line in bake.bake(source, out, bake.wish(custom=custom, **options), shown.tell):
             click.echo(line)
-
-
-class Shown:
-    """Progress as bars where somebody looks, as lines elsewhere, and in a log."""
-
-    def __init__(self, log_file: Path | None) -> None:
-        self._log = Log(log_file)
-        self._bar: Any = None
-        self._stage = ""
-
-    def __enter__(self) -> Shown:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._end_bar()
-        self._log.end(error)
-
-    def tell(self, told: Progress) -> None:
-        """Show it."""
-        self._log.tell(told)
-        if told.stage != self._stage:
-            self._end_bar()
-            self._stage = told.stage
-            if told.of:
-                self._bar = click.progressbar(length=told.of, label=told.stage)
-                self._bar.__enter__()
-            else:
-                click.echo(told.stage)
-        if self._bar is not None:
-            self._bar.update(told.done - self._bar.pos)
-
-    def _end_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-            self._bar = None
 
 
 @image.command("manifest")
@@ -218,21 +113,4 @@ def image_manifest(images: tuple[Path, ...], out: Path, base: str | None, icon: 
     from nodeagent.imaging import manifest
 
     for line in manifest.write(images, out, base, icon):
-        click.echo(line)
-
-
-def error_codes(ctx: click.Context, param: click.Parameter, typed: str) -> list[str]:
-    """What a shell completes for an error code."""
-    from nodeagent import explanations as table
-
-    return [code for code in table.EXPLANATIONS if code.startswith(typed.upper())]
-
-
-@click.command(cls=Taught)
-@click.argument("code", required=False, shell_complete=error_codes)
-def explain(code: str | None) -> None:
-    """Say what an error code means. Without one, list all codes."""
-    from nodeagent import explanations as table
-
-    for line in table.lines(code):
         click.echo(line)

@@ -1,0 +1,161 @@
+"""What ``nodes``, ``approve``, ``revoke``, ``forget`` and ``seal`` ask the broker of this control
+plane, and its answers as lines for people. The broker decides and remembers."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from nodeagent.broker import protocol as frame
+from nodeagent.cluster import control_plane as node
+from nodeagent.cluster.privilege import need_control_plane
+from nodeagent.config import checks
+from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, Refused, Usage
+from nodeagent.host.host import Host
+from nodeagent.join.approval import code, read_code
+from nodeagent.trust import wire
+
+Rows = list[tuple[str, ...]]
+LONGEST = 366 * 86400  # seconds that enrolment may be opened for
+
+
+def ask(host: Host, **message: Any) -> dict[str, Any]:
+    """What the broker of this control plane answers. Raises Refused for an ordinary user, on
+    another node and where the broker refuses; Blocked where it does not answer."""
+    need_control_plane(host)
+    try:
+        said = frame.call(str(host.path(frame.SOCKET)), message)
+    except (OSError, wire.Malformed) as error:
+        raise Blocked(
+            f"The broker of this control plane does not answer ({error}).",
+            "See `systemctl status nodeagent-broker.socket nodeagent-broker` and `nodeagent"
+            " status`; then run the command again.",
+        ) from error
+    if "error" in said and said.get("status") == 409:
+        raise Refused(said["error"], said.get("remedy", "Run the command again."))
+    if "error" in said:
+        raise CommandFailed(said["error"], "When the cause is gone, run the command again.")
+    return dict(said)
+
+
+def show_nodes(host: Host) -> list[str]:
+    """The cluster's nodes, then what the broker knows: each table under its title."""
+    need_control_plane(host)
+    try:
+        nodes: Rows = [
+            (i.name, "Ready" if i.ready else "NotReady", i.role, i.version, i.address)
+            for i in node.nodes(host)
+        ]
+        lines = _table(("NAME", "STATE", "ROLE", "VERSION", "ADDRESS"), nodes)
+    except NodeAgentError as error:  # what the broker remembers can be shown all the same
+        lines = [f"The cluster's nodes cannot be listed: {error.reason}"]
+    known = ask(host, op="nodes")
+    for title, head, rows in _tables(known):
+        lines += ["", title, *_table(head, rows)] if rows else []
+    return [*lines, "", _enrolment(known)]
+
+
+def _tables(known: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows]]:
+    admissions: Rows = [
+        (e["name"], e["node_id"], _when(e["time"]), e["source"], e["token_id"])
+        for e in known["admissions"]
+    ]
+    waiting: Rows = [
+        (code(e["node_id"]), e["name"], e["source"], _when(e["first"]), _when(e["last"]))
+        for e in known["waiting"]
+    ]
+    revoked: Rows = [(e["name"] or "-", e["node_id"], _when(e["time"])) for e in known["revoked"]]
+    return [
+        ("Let in", ("NAME", "NODE ID", "WHEN", "FROM", "TOKEN"), admissions),
+        (
+            "Waiting: sudo nodeagent approve CODE",
+            ("CODE", "WISHES TO BE", "FROM", "SINCE", "LAST ASKED"),
+            waiting,
+        ),
+        ("Approved, not here yet", ("CODE",), [(code(n),) for n in known["approved"]]),
+        ("Revoked", ("NAME", "NODE ID", "WHEN"), revoked),
+    ]
+
+
+def _enrolment(known: dict[str, Any]) -> str:
+    who = "boards that may lead" if known["by_approval"] else "all of the fleet's boards"
+    rest = "; a person approves every other one" if known["by_approval"] else ""
+    if not known["open"]:
+        return "Enrolment is sealed: a person approves each new board."
+    end = f" until {_when(known['until'])}" if known["until"] else ""
+    return f"Enrolment is open for {who}{end}{rest}."
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    whole = [head, *rows]
+    widths = [max(len(row[i]) for row in whole) for i in range(len(head))]
+    padded = ([c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in whole)
+    return ["  ".join(row).rstrip() for row in padded]
+
+
+def _when(moment: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+
+
+def approve(host: Host, typed: str) -> str:
+    """Let in the node with this code. Raises what ``read_code`` and ``ask`` raise."""
+    need_control_plane(host)
+    node_id = read_code(typed)
+    said = ask(host, op="approve", node=node_id)
+    if said["state"] == "admitted":
+        return f"This node is in already, as {said['name']}; nothing was changed."
+    if said["state"] == "waiting":
+        return f"Approved: {said['name']} at {said['source']} joins by itself within seconds."
+    return (
+        f"Approved {code(node_id)} for 24 hours. No node of this code has asked lately: compare it"
+        " with what the node shows."
+    )
+
+
+def revoke(host: Host, who: str) -> list[str]:
+    """Throw out a node. Raises Refused, Blocked, CommandFailed."""
+    need_control_plane(host)
+    shown_code = re.fullmatch(r"(\w{4}[- ]){3}\w{4}", who)
+    said = ask(host, op="revoke", who=read_code(who) if shown_code else _name(who))
+    shown = ", ".join(said["names"]) or said["node_id"]
+    lines = [f"Revoked {shown}: it gets no grant, and its kubelet can change nothing any more."]
+    if said["names"]:
+        lines.append(
+            "Its node was deleted, and its pods go elsewhere. What its certificate still lets it do"
+            " is in SECURITY.md; secrets of pods that ran there should be renewed."
+        )
+    if said["sealed"]:
+        lines.append("Enrolment is sealed now, since its card could make itself another key.")
+    return lines
+
+
+def forget(host: Host, name: str) -> str:
+    """Free a name. Raises Refused, Blocked, CommandFailed."""
+    need_control_plane(host)
+    if not ask(host, op="forget", name=_name(name))["forgotten"]:
+        raise Refused(f"Nobody holds the name {name}.", "See: sudo nodeagent nodes")
+    return f"{name} is free. If the cluster still lists it: kubectl delete node {name}"
+
+
+def _name(text: str) -> str:
+    try:
+        return str(wire.node_name(text))
+    except wire.Malformed as error:
+        raise Usage(f"{text!r} is no node name.", "See: sudo nodeagent nodes") from error
+
+
+def seal(host: Host, span: str | None) -> str:
+    """End enrolment, or open it for a while. Raises Refused, Blocked, CommandFailed."""
+    need_control_plane(host)
+    try:
+        seconds = checks.seconds(checks.span(span)) if span is not None else 0
+    except checks.Wrong as wrong:
+        raise Usage(f"The time {wrong}.", "Write a time such as 1h, 30m or 7d.") from wrong
+    if span is not None and not 0 < seconds <= LONGEST:
+        raise Usage(f"Enrolment cannot be opened for {span}.", "At most 366d.")
+    until = ask(host, op="seal", open=seconds)["until"]
+    if not until:
+        return "Enrolment is sealed. New boards: sudo nodeagent approve CODE, or seal --open 1h."
+    return f"Enrolment is open until {_when(until)}, then sealed again."

@@ -1,0 +1,18 @@
+"""Whether a command for the control plane may run here."""
+
+from __future__ import annotations
+
+from nodeagent.cluster.kubectl import ADMIN
+from nodeagent.errors import Refused
+from nodeagent.host.host import Host
+from nodeagent.host.privilege import need_root
+
+
+def need_control_plane(host: Host) -> None:
+    """Raises NeedsRoot for an ordinary user, Refused where this node leads no cluster."""
+    need_root()
+    if not host.exists(ADMIN):
+        raise Refused(
+            "This node is not a control plane.",
+            "Run the command on the control plane; `nodeagent status` names it.",
+        )
