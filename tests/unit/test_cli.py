@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from nodeagent.cli.main import main
 from nodeagent.config import show
 from nodeagent.errors import TABLE, ConfigError, NodeAgentError, Usage
 from nodeagent.host.host import Host
+from nodeagent.imaging import bake
+from nodeagent.status import eventlog
 from nodeagent.status import model as status
 from nodeagent.steps.show import renew_keys
 from tests.unit.machine import Machine, dpkg_status, put
@@ -85,6 +88,106 @@ def test_status_without_an_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     result = run("status")
     assert result.exit_code == status.NOT_RUNNING
     assert "systemctl start nodeagent" in result.output
+
+
+def test_status_for_scripts_is_json_without_an_agent_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(status.read, "__defaults__", (str(tmp_path / "none.json"),))
+    with pytest.raises(SystemExit) as caught:
+        main(["status", "--json"])
+    said = capfd.readouterr()
+    assert caught.value.code == status.NOT_RUNNING
+    assert json.loads(said.out) == {"phase": "not-running"}
+    assert "systemctl start nodeagent" in said.err
+
+
+def test_a_damaged_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text("{")
+    monkeypatch.setattr(status.read, "__defaults__", (str(tmp_path / "status.json"),))
+    result = run("status", "--json")
+    assert result.exit_code == status.NOT_RUNNING and "(E003)" in result.output
+
+
+@pytest.mark.parametrize(("user", "advised"), [(0, False), (1000, True)])
+def test_only_who_is_not_root_is_told_to_use_sudo(
+    user: int, advised: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    monkeypatch.setattr(eventlog, "read", lambda host: [])
+    monkeypatch.setattr(status.read, "__defaults__", (str(tmp_path / "none.json"),))
+    result = run("events")
+    assert "shows no events" in result.output and ("sudo" in result.output) is advised
+
+
+OWN, NODES = "nodeagent.imaging.fleet_new.create", "nodeagent.config.show.show_config"
+DENIED = PermissionError(errno.EACCES, "Permission denied", "/etc/x")
+FULL = OSError(errno.ENOSPC, "No space left on device", "/etc/x")
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "code", "status", "remedy"),
+    [
+        (OWN, DENIED, "E001", 77, "Choose a folder or file of yours"),
+        (OWN, FULL, "E503", 74, "Free some space"),
+        (OWN, OSError(errno.EROFS, "Read-only", "/etc/x"), "E002", 74, "write protection"),
+        (OWN, OSError(errno.EIO, "I/O error", "/etc/x"), "E002", 74, "Check that"),
+        (NODES, DENIED, "E001", 77, "with sudo"),
+        (NODES, FULL, "E503", 74, "Free some space"),
+    ],
+    ids=str,
+)
+def test_a_file_that_cannot_be_used(
+    place: str, error: OSError, code: str, status: int, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a person's own computer root would only make files of root's."""
+
+    def fails(*wanted: object) -> list[str]:
+        raise error
+
+    monkeypatch.setattr(place, fails)
+    result = run(*(["fleet", "new", "home"] if place == OWN else ["config"]))
+    assert result.exit_code == status, result.output
+    assert f"({code})" in result.output and "/etc/x" in result.output
+    assert remedy in result.output and ("sudo" in result.output) is ("sudo" in remedy)
+
+
+@pytest.mark.network  # urllib3 tries IPv6 when it is loaded
+@pytest.mark.parametrize(
+    ("words", "code", "status"),
+    [
+        (["explain", "E999"], "E501", 64),
+        (["fleet", "new", "my class"], "E501", 64),
+        (["image", "fetch", "http://example.org/a.img"], "E501", 64),
+        (["image", "fetch", "https://example.org/a.img", "--sha256", "zzz"], "E501", 64),
+        (["fleet", "new", "there"], "E502", 73),
+        (["plan"], "E504", 77),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_scripts_can_tell_refusals_apart(
+    words: list[str], code: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    (tmp_path / "there.fleet").touch()
+    result = run(*words)
+    assert (result.exit_code, f"({code})" in result.output) == (status, True), result.output
+
+
+@pytest.mark.parametrize("option", ["--ssh-key", "--wifi-password-file"])
+def test_a_file_that_is_not_text(option: str, tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\x80\xff")
+    named = str(tmp_path / "binary")
+    result = run("image", "bake", named, "--out", str(tmp_path / "o.img"), "--deb", named,
+                 option, named)  # fmt: skip
+    assert result.exit_code == Usage.exit_code and "is not a text file" in result.output
+
+
+def test_every_kind_of_error_comes_back_from_a_bake() -> None:
+    for code, kind in TABLE.items():
+        told = bake._error({"failed": code, "reason": "r", "remedy": "d"})
+        assert (type(told), told.reason, told.remedy) == (kind, "r", "d")
 
 
 def test_a_reader_that_leaves_early_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,3 +177,25 @@ def test_only_cli_prints_and_exits(name: str) -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_says_what_it_is(name: str) -> None:
     assert ast.get_docstring(TREES[name]), f"{name} has no docstring"
+
+
+@pytest.mark.processes
+def test_what_is_typed_on_ones_own_computer_needs_nothing_of_a_node() -> None:
+    """All that these commands import, at any time, loads where neither the libraries nor the
+    processes of a node are."""
+    import subprocess
+    import sys
+
+    node = ("systemd", "netifaces", "zeroconf", "jwt", "nodeagent.agent", "nodeagent.serve",
+            "nodeagent.broker", "nodeagent.doctor")  # fmt: skip
+    needed: set[str] = set()
+    new = {"cli.fleet", "cli.image", "cli.explain"}
+    while new:
+        needed |= new
+        new = {other for name in new for other in imported(name)} - needed
+    script = [f"import sys; sys.modules.update(dict.fromkeys({node}))", "import nodeagent.cli.main",
+              *(f"import nodeagent.{name}" for name in sorted(needed))]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(script)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
