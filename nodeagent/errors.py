@@ -57,14 +57,14 @@ class FileFailed(NodeAgentError):
 
 
 class StatusUnreadable(NodeAgentError):
-    """The status file is damaged, or of another release."""
+    """The status file is damaged."""
 
     code = "E003"
     exit_code = 3  # as where the agent is not running
     title = "The status cannot be read"
     explanation = (
-        "`/run/nodeagent/status.json` cannot be read: it is damaged, or of another release of "
-        "nodeagent. Restart the agent: `sudo systemctl restart nodeagent`."
+        "`/run/nodeagent/status.json` cannot be read: it is damaged. Restart the agent: `sudo "
+        "systemctl restart nodeagent`."
     )
 
 
@@ -159,6 +159,21 @@ class Internal(NodeAgentError):
     explanation = (
         "A fault of the agent itself. Please report it with the file that `sudo nodeagent "
         "report` makes."
+    )
+
+
+class OtherVersion(NodeAgentError):
+    """A file or message is in a format of another version of nodeagent, which this one does not
+    read. It was left as it is, and nothing of it was used."""
+
+    code = "E106"
+    exit_code = 78  # EX_CONFIG
+    title = "Another version of nodeagent wrote it"
+    explanation = (
+        "A file or message was written by another version of nodeagent, in a format that this one "
+        "does not read. It is neither damaged nor of another fleet: it was left as it is. The "
+        "reason names it. Update nodeagent on this node or install the version again that wrote "
+        "it, and use the same version on all nodes."
     )
 
 

@@ -1,7 +1,8 @@
 """Durable memory: what the world itself cannot tell. Not a list of what is done.
 
 Kept in ``/var/lib/nodeagent/journal.json``, replaced whole and durably at each change: role and
-epoch, reboots asked for, when each step first held, and a bounded history for people.
+epoch, reboots asked for, when each step first held, and a bounded history for people. What a later
+version of nodeagent added to it is kept.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import json
 import threading
 from typing import Any
 
+from nodeagent import formats
 from nodeagent.errors import JournalDamaged
 from nodeagent.host.host import Host
 
 FOLDER = "/var/lib/nodeagent"
 PATH = f"{FOLDER}/journal.json"
 MAX_HISTORY = 500
+FORMAT = 1
 
 
 def remembered(data: bytes | None, name: str) -> Any:
@@ -31,7 +34,7 @@ class Journal:
     """A small dictionary on disk. ``get`` reads memory, ``set`` is durable when it returns."""
 
     def __init__(self, host: Host) -> None:
-        """Raises JournalDamaged; a missing file is an empty journal."""
+        """Raises JournalDamaged, OtherVersion; a missing file is an empty journal."""
         self._host = host
         self._lock = threading.RLock()
         data = host.read(PATH)
@@ -39,9 +42,13 @@ class Journal:
             self._values: dict[str, Any] = json.loads(data) if data is not None else {}
             if not isinstance(self._values, dict):
                 raise ValueError("not an object")
+            formats.check(self._values.pop(formats.KEY, FORMAT), PATH, FORMAT)
         except ValueError as error:
+            short = formats.cut_short(data or b"")
             raise JournalDamaged(
-                f"{PATH} cannot be read: {error}.",
+                f"{PATH} is cut short: it ends in its middle."
+                if short
+                else f"{PATH} cannot be read: {error}.",
                 "Check the card for faults; remove the file to let the node start anew.",
             ) from error
 
@@ -60,7 +67,8 @@ class Journal:
             if wanted == self._values:
                 return
             self._host.make_folder(FOLDER, 0o755)
-            data = json.dumps(wanted, indent=1, sort_keys=True).encode() + b"\n"
+            content = {**wanted, formats.KEY: FORMAT}
+            data = json.dumps(content, indent=1, sort_keys=True).encode() + b"\n"
             self._host.write(PATH, data, 0o600)
             self._values = wanted
 

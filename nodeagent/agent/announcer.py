@@ -152,7 +152,7 @@ class Radio(threading.Thread):
         own_heard, self.heard = self._hearing.update(
             mark, [c.beacon for c in candidates], self.host.clock.monotonic()
         )
-        self.board.meet(self._roster, self.heard)
+        self.board.meet(self._roster, self.heard, self._hearing.other_versions)
         return own_heard
 
     def fitness(self, facts: Facts) -> tuple[int, ...]:

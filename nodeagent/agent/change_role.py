@@ -18,7 +18,7 @@ from nodeagent.cluster import kubeadm
 from nodeagent.cluster import kubeadm_state as state
 from nodeagent.cluster import workloads as inhabitants
 from nodeagent.config import settings as config
-from nodeagent.errors import CommandFailed, FleetError, NoControlPlane, Refused
+from nodeagent.errors import CommandFailed, FleetError, NoControlPlane, OtherVersion, Refused
 from nodeagent.fleet.rivals import MAX_BYTES, Side
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
@@ -151,7 +151,7 @@ def _leader(host: Host, journal: Journal, trust: Trust) -> tuple[str, bool]:
     for where in leaving.places(host, journal, trust)[:ASKED]:
         try:
             side = Side.from_json(client.look_up(trust, key, host, where, CLUSTER, MAX_BYTES))
-        except (NoControlPlane, wire.Malformed):
+        except (NoControlPlane, OtherVersion, wire.Malformed):
             continue
         if side.node_id == key.node_id:
             continue  # an echo of itself
@@ -166,7 +166,7 @@ def _card_leads(host: Host, trust: Trust) -> bool:
     for path in CARD_FILES:
         try:
             card = cards.parse(host.read(path) or b"")
-        except wire.Malformed:
+        except (OtherVersion, wire.Malformed):
             continue
         if card.fleet_id == trust.fleet_id:
             return card.control_plane_key is not None

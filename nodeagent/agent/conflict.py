@@ -12,12 +12,13 @@ import json
 import logging
 from typing import Any
 
+from nodeagent import formats
 from nodeagent.agent import leave as leaving
 from nodeagent.agent.reporter import Board
 from nodeagent.agent.rival_watch import RIVAL
 from nodeagent.cluster import kubeadm
 from nodeagent.cluster import workloads as inhabitants
-from nodeagent.errors import CommandFailed, NoControlPlane
+from nodeagent.errors import CommandFailed, NoControlPlane, OtherVersion
 from nodeagent.fleet.rivals import MAX_BYTES, Side, Verdict, judge
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
@@ -95,8 +96,9 @@ def _rival(host: Host) -> tuple[str, int] | None:
     host.remove(RIVAL)
     try:
         where: dict[str, Any] = json.loads(data)
+        formats.check(where[formats.KEY], RIVAL)
         return wire.address(where["address"]), wire.port(where["port"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OtherVersion):
         return None
 
 
@@ -106,6 +108,8 @@ def _judged(
     """The verdict over the cluster that the control plane at ``where`` proves to have."""
     try:
         theirs = Side.from_json(client.look_up(trust, key, host, where, PATH, MAX_BYTES))
+    except OtherVersion as error:
+        raise NoControlPlane(f"{where[0]}: {error.reason}", error.remedy) from error
     except wire.Malformed as error:
         raise NoControlPlane(
             f"{where[0]} told of its cluster what was not understood: {error}.",

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nodeagent import __version__
+from nodeagent import __version__, formats
+from nodeagent.errors import OtherVersion
 from nodeagent.host.host import Host
 
 PKI = ("/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd")
@@ -23,6 +24,7 @@ MAX_LEDGER = 2 * 1024 * 1024
 MAX_TOKENS = 100
 MAX_TEXT = 300
 KEYS = ("versions", "certificates", "hardware")
+FORMAT = 1  # of what is printed
 
 
 def take(host: Host) -> dict[str, Any]:
@@ -35,15 +37,20 @@ def take(host: Host) -> dict[str, Any]:
     }
 
 
+def printed(host: Host) -> str:
+    """The same as ``nodeagent inventory`` prints it."""
+    return json.dumps({formats.KEY: FORMAT, **take(host)})
+
+
 def parse(text: str) -> dict[str, Any]:
-    """What ``nodeagent inventory`` printed; empty where it failed."""
+    """What ``nodeagent inventory`` printed; empty where it failed, or is of a later version than
+    the keeper that asked."""
     try:
         value = json.loads(text)
-    except ValueError:
+        formats.check(value[formats.KEY], "nodeagent inventory", FORMAT)
+        return {name: value[name] for name in KEYS}
+    except (ValueError, KeyError, TypeError, OtherVersion):
         return {}
-    if not isinstance(value, dict) or set(value) != set(KEYS):
-        return {}
-    return value
 
 
 def versions(host: Host) -> dict[str, str]:

@@ -12,14 +12,15 @@ import base64
 import json
 import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import NoReturn
 
+from nodeagent import formats
 from nodeagent.agent import inventory
 from nodeagent.agent.reporter import Board, notify
 from nodeagent.agent.rival_watch import AGENT, Lookout
 from nodeagent.cluster.health import answers, api_server, kubelet_healthy
-from nodeagent.errors import Blocked
+from nodeagent.errors import Blocked, OtherVersion
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet.beacon import Beacon
@@ -32,6 +33,7 @@ from nodeagent.join import waiting_file as doorstep
 from nodeagent.status import model as status
 
 HANDOVER = "/run/nodeagent/keep.json"  # root only: it holds the fleet's beacon key
+FORMAT = 1  # of the handover
 ROUND = 10.0  # seconds between rounds
 RENEW = 20.0  # seconds between announcements; a beacon that is not renewed for 60 s is stale
 KUBECONFIG = "/etc/kubernetes/kubelet.conf"
@@ -47,6 +49,7 @@ HOUR = 3600.0  # seconds between looks at certificates and hardware
 def hand_over(host: Host, beacon: Beacon, key: bytes, interface: str, page: bool) -> NoReturn:
     """Turn this process into a keeper that goes on announcing ``beacon``. Raises OSError."""
     content = {
+        formats.KEY: FORMAT,
         "beacon": asdict(beacon),
         "key": base64.b64encode(key).decode(),
         "interface": interface,
@@ -60,12 +63,15 @@ class Keeper:
     """Announces and looks, one round after the other, in one thread."""
 
     def __init__(self, host: Host) -> None:
-        """Raises OSError, ValueError where the handover is missing or damaged."""
+        """Raises OSError, ValueError, KeyError, TypeError where the handover is missing or damaged,
+        OtherVersion where this is another version than the agent that wrote it."""
         content = json.loads(host.read(HANDOVER) or b"")
+        formats.check(content[formats.KEY], HANDOVER, FORMAT)
         self.host = host
         self.key = base64.b64decode(content["key"])
-        fields = content["beacon"]
-        self.beacon = Beacon(**{**fields, "fitness": tuple(fields["fitness"])})
+        said = content["beacon"]
+        known = {one.name: said[one.name] for one in fields(Beacon) if one.name in said}
+        self.beacon = Beacon(**{**known, "fitness": tuple(known["fitness"])})
         self.interface: str = content["interface"]
         self.page: bool = content["page"]
         self.board = Board(host, status.parse(host.read(status.PATH) or b""))
@@ -147,7 +153,7 @@ class Keeper:
         """Who of the fleet stands where; who may join now."""
         mark, candidates = exchange.read_heard(self.host)
         _, heard = self.hearing.update(mark, [c.beacon for c in candidates], now)
-        self.board.meet(self.roster, heard)
+        self.board.meet(self.roster, heard, self.hearing.other_versions)
         self.board.set(tokens=inventory.tokens(self.host), approvals=doorstep.read(self.host))
         return heard
 
@@ -178,7 +184,7 @@ def main() -> NoReturn:
         keeper = Keeper(host)
         while keeper.round():
             host.clock.sleep(ROUND)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OtherVersion) as error:
         sys.stderr.write(f"the keeper ends: {error}\n")
         host.clock.sleep(ROUND)
     os.execv(AGENT, [AGENT, "run"])  # noqa: S606  the whole agent, same process for systemd

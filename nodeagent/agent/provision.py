@@ -16,7 +16,7 @@ import os
 import pwd
 from typing import Literal
 
-from nodeagent import paths
+from nodeagent import formats, paths
 from nodeagent.errors import FleetError
 from nodeagent.host.actions import Enable
 from nodeagent.host.host import Host
@@ -49,6 +49,7 @@ def install(
         )
     owner = _folder(host, paths.BROKER, "nodeagent-broker")
     config = {
+        formats.KEY: formats.BROKER_CONFIG,
         "anchors": trust.anchors.to_json(),
         "endpoints": [endpoint],
         "server": f"https://{endpoint}",

@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # the keeper has a board and no engine
 
 LOG = logging.getLogger("nodeagent")
 
+OTHER_VERSION = "A beacon of "  # begins a note on a node of another version (fleet/beacon.py)
+
 
 class Board:
     """What this node is doing, for everyone who looks."""
@@ -118,13 +120,19 @@ class Board:
                 values |= self._entered("failed", self._status["detail"])
             self.set(**values)
 
-    def meet(self, roster: Roster, heard: Iterable[Heard]) -> None:
-        """Show what was heard of the fleet; ``roster`` is the caller's memory of it."""
+    def meet(self, roster: Roster, heard: Iterable[Heard], others: Iterable[str] = ()) -> None:
+        """Show what was heard of the fleet; ``roster`` is the caller's memory of it, ``others``
+        tells of nodes that run another version (``Hearing.other_versions``)."""
         clock = self._host.clock
         for peer in roster.update(heard, clock.monotonic(), clock.now()):
             words = f"{peer['name']} ({peer['address'] or 'no address'}): {peer['phase']}"
             self.milestone("peer", words, peer=peer["name"], peer_phase=peer["phase"])
-        self.set(peers=roster.peers, timeline=roster.timeline)
+        before = self._status["notes"]
+        notes = [one for one in before if not one.startswith(OTHER_VERSION)] + list(others)
+        for one in notes:
+            if one not in before:
+                LOG.warning("%s", one)
+        self.set(peers=roster.peers, timeline=roster.timeline, notes=notes)
 
     def take_stock(self, found: dict[str, Any]) -> None:
         """Show versions, certificates and hardware as ``inventory.take`` found them."""

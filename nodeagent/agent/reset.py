@@ -13,6 +13,7 @@ identity of its own at its next start.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 from nodeagent import steps
@@ -26,7 +27,7 @@ from nodeagent.cluster import kubeadm_state as state
 from nodeagent.cluster.membership import is_member
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
-from nodeagent.errors import CommandFailed, FleetError, JournalDamaged, Refused
+from nodeagent.errors import CommandFailed, FleetError, JournalDamaged, OtherVersion, Refused
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.privilege import need_root
@@ -71,8 +72,8 @@ def what_is_lost(host: Host, identity: bool) -> list[str]:
 def reset(host: Host, identity: bool, say: Say) -> list[str]:
     """Do it; ``say`` gets a line for each thing done. What is left to do, for people.
 
-    Raises ConfigError, Blocked, Refused, CommandFailed, NotConverged, OSError; the same call
-    again then goes on.
+    Raises ConfigError, OtherVersion, Blocked, Refused, CommandFailed, NotConverged, OSError; the
+    same call again then goes on.
     """
     need_root()
     if not host.live:
@@ -86,6 +87,8 @@ def reset(host: Host, identity: bool, say: Say) -> list[str]:
 def _reset(host: Host, identity: bool, say: Say) -> list[str]:
     # First: a wrong settings file stops this before anything is changed.
     settings = config.load(host).settings
+    with contextlib.suppress(JournalDamaged):
+        Journal(host)  # one of a later version stops it too
     say("stop the agent")
     host.call("systemctl", "stop", *UNITS, timeout=STOP_BOUND)
     # One that the agent had begun goes on without it (KillMode=process).
@@ -162,9 +165,9 @@ def _journal(host: Host) -> Journal:
 
 
 def _proof(host: Host) -> tuple[Trust | None, NodeKey | None]:
-    """What a worker takes its leave with; nothing where it is gone or damaged already."""
+    """What a worker takes its leave with; nothing where it cannot be read."""
     try:
         trust = Trust.load(host)
         return trust, NodeKey.load_or_create(host)
-    except FleetError:
+    except (FleetError, OtherVersion):
         return None, None

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Iterable
 
+from nodeagent import formats
 from nodeagent.errors import NodeAgentError, TwoControlPlanes
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.election import Heard
@@ -45,7 +46,7 @@ class Lookout:
             pause = LONG_PAUSE if verdict is Verdict.BOTH_STAY else ASK_PAUSE
             self._due[beacon.node_id] = now + pause
             if verdict is Verdict.STEP_DOWN:
-                where = {"address": beacon.address, "port": beacon.port}
+                where = {formats.KEY: 1, "address": beacon.address, "port": beacon.port}
                 self._host.write(RIVAL, json.dumps(where).encode(), 0o600)
                 return False
         return True

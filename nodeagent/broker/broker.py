@@ -96,8 +96,8 @@ class Broker:
     def grant(self, data: bytes, source: str = "") -> bytes:
         """Answer a join request; the same answer for the same node and nonce.
 
-        ``source`` is the address it came from, for the record. Raises Untrusted, Revoked, Stale,
-        Unadmitted, Overloaded, FleetError, and what the cluster's API raises.
+        ``source`` is the address it came from, for the record. Raises Untrusted, OtherVersion,
+        Revoked, Stale, Unadmitted, Overloaded, FleetError, and what the cluster's API raises.
         """
         request = grants.verify_request(self.anchors, data)
         if self.ledger.revocation(request.node_id):

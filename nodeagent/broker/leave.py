@@ -10,8 +10,8 @@ from nodeagent.join import leave
 def hear(broker: Broker, data: bytes) -> str:
     """Delete the Node, and free the name where it is final; the name.
 
-    Repeatable. Raises Untrusted where the name is not this key's, Revoked, Stale, and what the API
-    raises.
+    Repeatable. Raises Untrusted where the name is not this key's, OtherVersion, Revoked, Stale,
+    and what the API raises.
     """
     said = leave.verify(broker.anchors, data)
     if broker.ledger.revocation(said.node_id):

@@ -2,7 +2,8 @@
 revoked, whether enrolment is sealed, its nonce secret.
 
 One file, ``/var/lib/nodeagent-broker/state.json`` (0600), replaced whole and durably before any
-answer leaves the broker: a power cut never frees a name or forgets a token.
+answer leaves the broker: a power cut never frees a name or forgets a token. What a later version of
+nodeagent added to it is kept.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from nodeagent import formats
 from nodeagent.errors import FleetError
 from nodeagent.host.host import Host
 from nodeagent.join.approval import Seal
@@ -116,15 +119,22 @@ def _names(value: object) -> dict[str, str]:
     return {wire.node_name(name): wire.node_id(node) for name, node in value.items()}
 
 
-_STATE: dict[str, wire.Check] = {
-    "secret": wire.binary(32),
-    "names": _names,
-    "tokens": wire.array(lambda v: Token(**wire.record(v, _TOKEN)), 0, MAX_TOKENS),
-    "admissions": wire.array(lambda v: Admission(**wire.record(v, _ADMISSION)), 0, MAX_ADMISSIONS),
-    "approved": _approved,
-    "revoked": wire.array(lambda v: Revocation(**wire.record(v, _REVOCATION)), 0, MAX_PEOPLES),
-    "seal": lambda v: Seal(**wire.record(v, _SEAL)),
-}
+_STATE = wire.Form(
+    PATH,
+    1,
+    {
+        "secret": wire.binary(32),
+        "names": _names,
+        "tokens": wire.array(lambda v: Token(**wire.record(v, _TOKEN)), 0, MAX_TOKENS),
+        "admissions": wire.array(
+            lambda v: Admission(**wire.record(v, _ADMISSION)), 0, MAX_ADMISSIONS
+        ),
+        "approved": _approved,
+        "revoked": wire.array(lambda v: Revocation(**wire.record(v, _REVOCATION)), 0, MAX_PEOPLES),
+        "seal": lambda v: Seal(**wire.record(v, _SEAL)),
+    },
+    remedy=formats.HERE,
+)
 
 
 class Ledger:
@@ -132,7 +142,7 @@ class Ledger:
     ``together``."""
 
     def __init__(self, host: Host) -> None:
-        """Raises FleetError where the file is damaged, OSError."""
+        """Raises FleetError where the file is damaged, OtherVersion, OSError."""
         self._host = host
         self.names: dict[str, str] = {}
         self.tokens: tuple[Token, ...] = ()
@@ -142,17 +152,20 @@ class Ledger:
         self.seal = Seal()
         self._secret = os.urandom(32)
         self._held = self._changed = False
+        self._more: dict[str, Any] = {}  # of a later version, kept as it is
         data = host.read(PATH)
         if data is None:
             self._save()
             return
         try:
-            value = wire.record(wire.loads(data, MAX_BYTES), _STATE)
+            content = wire.loads(data, MAX_BYTES)
+            value = _STATE.read(content)
         except wire.Malformed as error:
             raise FleetError(
                 f"The broker's memory in {PATH} is damaged: {error}.",
                 "Check the card for faults. Removing the file frees every name that was claimed.",
             ) from error
+        self._more = {k: v for k, v in content.items() if k not in (*value, formats.KEY)}
         self._secret = value["secret"]
         self.names = value["names"]
         self.tokens = value["tokens"]
@@ -285,7 +298,7 @@ class Ledger:
         self._changed = self._held
         if self._held:
             return
-        content = {
+        content = self._more | {
             "secret": base64.b64encode(self._secret).decode(),
             "names": self.names,
             # Not asdict, which copies every text: with a thousand nodes joining it took most of
@@ -296,4 +309,4 @@ class Ledger:
             "revoked": [vars(entry) for entry in self.revoked],
             "seal": vars(self.seal),
         }
-        self._host.write(PATH, json.dumps(content).encode(), 0o600)
+        self._host.write(PATH, json.dumps(_STATE.stamp(content)).encode(), 0o600)

@@ -8,6 +8,7 @@ in ``fleet/frame.py``, the files it reads are in ``fleet/install.py``.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pwd
@@ -17,13 +18,13 @@ import sys
 import time
 from typing import Any
 
-from nodeagent import paths
+from nodeagent import formats, paths
 from nodeagent.broker import leave as broker_leave
 from nodeagent.broker import operators as people
 from nodeagent.broker import protocol as frame
 from nodeagent.broker.broker import Broker, Offer, Overloaded, Revoked, Stale, Unadmitted
 from nodeagent.broker.ledger import Ledger
-from nodeagent.errors import FleetError, NodeAgentError, Refused, Untrusted
+from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Refused, Untrusted
 from nodeagent.host.host import Host
 from nodeagent.join import waiting_file as doorstep
 from nodeagent.trust import anchors, pki, wire
@@ -49,6 +50,19 @@ _ASKS: dict[str, dict[str, wire.Check]] = {
     "forget": {"name": wire.node_name},
     "seal": {"open": wire.integer(0, 366 * 86400)},
 }
+# The agent makes it anew at each start, so nothing is lost with it.
+_CONFIG = wire.Form(
+    paths.BROKER_CONFIG,
+    formats.BROKER_CONFIG,
+    {
+        "anchors": anchors.Anchors.from_json,
+        "endpoints": wire.array(wire.endpoint, 1, 8),
+        "server": wire.text(r"https://[0-9a-f.:\[\]]+", 80),
+        "kubernetes": wire.text(r"[0-9.]+", 16),
+    },
+    {"seals_at": wire.integer(0, 2**40)},
+    "Restart the agent, which writes it anew: sudo systemctl restart nodeagent",
+)
 FOR_THE_NETWORK = frozenset({"nonce", "grant", "leave"})
 
 
@@ -70,20 +84,11 @@ def inherited_socket() -> socket.socket:
 
 
 def load(host: Host) -> Broker:
-    """The broker as the agent set it up. Raises FleetError, OSError."""
+    """The broker as the agent set it up. Raises FleetError, OtherVersion, OSError."""
     from nodeagent.broker.kube_api import Api
 
     try:
-        config = wire.record(
-            wire.loads(host.read(paths.BROKER_CONFIG) or b"", 64 * 1024),
-            {
-                "anchors": anchors.Anchors.from_json,
-                "endpoints": wire.array(wire.endpoint, 1, 8),
-                "server": wire.text(r"https://[0-9a-f.:\[\]]+", 80),
-                "kubernetes": wire.text(r"[0-9.]+", 16),
-                "seals_at": wire.integer(0, 2**40),
-            },
-        )
+        config = _CONFIG.read(wire.loads(host.read(paths.BROKER_CONFIG) or b"", 64 * 1024))
         key = pki.read_key(host.read(paths.BROKER_KEY) or b"")
         cert = pki.read_cert((host.read(paths.BROKER_CERT) or b"").decode("ascii", "replace"))
     except (wire.Malformed, pki.BadCertificate) as error:
@@ -104,7 +109,7 @@ def load(host: Host) -> Broker:
         Api(config["server"], *files),
         Ledger(host),
         host.clock.now,
-        config["seals_at"],
+        config.get("seals_at", 0),
     )
 
 
@@ -170,14 +175,20 @@ class Service:
         try:
             asked = frame.receive(connection)
             frame.send(connection, self.answer(asked, peer_uid(connection)))
+        except OtherVersion as error:
+            LOG.warning("%s", error)
+            with contextlib.suppress(OSError):
+                frame.send(connection, _error(frame.OTHER_VERSION, error.reason))
         except (OSError, wire.Malformed) as error:
             LOG.info("a caller was not understood: %s", error)
 
     def answer(self, asked: Any, uid: int) -> dict[str, Any]:
         """The answer to one message from a process of user ``uid``. Raises wire.Malformed."""
         op = asked.get("op") if isinstance(asked, dict) else None
-        if not isinstance(op, str) or op not in _ASKS:
-            raise wire.Malformed("no such question")
+        if not isinstance(op, str):
+            raise wire.Malformed("no question")
+        if op not in _ASKS:
+            return _error(frame.OTHER_VERSION, "The broker's version of nodeagent cannot do that.")
         if not (uid == 0 or (op in FOR_THE_NETWORK and uid == _uid(NETWORK_USER))):
             return _error(403, "This user may not ask that.")
         checked = wire.record(asked, {"op": wire.text(op, 16), **_ASKS[op]})
@@ -186,6 +197,9 @@ class Service:
         except Untrusted as error:
             LOG.warning("%s", error.reason)
             return _error(403, error.reason)
+        except OtherVersion as error:
+            LOG.warning("%s", error)
+            return _error(frame.OTHER_VERSION, error.reason)
         except Revoked:
             return _error(403, "This node was revoked.")
         except Unadmitted as error:

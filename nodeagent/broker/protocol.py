@@ -1,4 +1,5 @@
-"""How the broker is spoken to over its Unix socket: four bytes of length, then JSON.
+"""How the broker is spoken to over its Unix socket: four bytes of length, then JSON, which says
+``"v": 1`` besides:
 
 {"op": "nonce"}                                   -> {"nonce": TEXT}
 {"op": "grant", "request": JWS, "source": IP}     -> {"grant": JWS}
@@ -6,6 +7,7 @@ Root only, the answers as in people.py:
 {"op": "nodes"}, {"op": "approve", "node": ID}, {"op": "revoke", "who": NAME OR ID},
 {"op": "forget", "name": NAME}, {"op": "seal", "open": SECONDS}
 Anything refused     -> {"status": HTTP STATUS, "error": SENTENCE}, for root also "remedy"
+Not known here       -> {"status": 415, ...}: the other process is of another version
 A person has to act  -> {"status": 202, "error": "approval" or "sealed"}
 """
 
@@ -21,20 +23,28 @@ from nodeagent.trust import wire
 SOCKET = "/run/nodeagent-broker.sock"
 MAX_BYTES = 128 * 1024
 PATIENCE = 40.0  # seconds; the API server of a slow board may take its time
+OTHER_VERSION = 415  # RFC 9110 15.5.16: a format that is not taken here
+RESTART = (
+    "One of the two still runs from before an update: sudo systemctl restart nodeagent-serve"
+    " nodeagent-broker"
+)
+_MESSAGE = wire.Form("A message between the broker and another process", 1, {}, remedy=RESTART)
 
 
 def send(connection: socket.socket, message: dict[str, Any]) -> None:
     """Send one message. Raises OSError."""
-    data = json.dumps(message, separators=(",", ":")).encode()
+    data = json.dumps(_MESSAGE.stamp(message), separators=(",", ":")).encode()
     connection.sendall(struct.pack(">I", len(data)) + data)
 
 
 def receive(connection: socket.socket) -> Any:
-    """Receive one message. Raises wire.Malformed, OSError."""
+    """Receive one message. Raises wire.Malformed, OtherVersion, OSError."""
     (length,) = struct.unpack(">I", _exactly(connection, 4))
     if length > MAX_BYTES:
         raise wire.Malformed(f"longer than {MAX_BYTES} bytes")
-    return wire.loads(_exactly(connection, length), MAX_BYTES)
+    message = wire.loads(_exactly(connection, length), MAX_BYTES)
+    _MESSAGE.read(message)
+    return message
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:
@@ -48,7 +58,8 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
 
 
 def call(path: str, message: dict[str, Any]) -> Any:
-    """Ask the broker that listens at ``path`` one thing. Raises wire.Malformed, OSError."""
+    """Ask the broker that listens at ``path`` one thing. Raises wire.Malformed, OtherVersion,
+    OSError."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE)
         connection.connect(path)

@@ -12,7 +12,7 @@ from nodeagent.broker import protocol as frame
 from nodeagent.cluster import control_plane as node
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.config import checks
-from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, Refused, Usage
+from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, OtherVersion, Refused, Usage
 from nodeagent.host.host import Host
 from nodeagent.join.approval import code, read_code
 from nodeagent.trust import wire
@@ -23,7 +23,7 @@ LONGEST = 366 * 86400  # seconds that enrolment may be opened for
 
 def ask(host: Host, **message: Any) -> dict[str, Any]:
     """What the broker of this control plane answers. Raises Refused for an ordinary user, on
-    another node and where the broker refuses; Blocked where it does not answer."""
+    another node and where the broker refuses; OtherVersion; Blocked where it does not answer."""
     need_control_plane(host)
     try:
         said = frame.call(str(host.path(frame.SOCKET)), message)
@@ -33,6 +33,8 @@ def ask(host: Host, **message: Any) -> dict[str, Any]:
             "See `systemctl status nodeagent-broker.socket nodeagent-broker` and `nodeagent"
             " status`; then run the command again.",
         ) from error
+    if "error" in said and said.get("status") == frame.OTHER_VERSION:
+        raise OtherVersion(said["error"], frame.RESTART)
     if "error" in said and said.get("status") == 409:
         raise Refused(said["error"], said.get("remedy", "Run the command again."))
     if "error" in said:

@@ -94,12 +94,11 @@ def keys() -> None:
 @main.command("inventory", hidden=True)
 def take_inventory() -> None:
     """Versions, certificates and hardware as JSON; the keeper calls it once an hour."""
-    import json
 
     from nodeagent.agent import inventory
     from nodeagent.host.host import Host
 
-    click.echo(json.dumps(inventory.take(Host())))
+    click.echo(inventory.printed(Host()))
 
 
 @main.command(hidden=True)

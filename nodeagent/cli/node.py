@@ -40,10 +40,7 @@ def status(as_json: bool, watch: bool) -> None:
         click.echo(start, err=as_json)
         sys.exit(model.NOT_RUNNING)
     except ValueError as error:
-        raise StatusUnreadable(
-            f"{model.PATH} is damaged, or of another release of nodeagent.",
-            "Restart the agent: sudo systemctl restart nodeagent",
-        ) from error
+        raise StatusUnreadable(f"{model.PATH} is damaged.", model.RESTART) from error
     alive = model.running(current)
     if not alive:
         click.echo("nodeagent is not running; this is what it said last.", err=True)

@@ -6,7 +6,7 @@ from nodeagent.config import settings as config
 from nodeagent.doctor import cluster, preparation, system
 from nodeagent.doctor import hardware as board
 from nodeagent.doctor.finding import Check, Finding, Node, Seen, unknown
-from nodeagent.errors import ConfigError, NodeAgentError
+from nodeagent.errors import ConfigError, NodeAgentError, OtherVersion
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.status import model as status
@@ -44,7 +44,7 @@ def look(host: Host, online: bool = False) -> Node:
     try:
         data = host.read(status.PATH)
         running = status.parse(data) if data is not None else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, OtherVersion):
         pass  # the check of the agent says that there is none
     return Node(Facts(host), settings, trouble, running, online)
 

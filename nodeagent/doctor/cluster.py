@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from nodeagent.cluster import addresses as networks
 from nodeagent.cluster import health
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
-from nodeagent.errors import FleetError, JournalDamaged
+from nodeagent.errors import FleetError, JournalDamaged, OtherVersion
 from nodeagent.statefile import Journal
 from nodeagent.trust.store import CARD_FILES, Trust
 
@@ -37,7 +37,7 @@ def journal(node: Node) -> Seen:
     """Readable; which role is in it."""
     try:
         role = Journal(node.facts.host).get("role")
-    except JournalDamaged as error:
+    except (JournalDamaged, OtherVersion) as error:
         return fail(error.reason, error.remedy)
     return well(f"role {role}" if role else "no role decided yet")
 

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from nodeagent.errors import OtherVersion
 from nodeagent.host.host import Host
 from nodeagent.trust import wire
 
@@ -54,17 +55,26 @@ class Candidate:
     last: int
 
 
-_ANNOUNCEMENT: dict[str, wire.Check] = {
-    "interface_address": wire.address,
-    "instance": wire.node_id,
-    "beacon": _BEACON,
-    "port": wire.port,
-    "endpoint": wire.flag,
-    "status_page": wire.flag,
-    "phase": wire.text(r"[a-z]*", 16),
-}
-# IFNAMSIZ, linux/if.h.
-_INTERFACES = {"interfaces": wire.array(wire.text(r"[^/\s]+", 15), 0, MAX_INTERFACES)}
+# Of local processes of ours: one of them may still run from before an update.
+_RESTART = "Restart both processes: sudo systemctl restart nodeagent nodeagent-serve"
+_ANNOUNCEMENT = wire.Form(
+    ANNOUNCE,
+    1,
+    {
+        "interface_address": wire.address,
+        "instance": wire.node_id,
+        "beacon": _BEACON,
+        "port": wire.port,
+        "endpoint": wire.flag,
+        "status_page": wire.flag,
+    },
+    {
+        "phase": wire.text(r"[a-z-]*", 16),
+        # IFNAMSIZ, linux/if.h.
+        "interfaces": wire.array(wire.text(r"[^/\s]+", 15), 0, MAX_INTERFACES),
+    },
+    _RESTART,
+)
 _CANDIDATE: dict[str, wire.Check] = {
     "address": wire.address,
     "port": wire.port,
@@ -72,40 +82,47 @@ _CANDIDATE: dict[str, wire.Check] = {
     "first": _TIME,
     "last": _TIME,
 }
-_HEARD: dict[str, wire.Check] = {
-    "own_heard": lambda value: None if value is None else _TIME(value),
-    "candidates": wire.array(lambda value: wire.record(value, _CANDIDATE), 0, MAX_CANDIDATES),
-}
+_HEARD = wire.Form(
+    HEARD,
+    1,
+    {
+        "own_heard": lambda value: None if value is None else _TIME(value),
+        "candidates": wire.array(lambda value: wire.record(value, _CANDIDATE), 0, MAX_CANDIDATES),
+    },
+    remedy=_RESTART,
+)
 
 
 def write_announcement(host: Host, announcement: Announcement) -> None:
     """Agent: say what to announce; readable for all, nothing in it is secret. Raises OSError."""
-    host.write(ANNOUNCE, json.dumps(asdict(announcement)).encode(), 0o644)
+    content = _ANNOUNCEMENT.stamp(asdict(announcement))
+    host.write(ANNOUNCE, json.dumps(content).encode(), 0o644)
 
 
 def read_announcement(host: Host) -> Announcement | None:
-    """Serve: what to announce, or None while the agent has not said. Raises wire.Malformed."""
+    """Serve: what to announce, or None while the agent has not said. Raises wire.Malformed,
+    OtherVersion."""
     data = read_bounded(host, ANNOUNCE)
     if data is None:
         return None
-    return Announcement(**wire.record(wire.loads(data, MAX_BYTES), _ANNOUNCEMENT, _INTERFACES))
+    return Announcement(**_ANNOUNCEMENT.read(wire.loads(data, MAX_BYTES)))
 
 
 def write_heard(host: Host, own_heard: int | None, candidates: Sequence[Candidate]) -> None:
     """Serve: say what was heard. Raises OSError."""
     content = {"own_heard": own_heard, "candidates": [asdict(entry) for entry in candidates]}
-    host.write(HEARD, json.dumps(content).encode(), 0o644)
+    host.write(HEARD, json.dumps(_HEARD.stamp(content)).encode(), 0o644)
 
 
 def read_heard(host: Host) -> tuple[int | None, tuple[Candidate, ...]]:
-    """Agent: (when the own beacon last came back, candidates). What is missing or malformed
-    counts as nothing heard."""
+    """Agent: (when the own beacon last came back, candidates). What is missing, malformed or of a
+    later version counts as nothing heard."""
     try:
         data = read_bounded(host, HEARD)
         if data is None:
             return None, ()
-        value = wire.record(wire.loads(data, MAX_BYTES), _HEARD)
-    except (OSError, wire.Malformed):
+        value = _HEARD.read(wire.loads(data, MAX_BYTES))
+    except (OSError, wire.Malformed, OtherVersion):
         return None, ()
     return value["own_heard"], tuple(Candidate(**entry) for entry in value["candidates"])
 

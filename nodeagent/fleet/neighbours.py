@@ -9,22 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nodeagent.errors import Untrusted
+from nodeagent.errors import OtherVersion, Untrusted
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet.election import GONE, Heard
 
 MAX_NODES = 1000  # only holders of the beacon key can reach it
 MAX_SEEN = 4096
+MAX_TOLD = 8  # nodes of other versions
 
 
 class Hearing:
-    """The nodes of the fleet as heard so far; feed it each new reading."""
+    """The nodes of the fleet as heard so far; feed it each new reading.
+
+    ``other_versions``: sentences on beacons in the newest reading that the fleet's key opened and
+    that are in another version's format.
+    """
 
     def __init__(self, key: bytes, own_id: str) -> None:
         self._key = key
         self._own_id = own_id
         self._heard: dict[str, Heard] = {}
-        self._seen: dict[str, None] = {}
+        self.other_versions: tuple[str, ...] = ()
+        self._seen: dict[str, str] = {}
         self._own_mark: float | None = None
         self._own_heard: float | None = None
 
@@ -36,7 +42,11 @@ class Hearing:
         ``now`` in seconds of any clock that never jumps; all times given back are of that clock.
         ``own_mark`` is the network process's note of the own beacon: only its change counts.
         """
-        return self.take(own_mark, self._opened(sealed), now)
+        sealed = list(sealed)
+        heard = self.take(own_mark, self._opened(sealed), now)
+        told = (self._seen.get(text) for text in sealed)
+        self.other_versions = tuple(sorted({one for one in told if one}))[:MAX_TOLD]
+        return heard
 
     def take(
         self, own_mark: float | None, opened: Iterable[beacons.Beacon], now: float
@@ -52,13 +62,15 @@ class Hearing:
         for text in sealed:
             if text in self._seen:
                 continue
-            self._seen[text] = None
+            self._seen[text] = ""
             while len(self._seen) > MAX_SEEN:
                 del self._seen[next(iter(self._seen))]
             try:
                 yield beacons.open_(self._key, text)
             except Untrusted:
                 continue
+            except OtherVersion as error:
+                self._seen[text] = f"{error.reason} {error.remedy}"
 
     def _take(self, beacon: beacons.Beacon, now: float) -> None:
         if beacon.node_id == self._own_id:

@@ -38,22 +38,26 @@ class Side:
 
     def to_json(self) -> bytes:
         """As it goes over the wire."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(_SIDE.stamp(asdict(self))).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Side:
-        """Raises wire.Malformed."""
-        return cls(**wire.record(wire.loads(data, MAX_BYTES), _FIELDS))
+        """Raises wire.Malformed, OtherVersion."""
+        return cls(**_SIDE.read(wire.loads(data, MAX_BYTES)))
 
 
-_FIELDS: dict[str, wire.Check] = {
-    "node_id": wire.node_id,
-    "name": wire.text(r"[A-Za-z0-9._-]+", 64),
-    "cluster": wire.text(r"[0-9a-f]{64}", 64),
-    "epoch": wire.integer(0, 2**31),
-    "born": wire.integer(0, 2**40),
-    "alone": lambda value: None if value is None else wire.flag(value),
-}
+_SIDE = wire.Form(
+    "What a control plane says of its cluster",
+    1,
+    {
+        "node_id": wire.node_id,
+        "name": wire.text(r"[A-Za-z0-9._-]+", 64),
+        "cluster": wire.text(r"[0-9a-f]{64}", 64),
+        "epoch": wire.integer(0, 2**31),
+        "born": wire.integer(0, 2**40),
+        "alone": lambda value: None if value is None else wire.flag(value),
+    },
+)
 
 
 class Verdict(enum.Enum):

@@ -39,7 +39,7 @@ class Fleet:
 
 
 def read(path: Path) -> Fleet:
-    """Read ``NAME.fleet`` or a ``nodeagent.fleet``. Raises FleetError, OSError."""
+    """Read ``NAME.fleet`` or a ``nodeagent.fleet``. Raises FleetError, OtherVersion, OSError."""
     with path.open("rb") as file:
         data = file.read(cards.MAX_BYTES + 1)
     if cards.is_scrubbed(data):
@@ -49,8 +49,8 @@ def read(path: Path) -> Fleet:
         )
     try:
         kept = cards.is_kept(data)
-        full = cards.from_kept(data) if kept else data
-        card = cards.parse(full)
+        full = cards.from_kept(data, str(path)) if kept else data
+        card = cards.parse(full, str(path))
         trust.from_card(card)  # certificates and keys belong together
     except (wire.Malformed, pki.BadCertificate) as error:
         raise FleetError(
@@ -63,7 +63,7 @@ def read(path: Path) -> Fleet:
 def show(path: Path) -> list[str]:
     """What a fleet file is and holds, as lines for people, without anything secret.
 
-    Raises FleetError, OSError.
+    Raises FleetError, OtherVersion, OSError.
     """
     fleet = read(path)
     card = fleet.card

@@ -11,7 +11,9 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 
-from nodeagent.errors import NoControlPlane
+from nodeagent.broker.protocol import OTHER_VERSION
+from nodeagent.errors import NoControlPlane, OtherVersion
+from nodeagent.formats import ON_ALL_NODES
 from nodeagent.host.host import Host
 from nodeagent.join.approval import not_admitted
 from nodeagent.join.messages import Grant, build_request, verify_grant
@@ -68,11 +70,14 @@ def ask(
     refusals = [f"{place}: {plain(error)}" for place, error in search.failures]
     told = "; ".join(refusals[:MAX_TOLD])
     more = f"; and {len(refusals) - MAX_TOLD} more" if len(refusals) > MAX_TOLD else ""
+    other = any(isinstance(error, OtherVersion) for _, error in search.failures)
     raise NoControlPlane(
         f"No control plane gave a grant ({told}{more})."
         if candidates
         else "There is no control plane to ask: none is in sight.",
-        "The agent keeps trying. See that the control plane is on and on the same network, or "
+        f"The agent keeps trying. {ON_ALL_NODES}"
+        if other
+        else "The agent keeps trying. See that the control plane is on and on the same network, or "
         "name its address under `control_plane` in nodeagent.yaml.",
         wait=max((getattr(error, "wait", 0) for _, error in search.failures), default=0),
     )
@@ -136,12 +141,14 @@ def _fetch(
 def call(
     connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None, limit: int
 ) -> bytes:
-    """The body of a 200 to one request on a proved session. Raises No, OSError."""
+    """The body of a 200 to one request on a proved session. Raises No, OtherVersion, OSError."""
     connection.request(method, path, body)
     answer = connection.getresponse()
     data = answer.read(limit + 1)
     if answer.status == 202:
         raise _Wait(data[:16].decode("ascii", "replace"))
+    if answer.status == OTHER_VERSION:
+        raise OtherVersion(data[:300].decode("ascii", "replace").strip(), ON_ALL_NODES)
     if answer.status != 200:
         text = answer.headers.get("Retry-After", "")  # RFC 9110 10.2.3
         wait = min(int(text), MAX_WAIT) if re.fullmatch(r"[0-9]{1,9}", text) else 0

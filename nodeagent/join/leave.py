@@ -29,15 +29,19 @@ MAX_ANSWER = 64
 _NONCE = wire.text(r"[A-Za-z0-9_-]{16,128}", 128)
 # What the API server makes; any of its form, since nothing but equality counts (RFC 9562 4).
 _UID = wire.text(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", 36)
-_LEAVE: dict[str, wire.Check] = {
-    "fleet": wire.fleet_id,
-    "node": wire.node_id,
-    "name": wire.node_name,
-    "uid": _UID,
-    "final": wire.flag,
-    "nonce": _NONCE,
-    "chain": wire.array(wire.binary(2048), 2, 2),
-}
+_LEAVE = wire.Form(
+    "A farewell",
+    1,
+    {
+        "fleet": wire.fleet_id,
+        "node": wire.node_id,
+        "name": wire.node_name,
+        "uid": _UID,
+        "final": wire.flag,
+        "nonce": _NONCE,
+        "chain": wire.array(wire.binary(2048), 2, 2),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,15 @@ def build(
         "nonce": nonce,
         "chain": [base64.b64encode(pki.cert_der(cert)).decode() for cert in chain],
     }
-    return jws.sign(claims, key.private, LEAVE_TYPE)
+    return jws.sign(_LEAVE.stamp(claims), key.private, LEAVE_TYPE)
 
 
 def verify(anchors: Anchors, data: bytes) -> Leave:
-    """The message, if a node of the fleet signed it. Raises Untrusted."""
+    """The message, if a node of the fleet signed it. Raises Untrusted, OtherVersion."""
     try:
-        claimed = wire.record(jws.peek(data, LEAVE_TYPE), _LEAVE)
+        claimed = _LEAVE.read(jws.peek(data, LEAVE_TYPE))
         key = anchors.node_key(claimed["chain"])
-        proved = wire.record(jws.verify(data, key, LEAVE_TYPE), _LEAVE)
+        proved = _LEAVE.read(jws.verify(data, key, LEAVE_TYPE))
         if proved["fleet"] != anchors.fleet_id or proved["node"] != keys.node_id(key):
             raise wire.Malformed("made for another fleet or by another node")
     except wire.Malformed as error:

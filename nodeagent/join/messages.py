@@ -89,29 +89,37 @@ def _facts(value: Any) -> dict[str, str]:
     return {name: _FACT(item) for name, item in value.items()}
 
 
-_REQUEST: dict[str, wire.Check] = {
-    "fleet": wire.fleet_id,
-    "node": wire.node_id,
-    "name": wire.node_name,
-    "nonce": _NONCE,
-    "chain": wire.array(_DER, 2, 2),
-    "facts": _facts,
-}
+_REQUEST = wire.Form(
+    "A join request",
+    1,
+    {
+        "fleet": wire.fleet_id,
+        "node": wire.node_id,
+        "name": wire.node_name,
+        "nonce": _NONCE,
+        "chain": wire.array(_DER, 2, 2),
+        "facts": _facts,
+    },
+)
 _TIME = wire.integer(0, 2**40)
-_GRANT: dict[str, wire.Check] = {
-    "fleet": wire.fleet_id,
-    "aud": wire.node_id,
-    "nonce": _NONCE,
-    "iat": _TIME,
-    "exp": _TIME,
-    "name": wire.node_name,
-    "endpoints": wire.array(wire.endpoint, 1, 8),
-    "ca_cert": wire.text(r"[\x20-\x7e\n]+", 8192),
-    "ca_hash": _CA_HASH,
-    "token": _TOKEN,
-    "kubernetes": _VERSION,
-    "cert": _DER,
-}
+_GRANT = wire.Form(
+    "A grant",
+    1,
+    {
+        "fleet": wire.fleet_id,
+        "aud": wire.node_id,
+        "nonce": _NONCE,
+        "iat": _TIME,
+        "exp": _TIME,
+        "name": wire.node_name,
+        "endpoints": wire.array(wire.endpoint, 1, 8),
+        "ca_cert": wire.text(r"[\x20-\x7e\n]+", 8192),
+        "ca_hash": _CA_HASH,
+        "token": _TOKEN,
+        "kubernetes": _VERSION,
+        "cert": _DER,
+    },
+)
 
 
 def build_request(
@@ -131,18 +139,18 @@ def build_request(
         "chain": [base64.b64encode(pki.cert_der(cert)).decode() for cert in chain],
         "facts": dict(facts),
     }
-    return jws.sign(claims, key.private, REQUEST_TYPE)
+    return jws.sign(_REQUEST.stamp(claims), key.private, REQUEST_TYPE)
 
 
 def verify_request(anchors: Anchors, data: bytes) -> Request:
-    """The request, if a node of this fleet signed it. Raises Untrusted.
+    """The request, if a node of this fleet signed it. Raises Untrusted, OtherVersion.
 
     Whether the nonce is one of ours is the broker's to say.
     """
     try:
-        claimed = wire.record(jws.peek(data, REQUEST_TYPE), _REQUEST)
+        claimed = _REQUEST.read(jws.peek(data, REQUEST_TYPE))
         key = anchors.node_key(claimed["chain"])
-        proved = wire.record(jws.verify(data, key, REQUEST_TYPE), _REQUEST)
+        proved = _REQUEST.read(jws.verify(data, key, REQUEST_TYPE))
         if proved["fleet"] != anchors.fleet_id or proved["node"] != keys.node_id(key):
             raise wire.Malformed("made for another fleet or by another node")
     except wire.Malformed as error:
@@ -191,21 +199,22 @@ def build_grant(
         "kubernetes": grant.kubernetes_version,
         "cert": base64.b64encode(pki.cert_der(cert)).decode(),
     }
-    return jws.sign(claims, signer, GRANT_TYPE)
+    return jws.sign(_GRANT.stamp(claims), signer, GRANT_TYPE)
 
 
 def verify_grant(
     anchors: Anchors, data: bytes, node_id: str, nonce: str, now: float | None
 ) -> Grant:
-    """The grant, if the fleet's broker made it for this node and this nonce. Raises Untrusted.
+    """The grant, if the fleet's broker made it for this node and this nonce. Raises Untrusted,
+    OtherVersion.
 
     ``now`` (seconds since the epoch) is None where the clock is not synchronised: the nonce
     shows freshness then.
     """
     try:
-        claimed = wire.record(jws.peek(data, GRANT_TYPE), _GRANT)
+        claimed = _GRANT.read(jws.peek(data, GRANT_TYPE))
         key = anchors.broker_key(claimed["cert"])
-        proved = wire.record(jws.verify(data, key, GRANT_TYPE), _GRANT)
+        proved = _GRANT.read(jws.verify(data, key, GRANT_TYPE))
         if (proved["fleet"], proved["aud"]) != (anchors.fleet_id, node_id):
             raise wire.Malformed("made for another node")
         if proved["nonce"] != nonce:

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from nodeagent.errors import Untrusted
+from nodeagent.errors import OtherVersion, Untrusted
 
 CONNECT, HANDSHAKE = 3.0, 5.0  # seconds
 ANSWER = 60.0  # seconds for all that one proved control plane says, however it says it
@@ -88,7 +88,7 @@ class Search(Generic[T]):
                     return None
                 with self._session(address, port) as session:
                     return self._ask(session)
-        except (OSError, http.client.HTTPException, Untrusted) as error:
+        except (OSError, http.client.HTTPException, Untrusted, OtherVersion) as error:
             self.failures.append((f"{address}:{port}", error))
             return None
 
@@ -149,7 +149,7 @@ def plain(error: Exception) -> str:
         return f"it is no control plane of this fleet ({error.verify_message})"
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    if isinstance(error, Untrusted):
+    if isinstance(error, Untrusted | OtherVersion):
         return error.reason
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).rstrip(".")[:300]

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from nodeagent.errors import OtherVersion
 from nodeagent.fleet import handoff as exchange
 from nodeagent.host.host import Host
 from nodeagent.join import approval as enrolment
@@ -27,7 +28,11 @@ _ENTRY: dict[str, wire.Check] = {
     "address": wire.address,
     "since": wire.integer(0, 2**40),
 }
-_LIST = wire.array(lambda value: wire.record(value, _ENTRY), 0, enrolment.MAX_WAITING)
+_WAITING = wire.Form(
+    PATH,
+    1,
+    {"waiting": wire.array(lambda value: wire.record(value, _ENTRY), 0, enrolment.MAX_WAITING)},
+)
 
 
 def shown(waiting: Sequence[enrolment.Waiting]) -> list[dict[str, Any]]:
@@ -46,13 +51,15 @@ def shown(waiting: Sequence[enrolment.Waiting]) -> list[dict[str, Any]]:
 
 def write(host: Host, entries: list[dict[str, Any]]) -> None:
     """Broker: say who waits. Readable for all; nothing of it is secret. Raises OSError."""
-    host.write(PATH, json.dumps(entries).encode(), 0o644)
+    host.write(PATH, json.dumps(_WAITING.stamp({"waiting": entries})).encode(), 0o644)
 
 
 def read(host: Host) -> list[dict[str, Any]]:
-    """Agent: who waits; what is missing or malformed counts as nobody."""
+    """Agent: who waits; what is missing, malformed or of a later version counts as nobody."""
     try:
         data = exchange.read_bounded(host, PATH)
-        return [] if data is None else list(_LIST(wire.loads(data, MAX_BYTES)))
-    except (OSError, wire.Malformed):
+        if data is None:
+            return []
+        return list(_WAITING.read(wire.loads(data, MAX_BYTES))["waiting"])
+    except (OSError, wire.Malformed, OtherVersion):
         return []

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeagent.broker import protocol as frame
+from nodeagent.errors import OtherVersion
 from nodeagent.serve.http1 import Door, Refusal, Visit, answer, read_request, refuse
 from nodeagent.serve.retry_after import Crowd
 from nodeagent.trust import tls, wire
@@ -90,6 +91,8 @@ class Endpoint:
             raise Refusal(503, "Many nodes are asking; ask again later.", self._crowd.turn_away())
         try:
             said = frame.call(self._broker, message)
+        except OtherVersion as error:
+            raise Refusal(frame.OTHER_VERSION, error.reason) from error
         except (OSError, wire.Malformed) as error:
             raise Refusal(503, "The broker of this control plane does not answer.") from error
         finally:

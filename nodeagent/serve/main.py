@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 from nodeagent.broker import protocol as frame
+from nodeagent.errors import OtherVersion
 from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet.handoff import Announcement
 from nodeagent.host.host import Host
@@ -93,7 +94,7 @@ class Server:
             try:
                 self._latest = exchange.read_announcement(self.host)
                 self._stamp = stamp
-            except (OSError, wire.Malformed) as error:
+            except (OSError, wire.Malformed, OtherVersion) as error:
                 self._failed("agent's file", error)
         return self._latest
 

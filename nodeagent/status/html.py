@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-from nodeagent.errors import TABLE
+from nodeagent.errors import TABLE, OtherVersion
 from nodeagent.status import model
 from nodeagent.status.model import duration
 
@@ -100,6 +100,9 @@ def render(data: bytes | None, now: float | None = None) -> bytes:
         title = f"{status['node_name'] or 'this node'}: {status['phase']}"
         body = "\n".join(_body(status, now))
         version = escape(str(status["versions"].get("nodeagent", "")))
+    except OtherVersion as error:
+        title, version = "nodeagent was updated", ""
+        body = f"<h1>{title}</h1><p>{escape(f'{error.reason} {error.remedy}')}</p>"
     except (ValueError, KeyError, TypeError, AttributeError):
         title, version = "nodeagent is starting", ""
         body = "<h1>nodeagent is starting</h1><p>There is no status yet.</p>"

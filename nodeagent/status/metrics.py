@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from nodeagent.errors import OtherVersion
 from nodeagent.status import model
 
 KIND = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -17,7 +18,7 @@ def render(data: bytes | None, now: float) -> bytes:
     lines: list[str] = []
     try:
         lines += _lines(model.parse(data or b""), now)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OtherVersion):
         lines = ["# TYPE nodeagent_up gauge", "nodeagent_up 0"]
     return ("\n".join([*lines, "# EOF"]) + "\n").encode()
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from nodeagent import formats
+
 PATH = "/run/nodeagent/status.json"
 VERSION = 1
 MAX_BYTES = 256 * 1024
@@ -32,6 +34,7 @@ PHASES = {
     "failed": 2,
 }
 NOT_RUNNING = 3
+RESTART = "Restart the agent: sudo systemctl restart nodeagent"
 
 
 def empty() -> dict[str, Any]:
@@ -71,17 +74,18 @@ def empty() -> dict[str, Any]:
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """The status in a file's bytes; unknown keys are kept. Raises ValueError."""
+    """The status in a file's bytes; unknown keys are kept. Raises ValueError, OtherVersion."""
     value = json.loads(data)
-    if not isinstance(value, dict) or value.get("version") != VERSION:
-        raise ValueError("not a status of this version")
+    if not isinstance(value, dict):
+        raise ValueError("not a status")
+    formats.check(value.get("version"), PATH, VERSION, RESTART)
     return {**empty(), **value}
 
 
 def read(path: str = PATH) -> dict[str, Any]:
     """The status of the running agent.
 
-    Raises FileNotFoundError where the agent has not run since boot, ValueError.
+    Raises FileNotFoundError where the agent has not run since boot, ValueError, OtherVersion.
     """
     with open(path, "rb") as file:  # noqa: PTH123  pathlib costs a third of the start
         return parse(file.read(MAX_BYTES))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nodeagent.errors import OtherVersion
 from nodeagent.status import model
 from nodeagent.status.model import duration, wrap
 
@@ -74,6 +75,8 @@ def watch(
         try:
             current = read()
             text = render(current, colour=colour) if terminal else one_line(current)
+        except OtherVersion as error:
+            text = f"{error.reason} {error.remedy}"
         except (FileNotFoundError, ValueError):
             text = "nodeagent is not running.\n" if terminal else "not running"
         if terminal:

@@ -13,10 +13,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from nodeagent import formats
 from nodeagent.trust import pki, wire
 
 NAME = "nodeagent.fleet"  # on the boot partition
 MAX_BYTES = 32 * 1024
+FORMAT = 1
 BEACON_KEY_BYTES = 32  # ChaCha20-Poly1305, RFC 8439 2.3
 
 _SCRUBBED = "# nodeagent: the keys of fleet {name} stood here.\n"
@@ -75,7 +77,7 @@ def make(name: str, approve: bool = False) -> tuple[bytes, bytes]:
         path_length=0,
     )
     content = {
-        "format": 1,
+        "format": FORMAT,
         "kind": "card",
         "fleet_id": fleet_id,
         "name": name,
@@ -115,7 +117,7 @@ _WORKER_HEADER = """\
 
 def for_workers(card: bytes) -> bytes:
     """A worker's card file, made from the full one that ``make`` gives: with split cards, only
-    boards that shall lead get the full one. Raises wire.Malformed.
+    boards that shall lead get the full one. Raises wire.Malformed, OtherVersion.
 
     It has no control-plane issuer's key, so nothing made from it alone is believed as a control
     plane.
@@ -140,7 +142,6 @@ def _issuer(value: Any) -> dict[str, str]:
 
 
 _FIELDS: dict[str, wire.Check] = {
-    "format": wire.integer(1, 1),
     "kind": wire.text("card", 4),
     "fleet_id": wire.fleet_id,
     "name": wire.text(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", 32),
@@ -157,6 +158,10 @@ _KEPT_FIELDS: dict[str, wire.Check] = {
 }
 
 
+_CARD = wire.Form("The card file", FORMAT, _FIELDS, remedy=formats.HERE, key="format")
+_KEPT = wire.Form("The fleet file", FORMAT, _KEPT_FIELDS, remedy=formats.HERE, key="format")
+
+
 def _content(data: bytes) -> Any:
     if len(data) > MAX_BYTES:
         raise wire.Malformed(f"longer than {MAX_BYTES} bytes")
@@ -166,27 +171,28 @@ def _content(data: bytes) -> Any:
 
 
 def is_kept(data: bytes) -> bool:
-    """True for the file that the user keeps. Raises wire.Malformed."""
+    """True for the file that the user keeps, of whatever version. Raises wire.Malformed."""
     content = _content(data)
     return isinstance(content, dict) and content.get("kind") == "fleet"
 
 
-def from_kept(data: bytes) -> bytes:
+def from_kept(data: bytes, what: str = "") -> bytes:
     """The full card file of a fleet, made again from the file to keep: the same as ``make`` gave.
-    Raises wire.Malformed."""
-    kept = wire.record(_content(data), _KEPT_FIELDS)
-    content = {**kept, "kind": "card", "root": {"cert": kept["root"]["cert"]}}
+    ``what`` names the file. Raises wire.Malformed, OtherVersion."""
+    kept = _KEPT.read(_content(data), what)
+    content = {"format": FORMAT, **kept, "kind": "card", "root": {"cert": kept["root"]["cert"]}}
     card = _text(_CARD_HEADER.format(name=kept["name"]), content)
     parse(card)
     return card
 
 
-def parse(data: bytes) -> Card:
-    """A card file's content. A byte order mark and CRLF are borne. Raises wire.Malformed."""
+def parse(data: bytes, what: str = "") -> Card:
+    """A card file's content. A byte order mark and CRLF are borne. ``what`` names the file. Raises
+    wire.Malformed, OtherVersion."""
     content = _content(data)
     if isinstance(content, dict) and content.get("kind") == "fleet":
         raise wire.Malformed("it is the file to keep, with the fleet's root key, not the card's")
-    value = wire.record(content, _FIELDS)
+    value = _CARD.read(content, what)
     if len(value["beacon_key"]) != BEACON_KEY_BYTES:
         raise wire.Malformed("`beacon_key`: 32 bytes expected")
     return Card(
@@ -211,7 +217,7 @@ def _dump(header: str, card: Card) -> bytes:
     if card.enrol_key is not None:
         enrol["key"] = card.enrol_key
     content = {
-        "format": 1,
+        "format": FORMAT,
         "kind": "card",
         "fleet_id": card.fleet_id,
         "name": card.name,

@@ -34,7 +34,7 @@ def peek(data: bytes, typ: str) -> Any:
     if len(parts) != 3:
         raise wire.Malformed("no signed message")
     header = wire.loads(_decode(parts[0]), 256)
-    wire.record(header, {"alg": wire.text(ALGORITHM, 5), "typ": wire.text(_literal(typ), 40)})
+    wire.exact(header, {"alg": wire.text(ALGORITHM, 5), "typ": wire.text(_literal(typ), 40)})
     return wire.loads(_decode(parts[1]), MAX_BYTES)
 
 

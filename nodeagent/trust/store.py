@@ -12,7 +12,7 @@ from typing import Literal
 
 from cryptography import x509
 
-from nodeagent.errors import FleetError
+from nodeagent.errors import FleetError, OtherVersion
 from nodeagent.host.host import Host
 from nodeagent.statefile import Journal
 from nodeagent.trust import fleet_file as cards
@@ -50,7 +50,8 @@ class Trust:
 
     @classmethod
     def load(cls, host: Host) -> Trust:
-        """What was imported. Raises FleetError where it is missing or damaged, OSError."""
+        """What was imported. Raises FleetError where it is missing or damaged, OtherVersion,
+        OSError."""
         data = host.read(FLEET_FILE)
         if data is None:
             raise FleetError(
@@ -58,7 +59,7 @@ class Trust:
                 f"Copy the fleet's card file, {cards.NAME}, to the boot partition.",
             )
         try:
-            card = cards.parse(data)
+            card = cards.parse(data, FLEET_FILE)
             key = host.read(LEAD_KEY_FILE)
             # With a NUL in it, it is being forgotten: the power went while it was overwritten.
             if key is not None and b"\0" not in key:
@@ -138,7 +139,7 @@ def import_card(host: Host, journal: Journal) -> Trust:
     """Take the keys over from the boot partition, then scrub them there (design, 7).
 
     Each line below is durable before the next begins, and the whole can be repeated from any
-    point. Raises FleetError where the card file is missing or damaged, OSError.
+    point. Raises FleetError where the card file is missing or damaged, OtherVersion, OSError.
     """
     path = next((path for path in CARD_FILES if host.exists(path)), None)
     data = host.read(path) if path is not None else None
@@ -156,7 +157,7 @@ def import_card(host: Host, journal: Journal) -> Trust:
 
 def _parse(path: str, data: bytes) -> cards.Card:
     try:
-        card = cards.parse(data)
+        card = cards.parse(data, f"The card file {path}")
         from_card(card)
         return card
     except (wire.Malformed, pki.BadCertificate) as error:
@@ -178,9 +179,13 @@ def _keep(host: Host, card: cards.Card) -> None:
 
 
 def _scrub(host: Host, path: str, data: bytes, trust: Trust) -> None:
-    """Overwrite an imported card file. Another fleet's is left alone: its keys are not here."""
+    """Overwrite an imported card file. One of another fleet, or of a later version, is left alone:
+    its keys are not here."""
     try:
-        other = cards.parse(data).fleet_id != trust.fleet_id
+        other = cards.parse(data, path).fleet_id != trust.fleet_id
+    except OtherVersion as error:
+        LOG.warning("%s", error)
+        return
     except wire.Malformed:
         other = False  # the torn rest of a scrub that lost power
     if other:

@@ -1,7 +1,9 @@
 """Strict JSON for everything that comes from another process or machine.
 
 RFC 8259 leaves duplicate keys, huge numbers and depth to the reader; two readers that differ are
-how forged messages pass. Here each of these is an error, and so is every unknown key.
+how forged messages pass. Here each of these is an error. Unknown keys are ignored, so that formats
+can grow (``nodeagent/formats.py``), but in the header of a signed message: it is read before
+anything is proved.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
+
+from nodeagent import formats
 
 MAX_DEPTH = 6
 MAX_INTEGER = 2**53  # RFC 8259 6: larger ones are not read alike everywhere
@@ -40,7 +45,9 @@ def loads(data: bytes | str, limit: int) -> Any:
     except Malformed:
         raise
     except (ValueError, RecursionError) as error:
-        raise Malformed("not JSON in UTF-8") from error
+        raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
+        short = formats.cut_short(raw)
+        raise Malformed("it is cut short" if short else "not JSON in UTF-8") from error
     _measure(value, MAX_DEPTH)
     return value
 
@@ -71,21 +78,56 @@ def _measure(value: Any, left: int) -> None:
 
 
 def record(value: Any, required: Mapping[str, Check], optional: Mapping[str, Check] = {}) -> Any:
-    """An object with exactly these keys, each value checked. Raises Malformed."""
+    """An object's known keys, each value checked; others are ignored. Raises Malformed."""
     if not isinstance(value, dict):
         raise Malformed("an object expected")
     missing = required.keys() - value.keys()
-    unknown = value.keys() - required.keys() - optional.keys()
-    if missing or unknown:
-        raise Malformed(f"{len(missing)} keys missing, {len(unknown)} unknown")
-    checks = {**required, **optional}
+    if missing:
+        raise Malformed(f"{len(missing)} keys missing")
     checked = {}
-    for name, item in value.items():
-        try:
-            checked[name] = checks[name](item)
-        except Malformed as error:
-            raise Malformed(f"`{name}`: {error}") from error
+    for name, check in {**required, **optional}.items():
+        if name in value:
+            try:
+                checked[name] = check(value[name])
+            except Malformed as error:
+                raise Malformed(f"`{name}`: {error}") from error
     return checked
+
+
+def exact(value: Any, required: Mapping[str, Check]) -> Any:
+    """As ``record``, but another key is an error too. Raises Malformed."""
+    checked = record(value, required)
+    if len(value) > len(checked):
+        raise Malformed(f"{len(value) - len(checked)} keys unknown")
+    return checked
+
+
+@dataclass(frozen=True)
+class Form:
+    """A format of ours: its name at the beginning of a sentence, the version that is written and
+    read, its keys. A key that is added later is optional, and whoever reads it has a default."""
+
+    what: str
+    version: int
+    required: Mapping[str, Check]
+    optional: Mapping[str, Check] = field(default_factory=dict)
+    remedy: str = formats.ON_ALL_NODES
+    key: str = formats.KEY
+
+    def read(self, value: Any, what: str = "") -> Any:
+        """The known keys of an object in this format, checked. ``what``: a better name. Raises
+        Malformed, OtherVersion."""
+        if not isinstance(value, dict):
+            raise Malformed("an object expected")
+        try:
+            formats.check(value.get(self.key), what or self.what, self.version, self.remedy)
+        except ValueError as error:
+            raise Malformed(str(error)) from error
+        return record(value, self.required, self.optional)
+
+    def stamp(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """The content with the version before it."""
+        return {self.key: self.version, **content}
 
 
 def text(pattern: str, longest: int) -> Check:

@@ -89,13 +89,13 @@ def signed(content: bytes, key: pki.PrivateKey, typ: str) -> bytes:
 def heard() -> bytes:
     """A heard.json."""
     one = {"address": "10.77.0.12", "port": 6444, "beacon": "abc", "first": NOW, "last": NOW}
-    return json.dumps({"own_heard": NOW, "candidates": [one, one]}).encode()
+    return json.dumps({"v": 1, "own_heard": NOW, "candidates": [one, one]}).encode()
 
 
 def announced() -> bytes:
     """An announce.json."""
     value = {
-        "interface_address": "10.77.0.11", "instance": NODE.node_id, "beacon": "abc",
+        "v": 1, "interface_address": "10.77.0.11", "instance": NODE.node_id, "beacon": "abc",
         "port": 6444, "endpoint": True, "status_page": True,
     }  # fmt: skip
     return json.dumps(value).encode()

@@ -27,7 +27,7 @@ from nodeagent.broker import kube_api as api
 from nodeagent.broker import protocol as frame
 from nodeagent.broker.broker import GROUP, SIGNER, fitting_key
 from nodeagent.broker.ledger import Token
-from nodeagent.errors import CommandFailed, Untrusted
+from nodeagent.errors import CommandFailed, OtherVersion, Untrusted
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet import rivals as split
@@ -88,7 +88,7 @@ class Answers:
 
 def beacon(data: bytes) -> None:
     """A sealed beacon; whatever opens must have been sealed by the fleet."""
-    with contextlib.suppress(Untrusted):
+    with contextlib.suppress(Untrusted, OtherVersion):
         opened = beacons.open_(real.BEACON_KEY, data.decode("latin-1"))
         assert opened == real.BEACON, "a beacon was opened that nobody sealed"
 
@@ -98,7 +98,7 @@ def sealed(data: bytes) -> None:
     nonce = bytes(12)
     box = ChaCha20Poly1305(real.BEACON_KEY).encrypt(nonce, data, beacons._ASSOCIATED)
     text = base64.urlsafe_b64encode(nonce + box).rstrip(b"=").decode()
-    with contextlib.suppress(Untrusted):
+    with contextlib.suppress(Untrusted, OtherVersion):
         opened = beacons.open_(real.BEACON_KEY, text)
         again = beacons.open_(real.BEACON_KEY, beacons.seal(real.BEACON_KEY, opened))
         assert again == opened
@@ -114,7 +114,7 @@ def strict_json(data: bytes) -> None:
 
 def request(data: bytes) -> None:
     """A request; only what the node said is believed."""
-    with contextlib.suppress(Untrusted):
+    with contextlib.suppress(Untrusted, OtherVersion):
         proved = grants.verify_request(real.ANCHORS, data)
         assert proved == grants.Request(real.NODE.node_id, "pi-2", real.NONCE, {"model": "Pi 5"})
 
@@ -122,13 +122,13 @@ def request(data: bytes) -> None:
 def signed_request(data: bytes) -> None:
     """What a node of the fleet signs: it cannot speak for another."""
     message = real.signed(data, real.NODE.private, grants.REQUEST_TYPE)
-    with contextlib.suppress(Untrusted):
+    with contextlib.suppress(Untrusted, OtherVersion):
         assert grants.verify_request(real.ANCHORS, message).node_id == real.NODE.node_id
 
 
 def leave(data: bytes) -> None:
     """A farewell; only what the node said is believed."""
-    with contextlib.suppress(Untrusted):
+    with contextlib.suppress(Untrusted, OtherVersion):
         proved = farewell.verify(real.ANCHORS, data)
         assert proved == farewell.Leave(real.NODE.node_id, "pi-2", real.UID, False, real.NONCE)
 
@@ -136,13 +136,13 @@ def leave(data: bytes) -> None:
 def signed_leave(data: bytes) -> None:
     """What a node of the fleet signs: it cannot speak for another."""
     message = real.signed(data, real.NODE.private, farewell.LEAVE_TYPE)
-    with contextlib.suppress(Untrusted):
+    with contextlib.suppress(Untrusted, OtherVersion):
         assert farewell.verify(real.ANCHORS, message).node_id == real.NODE.node_id
 
 
 def grant(data: bytes) -> None:
     """A grant; only what the broker said is believed."""
-    with contextlib.suppress(Untrusted):
+    with contextlib.suppress(Untrusted, OtherVersion):
         proved = grants.verify_grant(
             real.ANCHORS, data, real.NODE.node_id, real.NONCE, real.NOW + 1
         )
@@ -152,7 +152,7 @@ def grant(data: bytes) -> None:
 def signed_grant(data: bytes) -> None:
     """What a broker signs: it must be whole, for this node and this request."""
     message = real.signed(data, real.BROKER, grants.GRANT_TYPE)
-    with contextlib.suppress(Untrusted):
+    with contextlib.suppress(Untrusted, OtherVersion):
         proved = grants.verify_grant(
             real.ANCHORS, message, real.NODE.node_id, real.NONCE, real.NOW + 1
         )
@@ -170,14 +170,14 @@ def signed_message(data: bytes) -> None:
 
 def node_chain(data: bytes) -> None:
     """A leaf that says to be a node's."""
-    with contextlib.suppress(Untrusted):
+    with contextlib.suppress(Untrusted, OtherVersion):
         key = real.ANCHORS.node_key([data, pki.cert_der(real.CLIENT[1])])
         assert pki.spki(key) == pki.spki(real.NODE.public), "a certificate nobody issued"
 
 
 def broker_leaf(data: bytes) -> None:
     """A leaf that says to be the broker's."""
-    with contextlib.suppress(Untrusted):
+    with contextlib.suppress(Untrusted, OtherVersion):
         key = real.ANCHORS.broker_key(data)
         assert pki.spki(key) == pki.spki(real.BROKER.public_key()), "a certificate nobody issued"
 
@@ -201,14 +201,14 @@ def http_answer(data: bytes) -> None:
 
 def cluster_side(data: bytes) -> None:
     """What another control plane tells of its cluster."""
-    with contextlib.suppress(wire.Malformed):
+    with contextlib.suppress(wire.Malformed, OtherVersion):
         told = split.Side.from_json(data)
         assert split.Side.from_json(told.to_json()) == told
 
 
 def broker_frame(data: bytes) -> None:
     """A message at the broker's socket."""
-    with contextlib.suppress(wire.Malformed, OSError):
+    with contextlib.suppress(wire.Malformed, OtherVersion, OSError):
         frame.receive(Wire(data))  # type: ignore[arg-type]
 
 
@@ -246,7 +246,7 @@ def heard_file(data: bytes) -> None:
 def announce_file(data: bytes) -> None:
     """announce.json."""
     (_ROOT / exchange.ANNOUNCE.lstrip("/")).write_bytes(data)
-    with contextlib.suppress(wire.Malformed):
+    with contextlib.suppress(wire.Malformed, OtherVersion):
         exchange.read_announcement(Host(_ROOT))
 
 
@@ -289,7 +289,7 @@ def signing_request(data: bytes) -> None:
 def card_file(data: bytes) -> None:
     """A card file; what is taken fits together and survives being kept."""
     cards.is_scrubbed(data)
-    with contextlib.suppress(wire.Malformed, pki.BadCertificate):
+    with contextlib.suppress(wire.Malformed, OtherVersion, pki.BadCertificate):
         card = cards.parse(data)
         trusts.from_card(card)
         kept = cards.parse(cards.dump(card))
@@ -351,7 +351,7 @@ TARGETS: dict[str, Target] = {
     "http_request": Target(http_request, (_POST, b"GET / HTTP/1.1\r\n\r\n")),
     "http_answer": Target(http_answer, _ANSWERS),
     "cluster_side": Target(cluster_side, (_SIDE.to_json(),)),
-    "broker_frame": Target(broker_frame, (b'\0\0\0\x10{"op": "nonce"} ',)),
+    "broker_frame": Target(broker_frame, (b'\0\0\0\x18{"v": 1, "op": "nonce"} ',)),
     "mdns_packet": Target(mdns_packet, (real.packet(_SEALED), QUESTION)),
     "txt_record": Target(txt_record, (b"\x06b0=abc\x06b1=def",)),
     "heard_file": Target(heard_file, (real.heard(),)),

@@ -89,7 +89,7 @@ def test_completion_knows_every_command(shell: str) -> None:
         assert complete(shell, f"{path} " if path else "") == sorted(
             one.rpartition(" ")[2] for one in here
         )
-    assert complete(shell, "explain E10") == [f"E10{n}" for n in range(6)]
+    assert complete(shell, "explain E10") == [f"E10{n}" for n in range(7)]
 
 
 def complete(shell: str, typed: str) -> list[str]:

@@ -81,7 +81,7 @@ class Young:
     def gives_way(self, where: tuple[str, int] | None) -> bool:
         """Let it, after the keeper saw somebody at ``where``."""
         if where is not None:
-            rival = json.dumps({"address": where[0], "port": where[1]})
+            rival = json.dumps({"v": 1, "address": where[0], "port": where[1]})
             self.host.write(RIVAL, rival.encode())
         healing.give_way(self.host, self.board, self.journal, self.trust, self.key)
         return self.journal.get("role") is None
@@ -240,7 +240,8 @@ def test_where_nobody_answers_nothing_is_done(young: Young, old: Old) -> None:
 
 
 def test_a_hint_that_makes_no_sense_is_dropped(young: Young) -> None:
-    for data in (b"", b"[]", b'{"address": "x; reboot", "port": 1}', b'{"address": "10.0.0.1"}'):
+    for data in (b"", b"[]", b'{"v": 1, "address": "x; reboot", "port": 1}',
+                 b'{"v": 1, "address": "10.0.0.1"}', b'{"v": 2}'):  # fmt: skip
         young.host.write(RIVAL, data)
         assert not young.gives_way(None)
         assert not young.host.exists(RIVAL)

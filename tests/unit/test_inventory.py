@@ -49,7 +49,7 @@ def test_what_a_control_plane_has(tmp_path: Path) -> None:
     assert abs(ends["apiserver.crt"]["expires"] - NOW - 365 * 86400) < 7200
     (power,) = [one for one in found["hardware"] if one["name"] == "power"]
     assert power["level"] == "failure" and "under-voltage" in power["text"]
-    assert inventory.parse(json.dumps(found)) == found
+    assert inventory.parse(json.dumps({"v": 1, **found})) == found
 
 
 def test_it_fits_the_schema_and_warns_once(
@@ -65,7 +65,9 @@ def test_it_fits_the_schema_and_warns_once(
     assert told.startswith("power: under-voltage")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"versions": {}}', "null"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"v": 1, "versions": {}}', '{"v": 2}', "null"]
+)
 def test_an_inventory_that_failed_changes_nothing(text: str) -> None:
     assert inventory.parse(text) == {}
 

@@ -184,7 +184,7 @@ def test_once_an_hour_it_has_certificates_and_hardware_looked_at(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     healthy(monkeypatch, True)
-    found = {"versions": {"nodeagent": "9"}, "certificates": [], "hardware": []}
+    found = {"v": 1, "versions": {"nodeagent": "9"}, "certificates": [], "hardware": []}
     machine.answers[f"{lookout.AGENT} inventory"] = json.dumps(found)
     kept = keeper.Keeper(machine)
     kept.looked -= keeper.HOUR
@@ -193,7 +193,9 @@ def test_once_an_hour_it_has_certificates_and_hardware_looked_at(
     assert status.parse(machine.read(status.PATH) or b"")["versions"] == {"nodeagent": "9"}
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"beacon": 1, "key": "", "page": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b'{"v": 1, "beacon": 1, "key": "", "page": 1}', b'{"v": 2}']
+)
 def test_a_damaged_handover_gives_the_node_back_to_the_agent(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:

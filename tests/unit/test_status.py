@@ -105,7 +105,7 @@ def test_an_error_names_the_command_that_explains_it() -> None:
     assert "  more: nodeagent explain E105\n" in text
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b'{"version": 9}', b"\xff", b'{"version":'])
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\xff", b'{"version":'])
 def test_a_damaged_file_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
         status.parse(data)

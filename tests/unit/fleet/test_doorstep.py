@@ -88,7 +88,7 @@ ODD: dict[str, Any] = {
     "markup": [{**ENTRY, "name": "<b>pi"}],
     "half a code": [{**ENTRY, "id": "ABCD"}],
     "a name for an address": [{**ENTRY, "address": "evil.example"}],
-    "one key more": [{**ENTRY, "remedy": "curl x | sh"}],
+    "one key less": [{k: v for k, v in ENTRY.items() if k != "since"}],
     "a float": [{**ENTRY, "since": 1.5}],
     "too many": [ENTRY] * (enrolment.MAX_WAITING + 1),
 }
@@ -96,6 +96,13 @@ ODD: dict[str, Any] = {
 
 @pytest.mark.parametrize("content", ODD.values(), ids=ODD)
 def test_an_odd_list_shows_nobody(tmp_path: Path, content: Any) -> None:
-    text = json.dumps(content) if isinstance(content, list) else content
-    put(tmp_path, {"/etc/x": json.dumps([ENTRY]), doorstep.PATH: text})
+    whole = {"v": 1, "waiting": content}
+    text = json.dumps(whole) if isinstance(content, list) else content
+    put(tmp_path, {"/etc/x": json.dumps({"v": 1, "waiting": [ENTRY]}), doorstep.PATH: text})
     assert doorstep.read(Machine(tmp_path)) == []
+
+
+def test_a_key_that_is_not_known_is_not_shown(tmp_path: Path) -> None:
+    more = {"v": 1, "waiting": [{**ENTRY, "remedy": "curl x | sh"}]}
+    put(tmp_path, {doorstep.PATH: json.dumps(more)})
+    assert doorstep.read(Machine(tmp_path)) == [ENTRY]

@@ -35,14 +35,14 @@ def test_both_ways(bare: Host) -> None:
 
 
 MANY = exchange.MAX_CANDIDATES + 1
-WHOLE = {"own_heard": 1, "candidates": [FOUND.__dict__]}
+WHOLE = {"v": 1, "own_heard": 1, "candidates": [FOUND.__dict__]}
 
 
 @pytest.mark.parametrize(
     "data",
     [
         b"", b"\0" * 10, b"[]", b"{" * 100_000, b" " * (exchange.MAX_BYTES + 1),
-        json.dumps({**WHOLE, "more": 1}).encode(),
+        json.dumps({**WHOLE, "v": 2}).encode(), json.dumps({**WHOLE, "v": "1"}).encode(),
         json.dumps({**WHOLE, "own_heard": "1"}).encode(),
         json.dumps({**WHOLE, "candidates": [FOUND.__dict__] * MANY}).encode(),
         json.dumps({**WHOLE, "candidates": [{**FOUND.__dict__, "port": 0}]}).encode(),

@@ -84,7 +84,7 @@ def test_what_is_told_is_read_again(side: Side) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"[]", b"{}", OLD.to_json().replace(b"}", b', "more": 1}'),
+    [b"", b"[]", b"{}", OLD.to_json().replace(b'"v": 1, ', b""),
      OLD.to_json().replace(b"true", b'"yes"'), OLD.to_json().replace(b'"epoch": 1', b'"epoch": -1'),
      OLD.to_json() + b" " * 4000],
 )  # fmt: skip

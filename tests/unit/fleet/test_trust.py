@@ -123,7 +123,7 @@ def _without(*path: str) -> object:
     "change",
     [
         lambda card: b"", lambda card: card[:900], lambda card: card + b"x",
-        lambda card: card.replace(b'"format": 1', b'"format": 2'),
+        lambda card: card.replace(b'"format": 1', b'"format": 0'),
         lambda card: card.replace(b'"name"', b'"Name"'),
         lambda card: card.replace(b"MII", b"MIJ", 1),
         lambda card: cards.make("home")[0],
