@@ -16,10 +16,10 @@ class PodNetwork:
     """One pod network: what it needs on a node, and what it leaves there.
 
     ``images``: complete names with tags, as in the manifest. ``manifest``: the YAML documents for
-    kubectl apply, for validated settings. ``ports``: such as ``4789/udp``, on which other nodes
-    must reach this one, and which no other program may hold. ``namespaces``: of its own, that of its
-    pods first; none where it runs in kube-system. ``pod_interface``: by which pods' packets come
-    into the node; a firewall is judged by it.
+    kubectl apply, for validated settings. ``ports``: such as ``4789/udp``; the other nodes must
+    reach them, and no other program may hold them. ``namespaces``: of its own, that of its pods
+    first; none where it runs in kube-system. ``pod_interface``: by which pods' packets come into
+    the node; a firewall is judged by it.
 
     Removed with the cluster, where they exist: ``configuration`` (files in /etc/cni/net.d),
     ``devices`` (ip-link(8)), ``folders``, ``chains`` (how names of its iptables chains begin) and
