@@ -8,7 +8,8 @@ import threading
 import time
 
 from nodeagent.host.host import Host
-from nodeagent.serve.http1 import Door, Refusal, Visit, answer, read_request, refuse
+from nodeagent.serve.connections import Door, Visit
+from nodeagent.serve.http1 import Refusal, answer, read_request, refuse
 from nodeagent.status import html as page
 from nodeagent.status import metrics
 from nodeagent.status import model as status

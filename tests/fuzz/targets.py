@@ -36,7 +36,7 @@ from nodeagent.host.host import Host
 from nodeagent.join import client
 from nodeagent.join import leave as farewell
 from nodeagent.join import messages as grants
-from nodeagent.serve import http1 as door
+from nodeagent.serve import http1
 from nodeagent.serve import status_page as statuspage
 from nodeagent.serve.mdns.discovery import Discovery
 from nodeagent.serve.mdns.link import Link
@@ -184,11 +184,11 @@ def broker_leaf(data: bytes) -> None:
 
 def http_request(data: bytes) -> None:
     """A request at the endpoint or the status page."""
-    with contextlib.suppress(door.Refusal, OSError):
-        understood = door.read_request(Wire(data))  # type: ignore[arg-type]
+    with contextlib.suppress(http1.Refusal, OSError):
+        understood = http1.read_request(Wire(data))  # type: ignore[arg-type]
         if understood is not None:
-            assert len(understood[2]) <= door.MAX_BODY
-            assert len(understood[0]) + len(understood[1]) <= door.MAX_HEAD + 1000
+            assert len(understood[2]) <= http1.MAX_BODY
+            assert len(understood[0]) + len(understood[1]) <= http1.MAX_HEAD + 1000
 
 
 def http_answer(data: bytes) -> None:

@@ -70,7 +70,7 @@ def test_avahi_finds_a_node_until_it_says_goodbye(four: bool, lan: Lan) -> None:
     node.announce()
     serving = node.serve()
     assert eventually(node.own_heard), node.logs()
-    time.sleep(3)
+    time.sleep(5)  # so that it has answered its own question, too; the next comes after 13 s
     avahi(asking)
     name = f"{node.key.node_id}.local"
     assert node.address in resolve(asking, name), asking.logs()

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nodeagent.serve import http1 as door
-from nodeagent.serve.http1 import Door, Refusal, Visit, read_request, who_gives_way
+from nodeagent.serve import connections, http1
+from nodeagent.serve.connections import Door, Visit, who_gives_way
+from nodeagent.serve.http1 import Refusal, read_request
 
 OK = (
     b"POST /v1/grant HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
@@ -68,7 +69,7 @@ def test_an_odd_request_is_refused(data: bytes, status_code: int) -> None:
 
 
 def test_a_slow_request_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "PATIENCE", 0.2)
+    monkeypatch.setattr(http1, "PATIENCE", 0.2)
     here, there = socket.socketpair()
     with here, there, pytest.raises(TimeoutError):
         here.sendall(b"GET / HT")
@@ -157,8 +158,8 @@ def test_who_waits_for_an_answer_stays() -> None:
 
 @pytest.mark.network
 def test_no_connection_lives_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "LIFE", 0.1)
-    monkeypatch.setattr(door, "TICK", 0.1)
+    monkeypatch.setattr(connections, "LIFE", 0.1)
+    monkeypatch.setattr(connections, "TICK", 0.1)
     with opened(Guests(at_work=True), places=4, share=4) as connect:
         assert connect().recv(1) == b""
 
