@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import sys
 
-from nodeagent.cluster import cni, health
+from nodeagent.cluster import closed_ports, cni, health
 from nodeagent.cluster import ports as portlist
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.host import hardware
 from nodeagent.host.boot import files as bootfiles
-from nodeagent.host.net import nft, sockets
-from nodeagent.steps import cgroup, firewall
+from nodeagent.host.net import sockets
+from nodeagent.steps import cgroup
 
 # kubeadm's SystemVerification (k8s.io/system-validators 1.12, types_unix.go), with those for
 # cgroup v2.
@@ -105,15 +105,15 @@ def listening(node: Node) -> Seen:
     return well(", ".join(found) or "none of the cluster's ports is in use")
 
 
-def nftables(node: Node) -> Seen | None:
-    """Rules that nodeagent cannot read through; those that surely close are the step's."""
-    unsure = firewall.judged(node.facts, node.settings, nft.Verdict.UNCLEAR)
-    if not unsure:
+def unclear_rules(node: Node) -> Seen | None:
+    """nftables rules that may close a port; those that surely do are the step's."""
+    unclear = closed_ports.closing(node.facts, node.settings, surely=False)
+    if not unclear:
         return None
     return warn(
-        f"may close {', '.join(unsure)}",
-        f"Check that the rules let them in, or add "
-        f"{'; '.join(firewall.rules_to_add(unsure, node.settings))}.",
+        f"may close {closed_ports.in_words(unclear)}",
+        "Check that the rules let this through, or run"
+        f" {closed_ports.rules_to_add(unclear, node.settings)}.",
     )
 
 
@@ -156,7 +156,7 @@ CHECKS = (
     Check("multicast", "Network", "The nodes find each other by multicast DNS.", multicast),
     Check("nftables", "Network",
           "A rule that drops packets is final: no rule of another table can let them in again.",
-          nftables),
+          unclear_rules),
     Check("listening", "Network", "Each of these ports belongs to one part of the cluster.",
           listening),
     Check("online", "Network", "Packages and images come from there.", online),

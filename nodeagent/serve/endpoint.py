@@ -19,7 +19,7 @@ from pathlib import Path
 from nodeagent.broker import protocol as frame
 from nodeagent.errors import OtherVersion
 from nodeagent.serve.connections import Door, Visit
-from nodeagent.serve.http1 import Door, Refusal, Visit, answer, read_request, refuse
+from nodeagent.serve.http1 import Refusal, answer, read_request, refuse
 from nodeagent.serve.retry_after import Crowd
 from nodeagent.trust import tls, wire
 

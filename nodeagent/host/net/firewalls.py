@@ -1,11 +1,37 @@
-"""What ufw and firewalld say about themselves, as values."""
+"""What ufw and firewalld say about themselves, as values, and which of them is on."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from nodeagent.host.facts import Facts
+
 COMMENT = "nodeagent"
+UFW_CONF = "/etc/ufw/ufw.conf"  # ENABLED=yes from `ufw enable` until `ufw disable` (ufw(8))
+FIREWALL_CMD = "/usr/bin/firewall-cmd"
+SLOW = 120.0  # seconds; both tools are Python, and a busy small board is slow
+
+
+def active(facts: Facts) -> str:
+    """``ufw``, ``firewalld``, or empty where neither is on."""
+    enabled = "ENABLED=yes" in (facts.text(UFW_CONF) or "").split()
+    if enabled and "Status: active" in ufw_status(facts).splitlines():
+        return "ufw"
+    if facts.exists(FIREWALL_CMD) and zones_in_force(facts):
+        return "firewalld"
+    return ""
+
+
+def ufw_status(facts: Facts) -> str:
+    """What ``ufw status`` says."""
+    return facts.ask("ufw", "status", timeout=SLOW).out
+
+
+def zones_in_force(facts: Facts) -> dict[str, Zone]:
+    """firewalld's zones by name; none where it does not run."""
+    answer = facts.ask("firewall-cmd", "--list-all-zones", timeout=SLOW)
+    return zones(answer.out) if answer.status == 0 else {}  # 252: not running
 
 
 @dataclass(frozen=True)
@@ -17,6 +43,19 @@ class UfwRule:
     to: str
     source: str
     routed: bool
+
+    def words(self, verb: str = "") -> list[str]:
+        """Its words after ``ufw``, to add it or, with the verb ``delete``, to take it back."""
+        words = ["route"] if self.routed else []
+        words += [verb, "allow"] if verb else ["allow"]
+        if self.ports:
+            ports = ",".join(str(port) for port in sorted(self.ports))
+            words += ["proto", self.protocol, "to", "any", "port", ports]
+        elif self.source != "Anywhere":
+            words += ["from", self.source]
+        else:
+            words += ["to", self.to]
+        return [*words, "comment", COMMENT]
 
 
 def ufw_rules(status: str) -> tuple[UfwRule, ...]:
@@ -73,3 +112,9 @@ def zones(text: str) -> dict[str, Zone]:
                 *(frozenset(values.get(k, "").split()) for k in ("interfaces", "sources", "ports")),
             )
     return found
+
+
+def kept_ports(xml: str) -> frozenset[str]:
+    """The ports (``6443/tcp``) in a zone's own file, firewalld.zone(5)."""
+    tags = [dict(re.findall(r'(\w+)="([^"]*)"', tag)) for tag in re.findall(r"<port [^>]*>", xml)]
+    return frozenset(f"{tag.get('port')}/{tag.get('protocol')}" for tag in tags)
