@@ -21,11 +21,11 @@ from typing import Any
 from nodeagent import formats, paths
 from nodeagent.broker import leave as broker_leave
 from nodeagent.broker import operators as people
-from nodeagent.broker import protocol as frame
 from nodeagent.broker.broker import Broker, Offer, Overloaded, Revoked, Stale, Unadmitted
 from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Refused, Untrusted
 from nodeagent.host.host import Host
+from nodeagent.join import broker_protocol as frame
 from nodeagent.join import waiting_file as doorstep
 from nodeagent.trust import anchors, pki, wire
 

@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from nodeagent.broker import protocol as frame
 from nodeagent.cluster import control_plane as node
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.config import checks
 from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, OtherVersion, Refused, Usage
 from nodeagent.host.host import Host
+from nodeagent.join import broker_protocol as frame
 from nodeagent.join.approval import code, read_code
 from nodeagent.trust import wire
 

@@ -11,11 +11,11 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 
-from nodeagent.broker.protocol import OTHER_VERSION
 from nodeagent.errors import NoControlPlane, OtherVersion
 from nodeagent.formats import ON_ALL_NODES
 from nodeagent.host.host import Host
 from nodeagent.join.approval import not_admitted
+from nodeagent.join.broker_protocol import OTHER_VERSION
 from nodeagent.join.messages import Grant, build_request, verify_grant
 from nodeagent.join.search import No, Search, plain
 from nodeagent.trust import pki, tls

@@ -16,8 +16,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent.broker import protocol as frame
 from nodeagent.errors import OtherVersion
+from nodeagent.join import broker_protocol as frame
 from nodeagent.serve.connections import Door, Visit
 from nodeagent.serve.http1 import Refusal, answer, read_request, refuse
 from nodeagent.serve.retry_after import Crowd

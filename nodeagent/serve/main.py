@@ -19,11 +19,11 @@ import signal
 import sys
 from pathlib import Path
 
-from nodeagent.broker import protocol as frame
 from nodeagent.errors import OtherVersion
 from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet.handoff import Announcement
 from nodeagent.host.host import Host
+from nodeagent.join import broker_protocol as frame
 from nodeagent.paths import ENDPOINT
 from nodeagent.serve.endpoint import Endpoint, Files
 from nodeagent.serve.mdns.discovery import Discovery

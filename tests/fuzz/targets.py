@@ -24,7 +24,6 @@ import requests
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from nodeagent.broker import kube_api as api
-from nodeagent.broker import protocol as frame
 from nodeagent.broker.broker import GROUP, SIGNER, fitting_key
 from nodeagent.broker.ledger import Token
 from nodeagent.errors import CommandFailed, OtherVersion, Untrusted
@@ -33,6 +32,7 @@ from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet import rivals as split
 from nodeagent.fleet.handoff import Announcement
 from nodeagent.host.host import Host
+from nodeagent.join import broker_protocol as frame
 from nodeagent.join import client
 from nodeagent.join import leave as farewell
 from nodeagent.join import messages as grants

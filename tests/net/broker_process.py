@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nodeagent.broker import main as broker_main
-from nodeagent.broker import protocol as frame
 from nodeagent.host.host import Host
+from nodeagent.join import broker_protocol as frame
 
 
 class Request(NamedTuple):

@@ -16,9 +16,9 @@ from cryptography.x509.oid import NameOID
 
 from nodeagent import paths
 from nodeagent.agent import provision as install
-from nodeagent.broker import protocol as frame
 from nodeagent.cluster import addresses as networks
 from nodeagent.cluster import credentials
+from nodeagent.join import broker_protocol as frame
 from nodeagent.serve import status_page as statuspage
 from nodeagent.status import model as status
 from nodeagent.trust import fleet_file as cards

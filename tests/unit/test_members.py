@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from nodeagent.broker import main as broker_main
-from nodeagent.broker import protocol as frame
 from nodeagent.broker.broker import Unadmitted
 from nodeagent.cli import admissions
 from nodeagent.cli.main import main
 from nodeagent.errors import Blocked, CommandFailed, NeedsRoot, NodeAgentError, Refused, Usage
+from nodeagent.join import broker_protocol as frame
 from nodeagent.join.approval import code
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import pki
