@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ CHECKOUT = Path(__file__).parent.parent
 FREE_TIERS = (CHECKOUT / "tests" / "net", CHECKOUT / "tests" / "lab")
 # Where tests and the tools that run them may write.
 WRITABLE = (tempfile.gettempdir(), "/dev/", str(CHECKOUT / ".hypothesis"))
+LONGEST_SLEEP = 0.05  # seconds: for looking again and again whether a process or thread is ready
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 # event -> the mark that allows it
@@ -59,7 +61,7 @@ settings.load_profile("nodeagent")
 
 
 class TouchedTheMachine(BaseException):
-    """A test of the unit tier used the real machine."""
+    """A test of the unit tier used the real machine, or real time."""
 
 
 class Guard:
@@ -98,6 +100,16 @@ def _refuse(what: str, remedy: str) -> None:
 
 GUARD = Guard()
 sys.addaudithook(GUARD)
+
+
+def _short_sleep(seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+    if GUARD.on and seconds > LONGEST_SLEEP:
+        _refuse(f"time.sleep({seconds})", "wait for what is to happen, by an event or a lock")
+    sleep(seconds)
+
+
+# Only Python 3.13 has an audit event for it. Whoever names it later, as Clock does, gets this one.
+time.sleep = _short_sleep  # type: ignore[assignment]
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,21 @@ KEYS = Path(__file__).parent / "steps" / "keys"
 NOW = 1_795_000_000.0  # 2026-11-18, seconds since the epoch
 
 
+class Time:
+    """A clock that moves on only when somebody sleeps, and then at once."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def clock(self) -> Clock:
+        """As Host wants it."""
+        return Clock(now=lambda: self.now, monotonic=lambda: self.now, sleep=self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        """Move on."""
+        self.now += seconds
+
+
 class Machine(Host):
     """A double of the running system: a folder is its root, commands have recorded answers.
 
@@ -27,7 +42,8 @@ class Machine(Host):
         live: bool = True,
         programs: bool = False,
     ) -> None:
-        super().__init__(root, self._answer, Clock(now=lambda: now), programs)
+        self.time = Time(now)
+        super().__init__(root, self._answer, self.time.clock(), programs)
         self.answers = dict(answers or {})
         self.ran: list[str] = []
         self.listed: dict[str, tuple[str, ...]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet.election import Claim, Join, Lead, Wait
 from nodeagent.host.actions import Reboot
 from nodeagent.host.facts import Facts
-from nodeagent.host.host import Clock, Host
+from nodeagent.host.host import Host
 from nodeagent.join.approval import APPROVAL, not_admitted
 from nodeagent.statefile import Journal
 from nodeagent.status import model as status
@@ -36,22 +37,7 @@ from nodeagent.status import text as statustext
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import store as trust
 from nodeagent.trust.node_key import NodeKey
-from tests.unit.machine import Machine, put
-
-
-class Time:
-    """A clock that moves only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def clock(self) -> Clock:
-        """As Host wants it."""
-        return Clock(now=lambda: self.now, monotonic=lambda: self.now, sleep=self.sleep)
-
-    def sleep(self, seconds: float) -> None:
-        """Move on."""
-        self.now += seconds
+from tests.unit.machine import NOW, Machine, Time, put
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +86,7 @@ def test_what_fails_is_shown_and_tried_until_it_works(
     agent.board.trouble = watch  # type: ignore[method-assign]
     assert agent.insist(failing(*errors)) == "done"
     assert seen[-1] == phase
-    assert time.now - 1000 < 61 * len(errors)
+    assert time.now - NOW < 61 * len(errors)
 
 
 def test_the_code_that_people_type_stays_in_the_status_between_two_tries(tmp_path: Path) -> None:
@@ -168,13 +154,13 @@ def test_a_reboot_spoils_no_update_and_no_first_boot(
             raise Down
         time.sleep(seconds)
 
-    machine.clock = Clock(now=time.clock().now, monotonic=time.clock().monotonic, sleep=sleep)
+    machine.clock = replace(time.clock(), sleep=sleep)
     agent = Agent(machine)
     agent.journal = Journal(machine)
     with pytest.raises(Down):
         agent.reboot([Reboot("cgroup", "because", "Still off.", "Look.")])
     assert machine.ran == ran
-    assert time.now - 1000 == waited
+    assert time.now - NOW == waited
     assert asked == [{"cgroup": "first"}], "recorded before it happens"
 
 
@@ -187,15 +173,15 @@ def test_a_reboot_waits_until_the_update_on_trial_is_found_good(tmp_path: Path) 
         time.sleep(seconds)
         if REBOOT in machine.ran:
             raise Down
-        if time.now == 1040:  # piboot-try-validate: new/ becomes current/
+        if time.now == NOW + 40:  # piboot-try-validate: new/ becomes current/
             put(tmp_path, {NEW: None})
 
-    machine.clock = Clock(now=time.clock().now, monotonic=time.clock().monotonic, sleep=sleep)
+    machine.clock = replace(time.clock(), sleep=sleep)
     agent = Agent(machine)
     agent.journal = Journal(machine)
     with pytest.raises(Down):
         agent.reboot([Reboot("cgroup", "because", "Still off.", "Look.")])
-    assert time.now - 60 == 1040, "and the agent sleeps a minute until systemd ends it"
+    assert time.now - 60 == NOW + 40, "and the agent sleeps a minute until systemd ends it"
 
 
 def node(root: Path, card: bytes, time: Time, settings: Settings) -> Radio:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def _connect() -> None:
         lambda: Path("/etc/nodeagent-test").write_text(""),
         lambda: Path("/etc/nodeagent-test").mkdir(),
         _connect,
+        lambda: time.sleep(0.1),
+        lambda: Host().clock.sleep(0.1),
     ],
 )
 def test_refused(touch: Callable[[], object]) -> None:

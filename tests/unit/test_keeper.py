@@ -201,7 +201,6 @@ def test_a_damaged_handover_gives_the_node_back_to_the_agent(
 ) -> None:
     machine.write(keeper.HANDOVER, content)
     monkeypatch.setattr(keeper, "Host", lambda: machine)
-    monkeypatch.setattr(machine, "clock", machine.clock.__class__(sleep=lambda seconds: None))
     with pytest.raises(Handed) as caught:
         keeper.main()
     assert caught.value.args[0] == [lookout.AGENT, "run"]

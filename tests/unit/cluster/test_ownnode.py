@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nodeagent.cluster import kubelet_api as ownnode
-from tests.unit.machine import Machine
+from tests.unit.machine import NOW, Machine
 
 LIST = "/api/v1/pods?fieldSelector=spec.nodeName%3Dpi-2"
 
@@ -58,14 +57,8 @@ def drained(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str
     monkeypatch.setattr(ownnode, "ask", server)
     host = Machine(tmp_path)
     said: list[str] = []
-    passed = [0.0]
-
-    def sleep(seconds: float) -> None:
-        passed[0] += seconds
-
-    host.clock = replace(host.clock, monotonic=lambda: passed[0], sleep=sleep)
     ownnode.drain(host, "pi-2", said.append)
-    assert passed[0] <= ownnode.DRAIN_BOUND + ownnode.DRAIN_LOOK
+    assert host.time.now - NOW <= ownnode.DRAIN_BOUND + ownnode.DRAIN_LOOK
     return " ".join(said)
 
 
