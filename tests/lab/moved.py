@@ -39,10 +39,10 @@ def moved(cluster: Cluster) -> checks.Outcome:
     before = _names(leader)
     outcome = {
         "the only control plane is not lost unasked": _said(
-            leader, "role --worker --yes", 77, "This is the cluster's only control plane"
+            leader, "role --worker --yes", 1, "This is the cluster's only control plane"
         ),
         "there is no second leader": _said(
-            follower, "role --control-plane --end-cluster --yes", 77, "leads this fleet"
+            follower, "role --control-plane --end-cluster --yes", 1, "leads this fleet"
         ),
         "a worker is a worker already": _said(follower, "role --worker", 0, "already"),
     }
@@ -60,7 +60,7 @@ def moved(cluster: Cluster) -> checks.Outcome:
     ended = time.time() - begin
     say("role --control-plane --end-cluster, and a power cut in its middle", follower.name)
     outcome["without the key it cannot lead"] = _said(
-        follower, "role --control-plane --end-cluster --yes", 77, "no key to lead with"
+        follower, "role --control-plane --end-cluster --yes", 1, "no key to lead with"
     )
     card = (run_folder() / "fleet" / "nodeagent.fleet").read_text()
     follower.ssh(f"sudo tee {CARD} >/dev/null", stdin=card)
