@@ -7,7 +7,9 @@ that writes it reads what anybody sends.
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import os
 import stat
 from collections.abc import Sequence
@@ -16,6 +18,8 @@ from dataclasses import asdict, dataclass
 from nodeagent.errors import OtherVersion
 from nodeagent.host.host import Host
 from nodeagent.trust import wire
+
+LOG = logging.getLogger("nodeagent")
 
 ANNOUNCE = "/run/nodeagent/announce.json"
 SERVE_FOLDER = "/run/nodeagent-serve"
@@ -115,16 +119,25 @@ def write_heard(host: Host, own_heard: int | None, candidates: Sequence[Candidat
 
 
 def read_heard(host: Host) -> tuple[int | None, tuple[Candidate, ...]]:
-    """Agent: (when the own beacon last came back, candidates). What is missing, malformed or of a
-    later version counts as nothing heard."""
+    """Agent: (when the own beacon last came back, candidates). What is missing or malformed counts
+    as nothing heard, and so does a later version, which is said."""
     try:
         data = read_bounded(host, HEARD)
         if data is None:
             return None, ()
         value = _HEARD.read(wire.loads(data, MAX_BYTES))
-    except (OSError, wire.Malformed, OtherVersion):
+    except (OSError, wire.Malformed):
+        return None, ()
+    except OtherVersion as error:
+        say_once(str(error))
         return None, ()
     return value["own_heard"], tuple(Candidate(**entry) for entry in value["candidates"])
+
+
+@functools.cache
+def say_once(sentence: str) -> None:
+    """Into the log: what is looked at every second must not be told as often."""
+    LOG.warning("%s", sentence)
 
 
 def read_bounded(host: Host, name: str) -> bytes | None:

@@ -32,6 +32,7 @@ _WAITING = wire.Form(
     PATH,
     1,
     {"waiting": wire.array(lambda value: wire.record(value, _ENTRY), 0, enrolment.MAX_WAITING)},
+    remedy="Restart both processes: sudo systemctl restart nodeagent nodeagent-broker",
 )
 
 
@@ -55,11 +56,15 @@ def write(host: Host, entries: list[dict[str, Any]]) -> None:
 
 
 def read(host: Host) -> list[dict[str, Any]]:
-    """Agent: who waits; what is missing, malformed or of a later version counts as nobody."""
+    """Agent: who waits. What is missing or malformed counts as nobody, and so does a later version,
+    which is said."""
     try:
         data = exchange.read_bounded(host, PATH)
         if data is None:
             return []
         return list(_WAITING.read(wire.loads(data, MAX_BYTES))["waiting"])
-    except (OSError, wire.Malformed, OtherVersion):
+    except (OSError, wire.Malformed):
+        return []
+    except OtherVersion as error:
+        exchange.say_once(str(error))
         return []

@@ -1,0 +1,1 @@
+"""Recordings of every message and file that leaves a process, and how each is read."""

@@ -1,0 +1,165 @@
+"""``python -m tests.formats``: record, by the program as it is, what is not recorded yet.
+
+What is there stays as it is, keys included; delete nothing here (README.md beside this file).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+from nodeagent import inventory, journal, keeper, lookout, status
+from nodeagent.board import Board
+from nodeagent.fleet import beacon as beacons
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import doorstep, exchange, farewell, frame, install, ledger, pki, split
+from nodeagent.fleet import grant as grants
+from nodeagent.fleet import trust as trusts
+from nodeagent.fleet.election import Heard
+from nodeagent.fleet.enrolment import Seal, code
+from nodeagent.host.host import Host
+from nodeagent.journal import Journal
+from nodeagent.lookout import Lookout
+from tests.formats.forms import FOLDER, FORMS, NONCE, NOW, UID, Fleet, plain
+from tests.reliability.explore import fast_folder
+from tests.unit.machine import Machine
+
+VERSION = 1
+WARNING = "TEST KEYS of the recordings in tests/formats; they are in no fleet and worth nothing"
+
+
+class Handed(Exception):
+    """Stands for execve(2), which does not return."""
+
+
+class Sent:
+    """A double of a socket that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def sendall(self, data: bytes) -> None:
+        """Keep it."""
+        self.data += data
+
+
+def framed(message: dict[str, object]) -> bytes:
+    """A message as it goes to the broker's socket."""
+    sent = Sent()
+    frame.send(sent, message)  # type: ignore[arg-type]
+    return sent.data
+
+
+def new_fleet(folder: Path) -> Fleet:
+    """The keys of a version's recordings, made once."""
+    if not (folder / "keys.json").exists():
+        folder.mkdir(exist_ok=True)
+        kept, card = cards.make("test-data")
+        (folder / "kept.fleet").write_bytes(kept)
+        (folder / "card.fleet").write_bytes(card)
+        ca_key = pki.new_key()
+        ca = pki.issue("kubernetes", ca_key.public_key(), "kubernetes", ca_key, path_length=0)
+        keys = {"warning": WARNING, "ca": pki.cert_pem(ca)}
+        keys |= {name: pki.key_pem(pki.new_key()) for name in ("node", "broker")}
+        (folder / "keys.json").write_text(json.dumps(keys, indent=1) + "\n")
+    return Fleet(folder)
+
+
+def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
+    """File -> what the program writes."""
+    trust, node = fleet.trust, fleet.node
+    beacon = beacons.Beacon(
+        node_id=node.node_id, boot="0000000312345678", name="pi-2", phase="ready",
+        role="control-plane", fitness=(1, 2, 8, 1), epoch=1, claim=True, ready=True, expected=3,
+        address="10.77.0.12", port=6444, seq=41, uptime=900, leader=node.node_id,
+        vote=node.node_id, vote_epoch=1,
+    )  # fmt: skip
+    sealed = beacons.seal(trust.beacon_key, beacon)
+    chain = trust.leaf("client", node.public)
+    cert = trust.leaf("broker", fleet.broker.public_key())[0]
+    request = grants.build_request(trust.fleet_id, node, chain, "pi-2", NONCE, {"model": "Pi 5"})
+    ca = fleet.keys["ca"]
+    offer = grants.Grant(
+        node_name="pi-2", endpoints=("10.77.0.11:6443",), ca_cert=ca, ca_hash=grants.ca_hash(ca),
+        token=grants.Secret("abcdef.0123456789abcdef"), kubernetes_version="1.36.4", issued=NOW,
+        expires=NOW + 600,
+    )  # fmt: skip
+    asked = grants.verify_request(trust.anchors, request)
+    grant = grants.build_grant(trust.fleet_id, fleet.broker, cert, asked, offer)
+    side = split.Side(node.node_id, "pi-2", "ab" * 32, 1, NOW, True)
+    found: dict[str, bytes] = {
+        "beacon.txt": sealed.encode(),
+        "request.jws": request,
+        "grant.jws": grant,
+        "farewell.jws": farewell.build(trust.fleet_id, node, chain, "pi-2", UID, False, NONCE),
+        "cluster.json": side.to_json(),
+        "broker-question.bin": framed(
+            {"op": "grant", "request": request.decode(), "source": "10.77.0.12"}
+        ),
+        "broker-answer.bin": framed({"grant": grant.decode()}),
+        "worker.fleet": cards.for_workers(fleet.card),
+    }
+    announcement = exchange.Announcement(
+        "10.77.0.12", node.node_id, sealed, 6444, True, True, "ready", ("eth0",)
+    )
+    exchange.write_announcement(host, announcement)
+    candidate = exchange.Candidate("10.77.0.12", 6444, sealed, NOW, NOW + 20)
+    exchange.write_heard(host, NOW, [candidate])
+    waits = {"id": code(node.node_id), "name": "pi-3", "address": "10.77.0.13", "since": NOW}
+    doorstep.write(host, [waits])
+    Board(host).enter("ready", "Part of the cluster")
+    with contextlib.suppress(Handed), patch("os.execv", side_effect=Handed):
+        keeper.hand_over(host, beacon, trust.beacon_key, "auto", True)
+    host.answers[f"{lookout.AGENT} meet 10.77.0.12 6444"] = "step-down\n"
+    Lookout(host).round([Heard(beacon, 1.0, 1.0)], 1.0)
+    kept = Journal(host)
+    kept.set(role="control-plane", epoch=1, starts=3, imported=True, born=NOW, fsync_ms=4.2)
+    kept.note("initialised", address="10.77.0.12")
+    memory = ledger.Ledger(host)
+    name = memory.claim("pi-2", node.node_id, frozenset())
+    memory.put(ledger.Token("abcdef", node.node_id, NONCE, name, "10.77.0.12", NOW + 600))
+    memory.admit(ledger.Admission(name, node.node_id, NOW, "10.77.0.12", "abcdef"))
+    memory.approve(node.node_id, NOW, NOW + 86400)
+    memory.revoke(ledger.Revocation(f"n-{'a' * 16}", "pi-9", NOW))
+    memory.set_seal(Seal(sealed=True, open_until=NOW + 3600))
+    host.write(install.CLUSTER_CA, ca.encode())
+    with patch.object(Machine, "live", False):
+        install.install(host, trust, (b"cert", b"key"), "10.77.0.11:6443", "1.36.4", NOW + 86400)
+    host.write(trusts.CARD_FILES[0], fleet.card)
+    trusts.import_card(host, Journal(Host(host.root / "other")))
+    for file, path in {
+        "announce.json": exchange.ANNOUNCE, "heard.json": exchange.HEARD,
+        "waiting.json": doorstep.PATH, "status.json": status.PATH, "keep.json": keeper.HANDOVER,
+        "rival.json": lookout.RIVAL, "journal.json": journal.PATH,
+        "broker-state.json": ledger.PATH, "broker-config.json": install.CONFIG,
+        "fleet.json": trusts.FLEET_FILE,
+    }.items():  # fmt: skip
+        found[file] = host.read(path) or b""
+    found["inventory.json"] = inventory.printed(host).encode()
+    return found
+
+
+def main() -> None:
+    """Record what is missing of this version, and what is read of it."""
+    folder = FOLDER / f"v{VERSION}"
+    fleet = new_fleet(folder)
+    with fast_folder() as place, patch("nodeagent.board.notify"):
+        for file, data in recordings(fleet, Machine(place / "node")).items():
+            if not (folder / file).exists():
+                (folder / file).write_bytes(data)
+                sys.stdout.write(f"recorded {file}\n")
+    told = folder / "expected.json"
+    expected = json.loads(told.read_text()) if told.exists() else {}
+    for form in FORMS.values():
+        if form.name not in expected and (folder / form.file).exists():
+            with fast_folder() as place:
+                read = form.read(fleet, Machine(place), (folder / form.file).read_bytes())
+            expected[form.name] = plain(read)
+    told.write_text(json.dumps(expected, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Each format of nodeagent: its recording, how its JSON is taken out and put back, who reads it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from nodeagent import broker_main, healing, inventory, journal, keeper, lookout, status
+from nodeagent.fleet import beacon as beacons
+from nodeagent.fleet import card as cards
+from nodeagent.fleet import (
+    doorstep,
+    exchange,
+    farewell,
+    frame,
+    install,
+    jws,
+    ledger,
+    pki,
+    split,
+    wire,
+)
+from nodeagent.fleet import grant as grants
+from nodeagent.fleet import trust as trusts
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.trust import Trust
+from nodeagent.host.host import Host
+from tests.fuzz.targets import Wire
+
+FOLDER = Path(__file__).parent
+NOW, NONCE = 1_795_000_000, "A" * 43
+UID = "0f3b1a52-7a55-4d0e-9a47-7c5f4a9e2b11"
+
+
+class Fleet:
+    """The test fleet of a recorded version: its card, and the keys that sign."""
+
+    def __init__(self, folder: Path) -> None:
+        self.card = (folder / "card.fleet").read_bytes()
+        self.trust: Trust = trusts.from_card(cards.parse(self.card))
+        self.keys: dict[str, str] = json.loads((folder / "keys.json").read_text())
+        self.node = NodeKey(pki.read_key(self.keys["node"]))
+        self.broker = pki.read_key(self.keys["broker"])
+
+
+@dataclass(frozen=True)
+class Form:
+    """``read`` gives what the product makes of the bytes, or raises; ``where`` is the file that it
+    looks for on a node. ``optional``: keys that may be missing. ``quiet``: what is not understood
+    counts as nothing, and a later version is told in the log."""
+
+    name: str
+    file: str
+    read: Callable[[Fleet, Host, bytes], Any]
+    where: str = ""
+    key: str = "v"
+    optional: tuple[str, ...] = ()
+    quiet: bool = False
+    open: Callable[[Fleet, bytes], Any] = lambda fleet, data: json.loads(data)
+    close: Callable[[Fleet, Any], bytes] = lambda fleet, value: json.dumps(value).encode()
+
+
+def plain(value: Any) -> Any:
+    """What was read, as JSON."""
+    if isinstance(value, grants.Secret):
+        return value.reveal()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _signed(typ: str, key: Callable[[Fleet], pki.PrivateKey]) -> dict[str, Any]:
+    def unpack(fleet: Fleet, data: bytes) -> Any:
+        return json.loads(base64.urlsafe_b64decode(data.split(b".")[1] + b"=="))
+
+    return {"open": unpack, "close": lambda fleet, value: jws.sign(value, key(fleet), typ)}
+
+
+def _open_beacon(fleet: Fleet, data: bytes) -> Any:
+    whole = base64.urlsafe_b64decode(data + b"=" * (-len(data) % 4))
+    key = ChaCha20Poly1305(fleet.trust.beacon_key)
+    return json.loads(key.decrypt(whole[:12], whole[12:], beacons._ASSOCIATED))
+
+
+def seal(fleet: Fleet, value: Any) -> bytes:
+    """Anything, sealed as a beacon."""
+    nonce, key = os.urandom(12), ChaCha20Poly1305(fleet.trust.beacon_key)
+    text = json.dumps(value, separators=(",", ":")).encode()
+    box = nonce + key.encrypt(nonce, text, beacons._ASSOCIATED)
+    return base64.urlsafe_b64encode(box).rstrip(b"=")
+
+
+def _grant(fleet: Fleet, host: Host, data: bytes) -> Any:
+    return grants.verify_grant(fleet.trust.anchors, data, fleet.node.node_id, NONCE, NOW + 5)
+
+
+def _framed(value: Any) -> bytes:
+    data = json.dumps(value).encode()
+    return struct.pack(">I", len(data)) + data
+
+
+_FRAME: dict[str, Any] = {
+    "open": lambda fleet, data: json.loads(data[4:]),
+    "close": lambda fleet, value: _framed(value),
+}
+
+
+def _asked(fleet: Fleet, host: Host, data: bytes) -> Any:
+    message = frame.receive(Wire(data))  # type: ignore[arg-type]
+    op = wire.record(message, {"op": wire.text("[a-z]+", 16)})["op"]
+    return {"op": op, **wire.record(message, broker_main._ASKS[op])}
+
+
+def _answered(fleet: Fleet, host: Host, data: bytes) -> Any:
+    message = frame.receive(Wire(data))  # type: ignore[arg-type]
+    return wire.record(message, {"grant": wire.text(".+", 16 * 1024)})
+
+
+def _file(path: str, read: Callable[[Host], Any]) -> Callable[[Fleet, Host, bytes], Any]:
+    def whole(fleet: Fleet, host: Host, data: bytes) -> Any:
+        host.write(path, data)
+        return read(host)
+
+    return whole
+
+
+def _kept(host: Host) -> Any:
+    host.write(status.PATH, status.dump(status.empty()).encode())
+    with patch("nodeagent.board.notify"):
+        found = keeper.Keeper(host)
+    return {
+        "beacon": asdict(found.beacon), "key": found.key, "interface": found.interface,
+        "page": found.page,
+    }  # fmt: skip
+
+
+def _journal(host: Host) -> Any:
+    found = journal.Journal(host)
+    return {name: found.get(name) for name in found.names()}
+
+
+def _ledger(host: Host) -> Any:
+    found = ledger.Ledger(host)
+    return {
+        "secret": found._secret, "names": found.names, "tokens": found.tokens,
+        "admissions": found.admissions, "approved": found.approved, "revoked": found.revoked,
+        "seal": found.seal,
+    }  # fmt: skip
+
+
+def _config(fleet: Fleet, host: Host, data: bytes) -> Any:
+    cert = fleet.trust.leaf("broker", fleet.broker.public_key())[0]
+    for path, content in {
+        install.BROKER_KEY: fleet.keys["broker"], install.BROKER_CERT: pki.cert_pem(cert),
+        install.CA: fleet.keys["ca"], install.CONFIG: data.decode(),
+    }.items():  # fmt: skip
+        host.write(path, content.encode())
+    found = broker_main.load(host)
+    return {
+        "fleet_id": found.anchors.fleet_id, "endpoints": found.offer.endpoints,
+        "kubernetes": found.offer.kubernetes_version, "seals_at": found.seals_at,
+    }  # fmt: skip
+
+
+def _card(fleet: Fleet, host: Host, data: bytes) -> Any:
+    return cards.parse(data)
+
+
+def _lines(data: bytes) -> bytes:
+    return b"\n".join(line for line in data.splitlines() if not line.startswith(b"#"))
+
+
+def _from_kept(fleet: Fleet, host: Host, data: bytes) -> Any:
+    return cards.parse(cards.from_kept(data))
+
+
+_COMMENTED: dict[str, Any] = {"key": "format", "open": lambda fleet, data: json.loads(_lines(data))}
+
+FORMS = {
+    form.name: form
+    for form in (
+        Form("beacon", "beacon.txt",
+             lambda fleet, host, data: beacons.open_(fleet.trust.beacon_key, data.decode()),
+             open=_open_beacon, close=seal),
+        Form("join request", "request.jws",
+             lambda fleet, host, data: grants.verify_request(fleet.trust.anchors, data),
+             **_signed(grants.REQUEST_TYPE, lambda fleet: fleet.node.private)),
+        Form("grant", "grant.jws", _grant, **_signed(grants.GRANT_TYPE, lambda f: f.broker)),
+        Form("farewell", "farewell.jws",
+             lambda fleet, host, data: farewell.verify(fleet.trust.anchors, data),
+             **_signed(farewell.LEAVE_TYPE, lambda fleet: fleet.node.private)),
+        Form("cluster", "cluster.json", lambda fleet, host, data: split.Side.from_json(data)),
+        Form("question to the broker", "broker-question.bin", _asked, **_FRAME),
+        Form("answer of the broker", "broker-answer.bin", _answered, **_FRAME),
+        Form("announcement", "announce.json", _file(exchange.ANNOUNCE, exchange.read_announcement),
+             exchange.ANNOUNCE, optional=("phase", "interfaces")),
+        Form("heard", "heard.json", _file(exchange.HEARD, exchange.read_heard), exchange.HEARD,
+             quiet=True),
+        Form("waiting", "waiting.json", _file(doorstep.PATH, doorstep.read), doorstep.PATH,
+             quiet=True),
+        Form("status", "status.json", lambda fleet, host, data: status.parse(data),
+             key="version", optional=tuple(set(status.empty()) - {"version"})),
+        Form("handover", "keep.json", _file(keeper.HANDOVER, _kept), keeper.HANDOVER),
+        Form("rival", "rival.json", _file(lookout.RIVAL, healing._rival), quiet=True),
+        Form("inventory", "inventory.json",
+             lambda fleet, host, data: inventory.parse(data.decode()), quiet=True),
+        Form("journal", "journal.json", _file(journal.PATH, _journal), journal.PATH),
+        Form("broker's memory", "broker-state.json", _file(ledger.PATH, _ledger), ledger.PATH),
+        Form("broker's configuration", "broker-config.json", _config, install.CONFIG,
+             optional=("seals_at",)),
+        Form("card file", "card.fleet", _card, **_COMMENTED),
+        Form("worker's card file", "worker.fleet", _card, **_COMMENTED),
+        Form("file to keep", "kept.fleet", _from_kept, **_COMMENTED),
+        Form("fleet on the node", "fleet.json",
+             _file(trusts.FLEET_FILE, lambda host: trusts.Trust.load(host).fleet_id),
+             trusts.FLEET_FILE, **_COMMENTED),
+    )
+}  # fmt: skip
