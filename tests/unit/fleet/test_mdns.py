@@ -279,6 +279,20 @@ def test_however_often_somebody_asks_it_is_answered_once_a_second(clock: Clock) 
     assert 9 <= group.sent.count(message.records(saying())[0]) <= 11
 
 
+def test_it_is_found_in_a_question_for_many_services(clock: Clock) -> None:
+    """A browser of all services puts them into one message, `_tcp.local` in full only once."""
+    both = name("_http._tcp.local") + struct.pack(">2H", 12, 1)
+    both += message.MARK + b"\xc0\x12" + struct.pack(">2H", 12, 1)
+    one = Discovery()
+    one.announce(saying())
+    one.run(5)
+    (group,) = clock.groups
+    group.sent.clear()
+    group.came = [(struct.pack(">6H", 0, 0, 2, 0, 0, 0) + both, "10.77.0.9")]
+    one.run(1)
+    assert group.sent == message.records(saying())
+
+
 def test_the_own_echo_is_noted_and_its_record_is_no_candidate(clock: Clock) -> None:
     one = Discovery()
     one.announce(saying())
