@@ -24,8 +24,9 @@ from nodeagent.fleet.candidacy import Candidacy, Standing, renewal, said_at_once
 from nodeagent.fleet.election import Claim, Decision, Heard, Join, Lead, Timing, View, known_leader
 from nodeagent.fleet.neighbours import Hearing
 from nodeagent.fleet.peers import Roster
-from nodeagent.host.facts import Facts, fsync_latency_ms
+from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
+from nodeagent.host.storage import fsync_latency_ms
 from nodeagent.statefile import FOLDER, Journal
 from nodeagent.status import model as status
 from nodeagent.trust.node_key import NodeKey

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nodeagent.cluster.kubeadm_state import State
 from nodeagent.errors import Refused
 
-CONTROL_PLANE, WORKER, AUTO = "control-plane", "worker", "auto"
+CONTROL_PLANE, WORKER = "control-plane", "worker"
 MOVES = (
     "This node leaves its cluster. Its pods are moved to other nodes, for two minutes at most; then"
     " what still runs here ends, and its local data are lost."

@@ -67,13 +67,6 @@ TESTED: Final[tuple[Tested, ...]] = (
 )
 
 DEFAULT: Final = TESTED[0]
-DEFAULT_MINOR: Final = DEFAULT.minor
-
-KUBERNETES: Final = DEFAULT.kubernetes
-CONTAINERD: Final = DEFAULT.containerd
-PAUSE: Final = DEFAULT.pause
-ETCD: Final = DEFAULT.etcd
-COREDNS: Final = DEFAULT.coredns
 
 
 def tested(minor: str) -> Tested | None:

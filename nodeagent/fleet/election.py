@@ -93,9 +93,8 @@ class Lead:
 
 @dataclass(frozen=True)
 class Join:
-    """Join one of these nodes, the best first; a claim of one's own is taken back."""
+    """A control plane is ready to be joined; a claim of one's own is taken back."""
 
-    node_ids: tuple[str, ...]
     why: str
 
 
@@ -107,10 +106,8 @@ def decide(view: View, now: float) -> Decision:
     peers = fresh(view, now)
     leaders = [h for h in peers if h.beacon.ready and h.beacon.role == CONTROL_PLANE]
     if leaders and view.pinned != CONTROL_PLANE:
-        best = sorted(leaders, key=lambda h: (h.beacon.epoch, rank(h.beacon)), reverse=True)
-        return Join(
-            tuple(h.beacon.node_id for h in best), f"{_name(best[0])} is the control plane."
-        )
+        newest = max(leaders, key=lambda h: (h.beacon.epoch, rank(h.beacon)))
+        return Join(f"{_name(newest)} is the control plane.")
     if leaders:
         return _wait(
             view,

@@ -13,9 +13,6 @@ from nodeagent.host import parse
 from nodeagent.host.apt import dpkg
 from nodeagent.host.host import Host, Result
 from nodeagent.host.net import interfaces as network
-from nodeagent.host.storage import fsync_latency_ms
-
-__all__ = ["Facts", "fsync_latency_ms"]
 
 
 class Facts:

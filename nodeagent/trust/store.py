@@ -26,8 +26,6 @@ FLEET_FILE = f"{keys.FOLDER}/fleet.json"
 LEAD_KEY_FILE = f"{keys.FOLDER}/control-plane.key"
 CARD_FILES = (f"/boot/firmware/{cards.NAME}", f"/boot/{cards.NAME}")
 
-new_fleet = cards.make
-
 
 @dataclass(frozen=True)
 class Issuer:

@@ -27,7 +27,7 @@ from nodeagent.doctor import checkup
 from nodeagent.doctor.finding import Check, Finding, Node, Seen, well
 from nodeagent.host.host import Host
 from nodeagent.statefile import Journal
-from nodeagent.trust import store as trust
+from nodeagent.trust import fleet_file
 from nodeagent.trust.store import import_card
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
 from tests.unit.machine import NOW, Machine, put
@@ -150,7 +150,7 @@ def test_certificates_that_end(tmp_path: Path, days: int, level: str) -> None:
 
 def test_the_fleet(tmp_path: Path) -> None:
     host = machine({}, tmp_path)
-    _, card = trust.new_fleet("home")
+    _, card = fleet_file.make("home")
     put(tmp_path, {"/boot/firmware/nodeagent.fleet": card})
     assert by_name(host)["fleet"].level == "warning"
     import_card(host, Journal(host))

@@ -19,6 +19,7 @@ from nodeagent.errors import Refused
 from nodeagent.host.host import Result
 from nodeagent.statefile import Journal
 from nodeagent.status import model as status
+from nodeagent.trust import fleet_file
 from nodeagent.trust import node_key as keys
 from nodeagent.trust import store as trust
 from nodeagent.trust.node_key import NodeKey
@@ -34,7 +35,7 @@ URL_PASSWORD, BARE = "hunter2hunter2", "n0tInAnyF1le"
 
 def planted(machine: Machine) -> dict[str, str]:
     """Lay out every kind of secret that a node has; name -> what must not leave."""
-    _, card = trust.new_fleet("home")
+    _, card = fleet_file.make("home")
     NodeKey.load_or_create(machine)
     _, user_key = credentials.client("x", CA_CERT, CA_KEY, NOW)
     kubeconfig = f"users:\n- user:\n    client-key-data: {base64.b64encode(user_key).decode()}\n"

@@ -38,7 +38,7 @@ def join(machine: Machine) -> None:
 def test_init_names_node_address_networks_and_release() -> None:
     found = documents()
     cluster, init = found["ClusterConfiguration"], found["InitConfiguration"]
-    assert cluster["kubernetesVersion"] == f"v{versions.KUBERNETES}"
+    assert cluster["kubernetesVersion"] == f"v{versions.DEFAULT.kubernetes}"
     assert cluster["controlPlaneEndpoint"] == "10.0.0.7:6443"
     assert cluster["networking"] == {
         "podSubnet": "10.244.0.0/16",

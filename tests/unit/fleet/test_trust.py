@@ -15,7 +15,6 @@ from nodeagent.statefile import Journal
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import node_key as keys
 from nodeagent.trust import pki
-from nodeagent.trust import store as trust
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import CARD_FILES, FLEET_FILE, LEAD_KEY_FILE, Trust, import_card
 from tests.unit.powercut import WAYS, Disk, PowerCut
@@ -224,7 +223,7 @@ def test_secrets_are_not_in_reprs(trust: Trust) -> None:
 
 
 def test_the_kept_file_has_the_root_key_and_the_card_has_not() -> None:
-    kept, card = trust.new_fleet("home")
+    kept, card = cards.make("home")
     assert kept.count(b"BEGIN PRIVATE KEY") == 3
     assert card.count(b"BEGIN PRIVATE KEY") == 2
     assert b"root key" in kept.splitlines()[1]
