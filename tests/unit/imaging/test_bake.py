@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import __version__
+from nodeagent import __version__, errors
 from nodeagent.cli.main import main
 from nodeagent.config import settings as config
 from nodeagent.errors import FetchFailed, ImageError
@@ -267,6 +267,16 @@ def test_failing_work_leaves_nothing(
     assert left(tmp_path) == there | {"log.jsonl"}
     last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
     assert "failed" in last and "finished" not in last
+
+
+@pytest.mark.parametrize("kind", [
+    kind for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.NodeAgentError)
+])  # fmt: skip
+def test_an_error_of_the_workshop_keeps_its_code(kind: type[errors.NodeAgentError]) -> None:
+    error = bake._error({"failed": kind.code, "reason": "It is odd.", "remedy": "Take another."})
+    assert (error.code, error.exit_code) == (kind.code, kind.exit_code)
+    assert (error.reason, error.remedy) == ("It is odd.", "Take another.")
 
 
 def test_what_the_workshop_says_arrives(tmp_path: Path, deb: Path) -> None:
