@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -312,6 +313,9 @@ def test_both_stay_is_in_the_status_until_the_other_is_gone(
     assert kept.round() and kept.round()
     shown = status.parse(host.read(status.PATH) or b"")["error"]
     assert shown["code"] == "E401" and "pi-b" in shown["reason"]
+    explained = " ".join(CliRunner().invoke(main, ["explain", "E401"]).output.split())
+    for command in re.findall("`(sudo .*?)`", shown["remedy"]):
+        assert command in explained, "one remedy, wherever it is read"
     later = host.clock.monotonic() + 1000
     host.clock = replace(host.clock, monotonic=lambda: later)
     assert kept.round()
