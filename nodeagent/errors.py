@@ -150,18 +150,6 @@ class FetchFailed(NodeAgentError):
     )
 
 
-class Internal(NodeAgentError):
-    """A fault of the agent itself."""
-
-    code = "E199"
-    exit_code = 70  # EX_SOFTWARE
-    title = "A fault of the agent itself"
-    explanation = (
-        "A fault of the agent itself. Please report it with the file that `sudo nodeagent "
-        "report` makes."
-    )
-
-
 class OtherVersion(NodeAgentError):
     """A file or message is in a format of another version of nodeagent, which this one does not
     read. It was left as it is, and nothing of it was used."""
@@ -174,6 +162,18 @@ class OtherVersion(NodeAgentError):
         "does not read. It is neither damaged nor of another fleet: it was left as it is. The "
         "reason names it. Update nodeagent on this node or install the version again that wrote "
         "it, and use the same version on all nodes."
+    )
+
+
+class Internal(NodeAgentError):
+    """A fault of the agent itself."""
+
+    code = "E199"
+    exit_code = 70  # EX_SOFTWARE
+    title = "A fault of the agent itself"
+    explanation = (
+        "A fault of the agent itself. Please report it with the file that `sudo nodeagent "
+        "report` makes."
     )
 
 
@@ -242,8 +242,9 @@ class TwoControlPlanes(NodeAgentError):
         "Another control plane of this fleet has a cluster of its own; it happens where the "
         "network was in two parts while the fleet formed, without `expected_nodes`. The younger "
         "one gives way by itself while it has no other nodes and no workloads; here it has, so "
-        "nothing is changed. Move what is needed to one of the two, then run `sudo nodeagent "
-        "reset` on the nodes of the other and enable nodeagent again there."
+        "nothing is changed. Move what is needed to one of the two. Then run `sudo nodeagent "
+        "role --worker --end-cluster` on the other, and when that is done `sudo nodeagent role "
+        "--auto` on its workers: all of them join the one that stays."
     )
 
 

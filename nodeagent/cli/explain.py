@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 import click
 
@@ -33,4 +34,5 @@ def lines(asked: str | None = None) -> Iterator[str]:
     if code not in TABLE:
         raise Usage(f"There is no error code {asked!r}.", "`nodeagent explain` lists them all.")
     yield f"{code}: {TABLE[code].title}"
-    yield from (f"  {line}" for line in click.wrap_text(TABLE[code].explanation, 76).splitlines())
+    text = wrap(TABLE[code].explanation, 76, break_on_hyphens=False)
+    yield from (f"  {line}" for line in text)

@@ -11,18 +11,19 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-from nodeagent import inventory, journal, keeper, lookout, status
 from nodeagent.board import Board
+from nodeagent.fleet.enrolment import Seal, code
+from nodeagent.journal import Journal
+from nodeagent.lookout import Lookout
+
+from nodeagent import inventory, journal, keeper, lookout, status
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import card as cards
 from nodeagent.fleet import doorstep, exchange, farewell, frame, install, ledger, pki, split
 from nodeagent.fleet import grant as grants
 from nodeagent.fleet import trust as trusts
 from nodeagent.fleet.election import Heard
-from nodeagent.fleet.enrolment import Seal, code
 from nodeagent.host.host import Host
-from nodeagent.journal import Journal
-from nodeagent.lookout import Lookout
 from tests.formats.forms import FOLDER, FORMS, NONCE, NOW, UID, Fleet, plain
 from tests.reliability.explore import fast_folder
 from tests.unit.machine import Machine

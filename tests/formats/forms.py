@@ -13,6 +13,8 @@ from typing import Any
 from unittest.mock import patch
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from nodeagent.fleet.keys import NodeKey
+from nodeagent.fleet.trust import Trust
 
 from nodeagent import broker_main, healing, inventory, journal, keeper, lookout, status
 from nodeagent.fleet import beacon as beacons
@@ -31,8 +33,6 @@ from nodeagent.fleet import (
 )
 from nodeagent.fleet import grant as grants
 from nodeagent.fleet import trust as trusts
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Trust
 from nodeagent.host.host import Host
 from tests.fuzz.targets import Wire
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nodeagent.fleet.hearing import Hearing
+from nodeagent.journal import Journal
 
 from nodeagent import formats, journal
 from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Untrusted
 from nodeagent.fleet import card as cards
 from nodeagent.fleet import exchange, ledger, wire
 from nodeagent.fleet import trust as trusts
-from nodeagent.fleet.hearing import Hearing
-from nodeagent.journal import Journal
 from tests.formats.forms import FOLDER, FORMS, Fleet, Form, plain, seal
 from tests.unit.machine import Machine
 

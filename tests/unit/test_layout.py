@@ -22,7 +22,8 @@ FLOORS = {
     "errors": 6, "formats": 6, "paths": 6,
 }  # fmt: skip
 
-LONGEST = 400  # lines of a module, without a reason written at its top
+LONGEST = 400  # lines of a module
+LONGER = {"errors": "one table, a class a row"}  # a subject is not cut in two for its length
 MEDIAN = 150
 
 # Who else may open a file for writing, and why.
@@ -121,7 +122,9 @@ def test_lengths(record_property: Callable[[str, object], None]) -> None:
     lengths = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
     median = statistics.median(lengths.values())
     record_property("median_module_length", median)
-    long = {name: lines for name, lines in lengths.items() if lines > LONGEST}
+    long = {
+        name: lines for name, lines in lengths.items() if lines > LONGEST and name not in LONGER
+    }
     assert not long, f"longer than {LONGEST} lines: {long}"
     assert median <= MEDIAN, f"the median module has {median} lines, about 100 are wanted"
 
