@@ -26,6 +26,7 @@ from nodeagent.trust.store import Trust
 
 CERT = f"{FOLDER}/client.crt"
 MAX_TOLD = 6  # refusals named in an error
+MAX_REASON = 300  # bytes of a refusal
 MAX_WAIT = 120  # seconds a control plane may let us wait
 
 
@@ -144,11 +145,11 @@ def call(
     """The body of a 200 to one request on a proved session. Raises No, OtherVersion, OSError."""
     connection.request(method, path, body)
     answer = connection.getresponse()
-    data = answer.read(limit + 1)
+    data = answer.read(max(limit, MAX_REASON) + 1)
     if answer.status == 202:
         raise _Wait(data[:16].decode("ascii", "replace"))
     if answer.status == OTHER_VERSION:
-        raise OtherVersion(data[:300].decode("ascii", "replace").strip(), ON_ALL_NODES)
+        raise OtherVersion(data[:MAX_REASON].decode("ascii", "replace").strip(), ON_ALL_NODES)
     if answer.status != 200:
         text = answer.headers.get("Retry-After", "")  # RFC 9110 10.2.3
         wait = min(int(text), MAX_WAIT) if re.fullmatch(r"[0-9]{1,9}", text) else 0

@@ -28,6 +28,7 @@ from tests.support import namespaces
 from tests.unit.machine import put
 
 VOLATILE = ("run", "proc", "sys", "dev", "tmp")
+AGENT, SERVE, BROKER = "tests.net.pi_process", "nodeagent.serve", "tests.net.broker_process"
 BROKER_WANTED = "/etc/systemd/system/sockets.target.wants/nodeagent-broker.socket"
 SETTINGS = """\
 {role}{expected}timing: {{listen: 3, hold_down: 2, solo_wait: 600, network_wait: 1}}
@@ -45,12 +46,16 @@ table inet loss {{
 
 
 class Board:
-    """One machine: a namespace on the bridge, a card that outlives the power, its processes."""
+    """One machine: a namespace on the bridge, a card that outlives the power, its processes.
+
+    ``runs``: how a process of it is of a made-up next version (``next_process``), by its module.
+    """
 
     def __init__(self, plugged: lan.Lan, root: Path, fleet: Path, number: int) -> None:
         self.lan, self.host, self.fleet, self.number = plugged, Host(root), fleet, number
         self.node: lan.Node
         self.powered = False
+        self.runs: dict[str, str] = {}
         self._boots = 0
         self._broker = False
 
@@ -63,8 +68,8 @@ class Board:
         Commands(root, self.fleet / "store", lambda seconds: None).boot(self._boots)
         put(root, {"/proc/device-tree/serial-number": f"10000000{0xAB0000 + self.number:08x}\0"})
         self.host.make_folder(exchange.SERVE_FOLDER)
-        self.node.start("tests.net.pi_process", str(root), str(self.fleet))
-        self.node.serve()
+        self._start(AGENT, str(root), str(self.fleet))
+        self._start(SERVE, str(root))
         self.powered, self._broker = True, False
 
     def power_off(self) -> None:
@@ -85,7 +90,12 @@ class Board:
             self.power_on()
         if not self._broker and self.host.path(BROKER_WANTED, follow=False).is_symlink():
             self._broker = True
-            self.node.start("tests.net.broker_process", str(self.host.root))
+            self._start(BROKER, str(self.host.root))
+
+    def _start(self, module: str, *arguments: str) -> None:
+        how = self.runs.get(module)
+        command = ("tests.net.next_process", how, module) if how else (module,)
+        self.node.start(*command, *arguments)
 
     @property
     def events(self) -> list[str]:

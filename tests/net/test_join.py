@@ -28,10 +28,12 @@ from tests.support import namespaces
 
 
 def control_plane(
-    lan: Lan, card: bytes | None = None, joining: float | None = None, *, four: bool = True
-) -> Node:
+    lan: Lan, card: bytes | None = None, joining: float | None = None, *, four: bool = True,
+    broker: tuple[str, ...] = (),
+) -> Node:  # fmt: skip
     """A node that gives grants; with a double of the API server where ``joining`` says how many
-    seconds a kubelet takes, else with one that is files. Processes: [API server,] broker, serve."""
+    seconds a kubelet takes, else with one that is files. ``broker``: what starts the broker.
+    Processes: [API server,] broker, serve."""
     node = lan.add(card=card, four=four)
     key = pki.new_key()
     ca = pki.issue("kubernetes", key.public_key(), "kubernetes", key, path_length=0)
@@ -48,9 +50,8 @@ def control_plane(
         )
         assert server.stdout is not None
         assert server.stdout.readline() == b"listening\n", node.logs()
-    node.start(
-        "tests.net.broker_process", str(node.host.root), "files" if joining is None else "api"
-    )
+    command = (*broker, "tests.net.broker_process", str(node.host.root))
+    node.start(*command, "files" if joining is None else "api")
     node.announce(endpoint=True)
     node.serve()
     assert eventually(lambda: answers(node) and node.host.exists(frame.SOCKET)), node.logs()
@@ -64,9 +65,10 @@ def answers(node: Node, port: int = PORT) -> bool:
     return subprocess.run(command, capture_output=True, timeout=10).returncode == 0
 
 
-def ask(node: Node, wish: str, *addresses: str) -> dict[str, Any]:
-    """What the node is told."""
-    process = node.start("tests.net.ask_process", str(node.host.root), wish, *addresses)
+def ask(node: Node, wish: str, *addresses: str, by: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What the node is told; ``by``: what starts the process that asks."""
+    command = (*by, "tests.net.ask_process", str(node.host.root), wish, *addresses)
+    process = node.start(*command)
     out, _ = process.communicate(timeout=200)
     said: dict[str, Any] = json.loads(out or b'{"error": "crashed"}')
     assert said.get("error") != "crashed", node.logs()

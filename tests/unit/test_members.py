@@ -88,6 +88,19 @@ def run(*words: str) -> Any:
     return CliRunner().invoke(main, list(words))
 
 
+def test_a_broker_from_before_an_update_is_called_so(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_main, "_ASKS", {})
+    done = run("nodes")
+    assert "The broker's version of nodeagent cannot do that. (E106)" in done.output
+    assert "sudo systemctl restart nodeagent-serve nodeagent-broker" in done.output
+    answer = {"v": 2, "all": "else"}
+    monkeypatch.setattr(place.service, "answer", lambda asked, uid: answer)
+    done = run("approve", "ABCD-EFGH-IJ23-4567")
+    assert "written by another version of nodeagent" in done.output and "(E106)" in done.output
+
+
 def test_from_waiting_to_forgotten(place: Place) -> None:
     assert place.asks() == "approval"
     shown = run("nodes").output

@@ -13,10 +13,12 @@ from click.testing import CliRunner
 from nodeagent import steps
 from nodeagent.agent import reset
 from nodeagent.agent.reporter import Board
+from nodeagent.cli import main
 from nodeagent.cli.main import main
 from nodeagent.cluster import membership
+from nodeagent.config import ROLE_FILE, Settings
 from nodeagent.config.settings import ROLE_FILE, Settings
-from nodeagent.errors import Blocked, CommandFailed, ConfigError, Refused
+from nodeagent.errors import Blocked, CommandFailed, ConfigError, OtherVersion, Refused
 from nodeagent.host import durable
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Result
@@ -104,6 +106,15 @@ def test_forget_fleet_forgets_the_keys_and_that_they_were_imported(member: Machi
     assert not member.exists(trust.FLEET_FILE) and not member.exists(keys.PATH)
     assert Journal(member).get("imported") is None
     assert any("nodeagent.fleet" in line for line in todo)
+
+
+def test_a_journal_of_a_later_version_stops_it_before_anything_is_changed(member: Machine) -> None:
+    later = b'{"v": 2, "roles": ["worker"]}'
+    member.write(PATH, later)
+    with pytest.raises(OtherVersion, match="format 2"):
+        reset.reset(member, True, lambda _: None)
+    assert member.read(PATH) == later and member.ran == []
+    assert member.exists(trust.FLEET_FILE)
 
 
 def test_a_damaged_journal_is_no_hindrance(member: Machine) -> None:

@@ -130,6 +130,14 @@ def test_a_damaged_status_breaks_nothing(data: bytes | None) -> None:
     assert metrics.render(data, 0.0).endswith(b"# EOF\n")
 
 
+def test_a_status_of_a_later_version_is_called_so() -> None:
+    later = b'{"version": 2, "phases": "<b>"}'
+    text = page.render(later).decode()
+    assert "written by another version of nodeagent (format 2; this one reads 1)" in text
+    assert "systemctl restart nodeagent" in text
+    assert b"nodeagent_up 0" in metrics.render(later, 0.0)
+
+
 @given(st.text(max_size=60))
 def test_metrics_bear_any_name(name: str) -> None:
     shown = {**FULL, "node_name": name, "phases": [{"phase": "ready", "at": 9.0}]}

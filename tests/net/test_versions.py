@@ -1,0 +1,101 @@
+"""A made-up next version of nodeagent beside this one, process by process (next_process.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.net.fleet import AGENT, BROKER, SERVE, Board, Boards, boards
+from tests.net.lan import Lan, eventually
+from tests.net.test_join import ask, control_plane
+
+GROWN, RAISED = (("tests.net.next_process", how) for how in ("grown", "raised"))
+SAID = "was written by another version of nodeagent (format 2; this one reads 1)"
+NEVER = ("not sealed by this fleet", "damaged", "not understood", "not believed", "Traceback")
+WHOLE = (AGENT, SERVE, BROKER)
+
+# What of each board is of the next version; the first leads.
+FLEETS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "the control plane is newer": (WHOLE, (), (AGENT,)),
+    "the workers are newer": ((), WHOLE, (SERVE,)),
+    "on the control plane only the broker is newer": ((BROKER,), (), (AGENT,)),
+    "on the control plane only the broker is older": ((AGENT, SERVE), WHOLE, ()),
+}
+
+
+def run_next(board: Board, modules: tuple[str, ...]) -> None:
+    """From the next boot on these processes are of the next version, the others of this one."""
+    board.runs = dict.fromkeys(modules, "grown")
+
+
+def nothing_wrong(fleet: Boards) -> None:
+    """Nobody met anything that it took for damage or for a stranger's."""
+    for board in fleet.all:
+        logs = board.node.logs()
+        assert not [words for words in NEVER if words in logs], logs[-3000:]
+        assert not board.status["notes"]
+
+
+@pytest.mark.parametrize("which", FLEETS)
+def test_a_fleet_of_mixed_versions_forms_one_cluster(which: str) -> None:
+    with boards() as fleet:
+        for number, modules in enumerate(FLEETS[which]):
+            board = fleet.add(3, role="" if number else "control-plane")
+            run_next(board, modules)
+            board.power_on()
+        outcome = fleet.form()
+        assert not outcome.faults, outcome.story
+        nothing_wrong(fleet)
+        # Updates and downgrades: each goes on with the state that the other wrote.
+        for board, modules in zip(fleet.all, FLEETS[which], strict=True):
+            board.power_off()
+            run_next(board, tuple(module for module in WHOLE if module not in modules))
+        for board in fleet.all:
+            board.power_on()
+        outcome = fleet.form()
+        assert not outcome.faults, outcome.story
+        nothing_wrong(fleet)
+
+
+def test_a_version_that_must_be_refused_is_called_so_and_leaves_the_others_alone() -> None:
+    with boards() as fleet:
+        leader, worker = fleet.add(2, role="control-plane", name="leads"), fleet.add(2)
+        later = fleet.add(2, name="later")
+        later.runs = {AGENT: "raised"}
+        for board in fleet.all:
+            board.power_on()
+        assert fleet.until(
+            lambda: all(board.status["phase"] == "ready" for board in (leader, worker)), 240
+        ), fleet.story()
+
+        def told() -> bool:
+            shown, error = str(leader.status["notes"]), str(later.status["error"])
+            return "A beacon of later (n-" in shown and SAID in shown and SAID in error
+
+        assert fleet.until(told, 120), f"{leader.status['notes']} {fleet.story()}"
+        assert "Install the same version of nodeagent on all nodes." in str(later.status["error"])
+        assert leader.events.count("kubeadm init done") == 1 and not later.events
+        logs = "".join(board.node.logs() for board in fleet.all)
+        assert not [words for words in NEVER if words in logs], logs[-3000:]
+
+
+def test_each_message_of_a_later_version_has_its_sentence(lan: Lan) -> None:
+    leader, worker = control_plane(lan), lan.add()
+    said = ask(worker, "pi-2", leader.address, by=RAISED)
+    assert f"A join request {SAID}" in said["reason"]
+    assert ask(worker, "pi-2", leader.address, by=GROWN)["name"] == "pi-2"
+    gone = worker.start(
+        *RAISED, "tests.net.leave_process", str(worker.host.root), "pi-2",
+        "0f3b1a52-7a55-4d0e-9a47-7c5f4a9e2b11", "final", leader.address,
+    ).communicate(timeout=200)[0].decode()  # fmt: skip
+    assert f"A farewell {SAID}" in gone
+    cluster = Path(leader.host.root, "cluster")
+    assert len(list((cluster / "tokens").iterdir())) == 1
+    assert eventually(lambda: SAID in leader.logs())
+
+
+def test_a_grant_of_a_later_version_has_its_sentence(lan: Lan) -> None:
+    leader, worker = control_plane(lan, broker=RAISED), lan.add()
+    said = ask(worker, "pi-2", leader.address)
+    assert f"A grant {SAID}" in said["reason"], said
