@@ -11,19 +11,29 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-from nodeagent.board import Board
-from nodeagent.fleet.enrolment import Seal, code
-from nodeagent.journal import Journal
-from nodeagent.lookout import Lookout
-
-from nodeagent import inventory, journal, keeper, lookout, status
+from nodeagent import paths
+from nodeagent import statefile as journal
+from nodeagent.agent import inventory, keeper
+from nodeagent.agent import provision as install
+from nodeagent.agent import rival_watch as lookout
+from nodeagent.agent.reporter import Board
+from nodeagent.agent.rival_watch import Lookout
+from nodeagent.broker import ledger
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import doorstep, exchange, farewell, frame, install, ledger, pki, split
-from nodeagent.fleet import grant as grants
-from nodeagent.fleet import trust as trusts
+from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import rivals as split
 from nodeagent.fleet.election import Heard
 from nodeagent.host.host import Host
+from nodeagent.join import broker_protocol as frame
+from nodeagent.join import leave as farewell
+from nodeagent.join import messages as grants
+from nodeagent.join import waiting_file as doorstep
+from nodeagent.join.approval import Seal, code
+from nodeagent.statefile import Journal
+from nodeagent.status import model as status
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import pki
+from nodeagent.trust import store as trusts
 from tests.formats.forms import FOLDER, FORMS, NONCE, NOW, UID, Fleet, plain
 from tests.reliability.explore import fast_folder
 from tests.unit.machine import Machine
@@ -126,7 +136,7 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
     memory.approve(node.node_id, NOW, NOW + 86400)
     memory.revoke(ledger.Revocation(f"n-{'a' * 16}", "pi-9", NOW))
     memory.set_seal(Seal(sealed=True, open_until=NOW + 3600))
-    host.write(install.CLUSTER_CA, ca.encode())
+    host.write(paths.KUBERNETES_CA, ca.encode())
     with patch.object(Machine, "live", False):
         install.install(host, trust, (b"cert", b"key"), "10.77.0.11:6443", "1.36.4", NOW + 86400)
     host.write(trusts.CARD_FILES[0], fleet.card)
@@ -135,7 +145,7 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
         "announce.json": exchange.ANNOUNCE, "heard.json": exchange.HEARD,
         "waiting.json": doorstep.PATH, "status.json": status.PATH, "keep.json": keeper.HANDOVER,
         "rival.json": lookout.RIVAL, "journal.json": journal.PATH,
-        "broker-state.json": ledger.PATH, "broker-config.json": install.CONFIG,
+        "broker-state.json": ledger.PATH, "broker-config.json": paths.BROKER_CONFIG,
         "fleet.json": trusts.FLEET_FILE,
     }.items():  # fmt: skip
         found[file] = host.read(path) or b""
@@ -147,7 +157,7 @@ def main() -> None:
     """Record what is missing of this version, and what is read of it."""
     folder = FOLDER / f"v{VERSION}"
     fleet = new_fleet(folder)
-    with fast_folder() as place, patch("nodeagent.board.notify"):
+    with fast_folder() as place, patch("nodeagent.agent.reporter.notify"):
         for file, data in recordings(fleet, Machine(place / "node")).items():
             if not (folder / file).exists():
                 (folder / file).write_bytes(data)

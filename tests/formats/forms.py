@@ -13,27 +13,28 @@ from typing import Any
 from unittest.mock import patch
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from nodeagent.fleet.keys import NodeKey
-from nodeagent.fleet.trust import Trust
 
-from nodeagent import broker_main, healing, inventory, journal, keeper, lookout, status
+from nodeagent import paths
+from nodeagent import statefile as journal
+from nodeagent.agent import conflict as healing
+from nodeagent.agent import inventory, keeper
+from nodeagent.agent import rival_watch as lookout
+from nodeagent.broker import ledger
+from nodeagent.broker import main as broker_main
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import (
-    doorstep,
-    exchange,
-    farewell,
-    frame,
-    install,
-    jws,
-    ledger,
-    pki,
-    split,
-    wire,
-)
-from nodeagent.fleet import grant as grants
-from nodeagent.fleet import trust as trusts
+from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import rivals as split
 from nodeagent.host.host import Host
+from nodeagent.join import broker_protocol as frame
+from nodeagent.join import leave as farewell
+from nodeagent.join import messages as grants
+from nodeagent.join import waiting_file as doorstep
+from nodeagent.status import model as status
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import jws, pki, wire
+from nodeagent.trust import store as trusts
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 from tests.fuzz.targets import Wire
 
 FOLDER = Path(__file__).parent
@@ -139,7 +140,7 @@ def _file(path: str, read: Callable[[Host], Any]) -> Callable[[Fleet, Host, byte
 
 def _kept(host: Host) -> Any:
     host.write(status.PATH, status.dump(status.empty()).encode())
-    with patch("nodeagent.board.notify"):
+    with patch("nodeagent.agent.reporter.notify"):
         found = keeper.Keeper(host)
     return {
         "beacon": asdict(found.beacon), "key": found.key, "interface": found.interface,
@@ -164,8 +165,8 @@ def _ledger(host: Host) -> Any:
 def _config(fleet: Fleet, host: Host, data: bytes) -> Any:
     cert = fleet.trust.leaf("broker", fleet.broker.public_key())[0]
     for path, content in {
-        install.BROKER_KEY: fleet.keys["broker"], install.BROKER_CERT: pki.cert_pem(cert),
-        install.CA: fleet.keys["ca"], install.CONFIG: data.decode(),
+        paths.BROKER_KEY: fleet.keys["broker"], paths.BROKER_CERT: pki.cert_pem(cert),
+        paths.BROKER_CA: fleet.keys["ca"], paths.BROKER_CONFIG: data.decode(),
     }.items():  # fmt: skip
         host.write(path, content.encode())
     found = broker_main.load(host)
@@ -219,7 +220,7 @@ FORMS = {
              lambda fleet, host, data: inventory.parse(data.decode()), quiet=True),
         Form("journal", "journal.json", _file(journal.PATH, _journal), journal.PATH),
         Form("broker's memory", "broker-state.json", _file(ledger.PATH, _ledger), ledger.PATH),
-        Form("broker's configuration", "broker-config.json", _config, install.CONFIG,
+        Form("broker's configuration", "broker-config.json", _config, paths.BROKER_CONFIG,
              optional=("seals_at",)),
         Form("card file", "card.fleet", _card, **_COMMENTED),
         Form("worker's card file", "worker.fleet", _card, **_COMMENTED),

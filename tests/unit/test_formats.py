@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodeagent.fleet.hearing import Hearing
-from nodeagent.journal import Journal
 
-from nodeagent import formats, journal
+from nodeagent import formats
+from nodeagent import statefile as journal
+from nodeagent.broker import ledger
 from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Untrusted
-from nodeagent.fleet import card as cards
-from nodeagent.fleet import exchange, ledger, wire
-from nodeagent.fleet import trust as trusts
+from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet.neighbours import Hearing
+from nodeagent.statefile import Journal
+from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import store as trusts
+from nodeagent.trust import wire
 from tests.formats.forms import FOLDER, FORMS, Fleet, Form, plain, seal
 from tests.unit.machine import Machine
 

@@ -13,10 +13,8 @@ from click.testing import CliRunner
 from nodeagent import steps
 from nodeagent.agent import reset
 from nodeagent.agent.reporter import Board
-from nodeagent.cli import main
 from nodeagent.cli.main import main
 from nodeagent.cluster import membership
-from nodeagent.config import ROLE_FILE, Settings
 from nodeagent.config.settings import ROLE_FILE, Settings
 from nodeagent.errors import Blocked, CommandFailed, ConfigError, OtherVersion, Refused
 from nodeagent.host import durable
@@ -311,7 +309,7 @@ def agent(pi: VirtualPi) -> Callable[[], object]:
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[VirtualPi, object]:
     """A board that the agent has prepared, and what was on it before."""
-    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
+    monkeypatch.setattr("nodeagent.agent.main.reporter.notify", lambda message: None)
     put(tmp_path, FRESH)
     pi = VirtualPi(tmp_path, Disk(tmp_path))
     before = state(pi)
