@@ -87,21 +87,24 @@ class Cluster:
         agent: bool = True,
         card: Callable[[board.Board], None] | None = None,
         approve: bool = False,
+        package: Path | None = None,
     ) -> None:
         """Fresh cards into all boards, identical but for what a user would write on them; ``card``
         may change them before the power comes. With ``approve`` the first board's card leads, and
-        the others are for workers that a person approves."""
+        the others are for workers that a person approves. ``package``: another .deb of the agent
+        than this checkout's."""
         self.end()
         logs().mkdir(parents=True, exist_ok=True)
         asked = self.asked
         starts = {index: asked.start_of(index) for index in range(1, asked.nodes + 1)}
+        package = package or self.package
         within = agent and "plain" in starts.values()
-        flashed = image.build(asked.arch, asked.mirror, self._deb if within else None)
+        flashed = image.build(asked.arch, asked.mirror, package if within else None)
         lan.up(asked.nodes, asked.mirror, asked.arch)
         fleet = new_fleet(*(["--approve"] if approve else [])) if agent else None
         baked = flashed.disk
         if agent and "baked" in starts.values():
-            baked = flashing.bake(asked.arch, flashed.disk, self.package, self.sources())
+            baked = flashing.bake(asked.arch, flashed.disk, package, self.sources())
         for index in range(1, asked.nodes + 1):
             one = board.Board(
                 index, asked.arch, self.accelerator, str(flashed.kernel), str(flashed.initrd)
@@ -116,7 +119,7 @@ class Cluster:
                     disk.put(one.card, "nodeagent.yaml", settings)
                     disk.put(one.card, cards.NAME, own)
                 else:
-                    deb = self._deb if starts[index] == "seeded" else None
+                    deb = package if starts[index] == "seeded" else None
                     flashing.seed(one.card, own, settings, deb)
             if card:
                 card(one)

@@ -1,5 +1,6 @@
-"""The package in all its turns: newer ones installed in the middle of every phase; removed, with a
-reboot without it; installed again; purged. The cluster goes on all the while."""
+"""The package in all its turns: from the newest release to this checkout's, installed in the middle
+of every phase; removed, with a reboot without it; installed again; purged. The cluster goes on all
+the while."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+
+from tests.support import released
 
 from . import checks, disk, results
 from .board import Board
@@ -49,7 +52,9 @@ def upgrade(cluster: Cluster) -> checks.Outcome:
         for package in packages:
             disk.put(board.card, package.name, package)
 
-    cluster.power_on(card=give)
+    release = list(released.RELEASES)[-1]
+    say(f"the cards have the released {release}")
+    cluster.power_on(card=give, package=released.package(release))
     came = while_it_forms(cluster, packages)
     checks.until_ready(cluster)
     outcome: checks.Outcome = {}

@@ -24,11 +24,11 @@ from tests.net.pi_process import EVENTS
 from tests.reliability.commands import Commands
 from tests.reliability.explore import fast_folder
 from tests.reliability.firstboot import CARD, CMDLINE, FINGERPRINT, FRESH, NEW, Fleet
-from tests.support import namespaces
+from tests.support import namespaces, released
 from tests.unit.machine import put
 
 VOLATILE = ("run", "proc", "sys", "dev", "tmp")
-AGENT, SERVE, BROKER = "tests.net.pi_process", "nodeagent.serve", "tests.net.broker_process"
+AGENT, SERVE, BROKER = "tests.net.pi_process", "nodeagent.serve.main", "tests.net.broker_process"
 BROKER_WANTED = "/etc/systemd/system/sockets.target.wants/nodeagent-broker.socket"
 SETTINGS = """\
 {role}{expected}timing: {{listen: 3, hold_down: 2, solo_wait: 600, network_wait: 1}}
@@ -48,7 +48,8 @@ table inet loss {{
 class Board:
     """One machine: a namespace on the bridge, a card that outlives the power, its processes.
 
-    ``runs``: how a process of it is of a made-up next version (``next_process``), by its module.
+    ``runs``: of which version a process of it is, by its module: a released one (``0.2.0``), or how
+    it is of a made-up next one (``next_process``).
     """
 
     def __init__(self, plugged: lan.Lan, root: Path, fleet: Path, number: int) -> None:
@@ -93,9 +94,13 @@ class Board:
             self._start(BROKER, str(self.host.root))
 
     def _start(self, module: str, *arguments: str) -> None:
-        how = self.runs.get(module)
-        command = ("tests.net.next_process", how, module) if how else (module,)
-        self.node.start(*command, *arguments)
+        how = self.runs.get(module, "")
+        if how in released.RELEASES:
+            self.node.start(module, *arguments, checkout=released.checkout(how))
+        elif how:
+            self.node.start("tests.net.next_process", how, module, *arguments)
+        else:
+            self.node.start(module, *arguments)
 
     @property
     def events(self) -> list[str]:

@@ -52,12 +52,15 @@ class Node:
         self.trust = trust.import_card(self.host, Journal(self.host))
         self.key = NodeKey.load_or_create(self.host)
 
-    def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start ``python -m module`` here; its errors go to a file in the root folder."""
+    def start(
+        self, module: str, *arguments: str, checkout: Path = PROJECT
+    ) -> subprocess.Popen[bytes]:
+        """Start ``python -m module`` of ``checkout`` here; its errors go to a file in the root
+        folder."""
         log = self.host.path(f"/{module}.log").open("ab")
         process = subprocess.Popen(
             namespaces.inside(self.space, sys.executable, "-m", module, *arguments),
-            cwd=PROJECT,
+            cwd=checkout,
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,

@@ -1,4 +1,5 @@
-"""A made-up next version of nodeagent beside this one, process by process (next_process.py)."""
+"""Other versions of nodeagent beside this one, process by process: released ones, and a made-up
+next one (next_process.py)."""
 
 from __future__ import annotations
 
@@ -9,24 +10,25 @@ import pytest
 from tests.net.fleet import AGENT, BROKER, SERVE, Board, Boards, boards
 from tests.net.lan import Lan, eventually
 from tests.net.test_join import ask, control_plane
+from tests.support.released import RELEASES
 
 GROWN, RAISED = (("tests.net.next_process", how) for how in ("grown", "raised"))
 SAID = "was written by another version of nodeagent (format 2; this one reads 1)"
 NEVER = ("not sealed by this fleet", "damaged", "not understood", "not believed", "Traceback")
 WHOLE = (AGENT, SERVE, BROKER)
 
-# What of each board is of the next version; the first leads.
+# What of each board is of the other version; the first leads.
 FLEETS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "the control plane is newer": (WHOLE, (), (AGENT,)),
-    "the workers are newer": ((), WHOLE, (SERVE,)),
-    "on the control plane only the broker is newer": ((BROKER,), (), (AGENT,)),
-    "on the control plane only the broker is older": ((AGENT, SERVE), WHOLE, ()),
+    "the control plane is of the other version": (WHOLE, (), (AGENT,)),
+    "the workers are of the other version": ((), WHOLE, (SERVE,)),
+    "on the control plane only the broker is": ((BROKER,), (), (AGENT,)),
+    "on the control plane only the broker is not": ((AGENT, SERVE), WHOLE, ()),
 }
 
 
-def run_next(board: Board, modules: tuple[str, ...]) -> None:
-    """From the next boot on these processes are of the next version, the others of this one."""
-    board.runs = dict.fromkeys(modules, "grown")
+def run_other(board: Board, modules: tuple[str, ...], version: str) -> None:
+    """From the next boot on these processes are of the other version, the others of this one."""
+    board.runs = dict.fromkeys(modules, version)
 
 
 def nothing_wrong(fleet: Boards) -> None:
@@ -37,12 +39,13 @@ def nothing_wrong(fleet: Boards) -> None:
         assert not board.status["notes"]
 
 
+@pytest.mark.parametrize("version", ["grown", *RELEASES])
 @pytest.mark.parametrize("which", FLEETS)
-def test_a_fleet_of_mixed_versions_forms_one_cluster(which: str) -> None:
+def test_a_fleet_of_mixed_versions_forms_one_cluster(which: str, version: str) -> None:
     with boards() as fleet:
         for number, modules in enumerate(FLEETS[which]):
             board = fleet.add(3, role="" if number else "control-plane")
-            run_next(board, modules)
+            run_other(board, modules, version)
             board.power_on()
         outcome = fleet.form()
         assert not outcome.faults, outcome.story
@@ -50,7 +53,7 @@ def test_a_fleet_of_mixed_versions_forms_one_cluster(which: str) -> None:
         # Updates and downgrades: each goes on with the state that the other wrote.
         for board, modules in zip(fleet.all, FLEETS[which], strict=True):
             board.power_off()
-            run_next(board, tuple(module for module in WHOLE if module not in modules))
+            run_other(board, tuple(one for one in WHOLE if one not in modules), version)
         for board in fleet.all:
             board.power_on()
         outcome = fleet.form()
