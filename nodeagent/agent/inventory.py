@@ -95,10 +95,10 @@ def certificates(host: Host) -> list[dict[str, Any]]:
 def hardware(host: Host) -> list[dict[str, str]]:
     """The doctor's findings about board and disk that are not well."""
     from nodeagent.doctor import checkup
-    from nodeagent.doctor import hardware as board
+    from nodeagent.doctor import hardware as checks
 
     node = checkup.look(host)
-    findings = [checkup.finding(check, node) for check in board.CHECKS]
+    findings = [checkup.finding(check, node) for check in checks.CHECKS]
     return [
         {"name": one.name, "level": one.level, "text": one.value, "remedy": one.remedy}
         for one in findings

@@ -130,7 +130,7 @@ def verify(host: Host, image: str, network: PodNetwork, get: Fetch = fetch) -> I
         yield f"{len(pods)} replicas are ready after {took:.0f} s, on {', '.join(nodes)}"
         if len(nodes) == 1:
             yield "note: there is one node only, so nothing went across nodes"
-        yield from paths(host, pods, get, _advice(network))
+        yield from ways(host, pods, get, _advice(network))
     finally:
         # No exception of its own: it would hide the one that matters.
         left = host.run(
@@ -160,7 +160,7 @@ def replicas(host: Host) -> list[Pod]:
         host.clock.sleep(LOOK)
 
 
-def paths(host: Host, pods: list[Pod], get: Fetch, advice: str) -> Iterator[str]:
+def ways(host: Host, pods: list[Pod], get: Fetch, advice: str) -> Iterator[str]:
     """Every way from here and between the replicas; ``advice`` is the remedy where none leads
     there. Raises VerifyFailed, CommandFailed."""
     for pod in pods:

@@ -87,13 +87,13 @@ def certificates(node: Node) -> Seen | None:
     """The cluster's certificates on this node are valid now, and for a while."""
     if not node.facts.exists(MEMBER):
         return None
-    paths = [
+    files = [
         f"{folder}/{name}"
         for folder in PKI
         for name in node.facts.names(folder)
         if name.endswith(".crt")
     ]
-    ends = {path: end for path in (*paths, KUBELET_CLIENT) if (end := _end(node, path)) is not None}
+    ends = {path: end for path in (*files, KUBELET_CLIENT) if (end := _end(node, path)) is not None}
     if not ends:
         return unknown("there are none")
     first = min(ends, key=lambda path: ends[path])
