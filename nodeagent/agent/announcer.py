@@ -63,7 +63,7 @@ class Radio(threading.Thread):
         self.leading = False  # kubeadm init has begun: the decision stands
         self._hearing = Hearing(trust.beacon_key, key.node_id)
         self._roster = Roster(timeline=board.get("timeline"))
-        starts = journal.get("starts", 0) + 1
+        starts = (journal.values["starts"] or 0) + 1
         journal.set(starts=starts)
         self._boot = f"{starts:08x}{secrets.token_hex(4)}"
         self._fitness: tuple[int, ...] | None = None
@@ -117,7 +117,7 @@ class Radio(threading.Thread):
         )
         own_heard = self._listen()
         mine = self._beacon(facts, address or "")
-        decided = self.formed or self.leading or self.journal.get("role") is not None
+        decided = self.formed or self.leading or self.journal.values["role"] is not None
         if not decided:
             self._decide(mine, own_heard)
             mine = replace(mine, **self._standing())
@@ -159,7 +159,7 @@ class Radio(threading.Thread):
     def fitness(self, facts: Facts) -> tuple[int, ...]:
         """Rank of this node, greater is better: fit, fsync class, memory, wired (design, 8)."""
         if self._fitness is None:
-            latency = self.journal.get("fsync_ms")
+            latency = self.journal.values["fsync_ms"]
             if latency is None:
                 latency = round(fsync_latency_ms(self.host, FOLDER), 2)
                 self.journal.set(fsync_ms=latency)

@@ -24,7 +24,7 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.privilege import need_root
 from nodeagent.join import client
-from nodeagent.statefile import Journal
+from nodeagent.statefile import Journal, State
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import wire
 from nodeagent.trust.node_key import NodeKey
@@ -58,10 +58,10 @@ def show(host: Host) -> str:
     OSError."""
     need_root()
     journal = Journal(host)
-    decided = journal.get("role")
-    if journal.get("resetting") is not None:
+    decided = journal.values["role"]
+    if journal.values["resetting"] is not None:
         return "none: this node is being reset"
-    wish = journal.get("stepping_down")
+    wish = journal.values["stepping_down"]
     if wish is not None:
         return f"{decided or 'undecided'}, on its way out; then {wish.get('role', 'auto')}"
     if decided:
@@ -73,7 +73,7 @@ def foresee(host: Host, wish: str, end_cluster: bool) -> Plan:
     """What the wish leads to; changes nothing. Raises Refused, ConfigError, JournalDamaged,
     OSError."""
     need_root()
-    if Journal(host).get("resetting") is not None:
+    if Journal(host).values["resetting"] is not None:
         raise Refused(
             "A reset of this node was begun, and has to end first.",
             "The agent ends it by itself; or run `sudo nodeagent reset` again.",
@@ -97,10 +97,11 @@ def begin(host: Host, plan: Plan) -> str:
     host.call("systemctl", "stop", "nodeagent.service", timeout=STOP_BOUND)
     try:
         journal = Journal(host)
-        anew = {"imported": None} if plan.way.anew else {}
-        if anew:  # the card file has just been copied, by something that syncs nothing
+        intent: State = {"stepping_down": {"role": plan.wish}}
+        if plan.way.anew:  # the card file has just been copied, by something that syncs nothing
             host.run("sync", timeout=kubeadm.SYNC_BOUND)
-        journal.set(stepping_down={"role": plan.wish}, **anew)
+            intent["imported"] = None
+        journal.set(**intent)
         journal.note("role changes", wish=plan.wish)
     finally:
         host.call("systemctl", "start", "--no-block", *UNITS, timeout=STOP_BOUND)
@@ -111,9 +112,9 @@ def look(host: Host) -> Situation:
     """How this node stands. Asks its cluster and the fleet's control planes only where that
     matters. Raises ConfigError, JournalDamaged, OSError."""
     journal, found = Journal(host), state.read(host)
-    decided = journal.get("role", "")
+    decided = journal.values["role"] or ""
     expected = config.load(host).settings.expected_nodes or 0
-    out = journal.get("stepping_down") is not None
+    out = journal.values["stepping_down"] is not None
     if found is state.State.CONTROL_PLANE and not out:
         others, empty = _inside(host)
         return Situation(found, decided, others=others, empty=empty, expected=expected)

@@ -41,8 +41,8 @@ def publish(host: Host, journal: Journal, node_id: str, alone: bool | None) -> S
         node_id=node_id,
         name=Facts(host).node_name or "unnamed",
         cluster=hashlib.sha256(host.read(kubeadm.CLUSTER_CA) or b"").hexdigest(),
-        epoch=journal.get("epoch", 0),
-        born=int(journal.get("born", 0)),
+        epoch=journal.values["epoch"] or 0,
+        born=int(journal.values["born"] or 0),
         alone=alone,
     )
     host.write(SIDE, side.to_json(), 0o644)
@@ -63,14 +63,15 @@ def give_way(host: Host, board: Board, journal: Journal, trust: Trust, key: Node
     Nothing is done where the other does not prove itself once more, or somebody has moved in.
     Raises Blocked, CommandFailed, OSError; the same call again then goes on.
     """
-    if journal.get("stepping_down") is None and not _is_due(host, board, journal, trust, key):
+    begun = journal.values["stepping_down"] is not None
+    if not begun and not _is_due(host, board, journal, trust, key):
         return
     leaving.step_down(host, board, journal, trust, key)
 
 
 def _is_due(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeKey) -> bool:
     where = _rival(host)
-    if where is None or journal.get("role") != "control-plane":
+    if where is None or journal.values["role"] != "control-plane":
         return False
     board.set(detail="Asking the fleet's other control plane")
     # Nobody may move in between the last look and the reset.

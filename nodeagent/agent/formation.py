@@ -58,7 +58,7 @@ class Former:
     def form(self) -> None:
         """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
         settings = config.load(self.host).settings
-        role = self.journal.get("role")
+        role = self.journal.values["role"]
         if role == "control-plane":
             self.lead(settings, "It was decided before.")
         elif role == "worker":
@@ -113,9 +113,9 @@ class Former:
         settings = networks.fitted(settings, address)
         tested = runtime.tested(settings)
         self.board.set(role="control-plane", role_why=why, control_plane=address)
-        slow = self.journal.get("fsync_ms", 0) > SLOW_FSYNC_MS
+        slow = (self.journal.values["fsync_ms"] or 0) > SLOW_FSYNC_MS
         self.prefetch(settings, "worker")  # every node runs the pod network and kube-proxy
-        if not self.journal.get("initialised"):
+        if not self.journal.values["initialised"]:
             self.board.enter("initialising", "Making the control plane with kubeadm init")
             self.radio.leading = True
             try:
@@ -130,7 +130,7 @@ class Former:
             self.board.milestone("initialised", f"The control plane is made, at {address}")
         self.renew(name)
         self.board.set(kubernetes=tested.kubernetes)
-        if not self.journal.get("equipped"):
+        if not self.journal.values["equipped"]:
             self.board.enter("initialising", "Installing the pod network and the join policy")
             # One call of kubectl for both: on a small board each costs seconds.
             manifest = f"{cni.chosen(settings).manifest(settings)}---\n{node.policy()}"
@@ -146,7 +146,8 @@ class Former:
         seal_after = checks.seconds(settings.seal_after)
         # A clock that was ahead when the cluster was made must not keep it open for years.
         now = int(self.host.clock.now())
-        born = min(self.journal.get("born", now), now)
+        born = self.journal.values["born"]
+        born = now if born is None else min(born, now)
         self.journal.set(born=born)
         install.install(
             self.host, self.trust, node.broker_credentials(self.host), networks.endpoint(address),
@@ -182,16 +183,16 @@ class Former:
         """Where to ask: heard, configured and last known addresses, each once."""
         heard = [(h.beacon.address, h.beacon.port) for h in self.radio.heard if h.beacon.ready]
         known = [*settings.control_plane]
-        known += [networks.host_of(one) for one in self.journal.get("last_known", [])]
+        known += [networks.host_of(one) for one in self.journal.values["last_known"] or []]
         return list(dict.fromkeys([*heard, *((address, PORT) for address in known)]))
 
     def follow(self, settings: Settings) -> None:
         """A worker that has joined: wait until it is Ready, drop what it needs no more."""
         tested = runtime.tested(settings)
-        known = self.journal.get("last_known", [""])
+        known = self.journal.values["last_known"] or [""]
         self.board.set(role="worker", control_plane=known[0], kubernetes=tested.kubernetes)
         self.trust.drop_issuer(self.host)
-        self.until_ready(self.journal.get("node_name") or Facts(self.host).node_name)
+        self.until_ready(self.journal.values["node_name"] or Facts(self.host).node_name)
 
     def until_ready(self, name: str) -> None:
         """Wait until Kubernetes calls this node Ready."""
@@ -211,7 +212,7 @@ class Former:
         """Renew what has ended while the board was off, or soon will; nothing while nobody has
         set the clock, since an expiry in the eyes of a wrong clock is none."""
         now, facts = self.host.clock.now(), Facts(self.host)
-        if self.journal.get("role") == "control-plane":
+        if self.journal.values["role"] == "control-plane":
             if renewal.is_due(self.host, now) and synchronised(facts):
                 self.board.set(detail="Renewing the cluster's certificates")
                 renewal.renew(self.host, name, now)

@@ -25,7 +25,7 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.join import leave as farewell
 from nodeagent.paths import BROKER, ENDPOINT
-from nodeagent.statefile import Journal
+from nodeagent.statefile import Journal, State
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 
@@ -38,9 +38,10 @@ BROKER_UNITS = ("nodeagent-broker.socket", "nodeagent-broker.service")
 # the data of etcd where its member could not be asked any more.
 REMAINS = ("/etc/cni/net.d", "/var/lib/cni", "/var/lib/etcd", state.FOLDER)
 # What the journal remembers of a cluster. Counters stay: the fleet's others remember them.
-OF_THE_CLUSTER = (
-    "role", "initialised", "equipped", "claim", "born", "node_name", "stepping_down",
-)  # fmt: skip
+OF_THE_CLUSTER: State = {
+    "role": None, "initialised": None, "equipped": None, "claim": None, "born": None,
+    "node_name": None, "stepping_down": None,
+}  # fmt: skip
 KUBEADM = "/usr/bin/kubeadm"
 ADMIN = "/etc/kubernetes/admin.conf"
 PORT = 6444  # the endpoint of a control plane
@@ -51,7 +52,7 @@ def step_down(host: Host, board: Board, journal: Journal, trust: Trust, key: Nod
 
     Raises Blocked, CommandFailed, Refused, OSError; the same call again then goes on.
     """
-    intent = journal.get("stepping_down")
+    intent = journal.values["stepping_down"]
     if intent is None:
         return
     wish = intent.get("role")
@@ -63,12 +64,12 @@ def step_down(host: Host, board: Board, journal: Journal, trust: Trust, key: Nod
         board.set(detail=f"Leaving the cluster: {text}")
 
     left = leave(host, journal, say, trust, key)
-    forgotten: tuple[str, ...] = OF_THE_CLUSTER
+    forgotten = OF_THE_CLUSTER
     if wish:
         host.make_folder(config.DROP_INS)
         host.write(config.ROLE_FILE, f"role: {wish}\n".encode())
-        forgotten = (*forgotten, "vote")  # a person has said that this node is to begin anew
-    journal.set(**dict.fromkeys(forgotten))
+        forgotten = {**forgotten, "vote": None}  # a person has said that this node is to begin anew
+    journal.set(**forgotten)
     more = {"role": wish} if wish else {"control_plane": intent["name"]}
     journal.note("stepped down", **more, **({"left": left} if left else {}))
     board.set(role=wish or "auto", role_why="", control_plane="")
@@ -93,7 +94,7 @@ def leave(
         host.run("systemctl", "stop", unit, timeout=60)
     kubeadm.alone(host)
     todo = ""
-    leads = host.exists(ADMIN) or journal.get("role") == "control-plane"
+    leads = host.exists(ADMIN) or journal.values["role"] == "control-plane"
     if host.exists(ownnode.KUBELET_CONF) and not leads:
         todo = _take_leave(host, journal, say, trust, key, final)
     leave_cluster(host, say)
@@ -107,7 +108,7 @@ def _take_leave(
 ) -> str:
     """A worker moves its pods away and has its Node deleted. Where the control plane is away both
     are left out: leaving must not wait for it."""
-    name = journal.get("node_name") or Facts(host).node_name
+    name = journal.values["node_name"] or Facts(host).node_name
     say("moving its pods to other nodes")
     ownnode.drain(host, name, say)
     uid = ownnode.uid(host, name)
@@ -133,7 +134,7 @@ def places(host: Host, journal: Journal, trust: Trust) -> list[tuple[str, int]]:
     by the network process. Hints: only TLS tells."""
     found = ownnode.SERVER.search(host.text(ownnode.KUBELET_CONF) or "")
     known = [found[1].strip("[]")] if found else []
-    known += [networks.host_of(one) for one in journal.get("last_known", [])]
+    known += [networks.host_of(one) for one in journal.values["last_known"] or []]
     _, candidates = exchange.read_heard(host)
     _, heard = Hearing(trust.beacon_key, "").update(None, [c.beacon for c in candidates], 0.0)
     said = [(h.beacon.address, h.beacon.port) for h in heard if _may_lead(h.beacon)]

@@ -113,11 +113,11 @@ class Agent:
         facts = Facts(self.host)
         note = membership.moved_note(facts)
         self.board.set(notes=[note] if note else [])
-        if self.journal.get("role") is None and state.read(self.host) is State.CONTROL_PLANE:
+        if self.journal.values["role"] is None and state.read(self.host) is State.CONTROL_PLANE:
             # The power went between the cluster and the journal: the election is over all the same.
             born = int(self.host.clock.now())
             self.journal.set(role="control-plane", initialised=True, born=born)
-        here, before = names.usable_serial(facts.serial), self.journal.get("board")
+        here, before = names.usable_serial(facts.serial), self.journal.values["board"]
         if not here or here == before:
             return
         if before:

@@ -110,7 +110,7 @@ def resume(host: Host, board: Board, journal: Journal) -> None:
 
     Raises as ``reset``; the same call again then goes on.
     """
-    intent = journal.get("resetting")
+    intent = journal.values["resetting"]
     if intent is None:
         return
     settings = config.load(host).settings

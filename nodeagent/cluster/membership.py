@@ -16,7 +16,7 @@ def known_board(facts: Facts) -> str:
 
 def is_member(facts: Facts) -> bool:
     """True where the node belongs to a cluster or has decided its role."""
-    return facts.exists(names.MEMBER) or bool(remembered(facts.read(PATH), "role"))
+    return facts.exists(names.MEMBER) or bool(remembered(facts.read(PATH))["role"])
 
 
 def moved_note(facts: Facts) -> str:

@@ -36,7 +36,7 @@ def fleet(node: Node) -> Seen:
 def journal(node: Node) -> Seen:
     """Readable; which role is in it."""
     try:
-        role = Journal(node.facts.host).get("role")
+        role = Journal(node.facts.host).values["role"]
     except (JournalDamaged, OtherVersion) as error:
         return fail(error.reason, error.remedy)
     return well(f"role {role}" if role else "no role decided yet")

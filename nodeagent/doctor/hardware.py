@@ -118,7 +118,7 @@ def disk_space(node: Node) -> Seen:
 
 def fsync(node: Node) -> Seen:
     """The agent measures it once, and keeps it."""
-    found = Journal(node.facts.host).get("fsync_ms")
+    found = Journal(node.facts.host).values["fsync_ms"]
     if not isinstance(found, int | float):
         return unknown("not measured yet", "The agent measures it at its first start.")
     value = f"{found:.1f} ms"

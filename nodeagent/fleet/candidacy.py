@@ -7,7 +7,7 @@ drives it with the journal, the simulator with a journal that loses power.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol, TypedDict
+from typing import Protocol, TypedDict, Unpack
 
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.election import (
@@ -22,6 +22,7 @@ from nodeagent.fleet.election import (
     ballot,
     decide,
 )
+from nodeagent.statefile import State
 
 # Seconds after which an unchanged beacon is sealed anew. A beacon is lost now and then, and 60 s
 # make it stale.
@@ -32,9 +33,10 @@ CROWD = 64  # nodes; more than that renew less often, so that the air carries as
 class Memory(Protocol):
     """What is left of a journal here; ``set`` is durable when it returns, None removes."""
 
-    def get(self, name: str, default: Any = None) -> Any: ...
-    def set(self, **values: Any) -> None: ...
-    def note(self, event: str, **details: Any) -> None: ...
+    @property
+    def values(self) -> State: ...
+    def set(self, **values: Unpack[State]) -> None: ...
+    def note(self, event: str, **details: object) -> None: ...
 
 
 def renewal(nodes: int, formed: bool, claims: bool) -> float:
@@ -84,26 +86,26 @@ class Candidacy:
     @property
     def claim(self) -> tuple[int, float] | None:
         """For ``View.claimed``."""
-        claim = self._journal.get("claim")
+        claim = self._journal.values["claim"]
         return (claim["epoch"], self._claimed_at) if claim else None
 
     @property
     def vote(self) -> tuple[str, int] | None:
         """For ``View.vote``."""
-        vote = self._journal.get("vote")
+        vote = self._journal.values["vote"]
         return (vote["node"], vote["epoch"]) if vote else None
 
     def standing(self, wish: str, may_lead: bool) -> Standing:
         """For ``Beacon``, where the settings wish for the role ``wish``."""
         claim, vote = self.claim, self.vote
-        role = self._journal.get("role") or wish
+        role = self._journal.values["role"] or wish
         if isinstance(self.decision, Lead):
             role = CONTROL_PLANE
         if not may_lead:
             role = WORKER  # others must not wait for it as the better one
         return {
             "role": role,
-            "epoch": claim[0] if claim else self._journal.get("epoch", 0),
+            "epoch": claim[0] if claim else self._journal.values["epoch"] or 0,
             "claim": claim is not None,
             "vote": vote[0] if vote else "",
             "vote_epoch": vote[1] if vote else 0,
@@ -123,7 +125,7 @@ class Candidacy:
 
     def free_vote(self) -> None:
         """Take the vote back because a person said so. Raises OSError."""
-        if self._journal.get("vote"):
+        if self._journal.values["vote"]:
             self._journal.set(vote=None)
             self._journal.note("vote taken back")
 

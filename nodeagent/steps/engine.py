@@ -88,7 +88,7 @@ def run_step(
             f"Step {step.name} does not hold after its actions; still to do: {others[0].show()}.",
             "The agent tries again; if it stays, please report it with `nodeagent plan`.",
         )
-    asked = journal.get("reboots", {})
+    asked = journal.values["reboots"] or {}
     if not left and step.name in asked:
         # It took. Should a later update of the system undo it, a new reboot may be asked for.
         journal.set(reboots={token: at for token, at in asked.items() if token != step.name})
@@ -141,7 +141,7 @@ def undo_step(step: Undoable, host: Host, settings: Settings, say: Callable[[str
 
 def ask_reboot(reboots: Sequence[Reboot], host: Host, journal: Journal) -> None:
     """Record durably that these reboots are asked for in this boot, before rebooting."""
-    asked = dict(journal.get("reboots", {}))
+    asked = dict(journal.values["reboots"] or {})
     asked |= {reboot.token: boot_id(host) for reboot in reboots}
     journal.set(reboots=asked)
     journal.note("reboot", reasons=[reboot.reason for reboot in reboots])

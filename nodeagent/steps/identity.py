@@ -118,7 +118,7 @@ def member_name(facts: Facts) -> str:
     if text is None:
         return ""
     user = re.search(r"system:node:([a-z0-9.-]+)", text)
-    return user[1] if user else str(remembered(facts.read(PATH), "node_name") or "")
+    return user[1] if user else str(remembered(facts.read(PATH))["node_name"] or "")
 
 
 def _check(name: str) -> None:

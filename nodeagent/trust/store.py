@@ -142,7 +142,7 @@ def import_card(host: Host, journal: Journal) -> Trust:
     path = next((path for path in CARD_FILES if host.exists(path)), None)
     data = host.read(path) if path is not None else None
     spent = data is None or cards.is_scrubbed(data)
-    if not journal.get("imported"):
+    if not journal.values["imported"]:
         if not spent:
             _keep(host, _parse(path or "", data or b""))
         Trust.load(host)  # raises while there is neither a card nor an earlier import

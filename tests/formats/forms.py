@@ -149,8 +149,8 @@ def _kept(host: Host) -> Any:
 
 
 def _journal(host: Host) -> Any:
-    found = journal.Journal(host)
-    return {name: found.get(name) for name in found.names()}
+    values = journal.Journal(host).values
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _ledger(host: Host) -> Any:

@@ -118,7 +118,7 @@ class Board:
     @property
     def role(self) -> str:
         """As decided, or empty."""
-        return str(Journal(self.host).get("role") or "")
+        return str(Journal(self.host).values["role"] or "")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
+
+from nodeagent.statefile import State, empty
 
 
 class PowerCut(BaseException):
@@ -14,24 +16,20 @@ class Memory:
     until power is cut, just before (``after`` False) or just after the write reached the card."""
 
     def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
+        self.values = empty()
         self.fuse: int | None = None
         self.after = False
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """What was set last."""
-        return self.values.get(name, default)
-
-    def set(self, **values: Any) -> None:
+    def set(self, **values: Unpack[State]) -> None:
         """Change values; None removes."""
         cut = self.fuse == 0
         if self.fuse is not None:
             self.fuse -= 1
         if cut and not self.after:
             raise PowerCut
-        self.values = {k: v for k, v in {**self.values, **values}.items() if v is not None}
+        self.values = {**self.values, **values}
         if cut:
             raise PowerCut
 
-    def note(self, event: str, **details: Any) -> None:
+    def note(self, event: str, **details: object) -> None:
         """For people only."""

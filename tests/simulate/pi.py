@@ -69,7 +69,7 @@ class Pi:
     @property
     def leads(self) -> bool:
         """It has begun kubeadm init and not given up, or has a cluster, switched on or not."""
-        return self.memory.get("role") == CONTROL_PLANE or (self.on and self.leading is not None)
+        return self.memory.values["role"] == CONTROL_PLANE or (self.on and self.leading is not None)
 
     @property
     def serves(self) -> bool:
@@ -79,7 +79,7 @@ class Pi:
     @property
     def formed(self) -> bool:
         """It is in a cluster and keeps."""
-        return self.memory.get("role") is not None and not self.memory.get("stepping_down")
+        return self.memory.values["role"] is not None and not self.memory.values["stepping_down"]
 
     def power_on(self, now: float) -> None:
         """Boot: what the journal has is there, what was heard is not."""
@@ -96,7 +96,7 @@ class Pi:
         self.looked_at_all = -1e9
         self.told: dict[int, Any] = {}
         self.dirty, self.last = True, ("", False)
-        starts = self.memory.get("starts", 0) + 1
+        starts = (self.memory.values["starts"] or 0) + 1
         self.memory.set(starts=starts)
         self.boot = f"{starts:08x}{self.chance.randrange(2**32):08x}"
         self.air.inboxes[self.make.number].clear()
@@ -117,13 +117,13 @@ class Pi:
     def look(self, now: float) -> float:
         """One round. Raises PowerCut."""
         local = self.clock(now)
-        if self.memory.get("role") == "worker":
+        if self.memory.values["role"] == "worker":
             self._announce(now, local)
             return 2 * ROUND / self.make.rate
         news = self._listen(now, local)
-        if self.memory.get("stepping_down"):
+        if self.memory.values["stepping_down"]:
             self._reset(now)
-        elif self.memory.get("role") is not None:
+        elif self.memory.values["role"] is not None:
             self._keep(now, local)
         else:
             self._take_part(now, local, news)
@@ -145,7 +145,7 @@ class Pi:
         for source, (message, said) in found:
             if source == self.make.number:
                 self.own_mark = now
-                news = news or "claim" in self.memory.values
+                news = news or self.memory.values["claim"] is not None
             else:
                 messages.append(message)
                 news = news or self.told.get(source) != said
@@ -211,7 +211,7 @@ class Pi:
         told = {h.beacon.node_id for h in self.heard if h.beacon.ready}
         there = [
             pi for pi in self.fleet
-            if pi.node_id in told and pi.serves and pi.memory.get("role") == CONTROL_PLANE
+            if pi.node_id in told and pi.serves and pi.memory.values["role"] == CONTROL_PLANE
             and self.air.reaches(self.make.number, pi.make.number, now)
         ]  # fmt: skip
         if not there:
@@ -247,7 +247,7 @@ class Pi:
                 self.asked = local
                 if pi.serves and self.air.reaches(self.make.number, pi.make.number, now):
                     self._meet(pi, now)
-                if self.memory.get("stepping_down"):
+                if self.memory.values["stepping_down"]:
                     return
 
     def side(self, now: float, sure: bool) -> Side:
@@ -259,15 +259,17 @@ class Pi:
         )  # fmt: skip
         if sure:
             self.known_alone = not deployed and not workers
+        claim, born = self.memory.values["claim"], self.memory.values["born"]
+        assert claim is not None and born is not None
         return Side(
             self.node_id, f"pi-{self.make.number}", self.node_id[2:].ljust(64, "0"),
-            self.memory.get("claim")["epoch"], self.memory.get("born"), self.known_alone,
+            claim["epoch"], born, self.known_alone,
         )  # fmt: skip
 
     known_alone: bool | None = None
 
     def _meet(self, other: Pi, now: float) -> None:
-        if other.memory.get("role") != CONTROL_PLANE:
+        if other.memory.values["role"] != CONTROL_PLANE:
             return
         verdict = judge(self.side(now, sure=True), other.side(now, sure=False))
         if verdict is Verdict.STEP_DOWN:

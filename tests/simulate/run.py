@@ -107,7 +107,7 @@ class Life:
             self._at(now + pause * (1 + 0.1 * self.chance.random()), what, number)
         if pi.leads and not led:
             self._leads(pi, now)
-        if self.outcome.decided is None and pi.memory.get("role") == "control-plane":
+        if self.outcome.decided is None and pi.memory.values["role"] == "control-plane":
             self.outcome.decided = now
 
     def _cut(self, pi: Pi, now: float) -> None:
@@ -127,7 +127,7 @@ class Life:
     def _control_planes(self) -> list[Pi]:
         return [
             pi for pi in self.pis
-            if pi.memory.get("role") == "control-plane" and not pi.memory.get("stepping_down")
+            if pi.memory.values["role"] == "control-plane" and not pi.memory.values["stepping_down"]
         ]  # fmt: skip
 
     def _is_settled(self) -> bool:

@@ -31,7 +31,7 @@ from nodeagent.host.actions import Reboot
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.join.approval import APPROVAL, not_admitted
-from nodeagent.statefile import Journal
+from nodeagent.statefile import Journal, Vote
 from nodeagent.status import model as status
 from nodeagent.status import text as statustext
 from nodeagent.trust import fleet_file as cards
@@ -150,7 +150,7 @@ def test_a_reboot_spoils_no_update_and_no_first_boot(
 
     def sleep(seconds: float) -> None:
         if {REBOOT, TRY} & set(machine.ran):
-            asked.append(Journal(machine).get("reboots"))
+            asked.append(Journal(machine).values["reboots"])
             raise Down
         time.sleep(seconds)
 
@@ -262,7 +262,7 @@ def test_two_nodes_agree_on_one_leader_and_the_other_joins_it(tmp_path: Path) ->
     (other,) = [radio for radio in radios if radio is not leader]
     assert isinstance(other.decision, Join)
     assert leader.key.node_id in other.decision.why
-    assert other.journal.get("claim") is None
+    assert other.journal.values["claim"] is None
 
 
 def test_a_node_that_hears_nobody_of_the_expected_waits(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_a_claim_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> Non
         radio.look()
         hear(radio)
         time.sleep(1)
-    assert Journal(radio.host).get("claim") == {"epoch": 1}
+    assert Journal(radio.host).values["claim"] == {"epoch": 1}
 
 
 def test_a_vote_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_a_vote_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> None
             spoken = beacons.open_(radio.trust.beacon_key, said.beacon)
             if spoken.vote:
                 told.append((spoken.vote, spoken.vote_epoch))
-                kept = Journal(radio.host).get("vote")
+                kept = Journal(radio.host).values["vote"]
                 assert kept == {"node": spoken.vote, "epoch": spoken.vote_epoch}
         hear(*radios)
         time.sleep(1)
@@ -310,13 +310,13 @@ def test_a_vote_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> None
 def test_choosing_a_role_by_hand_takes_the_vote_back(tmp_path: Path) -> None:
     time, card = Time(), cards.make("home")[1]
     radio = node(tmp_path / "pi-a", card, time, Settings(expected_nodes=3))
-    gone = {"node": "n-" + "c" * 16, "epoch": 1}
+    gone: Vote = {"node": "n-" + "c" * 16, "epoch": 1}
     radio.journal.set(vote=gone)
     radio.look()
-    assert radio.journal.get("vote") == gone and "has this node's vote" in radio.decision.why
+    assert radio.journal.values["vote"] == gone and "has this node's vote" in radio.decision.why
     put(tmp_path / "pi-a", {config.ROLE_FILE: "role: auto\n"})
     radio.look()
-    assert radio.journal.get("vote") is None
+    assert radio.journal.values["vote"] is None
 
 
 def test_a_boot_counts_on_so_that_an_earlier_one_is_an_echo(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_cluster_that_the_journal_missed_ends_the_election(tmp_path: Path) -> 
     )
     agent = agent_on(tmp_path, "b1234567", claim={"epoch": 1})
     agent.settle_in()
-    assert (agent.journal.get("role"), agent.journal.get("initialised")) == ("control-plane", True)
+    assert agent.journal.values["role"] == "control-plane" and agent.journal.values["initialised"]
 
 
 def agent_on(root: Path, serial: str, **values: Any) -> Agent:
@@ -354,11 +354,11 @@ def agent_on(root: Path, serial: str, **values: Any) -> Agent:
 def test_what_was_claimed_on_another_board_does_not_count(tmp_path: Path) -> None:
     agent = agent_on(tmp_path, "b1234567", board="a1234567", claim={"epoch": 2}, fsync_ms=3.0)
     agent.settle_in()
-    assert agent.journal.get("claim") is None and agent.journal.get("fsync_ms") is None
-    assert agent.journal.get("board") == "b1234567"
-    assert [line["event"] for line in agent.journal.get("history")] == ["another board"]
+    assert agent.journal.values["claim"] is None and agent.journal.values["fsync_ms"] is None
+    assert agent.journal.values["board"] == "b1234567"
+    assert [line["event"] for line in agent.journal.values["history"] or []] == ["another board"]
     agent.settle_in()
-    assert len(agent.journal.get("history")) == 1 and agent.board.get("notes") == []
+    assert len(agent.journal.values["history"] or []) == 1 and agent.board.get("notes") == []
 
 
 def test_a_members_card_in_another_board_is_shown(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_a_members_card_in_another_board_is_shown(tmp_path: Path) -> None:
     agent.settle_in()
     (note,) = agent.board.get("notes")
     assert "a1234567" in note and "nodeagent reset" in note
-    assert agent.journal.get("role") == "worker"
+    assert agent.journal.values["role"] == "worker"
     shown = statustext.render(status.parse(agent.host.read(status.PATH) or b""))
     assert note in " ".join(shown.split())
 
@@ -375,5 +375,5 @@ def test_a_members_card_in_another_board_is_shown(tmp_path: Path) -> None:
 def test_a_board_without_a_serial_number_makes_no_claim(tmp_path: Path) -> None:
     agent = agent_on(tmp_path, "0000000000000000", board="a1234567", claim={"epoch": 2})
     agent.settle_in()
-    assert agent.journal.get("claim") == {"epoch": 2}
-    assert agent.journal.get("board") == "a1234567"
+    assert agent.journal.values["claim"] == {"epoch": 2}
+    assert agent.journal.values["board"] == "a1234567"

@@ -104,7 +104,7 @@ def test_an_old_reboot_is_forgotten_only_when_its_step_holds(host: Machine) -> N
     step = Wants(reboot=True)
     engine.ask_reboot(run(step, host), host, Journal(host))
     run(Wants(name="other"), host)
-    assert Journal(host).get("reboots") == {"wants": "first"}
+    assert Journal(host).values["reboots"] == {"wants": "first"}
 
 
 def test_plan_changes_nothing_and_shows_what_blocks(host: Machine) -> None:

@@ -231,7 +231,7 @@ def test_what_a_later_version_added_to_the_state_is_kept(machine: Machine) -> No
 
 def test_a_journal_without_a_version_is_of_the_first(machine: Machine) -> None:
     machine.write(journal.PATH, b'{"role": "worker"}')
-    assert Journal(machine).get("role") == "worker"
+    assert Journal(machine).values["role"] == "worker"
 
 
 def test_a_card_of_a_later_version_stays_on_the_card(machine: Machine, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class Young:
             rival = json.dumps({"v": 1, "address": where[0], "port": where[1]})
             self.host.write(RIVAL, rival.encode())
         healing.give_way(self.host, self.board, self.journal, self.trust, self.key)
-        return self.journal.get("role") is None
+        return self.journal.values["role"] is None
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_the_younger_asks_and_says_what_it_found(young: Young, old: Old) -> None
     assert healing.meet(young.host, *old.where) == "step-down"
     told = Side.from_json(young.host.read(healing.SIDE) or b"")
     assert (told.node_id, told.name, told.epoch, told.alone) == (young.key.node_id, "pi-1", 2, True)
-    assert young.journal.get("role") == "control-plane", "meeting changes nothing"
+    assert young.journal.values["role"] == "control-plane", "meeting changes nothing"
 
 
 @pytest.mark.network
@@ -160,8 +160,9 @@ def test_it_gives_way_in_order(young: Young, old: Old) -> None:
     assert "kubeadm reset --force" in ran[5]
     left = set(young.journal.names()) & set(leaving.OF_THE_CLUSTER)
     assert not left
-    assert young.journal.get("epoch") == 2, "others remember it"
-    assert [e["event"] for e in young.journal.get("history")][-2:] == ["steps down", "stepped down"]
+    assert young.journal.values["epoch"] == 2, "others remember it"
+    events = [line["event"] for line in young.journal.values["history"] or []]
+    assert events[-2:] == ["steps down", "stepped down"]
     assert not young.host.exists(RIVAL)
 
 
@@ -171,13 +172,13 @@ def test_a_cut_in_the_middle_only_delays_it(young: Young, old: Old) -> None:
     young.host.answers[reset] = {"status": 1, "err": "the power went"}
     with pytest.raises(Exception, match="the power went"):
         young.gives_way(old.where)
-    assert Journal(young.host).get("stepping_down") == {"node": OTHER.node_id, "name": "pi-a"}
-    assert Journal(young.host).get("role") == "control-plane"
+    assert Journal(young.host).values["stepping_down"] == {"node": OTHER.node_id, "name": "pi-a"}
+    assert Journal(young.host).values["role"] == "control-plane"
     old.endpoint.close()
     young.host.answers[reset] = ""
     again = Journal(young.host)
     healing.give_way(young.host, young.board, again, young.trust, young.key)
-    assert again.get("role") is None and again.get("stepping_down") is None
+    assert again.values["role"] is None and again.values["stepping_down"] is None
 
 
 @pytest.mark.network

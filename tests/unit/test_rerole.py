@@ -18,7 +18,7 @@ from nodeagent.config import settings as config
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff as exchange
-from nodeagent.statefile import Journal
+from nodeagent.statefile import Journal, State
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import store as trust
 from tests.unit.cluster.test_inhabitants import GET, answers
@@ -110,7 +110,7 @@ def test_a_worker_of_the_fleets_leader_stays(worker: Machine, old: Old) -> None:
     assert rerole.begin(worker, plan) == "This node is a worker already."
     with pytest.raises(Refused, match="pi-a leads this fleet"):
         rerole.foresee(worker, "control-plane", True)
-    assert worker.ran == [] and Journal(worker).get("stepping_down") is None
+    assert worker.ran == [] and Journal(worker).values["stepping_down"] is None
     assert not worker.exists(config.ROLE_FILE)
 
 
@@ -123,8 +123,8 @@ def test_it_moves_to_the_leader_of_another_cluster(worker: Machine, old: Old) ->
     assert worker.ran == [], "looking changes nothing"
     rerole.begin(worker, plan)
     assert worker.ran == [STOP, START]
-    assert Journal(worker).get("stepping_down") == {"role": "auto"}
-    assert Journal(worker).get("role") == "worker", "until it has left"
+    assert Journal(worker).values["stepping_down"] == {"role": "auto"}
+    assert Journal(worker).values["role"] == "worker", "until it has left"
 
 
 @pytest.mark.network
@@ -148,7 +148,7 @@ def test_to_lead_it_takes_the_key_from_the_card_anew(worker: Machine, card: byte
     rerole.begin(worker, plan)
     assert worker.ran == [STOP, "sync", START]
     journal = Journal(worker)
-    assert journal.get("stepping_down") == {"role": "control-plane"}
+    assert journal.values["stepping_down"] == {"role": "control-plane"}
     assert trust.import_card(worker, journal).may_lead, "as at the agent's next start"
     assert cards.is_scrubbed(worker.read(trust.CARD_FILES[0]) or b"")
 
@@ -182,7 +182,7 @@ def test_the_only_control_plane_is_not_lost_unasked(leader: Machine) -> None:
         ({"role": "worker", "resetting": {"identity": True}}, "none: this node is being reset"),
     ],
 )
-def test_the_role_that_is_shown(remembered: dict[str, object], shown: str, tmp_path: Path) -> None:
+def test_the_role_that_is_shown(remembered: State, shown: str, tmp_path: Path) -> None:
     host = Machine(tmp_path)
     Journal(host).set(**remembered)
     assert rerole.show(host) == shown
@@ -199,7 +199,7 @@ def test_an_agent_that_does_not_stop_keeps_the_journal(leader: Machine) -> None:
     leader.answers[STOP] = {"status": 1, "err": "Job timed out"}
     with pytest.raises(CommandFailed, match="timed out"):
         rerole.begin(leader, plan)
-    assert Journal(leader).get("stepping_down") is None
+    assert Journal(leader).values["stepping_down"] is None
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_it_says_what_happens_and_asks(
     monkeypatch.setattr("nodeagent.host.host.Host", lambda: leader)
     asked = CliRunner().invoke(main, ["role", "--worker", *words], input=typed)
     assert (STOP in leader.ran) is begun is (asked.exit_code == 0)
-    assert bool(Journal(leader).get("stepping_down")) is begun
+    assert bool(Journal(leader).values["stepping_down"]) is begun
     if "--end-cluster" in words:
         assert "The cluster that this node leads ends" in asked.output
     else:

@@ -94,7 +94,7 @@ def test_the_order_of_a_workers_reset(member: Machine) -> None:
     assert any("systemctl enable --now nodeagent" in line for line in todo)
     journal = Journal(member)
     assert set(journal.names()) == {"imported", "board", "history", "epoch"}
-    assert journal.get("history")[-1]["event"] == "reset"
+    assert (journal.values["history"] or [])[-1]["event"] == "reset"
     assert member.text(trust.FLEET_FILE) == "fleet" and member.text(keys.PATH) == "key"
     assert not member.exists(ROLE_FILE) and member.exists("/etc/nodeagent/config.d/50-mine.yaml")
 
@@ -102,7 +102,7 @@ def test_the_order_of_a_workers_reset(member: Machine) -> None:
 def test_forget_fleet_forgets_the_keys_and_that_they_were_imported(member: Machine) -> None:
     todo = reset.reset(member, True, lambda _: None)
     assert not member.exists(trust.FLEET_FILE) and not member.exists(keys.PATH)
-    assert Journal(member).get("imported") is None
+    assert Journal(member).values["imported"] is None
     assert any("nodeagent.fleet" in line for line in todo)
 
 
@@ -133,14 +133,14 @@ def test_a_command_that_fails_says_what_to_do(member: Machine) -> None:
     with pytest.raises(CommandFailed) as caught:
         reset.reset(member, False, lambda _: None)
     assert "busy" in caught.value.reason and "run the reset again" in caught.value.remedy
-    assert Journal(member).get("role") == "worker"
+    assert Journal(member).values["role"] == "worker"
 
 
 def test_a_member_without_kubeadm_is_refused_before_anything_is_lost(member: Machine) -> None:
     put(member.root, {"/usr/bin/kubeadm": None})
     with pytest.raises(Refused, match="kubeadm"):
         reset.reset(member, False, lambda _: None)
-    assert Journal(member).get("role") == "worker"
+    assert Journal(member).values["role"] == "worker"
 
 
 def test_what_is_lost_is_said(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_wrong_settings_stop_it_before_anything_is_changed(member: Machine) -> N
     put(member.root, {"/etc/nodeagent/config.d/50-mine.yaml": "expected_nods: 2\n"})
     with pytest.raises(ConfigError, match="expected_nods"):
         reset.reset(member, False, lambda _: None)
-    assert member.ran == [] and Journal(member).get("role") == "worker"
+    assert member.ran == [] and Journal(member).values["role"] == "worker"
 
 
 def test_the_steps_know_the_path_of_the_node_key() -> None:
@@ -309,7 +309,7 @@ def agent(pi: VirtualPi) -> Callable[[], object]:
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[VirtualPi, object]:
     """A board that the agent has prepared, and what was on it before."""
-    monkeypatch.setattr("nodeagent.agent.main.reporter.notify", lambda message: None)
+    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
     put(tmp_path, FRESH)
     pi = VirtualPi(tmp_path, Disk(tmp_path))
     before = state(pi)
@@ -342,13 +342,13 @@ def test_a_cut_anywhere_in_a_reset(way: str, prepared: tuple[VirtualPi, object])
         pi.disk.become(begun)
         pi.boot()
         assert go(pi, typed(pi, identity=True), cut_at, way)
-        intent = Journal(pi).get("resetting")
+        intent = Journal(pi).values["resetting"]
         assert not go(pi, agent(pi), None, way)
         if intent is None and LINK in pi.disk.tree():
             continue  # it was not begun, and the board goes on as it was
         ended += 1
         assert state(pi) == before, f"cut before call {cut_at}, {way}"
-        assert Journal(pi).get("role") is None or intent, "off, with the journal to be cleared"
+        assert Journal(pi).values["role"] is None or intent, "off, with the journal to be cleared"
         assert not pi.exists(keys.PATH)
         assert pi.text("/etc/hostname") == "raspberrypi\n"
     assert ended > calls / 2 - 10
@@ -381,5 +381,5 @@ def test_enabled_after_the_last_instant_it_only_clears_the_journal(
     Journal(pi).set(resetting={"identity": False}, role="worker")  # the cut came just before
     put(pi.root, {LINK: {"link": "/usr/lib/systemd/system/nodeagent.service"}})
     assert not go(pi, agent(pi), None, WAYS[0])
-    assert Journal(pi).get("resetting") is None and Journal(pi).get("role") is None
+    assert Journal(pi).values["resetting"] is None and Journal(pi).values["role"] is None
     assert state(pi) == before

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from nodeagent.statefile import empty
 from tests.simulate.air import Partition
 from tests.simulate.fleets import NEVER, Plan, draw
 from tests.simulate.memory import Memory, PowerCut
@@ -77,9 +78,9 @@ def test_a_split_with_nodes_on_both_sides_is_reported_by_both() -> None:
 @pytest.mark.parametrize("after", [False, True])
 def test_the_double_of_the_journal_is_cut_at_a_write(after: bool) -> None:
     memory = Memory()
-    memory.set(a=1)
+    memory.set(epoch=1)
     memory.fuse, memory.after = 1, after
-    memory.set(b=2)
+    memory.set(starts=2)
     with pytest.raises(PowerCut):
-        memory.set(a=None)
-    assert memory.values == ({"b": 2} if after else {"a": 1, "b": 2})
+        memory.set(epoch=None)
+    assert memory.values == {**empty(), "epoch": None if after else 1, "starts": 2}
