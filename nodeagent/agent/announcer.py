@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 from dataclasses import replace
 
 from nodeagent.agent.reporter import Board
@@ -40,7 +39,7 @@ IDLE_TICK = 10.0  # seconds between looks on a formed node
 PORT = 6444
 
 
-class Radio(threading.Thread):
+class Radio:
     """Announces, listens and decides. Read ``decision`` and ``heard`` from other threads."""
 
     def __init__(
@@ -52,7 +51,6 @@ class Radio(threading.Thread):
         key: NodeKey,
         settings: Settings,
     ) -> None:
-        super().__init__(name="radio", daemon=True)
         self.host, self.board, self.journal = host, board, journal
         self.trust, self.key, self.settings = trust, key, settings
         self.candidacy = Candidacy(journal)
@@ -72,7 +70,7 @@ class Radio(threading.Thread):
         self._last: Beacon | None = None
         self._said_at = 0.0
         self._stamps: dict[str, int] = {}
-        self._chosen = self._stamp(config.ROLE_FILE)
+        self._chosen = host.changed(config.ROLE_FILE)
 
     def elect(self) -> None:
         """From now on this node takes part in the election."""
@@ -132,7 +130,7 @@ class Radio(threading.Thread):
 
     def _reload(self) -> None:
         """Take up changed settings (``nodeagent role``) while they can still matter."""
-        stamps = {path: self._stamp(path) for path in config.sources(self.host)}
+        stamps = {path: self.host.changed(path) for path in config.sources(self.host)}
         if stamps == self._stamps or self.formed:
             return
         self._stamps = stamps
@@ -143,9 +141,6 @@ class Radio(threading.Thread):
             self.settings = config.load(self.host).settings
         except ConfigError as error:
             LOG.warning("%s %s", error.reason, error.remedy)
-
-    def _stamp(self, path: str) -> int:
-        return self.host.path(path).stat().st_mtime_ns if self.host.exists(path) else 0
 
     def _listen(self) -> float | None:
         """Take up what the network process heard; when the own beacon last came back."""

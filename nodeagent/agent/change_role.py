@@ -56,7 +56,7 @@ class Plan:
 def show(host: Host) -> str:
     """The role this node has or wishes, in one line. Raises NeedsRoot, ConfigError, JournalDamaged,
     OSError."""
-    need_root()
+    need_root(host)
     journal = Journal(host)
     decided = journal.values["role"]
     if journal.values["resetting"] is not None:
@@ -72,7 +72,7 @@ def show(host: Host) -> str:
 def foresee(host: Host, wish: str, end_cluster: bool) -> Plan:
     """What the wish leads to; changes nothing. Raises Refused, ConfigError, JournalDamaged,
     OSError."""
-    need_root()
+    need_root(host)
     if Journal(host).values["resetting"] is not None:
         raise Refused(
             "A reset of this node was begun, and has to end first.",

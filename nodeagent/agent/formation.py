@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 
 from nodeagent.agent import conflict as healing
 from nodeagent.agent import provision as install
@@ -101,7 +100,7 @@ class Former:
                 self.host.clock.sleep(PREFETCH_PAUSE)
                 self._prefetched = False
 
-        threading.Thread(target=pull, daemon=True).start()
+        self.host.background(pull)
 
     def lead(self, settings: Settings, why: str) -> None:
         """kubeadm init where it is not done, then all that stands on it; each part repeatable."""

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import sys
 from dataclasses import asdict, fields, replace
 from typing import NoReturn
 
 from nodeagent import formats
 from nodeagent.agent import inventory
-from nodeagent.agent.reporter import Board, notify
+from nodeagent.agent.reporter import Board
 from nodeagent.agent.rival_watch import AGENT, Lookout
 from nodeagent.cluster.health import answers, api_server, kubelet_healthy
 from nodeagent.errors import Blocked, OtherVersion
@@ -56,7 +55,7 @@ def hand_over(host: Host, beacon: Beacon, key: bytes, interface: str, page: bool
         "page": page,
     }
     host.write(HANDOVER, json.dumps(content).encode(), 0o600)
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "nodeagent.agent.keeper"])  # noqa: S606  ourselves
+    host.become(sys.executable, "-P", "-m", "nodeagent.agent.keeper")
 
 
 class Keeper:
@@ -92,7 +91,7 @@ class Keeper:
 
     def round(self) -> bool:
         """One round. False when the whole agent should have a look."""
-        notify("WATCHDOG=1")
+        self.host.notify("WATCHDOG=1")
         facts = Facts(self.host)
         version = 6 if ":" in self.beacon.address else 4
         address = facts.address(self.interface, version) or self.beacon.address
@@ -187,7 +186,7 @@ def main() -> NoReturn:
     except (OSError, ValueError, KeyError, TypeError, OtherVersion) as error:
         sys.stderr.write(f"the keeper ends: {error}\n")
         host.clock.sleep(ROUND)
-    os.execv(AGENT, [AGENT, "run"])  # noqa: S606  the whole agent, same process for systemd
+    host.become(AGENT, "run")  # the whole agent, same process for systemd
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import random
 import sys
-import threading
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
@@ -19,7 +18,7 @@ from nodeagent.agent import inventory, keeper, reset
 from nodeagent.agent import package_progress as packagewatch
 from nodeagent.agent.announcer import Radio
 from nodeagent.agent.formation import Former
-from nodeagent.agent.reporter import Board, notify
+from nodeagent.agent.reporter import Board
 from nodeagent.cluster import kubeadm_state as state
 from nodeagent.cluster import membership
 from nodeagent.cluster.kubeadm_state import State
@@ -76,10 +75,10 @@ class Agent:
 
     def run(self) -> None:
         """The life of a node (design: prepare, announce, decide, form, keep)."""
-        threading.Thread(target=self._pet_watchdog, daemon=True).start()
-        threading.Thread(target=self._watch_packages, daemon=True).start()
+        self.host.background(self._pet_watchdog)
+        self.host.background(self._watch_packages)
         self.board.enter("preparing", "Reading the settings")
-        notify("READY=1")
+        self.host.notify("READY=1")
         self.journal = self.insist(lambda: Journal(self.host))
         self.insist(lambda: reset.resume(self.host, self.board, self.journal))
         settings = self.insist(self.settings)
@@ -91,7 +90,7 @@ class Agent:
         key = self.insist(lambda: NodeKey.load_or_create(self.host))
         self.insist(lambda: healing.give_way(self.host, self.board, self.journal, trust, key))
         self.radio = Radio(self.host, self.board, self.journal, trust, key, settings)
-        self.radio.start()
+        self.host.background(self.radio.run)
 
         reboots += self.insist(lambda: self.sequence(steps.KERNEL))
         if reboots:
@@ -193,7 +192,7 @@ class Agent:
 
     def _pet_watchdog(self) -> None:
         while True:
-            notify("WATCHDOG=1")
+            self.host.notify("WATCHDOG=1")
             self.host.clock.sleep(WATCHDOG_PERIOD)
 
 

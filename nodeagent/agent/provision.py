@@ -12,8 +12,6 @@ root.crt. In memory only, since each start of the agent makes them anew.
 from __future__ import annotations
 
 import json
-import os
-import pwd
 from typing import Literal
 
 from nodeagent import formats, paths
@@ -75,14 +73,13 @@ def _folder(host: Host, folder: str, user: str) -> Owner:
     host.make_folder(folder, 0o700)
     if not host.live:
         return None
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError as error:
+    owner = host.user_ids(user)
+    if owner is None:
         raise FleetError(
             f"The system user {user} does not exist.", "Install the nodeagent package again."
-        ) from error
-    os.chown(host.path(folder), entry.pw_uid, entry.pw_gid)
-    return entry.pw_uid, entry.pw_gid
+        )
+    host.give(folder, owner)
+    return owner
 
 
 def _leaf(

@@ -96,7 +96,7 @@ class Board:
             "node": self._status["node_name"],
             "role": self._status["role"],
         }
-        events.record(name, message, **(told | fields))
+        events.record(self._host, name, message, **(told | fields))
 
     def trouble(self, error: NodeAgentError, failed: bool) -> None:
         """Show an error with its remedy; ``failed`` where it needs a person's help."""
@@ -192,16 +192,10 @@ class Board:
         self._status["updated"] = self._host.clock.now()
         data = json.dumps(self._status, sort_keys=True).encode()
         self._host.write(status.PATH, data, 0o644)
-        notify(f"STATUS={self._status['phase']}: {self._status['detail']}")
+        said = f"STATUS={self._status['phase']}: {self._status['detail']}"
+        self._host.notify(said.replace("\n", " "))
         self._surfaces.show(self._status)
 
 
 def _entry(phase: str, now: float) -> dict[str, Any]:
     return {"phase": phase, "at": round(now, 2)}
-
-
-def notify(message: str) -> None:
-    """Tell systemd, where it listens (sd_notify(3)); the library does nothing otherwise."""
-    import systemd.daemon as daemon
-
-    daemon.notify(message.replace("\n", " ") if message.startswith("STATUS=") else message)

@@ -53,7 +53,7 @@ STOP_BOUND = 180  # seconds
 
 def what_is_lost(host: Host, identity: bool) -> list[str]:
     """Sentences for the person who has to confirm. Raises Refused for an ordinary user."""
-    need_root()
+    need_root(host)
     found = state.read(host)
     lines = []
     if found is state.State.CONTROL_PLANE:
@@ -75,7 +75,7 @@ def reset(host: Host, identity: bool, say: Say) -> list[str]:
     Raises ConfigError, OtherVersion, Blocked, Refused, CommandFailed, NotConverged, OSError; the
     same call again then goes on.
     """
-    need_root()
+    need_root(host)
     if not host.live:
         raise Refused("An image cannot be reset, only a running board.", "Run it on the board.")
     try:

@@ -62,7 +62,7 @@ class Surfaces:
             return
         # A backslash begins an escape code there (agetty(8)).
         text = "\n".join(lines(status)).replace("\\", "\\\\")
-        if not self._host.path(LINK, follow=False).is_symlink():
+        if self._host.target(LINK) is None:
             self._host.link(LINK, ISSUE)
         self._host.write(ISSUE, f"{text}\n\n".encode(), 0o644)
         self._host.run(AGETTY, "--reload", timeout=10)
@@ -107,7 +107,7 @@ def withdraw(host: Host) -> None:
     """Take all of it back, for ``nodeagent reset``. Raises OSError."""
     led.give_back(host)
     host.remove(ISSUE)
-    if host.path(LINK, follow=False).is_symlink():
+    if host.target(LINK) is not None:
         host.remove(LINK)
         host.remove_empty(posixpath.dirname(LINK))
     for folder in BOOT_FOLDERS:

@@ -11,11 +11,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import pwd
 import socket
 import struct
 import sys
-import time
 from typing import Any
 
 from nodeagent import formats, paths
@@ -69,13 +67,14 @@ FOR_THE_NETWORK = frozenset({"nonce", "grant", "leave"})
 def main() -> None:
     """Serve the socket that systemd hands over, until idle."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    Service(Host(), load(Host()), inherited_socket()).run()
+    host = Host()
+    Service(host, load(host), inherited_socket(host)).run()
 
 
-def inherited_socket() -> socket.socket:
+def inherited_socket(host: Host) -> socket.socket:
     """The one listening socket from systemd. Raises FleetError where there is none."""
-    ours = os.environ.get("LISTEN_PID") == str(os.getpid())
-    if not ours or os.environ.get("LISTEN_FDS") != "1":
+    ours = host.environ.get("LISTEN_PID") == str(os.getpid())
+    if not ours or host.environ.get("LISTEN_FDS") != "1":
         raise FleetError(
             "The broker was started without its socket.",
             "Start it with: systemctl start nodeagent-broker.socket",
@@ -120,34 +119,33 @@ class Service:
         self._host = host
         self._broker = broker
         self._listener = listener
-        self._config = host.path(paths.BROKER_CONFIG)
-        self._stamp = self._config_stamp()
+        self._changed = host.changed(paths.BROKER_CONFIG)
         self._trouble = ""
         self._told: list[dict[str, Any]] = []
 
     def run(self) -> None:
         """Until idle, or until the agent changed the configuration; systemd starts it again when
         somebody knocks."""
+        clock = self._host.clock
         self._listener.settimeout(TICK)
-        busy = ticked = time.monotonic()
-        while time.monotonic() - busy < IDLE and self._config_stamp() == self._stamp:
+        busy = ticked = clock.monotonic()
+        while clock.monotonic() - busy < IDLE:
+            if self._host.changed(paths.BROKER_CONFIG) != self._changed:
+                return
             try:
                 connection, _ = self._listener.accept()
-                busy = time.monotonic()
+                busy = clock.monotonic()
             except TimeoutError:
                 connection = None
             if connection is not None:
                 with connection:
                     self._serve(connection)
             if self._broker.outstanding:
-                busy = time.monotonic()
-            if time.monotonic() - ticked >= TICK:
+                busy = clock.monotonic()
+            if clock.monotonic() - ticked >= TICK:
                 self._tick()
                 self.tell_who_waits()
-                ticked = time.monotonic()
-
-    def _config_stamp(self) -> int:
-        return self._config.stat().st_mtime_ns if self._config.exists() else 0
+                ticked = clock.monotonic()
 
     def _tick(self) -> None:
         try:
@@ -189,7 +187,8 @@ class Service:
             raise wire.Malformed("no question")
         if op not in _ASKS:
             return _error(frame.OTHER_VERSION, "The broker's version of nodeagent cannot do that.")
-        if not (uid == 0 or (op in FOR_THE_NETWORK and uid == _uid(NETWORK_USER))):
+        ids = self._host.user_ids(NETWORK_USER)
+        if not (uid == 0 or (op in FOR_THE_NETWORK and ids is not None and uid == ids[0])):
             return _error(403, "This user may not ask that.")
         checked = wire.record(asked, {"op": wire.text(op, 16), **_ASKS[op]})
         try:
@@ -241,13 +240,6 @@ def peer_uid(connection: socket.socket) -> int:
     size = struct.calcsize("3i")
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     return int(struct.unpack("3i", data)[1])
-
-
-def _uid(user: str) -> int | None:
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        return None
 
 
 def _error(status: int, sentence: str) -> dict[str, Any]:

@@ -20,16 +20,16 @@ def status(as_json: bool, watch: bool) -> None:
     """What this node is doing. Exit: 0 ready, 1 on its way or ready with a problem, 2 needs help,
     3 not running."""
     import json
-    import os
-    import time
 
+    from nodeagent.host.host import Host
     from nodeagent.status import model
     from nodeagent.status import text as statustext
 
     terminal = sys.stdout.isatty()
-    colour = terminal and not os.environ.get("NO_COLOR")  # no-color.org
+    host = Host()
+    colour = terminal and not host.environ.get("NO_COLOR")  # no-color.org
     if watch:
-        for piece in statustext.watch(model.read, terminal, colour, time.sleep):
+        for piece in statustext.watch(model.read, terminal, colour, host.clock):
             click.echo(piece, nl=False, color=colour)
     try:
         current = model.read()
@@ -44,7 +44,7 @@ def status(as_json: bool, watch: bool) -> None:
     alive = model.running(current)
     if not alive:
         click.echo("nodeagent is not running; this is what it said last.", err=True)
-    text = model.dump(current) if as_json else statustext.render(current, colour=colour)
+    text = model.dump(current) if as_json else statustext.render(current, host.clock.now(), colour)
     click.echo(text, nl=as_json, color=colour)
     sys.exit(model.exit_code(current) if alive else model.NOT_RUNNING)
 

@@ -15,7 +15,6 @@ from nodeagent.cluster import credentials, kubectl
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.errors import AlreadyExists, Refused
 from nodeagent.host.host import Host
-from nodeagent.host.privilege import sudo_user
 from nodeagent.trust.store import Trust
 
 USER = "nodeagent:laptop"
@@ -35,7 +34,7 @@ def give(host: Host, out: str | None) -> str:
     text = kubeconfig(host, Trust.load(host).name)
     if out is None:
         return text
-    host.write(out, text.encode(), 0o600, sudo_user())
+    host.write(out, text.encode(), 0o600, host.sudo_user)
     return f"{out}: copy it to your laptop as ~/.kube/config, or name it in KUBECONFIG."
 
 

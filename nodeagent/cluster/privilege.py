@@ -10,7 +10,7 @@ from nodeagent.host.privilege import need_root
 
 def need_control_plane(host: Host) -> None:
     """Raises NeedsRoot for an ordinary user, Refused where this node leads no cluster."""
-    need_root()
+    need_root(host)
     if not host.exists(ADMIN):
         raise Refused(
             "This node is not a control plane.",

@@ -8,7 +8,6 @@ that name file, line, key and what would be right; nothing is used then.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,7 +115,7 @@ def load(host: Host, flags: Mapping[str, Any] | None = None) -> Loaded:
     values: dict[str, Origin] = {}
     for path in sources(host):
         _merge_section(Settings, "", plainyaml.parse(_read(host, path), path), path, values)
-    role = os.environ.get("NODEAGENT_ROLE")
+    role = host.environ.get("NODEAGENT_ROLE")
     if role is not None:
         values["role"] = Origin(_checked("role", role, "environment NODEAGENT_ROLE"), "environment")
     for name, value in (flags or {}).items():

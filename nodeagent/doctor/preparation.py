@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from nodeagent import steps
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.errors import Blocked
@@ -24,7 +22,7 @@ def _check(step: steps.Step) -> Check:
 
 def plan(step: steps.Step, node: Node) -> Seen:
     """What the step would do now. Raises PermissionError for what this user may not see."""
-    if step.needs_root and node.facts.live and os.geteuid() != 0:
+    if step.needs_root and node.facts.live and not node.facts.host.is_root:
         raise PermissionError
     if node.trouble is not None:
         return unknown("waits for right settings", "See the check `settings`.")

@@ -22,7 +22,7 @@ from nodeagent.config.show import show_config
 from nodeagent.doctor import redact
 from nodeagent.errors import NodeAgentError
 from nodeagent.host.host import Host
-from nodeagent.host.privilege import need_root, sudo_user
+from nodeagent.host.privilege import need_root
 from nodeagent.status import eventlog
 from nodeagent.steps.show import show_plan
 
@@ -103,14 +103,14 @@ def make(host: Host, folder: str, say: Say) -> str:
     It belongs to the user who called sudo, so that it can be copied away.
     Raises NeedsRoot for an ordinary user, OSError where it cannot be written.
     """
-    need_root()
+    need_root(host)
     now = host.clock.now()
     node = (host.text("/etc/hostname") or "").strip() or "node"
     safe = "".join(c for c in node if c.isascii() and (c.isalnum() or c == "-"))[:64] or "node"
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     name = f"nodeagent-report-{safe}-{stamp}"
     path = posixpath.join(folder, f"{name}.tar.gz")
-    host.write(path, pack(name, dict(parts(host, say)), now), 0o600, sudo_user())
+    host.write(path, pack(name, dict(parts(host, say)), now), 0o600, host.sudo_user)
     return path
 
 

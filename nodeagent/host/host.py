@@ -1,4 +1,4 @@
-"""Host: the only door to files, processes and time.
+"""Host: the only door to files, processes, users and time.
 
 Everything above this module gets a Host as an argument, so that tests can put a folder, a
 recorded machine or a machine that loses power in its place.
@@ -7,12 +7,13 @@ recorded machine or a machine that loses power in its place.
 from __future__ import annotations
 
 import os
-import subprocess
+import pwd
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol, TextIO
+from typing import NoReturn, Protocol, TextIO
 
 from nodeagent.errors import CommandFailed
 from nodeagent.host import durable
@@ -45,6 +46,8 @@ class Runner(Protocol):
 
 def run_process(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
     """The real Runner. Status 127: no such command; 124: out of time (as timeout(1))."""
+    import subprocess  # here, since `nodeagent status` runs nothing and answers at once
+
     # No pipes: SIGPIPE would end a command that outlives the agent (KillMode=process) at its next
     # word (pipe(7)).
     with _memory() as out, _memory() as err:
@@ -99,6 +102,7 @@ class Host:
         """``programs``: ``run`` runs the programs of the system below ``root``, as chroot(1)."""
         self.root = root
         self.clock = clock or Clock()
+        self.environ: Mapping[str, str] = os.environ
         self._run = run
         self._programs = programs
 
@@ -112,6 +116,25 @@ class Host:
         """True where the system's own programs can be run: on the running system, and in an image
         that is being baked, where none of its services runs."""
         return self.live or self._programs
+
+    @property
+    def is_root(self) -> bool:
+        """True where this process is root's."""
+        return os.geteuid() == 0
+
+    @property
+    def sudo_user(self) -> tuple[int, int] | None:
+        """User and group id of who called sudo (sudo(8), SUDO_UID); None where nobody did."""
+        uid, gid = (self.environ.get(name, "") for name in ("SUDO_UID", "SUDO_GID"))
+        return (int(uid), int(gid)) if uid.isdecimal() and gid.isdecimal() else None
+
+    def user_ids(self, user: str) -> tuple[int, int] | None:
+        """User and group id of a user of the running system; None where there is no such user."""
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            return None
+        return entry.pw_uid, entry.pw_gid
 
     def path(self, name: str, follow: bool = True) -> Path:
         """Where ``name`` lies in the outer file system, symlinks resolved inside the root.
@@ -169,6 +192,20 @@ class Host:
         except FileNotFoundError:
             return None
 
+    def changed(self, name: str) -> int:
+        """When a file was last changed, in nanoseconds since the epoch; 0 where there is none that
+        this user can see."""
+        try:
+            return self.path(name).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def target(self, name: str) -> str | None:
+        """What a symlink points to, as written in it; None where ``name`` is no symlink. Raises
+        OSError."""
+        path = self.path(name, follow=False)
+        return str(path.readlink()) if path.is_symlink() else None
+
     def space(self, name: str) -> tuple[int, int]:
         """Free and all bytes of the file system that ``name`` is on, as an ordinary user may use
         them (statvfs(3)). Raises OSError."""
@@ -193,6 +230,10 @@ class Host:
     ) -> None:
         """Write a file durably, see ``durable.write``. Raises OSError."""
         durable.write(self.path(name), data, mode, owner)
+
+    def give(self, name: str, owner: tuple[int, int]) -> None:
+        """Change owner and group of a file or folder. Raises OSError."""
+        os.chown(self.path(name), *owner)
 
     def set_attribute(self, name: str, value: str) -> None:
         """Set a kernel's attribute in /sys, see ``durable.set_attribute``. Raises OSError."""
@@ -252,3 +293,18 @@ class Host:
                 "The agent tries again by itself; `journalctl -u nodeagent` has the whole story.",
             )
         return result.out
+
+    def become(self, *argv: str) -> NoReturn:
+        """Turn this process into another program (execve(2)). Raises OSError."""
+        os.execv(argv[0], argv)  # noqa: S606  no shell is wanted
+
+    def background(self, work: Callable[[], object]) -> None:
+        """Do ``work`` in a thread that ends with the process."""
+        threading.Thread(target=work, daemon=True).start()
+
+    def notify(self, message: str) -> None:
+        """Tell systemd, where it started this process (sd_notify(3))."""
+        if self.live and self.environ.get("NOTIFY_SOCKET"):
+            import systemd.daemon as daemon  # seldom needed elsewhere
+
+            daemon.notify(message)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 
 from nodeagent.host import durable
 from nodeagent.host.host import Host
@@ -26,10 +25,10 @@ def fsync_latency_ms(host: Host, folder: str) -> float:
     taken = []
     try:
         for _ in range(ROUNDS):
-            begun = time.perf_counter()
+            begun = host.clock.monotonic()
             os.write(descriptor, BLOCK)
             os.fsync(descriptor)
-            taken.append(time.perf_counter() - begun)
+            taken.append(host.clock.monotonic() - begun)
     finally:
         os.close(descriptor)
         durable.remove(path)

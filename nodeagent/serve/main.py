@@ -12,9 +12,7 @@ key nor cluster, and may be restarted at any time. Files:
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -59,11 +57,11 @@ class Server:
 
     def run(self) -> None:
         """Until interrupted. What fails is said once and tried again."""
-        notify("READY=1")
+        self.host.notify("READY=1")
         try:
             while True:
                 self.look()
-                notify("WATCHDOG=1")
+                self.host.notify("WATCHDOG=1")
                 self.discovery.run(TICK)
         finally:
             self.discovery.close()
@@ -89,7 +87,7 @@ class Server:
                 self._failed("note of what was heard", error)
 
     def _wish(self) -> Announcement | None:
-        stamp = _stamp(self.host, exchange.ANNOUNCE)
+        stamp = self.host.changed(exchange.ANNOUNCE)
         if stamp != self._stamp:
             try:
                 self._latest = exchange.read_announcement(self.host)
@@ -101,7 +99,7 @@ class Server:
     def _fit_endpoint(self, wish: Announcement) -> None:
         wanted = None
         if wish.endpoint:
-            wanted = (wish.interface_address, wish.port, _stamp(self.host, CERT))
+            wanted = (wish.interface_address, wish.port, self.host.changed(CERT))
         if self._open_for.get("endpoint") == wanted:
             return
         if self._endpoint is not None:
@@ -144,19 +142,6 @@ class Server:
     def _well(self, what: str) -> None:
         if self._trouble.pop(what, None) is not None:
             LOG.info("%s: works again", what)
-
-
-def _stamp(host: Host, path: str) -> int:
-    try:
-        return host.path(path).stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-def notify(message: str) -> None:
-    """Tell systemd, where it started this process (sd_notify(3))."""
-    if os.environ.get("NOTIFY_SOCKET"):
-        importlib.import_module("systemd.daemon").notify(message)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ for them, and the message catalogue (``debian/nodeagent.catalog``) explains each
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
+
+from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
 
@@ -127,14 +128,14 @@ EVENTS: dict[str, Event] = {
 }
 
 
-def record(name: str, message: str, **fields: object) -> None:
+def record(host: Host, name: str, message: str, /, **fields: object) -> None:
     """Write one milestone. ``fields`` become NODEAGENT_<NAME>; those without a value are left out.
 
     Where the journal does not read this process (systemd.exec(5), JOURNAL_STREAM), it is a line
     of the log.
     """
     event = EVENTS[name]
-    if not os.environ.get("JOURNAL_STREAM"):
+    if not host.environ.get("JOURNAL_STREAM"):
         LOG.log(logging.WARNING if event.priority <= WARNING else logging.INFO, "%s", message)
         return
     import systemd.journal as journal  # here, since the keeper seldom has something to say

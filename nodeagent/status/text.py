@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nodeagent.errors import OtherVersion
+from nodeagent.host.host import Clock
 from nodeagent.status import model
 from nodeagent.status.model import duration, wrap
 
@@ -20,9 +21,8 @@ BAR = 24  # columns
 MAX_DETAIL = 3  # lines; an apt-get with all its packages is longer than anybody wants
 
 
-def render(status: dict[str, Any], now: float | None = None, colour: bool = False) -> str:
-    """The status for people, at most 80 columns wide."""
-    now = time.time() if now is None else now
+def render(status: dict[str, Any], now: float, colour: bool = False) -> str:
+    """The status for people, at most 80 columns wide; ``now`` in seconds since the epoch."""
 
     def paint(code: str, text: str) -> str:
         return f"{code}{text}{PLAIN}" if colour else text
@@ -66,7 +66,7 @@ def one_line(status: dict[str, Any]) -> str:
 
 
 def watch(
-    read: Callable[[], dict[str, Any]], terminal: bool, colour: bool, sleep: Callable[[float], None]
+    read: Callable[[], dict[str, Any]], terminal: bool, colour: bool, clock: Clock
 ) -> Iterator[str]:
     """What to print, one piece after the other, for ever: the whole screen on a terminal, else a
     line for each change."""
@@ -74,7 +74,7 @@ def watch(
     while True:
         try:
             current = read()
-            text = render(current, colour=colour) if terminal else one_line(current)
+            text = render(current, clock.now(), colour) if terminal else one_line(current)
         except OtherVersion as error:
             text = f"{error.reason} {error.remedy}"
         except (FileNotFoundError, ValueError):
@@ -82,9 +82,9 @@ def watch(
         if terminal:
             yield f"{CLEAR}{text}\n  every second; Ctrl-C ends this\n"
         elif text != said:
-            yield f"{time.strftime('%H:%M:%S')} {text}\n"
+            yield f"{time.strftime('%H:%M:%S', time.localtime(clock.now()))} {text}\n"
         said = text
-        sleep(PERIOD)
+        clock.sleep(PERIOD)
 
 
 def _indented(text: str) -> list[str]:

@@ -78,8 +78,7 @@ def _image(facts: Facts) -> Iterator[Action]:
 def _forget_machine_id(facts: Facts) -> Iterator[Action]:
     # The first place where systemd looks for an id when its own file is empty. A link to that
     # file may stay; tmpfiles makes it again where it is missing.
-    where = facts.host.path(DBUS_ID, follow=False)
-    if where.is_file() and not where.is_symlink():
+    if facts.exists(DBUS_ID) and facts.host.target(DBUS_ID) is None:
         yield Remove(DBUS_ID)
     yield Write(MACHINE_ID, b"", 0o444)
 

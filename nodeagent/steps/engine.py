@@ -5,7 +5,6 @@ Crash-only: there is no recovery path. Each run plans from the world as it is.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -64,9 +63,9 @@ def run(
     """
     reboots: list[Reboot] = []
     for step in sequence:
-        begun = time.monotonic()
+        begun = host.clock.monotonic()
         reboots += run_step(step, host, settings, journal, report)
-        report(Progress(step, None, "done", time.monotonic() - begun))
+        report(Progress(step, None, "done", host.clock.monotonic() - begun))
     return reboots
 
 

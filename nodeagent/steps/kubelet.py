@@ -37,5 +37,5 @@ class Kubelet(Step):
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not started at boot any more; this is all that ``systemctl disable`` would do."""
         yield from removed(facts, "/etc/crictl.yaml")
-        if facts.host.path(WANTED, follow=False).is_symlink():
+        if facts.host.target(WANTED) is not None:
             yield Remove(WANTED)

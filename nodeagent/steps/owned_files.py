@@ -33,8 +33,7 @@ def removed(facts: Facts, path: str, folder: bool = False) -> Iterator[Action]:
 
 def is_masked(facts: Facts, unit: str) -> bool:
     """The systemd unit is masked: a link to /dev/null hides it (systemctl(1), ``mask``)."""
-    where = facts.host.path(f"{UNITS}/{unit}", follow=False)
-    return where.is_symlink() and str(where.readlink()) == MASK
+    return facts.host.target(f"{UNITS}/{unit}") == MASK
 
 
 def unit_exists(facts: Facts, unit: str) -> bool:

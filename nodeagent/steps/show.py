@@ -21,7 +21,7 @@ def show_plan(host: Host) -> tuple[list[str], bool]:
 
     Raises NeedsRoot, ConfigError, OSError.
     """
-    need_root()
+    need_root(host)
     settings = config.load(host).settings
     lines: list[str] = []
     pending = False

@@ -59,7 +59,7 @@ class Node:
         self.now += seconds
         return self.board
 
-    def record(self, name: str, message: str, **fields: object) -> None:
+    def record(self, host: Machine, name: str, message: str, /, **fields: object) -> None:
         """Stands for journald."""
         self.journal.append({
             "MESSAGE_ID": events.EVENTS[name].message_id, "MESSAGE": message,
@@ -75,7 +75,7 @@ class Node:
 @contextmanager
 def node(name: str) -> Iterator[Node]:
     """One that writes to a folder for a while, and has no systemd."""
-    with tempfile.TemporaryDirectory() as folder, mock.patch("nodeagent.agent.reporter.notify"):
+    with tempfile.TemporaryDirectory() as folder:
         found = Node(Path(folder), name)
         with mock.patch.object(events, "record", found.record):
             yield found
@@ -170,7 +170,6 @@ def examined() -> str:
     """`nodeagent doctor` on a board with several faults."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch("os.geteuid", lambda: 0),
         mock.patch.object(health, "kubelet_healthy", lambda: False),
         mock.patch.object(health, "answers", lambda *_: False),
         mock.patch.object(Machine, "space", lambda *_: (20_000_000_000, 28_000_000_000)),

@@ -14,10 +14,10 @@ import os
 import re
 import sys
 import time
-import types
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 from unittest.mock import patch
 
 from nodeagent.agent import keeper
@@ -114,6 +114,14 @@ class Pi(Host):
         """The kernel's files about the network are real."""
         return Path(name) if name.startswith(REAL) else super().path(name, follow)
 
+    def user_ids(self, user: str) -> tuple[int, int]:
+        """The package's users are the one who runs this."""
+        return os.getuid(), os.getgid()
+
+    def become(self, *argv: str) -> NoReturn:
+        """The keeper runs in this process."""
+        raise Handed
+
     def _command(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
         if argv[0] == "sync":
             return Result(0)
@@ -126,22 +134,14 @@ class Pi(Host):
         return result
 
 
-def execv(*_: object) -> None:
-    """In the place of execve(2)."""
-    raise Handed
-
-
 def main(root: str, fleet: str) -> None:
     """As agent.main, then as keeper.main."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     pi = Pi(Path(root), Path(fleet))
-    user = types.SimpleNamespace(pw_uid=os.getuid(), pw_gid=os.getgid())
     with ExitStack() as stack:
         for name, double in {
-            "nodeagent.agent.keeper.os.execv": execv,
             "nodeagent.agent.keeper.kubelet_healthy": lambda: True,
             "nodeagent.host.actions._download": lambda url: KEY_FILE.read_bytes(),
-            "nodeagent.agent.provision.pwd": types.SimpleNamespace(getpwnam=lambda name: user),
             "nodeagent.agent.formation.node.ready": lambda host, name: pi.commands.ready(),
         }.items():
             stack.enter_context(patch(name, double))

@@ -18,8 +18,12 @@ from tests.unit.test_linters import tool
 
 CHECKOUT = Path(__file__).parents[2]
 SEND = """
+from nodeagent.status import events
+from nodeagent.host.host import Host
+host = Host()
 for name in events.EVENTS:
-    events.record(name, f"{name} happened.\\nTwice: \\u00e9", code="E101", node="pi-1", empty="")
+    said = f"{name} happened.\\nTwice: \\u00e9"
+    events.record(host, name, said, code="E101", node="pi-1", empty="")
 """
 # journald reads the kernel's messages too, and asks for nothing of systemd's. Its own namespaces
 # keep it off the machine's /run and let its end be the end of all.

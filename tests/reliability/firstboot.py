@@ -12,12 +12,11 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 from nodeagent import paths
@@ -155,7 +154,8 @@ class VirtualPi(Host):
             for _ in range(MAX_BOOTS):
                 self._power_on()
                 try:
-                    Agent(self).run()
+                    self.agent = Agent(self)
+                    self.agent.run()
                 except Rebooted:
                     continue
                 except Ready:
@@ -239,10 +239,23 @@ class VirtualPi(Host):
             heard = [exchange.Candidate(LEADER, 6444, sealed, self._marks, self._marks)]
         exchange.write_heard(self, self._marks, heard)
 
-    def start_radio(self, radio: Radio) -> None:
-        """In the place of its thread."""
-        self.radio = radio
-        self._radio_looks()
+    def background(self, work: Callable[[], object]) -> None:
+        """No threads: the radio looks when the agent sleeps, what only watches is left out, and the
+        rest is done at once."""
+        owner = getattr(work, "__self__", None)
+        if isinstance(owner, Radio):
+            self.radio = owner
+            self._radio_looks()
+        elif owner is not self.agent:
+            work()
+
+    def become(self, *argv: str) -> NoReturn:
+        """The keeper is not run."""
+        raise Ready
+
+    def user_ids(self, user: str) -> tuple[int, int]:
+        """The package's users own what the test owns."""
+        return self.root.stat().st_uid, self.root.stat().st_gid
 
     # Keys that differ from those on the disk, and are the same in each run from the same disk.
 
@@ -296,46 +309,16 @@ class AtOnce:
         return None
 
 
-def _thread(target: Callable[[], None], daemon: bool) -> Any:
-    """A double of a thread that is done when it is started."""
-    return types.SimpleNamespace(start=target)
-
-
-def _no_thread(target: Callable[[], None], daemon: bool) -> Any:
-    return types.SimpleNamespace(start=lambda: None)
-
-
 @contextmanager
 def doubles(pi: VirtualPi) -> Iterator[None]:
     """The agent's world, for as long as a run takes."""
-    board = Agent.__init__
-
-    def begin(agent: Agent, host: Host) -> None:
-        board(agent, host)
-        pi.agent = agent
-
-    def start_radio(radio: Radio) -> None:
-        pi.start_radio(radio)
-
-    def execv(*_: object) -> None:
-        raise Ready
-
-    user = types.SimpleNamespace(pw_uid=pi.root.stat().st_uid, pw_gid=pi.root.stat().st_gid)
     with ExitStack() as stack:
         for name, double in {
-            "nodeagent.agent.main.Agent.__init__": begin,
-            "nodeagent.agent.main.threading": types.SimpleNamespace(Thread=_no_thread),
-            "nodeagent.agent.formation.threading": types.SimpleNamespace(Thread=_thread),
             "nodeagent.cluster.kubeadm.ThreadPoolExecutor": AtOnce,
-            "nodeagent.agent.main.notify": lambda message: None,
             "nodeagent.agent.reporter.Board._publish": lambda board: (
                 None
             ),  # shows, and is read by nobody
-            "nodeagent.agent.announcer.Radio.start": start_radio,
-            "nodeagent.agent.keeper.os.execv": execv,
-            "nodeagent.host.storage.time": types.SimpleNamespace(perf_counter=float),
             "nodeagent.host.actions._download": lambda url: KEY_FILE.read_bytes(),
-            "nodeagent.agent.provision.pwd": types.SimpleNamespace(getpwnam=lambda name: user),
             "nodeagent.trust.pki.new_key": pi.new_key,
             "nodeagent.trust.pki.issue": _issue,
             "nodeagent.cluster.credentials.client": pi.broker_client,

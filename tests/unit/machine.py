@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nodeagent.host.host import Clock, Host, Result
 
@@ -28,11 +28,17 @@ class Time:
         self.now += seconds
 
 
+class Became(Exception):
+    """The process has turned into another program."""
+
+
 class Machine(Host):
     """A double of the running system: a folder is its root, commands have recorded answers.
 
     Every command is noted in ``ran``; one without a recorded answer is not there (status 127).
     """
+
+    is_root = True  # whoever runs the test
 
     def __init__(
         self,
@@ -47,12 +53,17 @@ class Machine(Host):
         self.answers = dict(answers or {})
         self.ran: list[str] = []
         self.listed: dict[str, tuple[str, ...]] = {}
+        self.environ = {}
         self._live = live
 
     @property
     def live(self) -> bool:
         """As the case says; a folder alone would always be an image."""
         return self._live
+
+    def become(self, *argv: str) -> NoReturn:
+        """As execve(2), this does not return."""
+        raise Became(argv)
 
     def addresses(self, interface: str) -> tuple[str, ...]:
         """As the test listed them."""

@@ -40,12 +40,6 @@ from nodeagent.trust.node_key import NodeKey
 from tests.unit.machine import NOW, Machine, Time, put
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No systemd listens here."""
-    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
-
-
 def failing(*errors: Exception) -> Any:
     """Work that fails with each error in turn, then succeeds."""
     left = list(errors)
@@ -368,7 +362,7 @@ def test_a_members_card_in_another_board_is_shown(tmp_path: Path) -> None:
     (note,) = agent.board.get("notes")
     assert "a1234567" in note and "nodeagent reset" in note
     assert agent.journal.values["role"] == "worker"
-    shown = statustext.render(status.parse(agent.host.read(status.PATH) or b""))
+    shown = statustext.render(status.parse(agent.host.read(status.PATH) or b""), NOW)
     assert note in " ".join(shown.split())
 
 

@@ -240,12 +240,12 @@ def test_fingerprint_as_gpg_prints_it(tmp_path: Path) -> None:
     assert found.containerd == config.Containerd()
 
 
-def test_later_layers_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_layers_win(tmp_path: Path) -> None:
     host(tmp_path, "role: worker\nexpected_nodes: 2\nnode_name: a\n")
     host(tmp_path, "expected_nodes: 3\n", f"{config.DROP_INS}/10-a.yaml")
     machine = host(tmp_path, "expected_nodes: 4\n", f"{config.DROP_INS}/50-b.yaml")
     host(tmp_path, "expected_nodes: 5\n", f"{config.DROP_INS}/60-c.yaml~")
-    monkeypatch.setenv("NODEAGENT_ROLE", "control-plane")
+    machine.environ = {"NODEAGENT_ROLE": "control-plane"}
     loaded = config.load(machine, {"node_name": "b"})
     assert (loaded.settings.expected_nodes, loaded.settings.role) == (4, "control-plane")
     assert loaded.origins["expected_nodes"].where == f"{config.DROP_INS}/50-b.yaml:1"
@@ -254,10 +254,11 @@ def test_later_layers_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert loaded.origins["status_page"].where == "default"
 
 
-def test_bad_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NODEAGENT_ROLE", "")
+def test_bad_environment(tmp_path: Path) -> None:
+    machine = Host(tmp_path)
+    machine.environ = {"NODEAGENT_ROLE": ""}
     with pytest.raises(ConfigError, match="environment NODEAGENT_ROLE"):
-        config.load(Host(tmp_path))
+        config.load(machine)
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,6 @@ from tests.unit.cluster.test_renewal import DAY, RENEW, RESTART, YEAR, control_p
 from tests.unit.machine import NOW, Machine, put
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No systemd listens here."""
-    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
-
-
 def former(machine: Machine, role: str, synced: bool) -> Former:
     """The part of the agent, with no radio and no keys."""
     if synced:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ from nodeagent.trust import pki
 from nodeagent.trust import store as trust
 from nodeagent.trust.node_key import NodeKey
 from tests.unit.cluster.test_inhabitants import answers
-from tests.unit.machine import Machine, put
+from tests.unit.machine import Became, Machine, put
 
 OTHER = Side("n-" + "a" * 16, "pi-a", "aa" * 32, 1, 1_790_000_000, True)
 STOPPED = {f"systemctl stop {unit}": "" for unit in leaving.BROKER_UNITS}
@@ -44,13 +43,6 @@ LEFT = {
     "rm -rf -- /run/nodeagent/endpoint": "",
     "sync": "",
 }
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No systemd listens here."""
-    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
-    monkeypatch.setattr(keeper, "notify", lambda message: None)
 
 
 class Young:
@@ -290,14 +282,9 @@ def test_the_keeper_looks_out(tmp_path: Path, answer: object, goes_on: bool, tro
     assert host.ran == [ASK], "it is not asked again at once"
 
 
-def handed_over(host: Machine, beacon: Beacon, monkeypatch: pytest.MonkeyPatch) -> keeper.Keeper:
+def handed_over(host: Machine, beacon: Beacon) -> keeper.Keeper:
     """The keeper of a node that announces ``beacon``."""
-
-    def execv(*_: object) -> None:
-        raise InterruptedError("stands for execve(2), which does not return")
-
-    monkeypatch.setattr(os, "execv", execv)
-    with pytest.raises(InterruptedError):
+    with pytest.raises(Became):
         keeper.hand_over(host, beacon, KEY, "auto", True)
     return keeper.Keeper(host)
 
@@ -309,7 +296,7 @@ def test_both_stay_is_in_the_status_until_the_other_is_gone(
     host = Machine(tmp_path, {ASK: "both-stay\n"})
     Board(host).enter("ready", "Part of the cluster")
     mine = replace(RIVAL_BEACON, node_id="n-" + "c" * 16, address="10.0.0.7")
-    kept = handed_over(host, mine, monkeypatch)
+    kept = handed_over(host, mine)
     hear(host, RIVAL_BEACON)
     assert kept.round() and kept.round()
     shown = status.parse(host.read(status.PATH) or b"")["error"]
@@ -328,7 +315,7 @@ def test_a_worker_does_not_look_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     host = Machine(tmp_path)
     Board(host).enter("ready", "Part of the cluster")
     worker = replace(RIVAL_BEACON, role="worker", ready=False)
-    kept = handed_over(host, worker, monkeypatch)
+    kept = handed_over(host, worker)
     hear(host, RIVAL_BEACON)
     assert kept.round()
     assert host.ran == []

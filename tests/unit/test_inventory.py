@@ -53,9 +53,8 @@ def test_what_a_control_plane_has(tmp_path: Path) -> None:
 
 
 def test_it_fits_the_schema_and_warns_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
     machine = node(tmp_path)
     board = Board(machine)
     board.take_stock(inventory.take(machine))

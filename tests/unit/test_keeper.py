@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +19,7 @@ from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet.beacon import Beacon, open_, seal
 from nodeagent.join import waiting_file as doorstep
 from nodeagent.status import model as status
-from tests.unit.machine import Machine
+from tests.unit.machine import Became, Machine
 
 KEY = bytes(32)
 BEACON = Beacon(
@@ -30,23 +29,12 @@ BEACON = Beacon(
 )  # fmt: skip
 
 
-class Handed(Exception):
-    """Stands for execve(2), which does not return."""
-
-
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def machine(tmp_path: Path) -> Machine:
     """A formed node whose agent has just handed over."""
-    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
-    monkeypatch.setattr(keeper, "notify", lambda message: None)
-
-    def execv(path: str, argv: list[str]) -> None:
-        raise Handed(argv)
-
-    monkeypatch.setattr(os, "execv", execv)
     machine = Machine(tmp_path)
     Board(machine).enter("ready", "Part of the cluster")
-    with pytest.raises(Handed):
+    with pytest.raises(Became):
         keeper.hand_over(machine, BEACON, KEY, "auto", True)
     return machine
 
@@ -158,7 +146,7 @@ def test_only_a_leader_goes_on_hearing_the_fleet(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     healthy(monkeypatch, True)
-    with pytest.raises(Handed):
+    with pytest.raises(Became):
         keeper.hand_over(machine, replace(BEACON, role=role), KEY, "auto", True)
     waits = {"id": "ABCD-EFGH-IJ23-4567", "name": "pi-3", "address": "10.0.0.5", "since": 1000}
     doorstep.write(machine, [waits])
@@ -201,9 +189,9 @@ def test_a_damaged_handover_gives_the_node_back_to_the_agent(
 ) -> None:
     machine.write(keeper.HANDOVER, content)
     monkeypatch.setattr(keeper, "Host", lambda: machine)
-    with pytest.raises(Handed) as caught:
+    with pytest.raises(Became) as caught:
         keeper.main()
-    assert caught.value.args[0] == [lookout.AGENT, "run"]
+    assert caught.value.args[0] == (lookout.AGENT, "run")
 
 
 @pytest.mark.processes

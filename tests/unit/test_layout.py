@@ -39,6 +39,12 @@ WRITING_METHODS = {"write_text", "write_bytes", "touch", "copyfile", "copy", "co
                    "mkstemp", "NamedTemporaryFile"}  # fmt: skip
 WRITING_FLAGS = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"}
 
+OF_THE_HOST = {"time.time", "time.monotonic", "time.perf_counter", "time.sleep", "os.environ",
+               "os.getenv", "os.geteuid", "os.chown", "os.execv", "pwd.getpwnam"}  # fmt: skip
+# Servers and searches on threads, bounded by the real clock.
+CLOCK_OF_THEIR_OWN = {"fleet.crowd", "fleet.discovery", "fleet.door", "fleet.page", "fleet.pool",
+                      "fleet.search", "fleet.statuspage"}  # fmt: skip
+
 
 def modules() -> dict[str, Path]:
     """Dotted name below the package -> file; a package counts as its ``__init__``."""
@@ -164,6 +170,17 @@ def test_only_durable_writes_files(name: str) -> None:
         return
     lines = [call.lineno for call, called in calls(name) if opens_for_writing(call, called)]
     assert not lines, f"{place} writes files in lines {lines}; use host.write (host/durable.py)"
+
+
+def test_only_host_knows_clock_users_and_environment() -> None:
+    found = {
+        name
+        for name in MODULES
+        if not name.startswith(("host.", "imaging."))  # imaging runs on the user's computer
+        and OF_THE_HOST
+        & {ast.unparse(node) for node in ast.walk(TREES[name]) if isinstance(node, ast.Attribute)}
+    }
+    assert found == CLOCK_OF_THEIR_OWN
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("cli")])

@@ -26,7 +26,6 @@ class Leaver:
     """A worker with an intent in its journal; its cluster answers as told."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
         put(root, {
             trust.CARD_FILES[0]: cards.make("home")[1],
             "/usr/bin/kubeadm": "", "/proc/sys/kernel/hostname": "pi-2\n",

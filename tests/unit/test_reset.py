@@ -161,10 +161,11 @@ def test_no_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 1 and "All is lost." in result.output
 
 
-def test_an_ordinary_user_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
+def test_an_ordinary_user_is_refused(tmp_path: Path) -> None:
+    host = Machine(tmp_path)
+    host.is_root = False
     with pytest.raises(Refused, match="root"):
-        reset.reset(Machine(tmp_path), False, lambda _: None)
+        reset.reset(host, False, lambda _: None)
 
 
 def test_an_image_is_refused_before_any_command(tmp_path: Path) -> None:
@@ -307,9 +308,8 @@ def agent(pi: VirtualPi) -> Callable[[], object]:
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[VirtualPi, object]:
+def prepared(tmp_path: Path) -> tuple[VirtualPi, object]:
     """A board that the agent has prepared, and what was on it before."""
-    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
     put(tmp_path, FRESH)
     pi = VirtualPi(tmp_path, Disk(tmp_path))
     before = state(pi)

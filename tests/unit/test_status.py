@@ -28,10 +28,12 @@ CHECK = jsonschema.Draft202012Validator(
 )
 
 
+NO_SLEEP = Clock(sleep=lambda seconds: None)
+
+
 @pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
-    """A board on a folder; systemd's notification socket is left out (a double)."""
-    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
+def board(tmp_path: Path) -> Board:
+    """A board on a folder."""
     ticks = iter(float(n) for n in range(1000, 9999))
     return Board(Host(tmp_path, clock=Clock(now=lambda: next(ticks))))
 
@@ -54,7 +56,7 @@ def test_trouble_shows_code_reason_and_remedy_and_goes_with_the_next_phase(board
     shown = published(board)
     assert shown["phase"] == "failed"
     assert shown["error"] == {"code": "E100", "reason": "The clock is not set.", "remedy": "Wait."}
-    assert "do: Wait." in statustext.render(shown)
+    assert "do: Wait." in statustext.render(shown, 1061.0)
     board.enter("preparing", "Going on")
     assert published(board)["error"] is None
 
@@ -96,12 +98,12 @@ def test_rendering_fits_80_columns() -> None:
 def test_no_title_of_a_step_is_cut_short() -> None:
     for step in steps.SEQUENCE:
         one = {"name": step.name, "title": step.title, "state": "done", "seconds": 1.0}
-        assert step.title in statustext.render({**status.empty(), "steps": [one]})
+        assert step.title in statustext.render({**status.empty(), "steps": [one]}, 1061.0)
 
 
 def test_an_error_names_the_command_that_explains_it() -> None:
     error = {"code": "E105", "reason": "No mirror.", "remedy": "Look."}
-    text = statustext.render({**status.empty(), "error": error})
+    text = statustext.render({**status.empty(), "error": error}, 1061.0)
     assert "  more: nodeagent explain E105\n" in text
 
 
@@ -192,7 +194,7 @@ def test_an_error_stays_known_when_it_is_over(board: Board) -> None:
     board.enter("discovering", "Listening")
     last = published(board)["last_error"]
     assert (last["code"], last["over"]) == ("E101", True)
-    assert "last problem (E101" in statustext.render(published(board))
+    assert "last problem (E101" in statustext.render(published(board), 1061.0)
 
 
 def test_a_wait_with_a_bound_says_until_when(board: Board) -> None:
@@ -205,7 +207,7 @@ def test_a_wait_with_a_bound_says_until_when(board: Board) -> None:
 
 def test_watching_without_a_terminal_says_each_change_once() -> None:
     states = [{**status.empty(), "detail": text} for text in ("one", "one", "two")]
-    pieces = statustext.watch(lambda: states.pop(0), False, False, lambda seconds: None)
+    pieces = statustext.watch(lambda: states.pop(0), False, False, NO_SLEEP)
     said = [next(pieces) for _ in range(2)]
     assert [line.split(" ", 1)[1] for line in said] == ["preparing: one\n", "preparing: two\n"]
 
@@ -214,7 +216,7 @@ def test_watching_outlives_an_agent_that_is_away() -> None:
     def away() -> dict[str, Any]:
         raise FileNotFoundError
 
-    pieces = statustext.watch(away, True, False, lambda seconds: None)
+    pieces = statustext.watch(away, True, False, NO_SLEEP)
     assert next(pieces).startswith(statustext.CLEAR + "nodeagent is not running.")
 
 

@@ -34,9 +34,8 @@ BOARD = {
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def machine(tmp_path: Path) -> Machine:
     """A double of a Pi with a screen, an LED and a boot partition."""
-    monkeypatch.setattr("nodeagent.agent.reporter.notify", lambda message: None)
     put(tmp_path, BOARD)
     return Machine(tmp_path)
 

@@ -61,8 +61,7 @@ def holder(facts: Facts, inode: int) -> Holder | None:
         with contextlib.suppress(OSError):  # it ended meanwhile, or is somebody else's
             folder = f"/proc/{pid}/fd"
             for name in facts.names(folder):
-                link = facts.host.path(f"{folder}/{name}", follow=False).readlink()
-                if str(link) == f"socket:[{inode}]":
+                if facts.host.target(f"{folder}/{name}") == f"socket:[{inode}]":
                     comm = (facts.text(f"/proc/{pid}/comm") or "").strip()
                     return Holder(int(pid), comm, _unit(facts.text(f"/proc/{pid}/cgroup") or ""))
     return None

@@ -45,8 +45,7 @@ def test_a_worker_has_none(tmp_path: Path) -> None:
         laptop.kubeconfig(Machine(tmp_path, now=NOW), "home")
 
 
-def test_a_file_that_is_there_is_kept(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.geteuid", lambda: 0)
+def test_a_file_that_is_there_is_kept(machine: Machine) -> None:
     put(machine.root, {"/home/pi/config": "mine"})
     with pytest.raises(Refused):
         laptop.give(machine, "/home/pi/config")
