@@ -112,6 +112,18 @@ def _short_sleep(seconds: float, sleep: Callable[[float], None] = time.sleep) ->
 time.sleep = _short_sleep  # type: ignore[assignment]
 
 
+def _no_fsync(descriptor: int, fsync: Callable[[int], None] = os.fsync) -> None:
+    if GUARD.on:
+        os.fstat(descriptor)  # raises for what is no descriptor, as the true one would
+    else:
+        fsync(descriptor)
+
+
+# No test of the unit tier loses power: tests/unit/disk.py is a model of what fsync does. The true
+# one took most of the time of some.
+os.fsync = _no_fsync  # type: ignore[assignment]
+
+
 @pytest.fixture(autouse=True)
 def guard(request: pytest.FixtureRequest) -> Iterator[None]:
     """On for every test of the unit tier, while it runs."""
@@ -127,8 +139,10 @@ def guard(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of the net tier share one machine's network, so one worker runs them all."""
+    """Tests that put many processes on a LAN run one after the other: they look at what is heard
+    in time."""
     for item in items:
         if item.path.is_relative_to(CHECKOUT / "tests" / "net"):
             item.add_marker(pytest.mark.net)
-            item.add_marker(pytest.mark.xdist_group("net"))
+            if "lan" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group("lan"))

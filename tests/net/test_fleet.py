@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.net.fleet import boards
+
+pytestmark = pytest.mark.xdist_group("lan")  # as tests/conftest.py has it for the fixture
 
 
 def test_a_fleet_with_one_name_forms_one_cluster() -> None:

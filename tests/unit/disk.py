@@ -445,15 +445,19 @@ class Disk:
 def _tree_of(root: Path) -> Tree:
     """What lies below a real folder, without the kernel's folders."""
     tree: Tree = {}
-    for folder, folders, files in os.walk(root):
-        at = Path(folder)
-        if at == root:
-            folders[:] = [name for name in folders if name not in VOLATILE]
-        for name in folders + files:
-            path = at / name
-            below = str(path.relative_to(root))
-            if path.is_symlink():
-                tree[below] = "link", os.readlink(path)
-            else:
-                tree[below] = ("folder", None) if path.is_dir() else ("file", path.read_bytes())
+
+    def collect(folder: str, at: str) -> None:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                below = at + entry.name
+                if entry.is_symlink():
+                    tree[below] = "link", os.readlink(entry.path)
+                elif not entry.is_dir():
+                    with open(entry.path, "rb") as file:
+                        tree[below] = "file", file.read()
+                elif at or entry.name not in VOLATILE:
+                    tree[below] = "folder", None
+                    collect(entry.path, f"{below}/")
+
+    collect(str(root), "")
     return tree

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,12 +39,16 @@ FREE_WRITERS = ("imaging/",)
 WRITING_METHODS = {"write_text", "write_bytes", "touch", "copyfile", "copy", "copy2", "copytree",
                    "mkstemp", "NamedTemporaryFile"}  # fmt: skip
 WRITING_FLAGS = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"}
-
 OF_THE_HOST = {"time.time", "time.monotonic", "time.perf_counter", "time.sleep", "os.environ",
                "os.getenv", "os.geteuid", "os.chown", "os.execv", "pwd.getpwnam"}  # fmt: skip
 # Servers and searches on threads, bounded by the real clock.
-CLOCK_OF_THEIR_OWN = {"fleet.crowd", "fleet.discovery", "fleet.door", "fleet.page", "fleet.pool",
-                      "fleet.search", "fleet.statuspage"}  # fmt: skip
+CLOCK_OF_THEIR_OWN = {"serve.retry_after", "serve.mdns.discovery", "serve.connections",
+                      "serve.mdns.candidates", "join.search", "serve.status_page"}  # fmt: skip
+
+# The whole stays small enough to be seen at once.
+MOST_ON_TOP = 20  # modules and packages beside each other
+MOST_FLOORS = 8  # the longest chain of packages
+PATH = re.compile(r"/(etc|var|run|usr|boot|proc|sys|dev)/[^\s{}]+")
 
 
 def modules() -> dict[str, Path]:
@@ -60,9 +65,8 @@ MODULES = modules()
 TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 
-def imported(name: str) -> set[str]:
-    """Modules of the package that a module imports, anywhere in it."""
-    found: set[str] = set()
+def imports(name: str) -> Iterator[tuple[str, int]]:
+    """Modules of the package that a module imports, anywhere in it, with the line."""
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             wanted = [alias.name for alias in node.names]
@@ -74,8 +78,24 @@ def imported(name: str) -> set[str]:
             wanted = known if len(known) == len(below) else [base, *known]
         else:
             continue
-        found |= {w.removeprefix("nodeagent.") for w in wanted if w.startswith("nodeagent.")}
-    return found & set(MODULES)
+        below = [w.removeprefix("nodeagent.") for w in wanted if w.startswith("nodeagent.")]
+        yield from ((other, node.lineno) for other in below if other in MODULES)
+
+
+def imported(name: str) -> set[str]:
+    """The same without lines."""
+    return {other for other, _ in imports(name)}
+
+
+def place(name: str, line: int = 1) -> str:
+    """Where a finding is, as editors and terminals take it."""
+    return f"nodeagent/{MODULES[name].relative_to(PACKAGE)}:{line}"
+
+
+def none(found: list[str]) -> None:
+    """Fail with one finding a line."""
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
 
 
 def floor(name: str) -> int:
@@ -86,10 +106,13 @@ def floor(name: str) -> int:
     return FLOORS[name]
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_run_downwards(name: str) -> None:
-    upwards = [other for other in imported(name) if floor(other) < floor(name)]
-    assert not upwards, f"{name} (floor {floor(name)}) imports upwards: {', '.join(upwards)}"
+def test_imports_run_downwards() -> None:
+    none([
+        f"{place(name, line)}: imports {other} upwards, from floor {floor(name)} to {floor(other)}"
+        for name in MODULES
+        for other, line in imports(name)
+        if floor(other) < floor(name)
+    ])  # fmt: skip
 
 
 def test_no_circle() -> None:
@@ -163,13 +186,30 @@ def opens_for_writing(call: ast.Call, called: str) -> bool:
     return any(set(mode) & set("wax+") for mode in modes)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_only_durable_writes_files(name: str) -> None:
-    place = str(MODULES[name].relative_to(PACKAGE))
-    if place in WRITERS or place.startswith(FREE_WRITERS):
-        return
-    lines = [call.lineno for call, called in calls(name) if opens_for_writing(call, called)]
-    assert not lines, f"{place} writes files in lines {lines}; use host.write (host/durable.py)"
+def test_only_durable_writes_files() -> None:
+    none([
+        f"{place(name, call.lineno)}: {called} writes a file; use host.write (host/durable.py)"
+        for name, path in MODULES.items()
+        if not str(path.relative_to(PACKAGE)).startswith((*WRITERS, *FREE_WRITERS))
+        for call, called in calls(name)
+        if opens_for_writing(call, called)
+    ])  # fmt: skip
+
+
+def test_only_cli_prints_and_exits() -> None:
+    said = ("print(", "click.echo(", "sys.exit(", "exit(", "os._exit(", "quit(",
+            "sys.stdout.write(", "raise SystemExit")  # fmt: skip
+    none([
+        f"{place(name, node.lineno)}: {text[:60]}"
+        for name in MODULES
+        if not name.startswith("cli")
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Call | ast.Raise) and (text := ast.unparse(node)).startswith(said)
+    ])  # fmt: skip
+
+
+def test_every_module_says_what_it_is() -> None:
+    none([f"{place(name)}: no docstring" for name in MODULES if not ast.get_docstring(TREES[name])])
 
 
 def test_only_host_knows_clock_users_and_environment() -> None:
@@ -181,22 +221,6 @@ def test_only_host_knows_clock_users_and_environment() -> None:
         & {ast.unparse(node) for node in ast.walk(TREES[name]) if isinstance(node, ast.Attribute)}
     }
     assert found == CLOCK_OF_THEIR_OWN
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("cli")])
-def test_only_cli_prints_and_exits(name: str) -> None:
-    wrong = []
-    for node in ast.walk(TREES[name]):
-        text = ast.unparse(node) if isinstance(node, ast.Call | ast.Raise) else ""
-        if text.startswith(("print(", "click.echo(", "sys.exit(", "exit(", "os._exit(", "quit(",
-                            "sys.stdout.write(", "raise SystemExit")):  # fmt: skip
-            wrong.append(f"{name}:{node.lineno} {text[:60]}")  # type: ignore[attr-defined]
-    assert not wrong
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_every_module_says_what_it_is(name: str) -> None:
-    assert ast.get_docstring(TREES[name]), f"{name} has no docstring"
 
 
 @pytest.mark.processes
@@ -219,3 +243,34 @@ def test_what_is_typed_on_ones_own_computer_needs_nothing_of_a_node() -> None:
         [sys.executable, "-c", "\n".join(script)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def packages() -> dict[str, set[str]]:
+    """Each entry on top of the package, with those that it imports."""
+    graph: dict[str, set[str]] = {}
+    for name in MODULES:
+        top = name.split(".")[0]
+        graph.setdefault(top, set()).update(other.split(".")[0] for other in imported(name))
+    return {top: others - {top} for top, others in graph.items()}
+
+
+def test_the_packages_make_no_circle_and_few_floors() -> None:
+    graph, height = packages(), dict[str, int]()
+    assert len(graph) <= MOST_ON_TOP, sorted(graph)
+    for name in graphlib.TopologicalSorter(graph).static_order():  # raises CycleError
+        height[name] = 1 + max((height[other] for other in graph[name]), default=0)
+    assert max(height.values()) <= MOST_FLOORS, height
+
+
+def test_a_path_stands_in_one_place() -> None:
+    where: dict[str, set[str]] = {}
+    for name, tree in TREES.items():
+        quiet = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)
+                 for inner in ast.walk(node)}  # fmt: skip
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+                continue
+            if id(node) not in quiet and PATH.fullmatch(node.value):
+                where.setdefault(node.value, set()).add(name)
+    twice = {path: sorted(names) for path, names in where.items() if len(names) > 1}
+    assert not twice, f"name these in nodeagent/paths.py: {twice}"
