@@ -60,7 +60,7 @@ class Radio:
         self.quiet = False
         self.leading = False  # kubeadm init has begun: the decision stands
         self._hearing = Hearing(trust.beacon_key, key.node_id)
-        self._roster = Roster(timeline=board.get("timeline"))
+        self._roster = Roster(timeline=board.values["timeline"])
         starts = (journal.values["starts"] or 0) + 1
         journal.set(starts=starts)
         self._boot = f"{starts:08x}{secrets.token_hex(4)}"

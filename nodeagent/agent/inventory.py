@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nodeagent import __version__, formats
 from nodeagent.errors import OtherVersion
 from nodeagent.host.host import Host
+
+if TYPE_CHECKING:
+    from nodeagent.status.schema import Certificate, Status, Token, Warned
 
 PKI = ("/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd")
 OTHERS = (
@@ -23,11 +26,10 @@ LEDGER = "/var/lib/nodeagent-broker/state.json"  # as fleet/ledger.py
 MAX_LEDGER = 2 * 1024 * 1024
 MAX_TOKENS = 100
 MAX_TEXT = 300
-KEYS = ("versions", "certificates", "hardware")
 FORMAT = 1  # of what is printed
 
 
-def take(host: Host) -> dict[str, Any]:
+def take(host: Host) -> Status:
     """``versions``, ``certificates`` and ``hardware`` as in the status. What cannot be read is
     left out."""
     return {
@@ -42,13 +44,17 @@ def printed(host: Host) -> str:
     return json.dumps({formats.KEY: FORMAT, **take(host)})
 
 
-def parse(text: str) -> dict[str, Any]:
+def parse(text: str) -> Status:
     """What ``nodeagent inventory`` printed; empty where it failed, or is of a later version than
     the keeper that asked."""
     try:
         value = json.loads(text)
         formats.check(value[formats.KEY], "nodeagent inventory", FORMAT)
-        return {name: value[name] for name in KEYS}
+        return {
+            "versions": value["versions"],
+            "certificates": value["certificates"],
+            "hardware": value["hardware"],
+        }
     except (ValueError, KeyError, TypeError, OtherVersion):
         return {}
 
@@ -72,7 +78,7 @@ def versions(host: Host) -> dict[str, str]:
     }
 
 
-def certificates(host: Host) -> list[dict[str, Any]]:
+def certificates(host: Host) -> list[Certificate]:
     """Each with its end and who renews it. The kubelet renews its own (kubernetes.io,
     "Certificate Rotation"), the agent kubeadm's and its own (``cluster/renewal.py``)."""
     from nodeagent.cluster import credentials
@@ -80,7 +86,7 @@ def certificates(host: Host) -> list[dict[str, Any]]:
     paths = [
         f"{folder}/{name}" for folder in PKI for name in host.names(folder) if name.endswith(".crt")
     ]
-    found = []
+    found: list[Certificate] = []
     for path in (*paths, *OTHERS):
         try:
             end = credentials.ends(host.read(path) or b"")
@@ -92,7 +98,7 @@ def certificates(host: Host) -> list[dict[str, Any]]:
     return found
 
 
-def hardware(host: Host) -> list[dict[str, str]]:
+def hardware(host: Host) -> list[Warned]:
     """The doctor's findings about board and disk that are not well."""
     from nodeagent.doctor import checkup
     from nodeagent.doctor import hardware as checks
@@ -106,7 +112,7 @@ def hardware(host: Host) -> list[dict[str, str]]:
     ]
 
 
-def tokens(host: Host) -> list[dict[str, Any]]:
+def tokens(host: Host) -> list[Token]:
     """Join tokens that the broker has given out, by the node they are for; nothing else of its
     memory is shown. Another user's file: where it is odd, nothing."""
     try:
@@ -115,10 +121,11 @@ def tokens(host: Host) -> list[dict[str, Any]]:
             return []
         entries = json.loads(path.read_bytes())["tokens"]
         now = host.clock.now()
-        return [
+        found: list[Token] = [
             {"name": str(one["name"])[:64], "expires": int(one["expires"])}
             for one in entries
             if not one["deleted"] and int(one["expires"]) > now
-        ][:MAX_TOKENS]
+        ]
+        return found[:MAX_TOKENS]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -83,8 +83,8 @@ class Keeper:
         self.unanswered = 0
         # A worker leaves the fleet's whole view to the control plane.
         self.leads = self.beacon.role == "control-plane"
-        peers = self.board.get("peers") if self.leads else []
-        self.roster = Roster(peers, self.board.get("timeline"))
+        peers = self.board.values["peers"] if self.leads else []
+        self.roster = Roster(peers, self.board.values["timeline"])
         self.hearing = Hearing(self.key, self.beacon.node_id)
         self.lookout = Lookout(host)
         self.board.set(peers=self.roster.peers)
@@ -116,7 +116,7 @@ class Keeper:
             trouble = self.lookout.trouble or self._away(now)
             if trouble is not None:
                 self.board.trouble(trouble, failed=False)
-            elif self.board.get("error") is not None:
+            elif self.board.values["error"] is not None:
                 self.board.enter("ready", "Part of the cluster")
         else:
             self.ailing += 1

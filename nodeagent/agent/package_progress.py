@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nodeagent.agent.reporter import Board
 from nodeagent.host.apt.actions import PROGRESS, AptInstall
 from nodeagent.host.host import Host
+
+if TYPE_CHECKING:
+    from nodeagent.status.schema import Progress
 
 LOG = logging.getLogger("nodeagent")
 
@@ -30,7 +33,7 @@ def watch(host: Host, board: Board) -> None:
         host.clock.sleep(PERIOD if isinstance(acting, AptInstall) else IDLE)
 
 
-def parse(text: str) -> dict[str, Any]:
+def parse(text: str) -> Progress:
     """``progress`` as in the status, out of apt's lines; the last one may be half written."""
     begun: set[str] = set()
     installed: set[str] = set()

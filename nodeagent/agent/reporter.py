@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from nodeagent.agent.surfaces import Surfaces
 from nodeagent.errors import Blocked, NodeAgentError, NotAdmitted
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the keeper has a board and no engine
     from nodeagent.fleet.election import Heard
     from nodeagent.fleet.peers import Roster
     from nodeagent.host.actions import Action
+    from nodeagent.status import schema
     from nodeagent.steps.engine import Progress
 
 LOG = logging.getLogger("nodeagent")
@@ -33,14 +34,14 @@ OTHER_VERSION = "A beacon of "  # begins a note on a node of another version (fl
 class Board:
     """What this node is doing, for everyone who looks."""
 
-    def __init__(self, host: Host, goes_on: dict[str, Any] | None = None) -> None:
+    def __init__(self, host: Host, goes_on: schema.Status | None = None) -> None:
         """``goes_on``: the status to go on from; a new one otherwise."""
         self._host = host
         self._lock = threading.RLock()
         self._status = goes_on or status.empty()
         if goes_on is None:
             now = host.clock.now()
-            self._status.update(since=now, phases=[_entry("preparing", now)])
+            self._status |= {"since": now, "phases": [_entry("preparing", now)]}
         self._status["pid"] = os.getpid()
         self._surfaces = Surfaces(host, goes_on)
         self.acting: Action | None = None  # what the engine does just now
@@ -51,11 +52,12 @@ class Board:
         """The current phase."""
         return str(self._status["phase"])
 
-    def get(self, name: str) -> Any:
-        """One value of the status."""
-        return self._status[name]
+    @property
+    def values(self) -> schema.Status:
+        """The status, to be read; ``set`` changes it."""
+        return self._status
 
-    def set(self, **values: Any) -> None:
+    def set(self, **values: Unpack[schema.Status]) -> None:
         """Change values of the model and publish them where anything changed."""
         with self._lock:
             if all(self._status.get(name) == value for name, value in values.items()):
@@ -74,11 +76,12 @@ class Board:
             if last and not last["over"] and (phase == "ready" or phase != self._trouble_in):
                 self._status["last_error"] = {**last, "over": True}
                 self.milestone("over", f"Over: {last['reason']}", code=last["code"])
+            waiting: schema.Waiting | None
             waiting = None if until is None else {"for": detail, "until": round(until)}
             values = self._entered(phase, detail)
-            self.set(**values, error=None, waiting=waiting, progress=None)
+            self.set(**(values | {"error": None, "waiting": waiting, "progress": None}))
 
-    def _entered(self, phase: str, detail: str) -> dict[str, Any]:
+    def _entered(self, phase: str, detail: str) -> schema.Status:
         """What changes with a phase; tells the journal."""
         if phase == self._status["phase"]:
             if detail != self._status["detail"]:
@@ -101,10 +104,14 @@ class Board:
     def trouble(self, error: NodeAgentError, failed: bool) -> None:
         """Show an error with its remedy; ``failed`` where it needs a person's help."""
         with self._lock:
-            shown = {"code": error.code, "reason": error.reason, "remedy": error.remedy}
+            shown: schema.Error = {
+                "code": error.code,
+                "reason": error.reason,
+                "remedy": error.remedy,
+            }
             now = self._host.clock.now()
             self.acting = None
-            values: dict[str, Any] = {"error": shown, "waiting": None, "progress": None}
+            values: schema.Status = {"error": shown, "waiting": None, "progress": None}
             if isinstance(error, NotAdmitted):
                 values["approval"] = error.shown
             if isinstance(error, Blocked):
@@ -134,16 +141,16 @@ class Board:
                 LOG.warning("%s", one)
         self.set(peers=roster.peers, timeline=roster.timeline, notes=notes)
 
-    def take_stock(self, found: dict[str, Any]) -> None:
+    def take_stock(self, found: schema.Status) -> None:
         """Show versions, certificates and hardware as ``inventory.take`` found them."""
         with self._lock:
             known = [one["name"] for one in self._status["hardware"]]
-            for one in found.get("hardware", ()):
+            for one in found.get("hardware") or []:
                 if one["name"] not in known:
                     self.milestone("hardware", f"{one['name']}: {one['text']}. {one['remedy']}")
             self.set(**found)
 
-    def installing(self, action: Action, shown: dict[str, Any]) -> None:
+    def installing(self, action: Action, shown: schema.Progress) -> None:
         """How far an installation is, unless it has ended meanwhile."""
         with self._lock:
             if self.acting is action:
@@ -153,19 +160,19 @@ class Board:
         """How far the images are; nothing once all are there."""
         with self._lock:
             text = image.rsplit("/", 1)[-1] or "asking the registry"
-            shown = {"kind": "images", "text": text, "done": done, "total": total}
+            shown: schema.Progress = {"kind": "images", "text": text, "done": done, "total": total}
             self.set(progress=shown if done < total else None)
 
     def progress(self, progress: Progress) -> None:
         """The engine's report: which step, which action, how long it took."""
         with self._lock:
-            steps = [dict(s) for s in self._status["steps"] if s["name"] != progress.step.name]
+            steps = [s for s in self._status["steps"] if s["name"] != progress.step.name]
             before = next(
                 (s for s in self._status["steps"] if s["name"] == progress.step.name), None
             )
             # The longest run is what the step cost; the look of a later pass costs nothing.
             seconds = max(progress.seconds, before["seconds"] if before else 0.0)
-            entry = {
+            entry: schema.StepState = {
                 "name": progress.step.name,
                 "title": progress.step.title,
                 "state": progress.state,
@@ -197,5 +204,5 @@ class Board:
         self._surfaces.show(self._status)
 
 
-def _entry(phase: str, now: float) -> dict[str, Any]:
+def _entry(phase: str, now: float) -> schema.PhaseEntry:
     return {"phase": phase, "at": round(now, 2)}

@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import posixpath
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nodeagent.host import led
 from nodeagent.host.host import Host
 from nodeagent.status.model import wrap
+
+if TYPE_CHECKING:
+    from nodeagent.status.schema import Status
 
 LOG = logging.getLogger("nodeagent")
 
@@ -36,13 +39,13 @@ WRITTEN = frozenset({"rebooting", "discovering", "initialising", "joining", "rea
 class Surfaces:
     """Shows a status where it differs from what was shown before."""
 
-    def __init__(self, host: Host, shown: dict[str, Any] | None = None) -> None:
+    def __init__(self, host: Host, shown: Status | None = None) -> None:
         """``shown``: the status that the process before this one has shown already."""
         self._host = host
         self._lit = shown["phase"] if shown else ""
         self._told = _essence(shown) if shown else ()
 
-    def show(self, status: dict[str, Any]) -> None:
+    def show(self, status: Status) -> None:
         """Show it. Never fails."""
         try:
             if status["phase"] != self._lit:
@@ -57,7 +60,7 @@ class Surfaces:
         except OSError as error:
             LOG.debug("not shown: %s", error)
 
-    def _console(self, status: dict[str, Any]) -> None:
+    def _console(self, status: Status) -> None:
         if not self._host.exists(AGETTY):
             return
         # A backslash begins an escape code there (agetty(8)).
@@ -67,7 +70,7 @@ class Surfaces:
         self._host.write(ISSUE, f"{text}\n\n".encode(), 0o644)
         self._host.run(AGETTY, "--reload", timeout=10)
 
-    def _boot_partition(self, status: dict[str, Any]) -> None:
+    def _boot_partition(self, status: Status) -> None:
         path = place(self._host)
         if path is None:
             return
@@ -89,7 +92,7 @@ def place(host: Host) -> str | None:
     return None
 
 
-def lines(status: dict[str, Any]) -> list[str]:
+def lines(status: Status) -> list[str]:
     """The status in a few lines of plain text: what does not change by the second."""
     role = f", {status['role']}" if status["role"] != "auto" else ""
     told = [f"nodeagent on {status['node_name'] or 'this node'}: {status['phase']}{role}"]
@@ -116,7 +119,7 @@ def withdraw(host: Host) -> None:
             host.remove(path)
 
 
-def _essence(status: dict[str, Any]) -> tuple[Any, ...]:
+def _essence(status: Status) -> tuple[str, ...]:
     return (status["phase"], *lines(status))
 
 

@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodeagent import formats, paths
 from nodeagent.broker import leave as broker_leave
@@ -26,6 +26,9 @@ from nodeagent.host.host import Host
 from nodeagent.join import broker_protocol as frame
 from nodeagent.join import waiting_file as doorstep
 from nodeagent.trust import anchors, pki, wire
+
+if TYPE_CHECKING:
+    from nodeagent.status.schema import Approval
 
 LOG = logging.getLogger("nodeagent")
 
@@ -121,7 +124,7 @@ class Service:
         self._listener = listener
         self._changed = host.changed(paths.BROKER_CONFIG)
         self._trouble = ""
-        self._told: list[dict[str, Any]] = []
+        self._told: list[Approval] = []
 
     def run(self) -> None:
         """Until idle, or until the agent changed the configuration; systemd starts it again when

@@ -67,7 +67,7 @@ def kubelet(node: Node) -> Seen:
 
 def control_plane(node: Node) -> Seen:
     """The API server takes connections."""
-    told = str((node.status or {}).get("control_plane", ""))
+    told = node.status["control_plane"] if node.status else ""
     # With the port on a worker, without on the control plane itself.
     address = networks.host_of(told) if told.count(":") == 1 or "]" in told else told
     if not node.facts.exists(MEMBER):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from nodeagent.config.settings import Settings
 from nodeagent.errors import NodeAgentError
 from nodeagent.host.facts import Facts
+
+if TYPE_CHECKING:
+    from nodeagent.status.schema import Status
 
 Level = Literal["pass", "warning", "failure", "unknown"]
 EXIT: dict[Level, int] = {"pass": 0, "unknown": 0, "warning": 1, "failure": 2}
@@ -23,7 +26,7 @@ class Node:
     facts: Facts
     settings: Settings
     trouble: NodeAgentError | None
-    status: dict[str, Any] | None
+    status: Status | None
     online: bool = False
 
 

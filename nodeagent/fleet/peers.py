@@ -6,9 +6,12 @@ Made of the beacons that the agent opened. Pure: times are told to it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nodeagent.fleet.election import Heard
+
+if TYPE_CHECKING:
+    from nodeagent.status.schema import Moment, Peer
 
 GRAIN = 30.0  # seconds; "heard" moves no finer, or each beacon would be a write
 MAX_TIMELINE = 200
@@ -17,23 +20,21 @@ MAX_TIMELINE = 200
 class Roster:
     """Keeps what the other nodes said; ``peers`` and ``timeline`` are as in the status."""
 
-    def __init__(
-        self, peers: Iterable[dict[str, Any]] = (), timeline: Iterable[dict[str, Any]] = ()
-    ) -> None:
+    def __init__(self, peers: Iterable[Peer] = (), timeline: Iterable[Moment] = ()) -> None:
         """Goes on from what a status says; entries of another shape are left out."""
         self._peers = {
-            str(peer["node_id"]): dict(peer)
+            str(peer["node_id"]): peer
             for peer in peers
             if {"node_id", "phase", "since", "heard", "name"} <= set(peer)
         }
         self.timeline = list(timeline)
 
     @property
-    def peers(self) -> list[dict[str, Any]]:
+    def peers(self) -> list[Peer]:
         """By name; nodes of one name by id."""
         return sorted(self._peers.values(), key=lambda peer: (peer["name"], peer["node_id"]))
 
-    def update(self, heard: Iterable[Heard], monotonic: float, now: float) -> list[dict[str, Any]]:
+    def update(self, heard: Iterable[Heard], monotonic: float, now: float) -> list[Peer]:
         """Take up what was heard; the peers whose phase changed. ``monotonic`` is now on the
         clock of ``heard``, ``now`` in seconds since the epoch."""
         changed = []
@@ -43,7 +44,7 @@ class Roster:
             last = now - (monotonic - one.last)
             same = before is not None and before["phase"] == beacon.phase
             fresh = before is None or last - before["heard"] >= GRAIN
-            peer = {
+            peer: Peer = {
                 "node_id": beacon.node_id,
                 "name": beacon.name,
                 "phase": beacon.phase,
@@ -55,6 +56,11 @@ class Roster:
             self._peers[beacon.node_id] = peer
             if not same:
                 changed.append(peer)
-                moment = {"at": round(last, 1)} | {k: peer[k] for k in ("name", "phase", "role")}
+                moment: Moment = {
+                    "at": round(last, 1),
+                    "name": beacon.name,
+                    "phase": beacon.phase,
+                    "role": beacon.role,
+                }
                 self.timeline = [*self.timeline, moment][-MAX_TIMELINE:]
         return changed

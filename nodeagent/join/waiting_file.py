@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nodeagent.errors import OtherVersion
 from nodeagent.fleet import handoff as exchange
 from nodeagent.host.host import Host
 from nodeagent.join import approval as enrolment
 from nodeagent.trust import wire
+
+if TYPE_CHECKING:
+    from nodeagent.status.schema import Approval
 
 PATH = "/run/nodeagent-broker/waiting.json"
 MAX_BYTES = 16 * 1024
@@ -36,7 +39,7 @@ _WAITING = wire.Form(
 )
 
 
-def shown(waiting: Sequence[enrolment.Waiting]) -> list[dict[str, Any]]:
+def shown(waiting: Sequence[enrolment.Waiting]) -> list[Approval]:
     """``approvals`` of the status, oldest first; what does not change while a node goes on
     asking."""
     return [
@@ -50,12 +53,12 @@ def shown(waiting: Sequence[enrolment.Waiting]) -> list[dict[str, Any]]:
     ]
 
 
-def write(host: Host, entries: list[dict[str, Any]]) -> None:
+def write(host: Host, entries: list[Approval]) -> None:
     """Broker: say who waits. Readable for all; nothing of it is secret. Raises OSError."""
     host.write(PATH, json.dumps(_WAITING.stamp({"waiting": entries})).encode(), 0o644)
 
 
-def read(host: Host) -> list[dict[str, Any]]:
+def read(host: Host) -> list[Approval]:
     """Agent: who waits. What is missing or malformed counts as nobody, and so does a later version,
     which is said."""
     try:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from nodeagent.host.host import Host
 from nodeagent.status import events
 from nodeagent.status import model as status
+
+if TYPE_CHECKING:
+    from nodeagent.status import schema
 
 UNIT = "nodeagent.service"
 MAX_EVENTS = 500
@@ -21,8 +24,17 @@ PREFIX = "NODEAGENT_"
 MAX_MESSAGE = 400  # characters
 
 
-def read(host: Host) -> list[dict[str, Any]]:
-    """Oldest first: ``time`` (seconds since the epoch), ``event``, ``message``, ``fields``."""
+class Record(TypedDict):
+    """A milestone; ``time`` in seconds since the epoch, ``event`` as in ``events.EVENTS``."""
+
+    time: float
+    event: str
+    message: str
+    fields: dict[str, str]
+
+
+def read(host: Host) -> list[Record]:
+    """Oldest first."""
     ids = [f"MESSAGE_ID={event.message_id}" for event in events.EVENTS.values()]
     found = host.run(
         "journalctl", "--no-pager", "-q", "-o", "json", "-n", str(MAX_EVENTS),
@@ -31,7 +43,7 @@ def read(host: Host) -> list[dict[str, Any]]:
     return list(parse(found.out)) if found.status == 0 else []
 
 
-def parse(text: str) -> Iterator[dict[str, Any]]:
+def parse(text: str) -> Iterator[Record]:
     """Journal entries (systemd.io, "Journal Export Formats", JSON); odd ones are left out."""
     names = {event.message_id: name for name, event in events.EVENTS.items()}
     for line in text.splitlines():
@@ -52,7 +64,7 @@ def parse(text: str) -> Iterator[dict[str, Any]]:
         yield {"time": at, "event": name, "message": message, "fields": fields}
 
 
-def of_this_boot(shown: dict[str, Any]) -> list[dict[str, Any]]:
+def of_this_boot(shown: schema.Status) -> list[Record]:
     """The same out of a status: the phases of this boot."""
     return [
         {"time": one["at"], "event": one["phase"], "message": one["phase"], "fields": {}}
@@ -60,7 +72,7 @@ def of_this_boot(shown: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def as_text(found: list[dict[str, Any]]) -> Iterator[str]:
+def as_text(found: list[Record]) -> Iterator[str]:
     """Lines of 80 columns, in local time."""
     day = ""
     for one in found:

@@ -12,11 +12,14 @@ import hashlib
 import time
 from collections.abc import Iterable
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nodeagent.errors import TABLE, OtherVersion
 from nodeagent.status import model
 from nodeagent.status.model import duration
+
+if TYPE_CHECKING:
+    from nodeagent.status import schema
 
 PORT = model.PAGE_PORT
 MAX_MOMENTS = 40
@@ -110,7 +113,7 @@ def render(data: bytes | None, now: float | None = None) -> bytes:
     return _PAGE.format(**filled, version=version).encode()
 
 
-def _body(status: dict[str, Any], now: float) -> Iterable[str]:
+def _body(status: schema.Status, now: float) -> Iterable[str]:
     e = _text
     yield f"<h1>{e(status['node_name'] or 'this node')} {_phase(status['phase'])}</h1>"
     yield f"<p class=dim>for {e(duration(now - status['since']))}</p>"
@@ -126,11 +129,11 @@ def _body(status: dict[str, Any], now: float) -> Iterable[str]:
     yield "<h2>This node</h2><dl>"
     why = f" &ndash; {e(status['role_why'])}" if status["role_why"] else ""
     yield f"<dt>role<dd>{e(status['role'])}{why}"
-    for label, key in (("address", "address"), ("control plane", "control_plane"),
-                       ("Kubernetes", "kubernetes"), ("fleet", "fleet"),
-                       ("node id", "node_id")):  # fmt: skip
-        if status[key]:
-            yield f"<dt>{label}<dd>{e(status[key])}"
+    for label, value in (("address", status["address"]), ("control plane", status["control_plane"]),
+                         ("Kubernetes", status["kubernetes"]), ("fleet", status["fleet"]),
+                         ("node id", status["node_id"])):  # fmt: skip
+        if value:
+            yield f"<dt>{label}<dd>{e(value)}"
     if status["certificates"]:
         first = min(one["expires"] for one in status["certificates"])
         yield f"<dt>certificates<dd>valid until {_day(first)} at least"
@@ -147,7 +150,7 @@ def _body(status: dict[str, Any], now: float) -> Iterable[str]:
         yield "</table></details>"
 
 
-def _progress(status: dict[str, Any]) -> Iterable[str]:
+def _progress(status: schema.Status) -> Iterable[str]:
     found = status["progress"]
     if found:
         done, total = int(found["done"]), int(found["total"])
@@ -157,7 +160,7 @@ def _progress(status: dict[str, Any]) -> Iterable[str]:
         yield f"<p class=dim>{_text(told + found['text'])}</p>"
 
 
-def _cards(status: dict[str, Any]) -> Iterable[str]:
+def _cards(status: schema.Status) -> Iterable[str]:
     e = _text
     if status["approval"]:
         yield (
@@ -176,11 +179,11 @@ def _cards(status: dict[str, Any]) -> Iterable[str]:
             f'<div class="card bad"><b>{e(error["code"])}</b> {e(error["reason"])}'
             f"<p><b>Do:</b> {e(error['remedy'])}</p>{_explained(error['code'])}</div>"
         )
-    for one in status["hardware"]:
-        bad = " bad" if one["level"] == "failure" else ""
+    for found in status["hardware"]:
+        bad = " bad" if found["level"] == "failure" else ""
         yield (
-            f'<div class="card{bad}"><b>{e(one["name"])}</b>: {e(one["text"])}'
-            f"<p>{e(one['remedy'])}</p></div>"
+            f'<div class="card{bad}"><b>{e(found["name"])}</b>: {e(found["text"])}'
+            f"<p>{e(found['remedy'])}</p></div>"
         )
     for note in status["notes"]:
         yield f'<div class="card">{e(note)}</div>'
@@ -194,8 +197,9 @@ def _explained(code: str) -> str:
     return f"<details><summary>{_text(about)}</summary><p>{_text(known.explanation)}</p></details>"
 
 
-def _fleet(status: dict[str, Any], now: float) -> Iterable[str]:
-    me = {
+def _fleet(status: schema.Status, now: float) -> Iterable[str]:
+    me: schema.Peer = {
+        "node_id": status["node_id"],
         "name": status["node_name"] or "this node",
         "phase": status["phase"],
         "role": status["role"],
@@ -226,8 +230,12 @@ def _fleet(status: dict[str, Any], now: float) -> Iterable[str]:
     yield "</table>"
 
 
-def _timeline(status: dict[str, Any]) -> Iterable[str]:
-    own = [{**one, "name": status["node_name"] or "this node"} for one in status["phases"]]
+def _timeline(status: schema.Status) -> Iterable[str]:
+    name, role = status["node_name"] or "this node", status["role"]
+    own: list[schema.Moment] = [
+        {"at": one["at"], "name": name, "phase": one["phase"], "role": role}
+        for one in status["phases"]
+    ]
     moments = sorted([*own, *status["timeline"]], key=lambda one: float(one["at"]))
     yield "<h2>Timeline</h2><table>"
     for one in reversed(moments[-MAX_MOMENTS:]):
@@ -242,7 +250,7 @@ def _hint(approval: object) -> str:
     return f"{_text(str(approval)[:4])}&hellip;"
 
 
-def _heard(one: dict[str, Any], now: float) -> bool:
+def _heard(one: schema.Peer, now: float) -> bool:
     return bool(now - one["heard"] <= model.SILENT)
 
 

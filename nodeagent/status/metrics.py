@@ -3,14 +3,17 @@ Prometheus and whatever else reads it, at ``/metrics`` of the status page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from nodeagent.errors import OtherVersion
 from nodeagent.status import model
 
+if TYPE_CHECKING:
+    from nodeagent.status import schema
+
 KIND = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-Sample = tuple[dict[str, object], float]
+Sample = tuple[Mapping[str, object], float]
 
 
 def render(data: bytes | None, now: float) -> bytes:
@@ -23,7 +26,7 @@ def render(data: bytes | None, now: float) -> bytes:
     return ("\n".join([*lines, "# EOF"]) + "\n").encode()
 
 
-def _lines(status: dict[str, Any], now: float) -> Iterable[str]:
+def _lines(status: schema.Status, now: float) -> Iterable[str]:
     info = {"node": status["node_name"], "role": status["role"], **status["versions"]}
     yield from _metric("nodeagent_up", "gauge", "1 while there is a status.", [({}, 1)])
     yield from _metric("nodeagent_info", "gauge", "What is installed; always 1.", [(info, 1)])
@@ -71,7 +74,7 @@ def _lines(status: dict[str, Any], now: float) -> Iterable[str]:
     )  # fmt: skip
 
 
-def _durations(status: dict[str, Any], now: float) -> dict[str, float]:
+def _durations(status: schema.Status, now: float) -> dict[str, float]:
     """Seconds in each phase of this boot; a phase that came twice is added up."""
     found: dict[str, float] = {}
     ends = [*(one["at"] for one in status["phases"][1:]), now]

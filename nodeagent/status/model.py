@@ -9,9 +9,12 @@ Imports stay few: the keeper and ``nodeagent status`` have it loaded on small bo
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from nodeagent import formats
+
+if TYPE_CHECKING:
+    from nodeagent.status.schema import Status
 
 PATH = "/run/nodeagent/status.json"
 VERSION = 1
@@ -37,8 +40,8 @@ NOT_RUNNING = 3
 RESTART = "Restart the agent: sudo systemctl restart nodeagent"
 
 
-def empty() -> dict[str, Any]:
-    """A status with every key of the schema. Times are seconds since the epoch."""
+def empty() -> Status:
+    """A status with every key of the schema."""
     return {
         "version": VERSION,
         "phase": "preparing",
@@ -73,16 +76,16 @@ def empty() -> dict[str, Any]:
     }
 
 
-def parse(data: bytes) -> dict[str, Any]:
+def parse(data: bytes) -> Status:
     """The status in a file's bytes; unknown keys are kept. Raises ValueError, OtherVersion."""
     value = json.loads(data)
     if not isinstance(value, dict):
         raise ValueError("not a status")
     formats.check(value.get("version"), PATH, VERSION, RESTART)
-    return {**empty(), **value}
+    return cast("Status", {**empty(), **value})
 
 
-def read(path: str = PATH) -> dict[str, Any]:
+def read(path: str = PATH) -> Status:
     """The status of the running agent.
 
     Raises FileNotFoundError where the agent has not run since boot, ValueError, OtherVersion.
@@ -91,7 +94,7 @@ def read(path: str = PATH) -> dict[str, Any]:
         return parse(file.read(MAX_BYTES))
 
 
-def dump(status: dict[str, Any]) -> str:
+def dump(status: Status) -> str:
     """The status as JSON text."""
     return json.dumps(status, indent=2, sort_keys=True)
 
@@ -101,13 +104,13 @@ def page(address: str, served: bool) -> str:
     return f"http://{address}:{PAGE_PORT}/" if address and served else ""
 
 
-def exit_code(status: dict[str, Any]) -> int:
+def exit_code(status: Status) -> int:
     """The exit status of ``nodeagent status`` for this status."""
     code = PHASES.get(status["phase"], 2)
     return 1 if code == 0 and status["error"] else code
 
 
-def running(status: dict[str, Any]) -> bool:
+def running(status: Status) -> bool:
     """True while the process that wrote the status is there; also where this user may not see
     the processes of others (proc(5), hidepid)."""
     import os

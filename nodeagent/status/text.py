@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nodeagent.errors import OtherVersion
 from nodeagent.host.host import Clock
 from nodeagent.status import model
 from nodeagent.status.model import duration, wrap
+
+if TYPE_CHECKING:
+    from nodeagent.status import schema
 
 # ECMA-48 "select graphic rendition"; what they colour is said in words as well.
 GREEN, YELLOW, RED, BOLD, PLAIN = "\033[32m", "\033[33m", "\033[31m", "\033[1m", "\033[0m"
@@ -21,7 +24,7 @@ BAR = 24  # columns
 MAX_DETAIL = 3  # lines; an apt-get with all its packages is longer than anybody wants
 
 
-def render(status: dict[str, Any], now: float, colour: bool = False) -> str:
+def render(status: schema.Status, now: float, colour: bool = False) -> str:
     """The status for people, at most 80 columns wide; ``now`` in seconds since the epoch."""
 
     def paint(code: str, text: str) -> str:
@@ -57,7 +60,7 @@ def render(status: dict[str, Any], now: float, colour: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def one_line(status: dict[str, Any]) -> str:
+def one_line(status: schema.Status) -> str:
     """The status in a line, for logs of ``--watch`` without a terminal."""
     text = f"{status['phase']}: {status['detail']}"
     if status["error"]:
@@ -66,7 +69,7 @@ def one_line(status: dict[str, Any]) -> str:
 
 
 def watch(
-    read: Callable[[], dict[str, Any]], terminal: bool, colour: bool, clock: Clock
+    read: Callable[[], schema.Status], terminal: bool, colour: bool, clock: Clock
 ) -> Iterator[str]:
     """What to print, one piece after the other, for ever: the whole screen on a terminal, else a
     line for each change."""
@@ -91,7 +94,7 @@ def _indented(text: str) -> list[str]:
     return [f"  {line}" for line in wrap(text)]
 
 
-def _progress(status: dict[str, Any]) -> list[str]:
+def _progress(status: schema.Status) -> list[str]:
     found = status["progress"]
     if not found:
         return []
@@ -103,30 +106,31 @@ def _progress(status: dict[str, Any]) -> list[str]:
     return _indented(f"{head}: {found['text']}")
 
 
-def _waiting(status: dict[str, Any], now: float) -> list[str]:
+def _waiting(status: schema.Status, now: float) -> list[str]:
     waiting = status["waiting"]
     if not waiting:
         return []
-    shown = waiting["for"] in (status["detail"], (status["error"] or {}).get("reason"))
+    error = status["error"]
+    shown = waiting["for"] in (status["detail"], error["reason"] if error else "")
     what = "waits" if shown else f"waits: {waiting['for']}"
     if waiting["until"] is None:
         return [] if shown else _indented(what)
     return _indented(f"{what}, {duration(waiting['until'] - now)} at most from now on")
 
 
-def _facts(status: dict[str, Any], now: float, paint: Callable[[str, str], str]) -> Iterator[str]:
+def _facts(status: schema.Status, now: float, paint: Callable[[str, str], str]) -> Iterator[str]:
     why = f" ({status['role_why']})" if status["role_why"] else ""
     yield ""
     yield from _labelled("role", f"{status['role']}{why}")
-    for label, key in (
-        ("control plane", "control_plane"),
-        ("address", "address"),
-        ("Kubernetes", "kubernetes"),
-        ("fleet", "fleet"),
-        ("node id", "node_id"),
+    for label, value in (
+        ("control plane", status["control_plane"]),
+        ("address", status["address"]),
+        ("Kubernetes", status["kubernetes"]),
+        ("fleet", status["fleet"]),
+        ("node id", status["node_id"]),
     ):
-        if status[key]:
-            yield from _labelled(label, status[key])
+        if value:
+            yield from _labelled(label, value)
     if status["approval"]:
         yield from _labelled("to approve", f"sudo nodeagent approve {status['approval']}")
     for one in status["approvals"]:
@@ -151,7 +155,7 @@ def _labelled(label: str, text: str) -> list[str]:
     return [f"  {label:<14} {first}", *(f"{'':<17}{line.strip()}" for line in others)]
 
 
-def _step(step: dict[str, Any]) -> str:
+def _step(step: schema.StepState) -> str:
     mark = {"done": "ok", "acting": "..", "planning": "..", "waiting": "wait"}.get(
         step.get("state", ""), "  "
     )
@@ -159,7 +163,7 @@ def _step(step: dict[str, Any]) -> str:
     return f"    {mark:<5}{step['title'][:58]:<58} {seconds:>7.1f} s"
 
 
-def _peer(peer: dict[str, Any], now: float) -> str:
+def _peer(peer: schema.Peer, now: float) -> str:
     phase = peer["phase"]
     if now - peer["heard"] > model.SILENT:
         phase = f"silent {duration(now - peer['heard'])}"[:16]

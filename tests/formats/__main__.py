@@ -31,6 +31,7 @@ from nodeagent.join import waiting_file as doorstep
 from nodeagent.join.approval import Seal, code
 from nodeagent.statefile import Journal
 from nodeagent.status import model as status
+from nodeagent.status import schema
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import pki
 from nodeagent.trust import store as trusts
@@ -119,7 +120,9 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
     exchange.write_announcement(host, announcement)
     candidate = exchange.Candidate("10.77.0.12", 6444, sealed, NOW, NOW + 20)
     exchange.write_heard(host, NOW, [candidate])
-    waits = {"id": code(node.node_id), "name": "pi-3", "address": "10.77.0.13", "since": NOW}
+    waits: schema.Approval = {
+        "id": code(node.node_id), "name": "pi-3", "address": "10.77.0.13", "since": NOW,
+    }  # fmt: skip
     doorstep.write(host, [waits])
     Board(host).enter("ready", "Part of the cluster")
     with contextlib.suppress(Handed), patch("os.execv", side_effect=Handed):
@@ -157,7 +160,7 @@ def main() -> None:
     """Record what is missing of this version, and what is read of it."""
     folder = FOLDER / f"v{VERSION}"
     fleet = new_fleet(folder)
-    with fast_folder() as place, patch("nodeagent.agent.reporter.notify"):
+    with fast_folder() as place:
         for file, data in recordings(fleet, Machine(place / "node")).items():
             if not (folder / file).exists():
                 (folder / file).write_bytes(data)

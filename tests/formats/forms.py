@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
@@ -140,8 +139,7 @@ def _file(path: str, read: Callable[[Host], Any]) -> Callable[[Fleet, Host, byte
 
 def _kept(host: Host) -> Any:
     host.write(status.PATH, status.dump(status.empty()).encode())
-    with patch("nodeagent.agent.reporter.notify"):
-        found = keeper.Keeper(host)
+    found = keeper.Keeper(host)
     return {
         "beacon": asdict(found.beacon), "key": found.key, "interface": found.interface,
         "page": found.page,

@@ -24,7 +24,7 @@ from nodeagent.fleet.election import Heard
 from nodeagent.fleet.peers import Roster
 from nodeagent.host.host import Clock
 from nodeagent.join.approval import APPROVAL, code, not_admitted
-from nodeagent.status import eventlog, events
+from nodeagent.status import eventlog, events, schema
 from nodeagent.status import model as status
 from nodeagent.status import text as statustext
 from nodeagent.steps.engine import Progress
@@ -104,7 +104,12 @@ def preparing() -> str:
     """While packages are installed."""
     with node("pi-0a1b2c") as one:
         prepared(one, "packages")
-        shown = {"kind": "packages", "text": "unpacking kubelet", "done": 5, "total": 12}
+        shown: schema.Progress = {
+            "kind": "packages",
+            "text": "unpacking kubelet",
+            "done": 5,
+            "total": 12,
+        }
         one.after(75).set(progress=shown)
         return one.shown()
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nodeagent.fleet import handoff as exchange
 from nodeagent.host.host import Host
@@ -108,7 +109,7 @@ class Board:
         return (self.host.text(EVENTS) or "").splitlines()
 
     @property
-    def status(self) -> dict[str, object]:
+    def status(self) -> Any:
         """As `nodeagent status` would show it."""
         try:
             return status.parse(self.host.read(status.PATH) or b"")

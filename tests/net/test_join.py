@@ -21,6 +21,7 @@ from nodeagent.cluster import credentials
 from nodeagent.join import broker_protocol as frame
 from nodeagent.serve import status_page as statuspage
 from nodeagent.status import model as status
+from nodeagent.status import schema
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import pki
 from tests.net.lan import PORT, Lan, Node, eventually
@@ -187,7 +188,7 @@ def test_no_broker_is_a_plain_refusal(lan: Lan) -> None:
 
 def test_the_status_page_shows_the_status(lan: Lan) -> None:
     node = lan.add()
-    current = {**status.empty(), "node_name": "pi-<1>", "detail": "Electing"}
+    current: schema.Status = {**status.empty(), "node_name": "pi-<1>", "detail": "Electing"}
     node.host.write(status.PATH, status.dump(current).encode())
     node.announce()
     node.serve()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.host.host import Host, Result
-from nodeagent.status import eventlog, events
+from nodeagent.status import eventlog, events, schema
 from nodeagent.status import model as status
 from tests.support import namespaces
 from tests.unit.test_linters import tool
@@ -100,5 +100,5 @@ def test_odd_entries_are_left_out(line: str) -> None:
 
 def test_without_the_journal_it_is_what_the_status_knows() -> None:
     assert eventlog.read(Host(run=lambda argv, timeout, stdin: Result(1))) == []
-    shown = {**status.empty(), "phases": [{"phase": "joining", "at": 5.0}]}
+    shown: schema.Status = {**status.empty(), "phases": [{"phase": "joining", "at": 5.0}]}
     assert [one["event"] for one in eventlog.of_this_boot(shown)] == ["joining"]

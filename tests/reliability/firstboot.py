@@ -163,9 +163,8 @@ class VirtualPi(Host):
                     break
                 except Stuck:
                     assert self.agent is not None
-                    ended = (
-                        f"stuck: {self.agent.board.get('detail')} {self.agent.board.get('error')}"
-                    )
+                    shown = self.agent.board.values
+                    ended = f"stuck: {shown['detail']} {shown['error']}"
                     break
         return Outcome(
             ended, self.boots, tuple(self.commands.ledger), frozenset(self.commands.unknown)
@@ -190,7 +189,7 @@ class VirtualPi(Host):
         phase = self.agent.board.phase
         if phase != "preparing":
             return phase
-        acting = [s["name"] for s in self.agent.board.get("steps") if s["state"] != "done"]
+        acting = [s["name"] for s in self.agent.board.values["steps"] if s["state"] != "done"]
         return f"step {acting[-1]}" if acting else phase
 
     def _command(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:

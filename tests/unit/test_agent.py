@@ -88,7 +88,7 @@ def test_the_code_that_people_type_stays_in_the_status_between_two_tries(tmp_pat
     waits = not_admitted(APPROVAL, "n-abcdefghijklmnop", "10.0.0.2")
     agent.insist(failing(waits))
     agent.board.enter("joining", "Asking the control plane for a grant")
-    assert agent.board.get("approval") == "ABCD-EFGH-IJKL-MNOP"
+    assert agent.board.values["approval"] == "ABCD-EFGH-IJKL-MNOP"
 
 
 def test_a_thousand_failures_are_no_failure_of_the_agent(
@@ -352,14 +352,14 @@ def test_what_was_claimed_on_another_board_does_not_count(tmp_path: Path) -> Non
     assert agent.journal.values["board"] == "b1234567"
     assert [line["event"] for line in agent.journal.values["history"] or []] == ["another board"]
     agent.settle_in()
-    assert len(agent.journal.values["history"] or []) == 1 and agent.board.get("notes") == []
+    assert len(agent.journal.values["history"] or []) == 1 and agent.board.values["notes"] == []
 
 
 def test_a_members_card_in_another_board_is_shown(tmp_path: Path) -> None:
     put(tmp_path, {"/var/lib/nodeagent/board": "a1234567\n"})
     agent = agent_on(tmp_path, "b1234567", role="worker", fsync_ms=3.0)
     agent.settle_in()
-    (note,) = agent.board.get("notes")
+    (note,) = agent.board.values["notes"]
     assert "a1234567" in note and "nodeagent reset" in note
     assert agent.journal.values["role"] == "worker"
     shown = statustext.render(status.parse(agent.host.read(status.PATH) or b""), NOW)

@@ -300,7 +300,7 @@ def test_both_stay_is_in_the_status_until_the_other_is_gone(
     hear(host, RIVAL_BEACON)
     assert kept.round() and kept.round()
     shown = status.parse(host.read(status.PATH) or b"")["error"]
-    assert shown["code"] == "E401" and "pi-b" in shown["reason"]
+    assert shown and shown["code"] == "E401" and "pi-b" in shown["reason"]
     explained = " ".join(CliRunner().invoke(main, ["explain", "E401"]).output.split())
     for command in re.findall("`(sudo .*?)`", shown["remedy"]):
         assert command in explained, "one remedy, wherever it is read"

@@ -19,6 +19,7 @@ from nodeagent.fleet import handoff as exchange
 from nodeagent.fleet.beacon import Beacon, open_, seal
 from nodeagent.join import waiting_file as doorstep
 from nodeagent.status import model as status
+from nodeagent.status import schema
 from tests.unit.machine import Became, Machine
 
 KEY = bytes(32)
@@ -68,7 +69,7 @@ def test_a_sick_kubelet_is_shown_and_calls_the_agent_back(
     rounds = [kept.round() for _ in range(keeper.PATIENCE)]
     assert rounds == [True] * (keeper.PATIENCE - 1) + [False]
     shown = status.parse(machine.read(status.PATH) or b"")
-    assert shown["error"]["reason"] == "The kubelet does not answer."
+    assert shown["error"] and shown["error"]["reason"] == "The kubelet does not answer."
     healthy(monkeypatch, True)
     assert kept.round()
     assert status.parse(machine.read(status.PATH) or b"")["error"] is None
@@ -98,7 +99,7 @@ def test_a_worker_says_that_its_control_plane_is_away(
     monkeypatch.setattr(keeper, "answers", answers)
     kept = keeper.Keeper(machine)
 
-    def after(looks: int) -> dict[str, Any]:
+    def after(looks: int) -> schema.Status:
         for _ in range(looks * int(keeper.API_LOOK / keeper.ROUND)):
             machine.clock.sleep(keeper.ROUND)
             assert kept.round()
@@ -108,6 +109,7 @@ def test_a_worker_says_that_its_control_plane_is_away(
     assert shown["error"] is None and status.exit_code(shown) == 0
     shown = after(1)
     assert asked == [("10.0.0.1", 6443)] * keeper.AWAY
+    assert shown["error"] is not None
     assert shown["error"]["reason"].startswith("The control plane at 10.0.0.1 does not answer.")
     assert shown["phase"] == "ready" and status.exit_code(shown) == 1
     there[0] = True
@@ -148,7 +150,12 @@ def test_only_a_leader_goes_on_hearing_the_fleet(
     healthy(monkeypatch, True)
     with pytest.raises(Became):
         keeper.hand_over(machine, replace(BEACON, role=role), KEY, "auto", True)
-    waits = {"id": "ABCD-EFGH-IJ23-4567", "name": "pi-3", "address": "10.0.0.5", "since": 1000}
+    waits: schema.Approval = {
+        "id": "ABCD-EFGH-IJ23-4567",
+        "name": "pi-3",
+        "address": "10.0.0.5",
+        "since": 1000,
+    }
     doorstep.write(machine, [waits])
     kept = keeper.Keeper(machine)
     other = replace(BEACON, node_id="n-bbbbbbbbbbbbbbbb", name="pi-2", role="worker")

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
 import jsonschema
 import pytest
@@ -19,6 +19,7 @@ from nodeagent.fleet.election import Heard
 from nodeagent.fleet.peers import Roster
 from nodeagent.host.host import Clock, Host
 from nodeagent.status import model as status
+from nodeagent.status import schema
 from nodeagent.status import text as statustext
 
 SCHEMA = json.loads((Path(status.__file__).parent / "status.schema.json").read_text())
@@ -38,7 +39,7 @@ def board(tmp_path: Path) -> Board:
     return Board(Host(tmp_path, clock=Clock(now=lambda: next(ticks))))
 
 
-def published(board: Board) -> dict[str, Any]:
+def published(board: Board) -> Any:
     """What the file says."""
     return status.parse((board._host.root / "run/nodeagent/status.json").read_bytes())
 
@@ -74,7 +75,7 @@ def test_exit_codes(phase: str, code: int) -> None:
 
 
 def test_rendering_fits_80_columns() -> None:
-    shown = {
+    shown: schema.Status = {
         **status.empty(),
         "phase": "preparing",
         "node_name": "pi-0a1b2c",
@@ -82,6 +83,8 @@ def test_rendering_fits_80_columns() -> None:
         "steps": [{"name": "cgroup", "title": "x" * 58, "state": "done", "seconds": 1234.5}],
         "peers": [
             {
+                "node_id": "n-a",
+                "since": 1000.0,
                 "name": "pi-99ffee",
                 "phase": "initialising",
                 "role": "control-plane",
@@ -97,12 +100,13 @@ def test_rendering_fits_80_columns() -> None:
 
 def test_no_title_of_a_step_is_cut_short() -> None:
     for step in steps.SEQUENCE:
-        one = {"name": step.name, "title": step.title, "state": "done", "seconds": 1.0}
-        assert step.title in statustext.render({**status.empty(), "steps": [one]}, 1061.0)
+        shown: schema.Status = {**status.empty(), "steps": [
+            {"name": step.name, "title": step.title, "state": "done", "seconds": 1.0}]}  # fmt: skip
+        assert step.title in statustext.render(shown, 1061.0)
 
 
 def test_an_error_names_the_command_that_explains_it() -> None:
-    error = {"code": "E105", "reason": "No mirror.", "remedy": "Look."}
+    error: schema.Error = {"code": "E105", "reason": "No mirror.", "remedy": "Look."}
     text = statustext.render({**status.empty(), "error": error}, 1061.0)
     assert "  more: nodeagent explain E105\n" in text
 
@@ -122,7 +126,7 @@ PEER = Beacon(
     fitness=(1,), epoch=0, claim=False, ready=False, expected=0, address="10.0.0.8", port=6444,
     seq=1,
 )  # fmt: skip
-FULL: dict[str, Any] = {
+FULL: schema.Status = {
     **status.empty(),
     "phase": "failed",
     "since": 1000.0,
@@ -160,6 +164,42 @@ def test_what_the_agent_writes_fits_the_schema(board: Board) -> None:
     board.trouble(CommandFailed("apt-get ended.", "Wait."), failed=True)
     CHECK.validate(published(board))
     assert published(board)["peers"][0]["name"] == "pi-2"
+
+
+JSON = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+def of_type(kind: Any) -> Any:
+    """The form of a type of the model: keys, lists, what may be null, and what JSON calls it."""
+    if is_typeddict(kind):
+        return {name: of_type(inside) for name, inside in get_type_hints(kind).items()}
+    inside = get_args(kind)
+    if type(None) in inside:
+        return [of_type(inside[0]), None]
+    if get_origin(kind) is list:
+        return [of_type(inside[0])]
+    return {str: of_type(inside[1])} if get_origin(kind) is dict else JSON[kind]
+
+
+def of_schema(schema: dict[str, Any]) -> Any:
+    """The same of a schema."""
+    if "anyOf" in schema:
+        return [of_schema(schema["anyOf"][1]), of_schema(schema["anyOf"][0])]
+    if isinstance(schema.get("type"), list):
+        return [schema["type"][0], None]
+    if "items" in schema:
+        return [of_schema(schema["items"])]
+    if "additionalProperties" in schema:
+        return {str: of_schema(schema["additionalProperties"])}
+    if "properties" in schema:
+        return {name: of_schema(inside) for name, inside in schema["properties"].items()}
+    given = schema.get("enum", [schema.get("const")])[0]
+    kind = schema["type"] if given is None else JSON[type(given)]
+    return None if kind == "null" else kind
+
+
+def test_the_types_are_those_of_the_schema() -> None:
+    assert of_type(schema.Status) == of_schema(SCHEMA)
 
 
 def test_the_schema_knows_every_key_and_phase() -> None:
@@ -206,6 +246,7 @@ def test_a_wait_with_a_bound_says_until_when(board: Board) -> None:
 
 
 def test_watching_without_a_terminal_says_each_change_once() -> None:
+    states: list[schema.Status]
     states = [{**status.empty(), "detail": text} for text in ("one", "one", "two")]
     pieces = statustext.watch(lambda: states.pop(0), False, False, NO_SLEEP)
     said = [next(pieces) for _ in range(2)]
@@ -213,7 +254,7 @@ def test_watching_without_a_terminal_says_each_change_once() -> None:
 
 
 def test_watching_outlives_an_agent_that_is_away() -> None:
-    def away() -> dict[str, Any]:
+    def away() -> schema.Status:
         raise FileNotFoundError
 
     pieces = statustext.watch(away, True, False, NO_SLEEP)

@@ -17,6 +17,7 @@ from nodeagent.host import led
 from nodeagent.host.apt.actions import PROGRESS, AptInstall
 from nodeagent.host.host import Clock
 from nodeagent.status import model as status
+from nodeagent.status import schema
 from tests.unit.machine import Machine, put
 from tests.unit.test_linters import tool
 
@@ -89,7 +90,7 @@ def test_no_boot_partition_no_screen_no_led(tmp_path: Path) -> None:
 
 
 def test_the_console_shows_plain_text_only(machine: Machine) -> None:
-    shown = {**status.empty(), "phase": "failed", "error": {
+    shown: schema.Status = {**status.empty(), "phase": "failed", "error": {
         "code": "E101", "reason": "it said \x1b[2J\\n and ü.", "remedy": "Look."}}  # fmt: skip
     surfaces.Surfaces(machine).show(shown)
     text = machine.text(surfaces.ISSUE) or ""
@@ -176,7 +177,7 @@ def test_the_progress_of_an_installation_is_shown(machine: Machine) -> None:
         board.acting = acting
         with pytest.raises(Done):
             packagewatch.watch(machine, board)
-        return board.get("progress")
+        return board.values["progress"]
 
     board = Board(machine)
     put(machine.root, {PROGRESS: "pmstatus:kubelet:9.1:Unpacking kubelet (arm64)\n"})
@@ -186,4 +187,4 @@ def test_the_progress_of_an_installation_is_shown(machine: Machine) -> None:
     board.set(progress=None)
     board.acting = None
     board.installing(action, packagewatch.parse(""))
-    assert board.get("progress") is None, "it has ended meanwhile"
+    assert board.values["progress"] is None, "it has ended meanwhile"

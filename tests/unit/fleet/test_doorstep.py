@@ -15,13 +15,19 @@ from nodeagent.broker import main as broker_main
 from nodeagent.broker.broker import Unadmitted
 from nodeagent.join import approval as enrolment
 from nodeagent.join import waiting_file as doorstep
+from nodeagent.status.schema import Approval
 from nodeagent.trust import fleet_file as cards
 from nodeagent.trust import store as trusts
 from nodeagent.trust.node_key import NodeKey
 from tests.unit.fleet.test_broker import Setup
 from tests.unit.machine import Machine, put
 
-ENTRY = {"id": "ABCD-EFGH-IJ23-4567", "name": "pi-2", "address": "10.77.0.12", "since": 1000}
+ENTRY: Approval = {
+    "id": "ABCD-EFGH-IJ23-4567",
+    "name": "pi-2",
+    "address": "10.77.0.12",
+    "since": 1000,
+}
 
 
 @pytest.fixture
@@ -73,8 +79,8 @@ def test_a_list_that_cannot_be_written_stops_nobody(
 
 
 def test_a_full_list_can_be_read(tmp_path: Path) -> None:
-    most = {**ENTRY, "name": "p" * 63, "address": "fd00:1111:2222:3333:4444:5555:6666:7777",
-            "since": 2**40}  # fmt: skip
+    longest = "fd00:1111:2222:3333:4444:5555:6666:7777"
+    most: Approval = {**ENTRY, "name": "p" * 63, "address": longest, "since": 2**40}
     machine = Machine(tmp_path)
     doorstep.write(machine, [most] * enrolment.MAX_WAITING)
     assert len(doorstep.read(machine)) == enrolment.MAX_WAITING

@@ -55,7 +55,7 @@ def parsed(text: bytes) -> list[Any]:
     return list(text_string_to_metric_families(text.decode()))  # type: ignore[no-untyped-call]
 
 
-def dumped(shown: dict[str, Any]) -> bytes:
+def dumped(shown: Any) -> bytes:
     return json.dumps(shown).encode()
 
 
