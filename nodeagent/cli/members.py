@@ -29,8 +29,11 @@ def kubeconfig(out: Path | None) -> None:
     """Print a kubeconfig for your laptop. On the control plane; administrator for a year."""
     from nodeagent.cluster import admin_kubeconfig
     from nodeagent.host.host import Host
+    from nodeagent.trust.store import Trust
 
-    text = admin_kubeconfig.give(Host(), str(out.resolve()) if out else None)
+    host = Host()
+    place = str(out.resolve()) if out else None
+    text = admin_kubeconfig.give(host, lambda: Trust.load(host).name, place)
     click.echo(text, nl=out is not None)
 
 

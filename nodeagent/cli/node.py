@@ -123,18 +123,18 @@ def prepare(root: Path, name: str | None) -> None:
 def events(as_json: bool) -> None:
     """The milestones of this node. Over all boots that the system's journal keeps."""
     import json
-    import os
 
     from nodeagent.host.host import Host
     from nodeagent.status import eventlog, model
 
-    found = eventlog.read(Host())
+    host = Host()
+    found = eventlog.read(host)
     if not found:
         try:
             found = eventlog.of_this_boot(model.read())
         except (FileNotFoundError, ValueError):
             found = []
-        hint = "" if os.geteuid() == 0 else " to this user; with sudo it may"
+        hint = "" if host.is_root else " to this user; with sudo it may"
         click.echo(f"The system's journal shows no events of this node{hint}.", err=True)
     for line in map(json.dumps, found) if as_json else eventlog.as_text(found):
         click.echo(line)

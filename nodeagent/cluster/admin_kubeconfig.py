@@ -8,6 +8,7 @@ taken back before it ends, which is why it is good for a year only.
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 
 import yaml
 
@@ -15,7 +16,6 @@ from nodeagent.cluster import credentials, kubectl
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.errors import AlreadyExists, Refused
 from nodeagent.host.host import Host
-from nodeagent.trust.store import Trust
 
 USER = "nodeagent:laptop"
 # kubeadm binds it to cluster-admin, since 1.29 (kubeadm docs, "Implementation details").
@@ -23,15 +23,15 @@ GROUP = "kubeadm:cluster-admins"
 HEAD = "# Whoever has this file is administrator of the cluster, for a year. Made by nodeagent.\n"
 
 
-def give(host: Host, out: str | None) -> str:
-    """The text of a kubeconfig, or, with ``out``, where it was written. Raises Refused, FleetError,
-    OSError."""
+def give(host: Host, name: Callable[[], str], out: str | None) -> str:
+    """The text of a kubeconfig of the cluster that ``name`` gives, or, with ``out``, where it was
+    written. Raises Refused, OSError, and what ``name`` raises."""
     need_control_plane(host)
     if out is not None and host.exists(out):
         raise AlreadyExists(
             f"{out} is already there.", "Choose another name, or move the file away."
         )
-    text = kubeconfig(host, Trust.load(host).name)
+    text = kubeconfig(host, name())
     if out is None:
         return text
     host.write(out, text.encode(), 0o600, host.sudo_user)

@@ -48,5 +48,5 @@ def test_a_worker_has_none(tmp_path: Path) -> None:
 def test_a_file_that_is_there_is_kept(machine: Machine) -> None:
     put(machine.root, {"/home/pi/config": "mine"})
     with pytest.raises(Refused):
-        laptop.give(machine, "/home/pi/config")
+        laptop.give(machine, lambda: "home", "/home/pi/config")
     assert machine.text("/home/pi/config") == "mine"
