@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from typing import Any
 
 from nodeagent import formats
 from nodeagent.agent import leave as leaving
@@ -96,7 +95,7 @@ def _rival(host: Host) -> tuple[str, int] | None:
         return None
     host.remove(RIVAL)
     try:
-        where: dict[str, Any] = json.loads(data)
+        where = json.loads(data)
         formats.check(where[formats.KEY], RIVAL)
         return wire.address(where["address"]), wire.port(where["port"])
     except (ValueError, KeyError, TypeError, OtherVersion):

@@ -12,7 +12,7 @@ import base64
 import json
 import sys
 from dataclasses import asdict, fields, replace
-from typing import NoReturn
+from typing import Any, NoReturn, TypedDict
 
 from nodeagent import formats
 from nodeagent.agent import inventory
@@ -45,16 +45,25 @@ KEYS_BOUND = 40.0  # seconds for one; shorter than others remember an announceme
 HOUR = 3600.0  # seconds between looks at certificates and hardware
 
 
+class Handover(TypedDict):
+    """What the agent leaves to its keeper; ``beacon`` by the names of its fields."""
+
+    beacon: Any
+    key: str  # base64
+    interface: str
+    page: bool
+
+
 def hand_over(host: Host, beacon: Beacon, key: bytes, interface: str, page: bool) -> NoReturn:
     """Turn this process into a keeper that goes on announcing ``beacon``. Raises OSError."""
-    content = {
-        formats.KEY: FORMAT,
+    content: Handover = {
         "beacon": asdict(beacon),
         "key": base64.b64encode(key).decode(),
         "interface": interface,
         "page": page,
     }
-    host.write(HANDOVER, json.dumps(content).encode(), 0o600)
+    data = json.dumps({formats.KEY: FORMAT, **content}).encode()
+    host.write(HANDOVER, data, 0o600)
     host.become(sys.executable, "-P", "-m", "nodeagent.agent.keeper")
 
 
@@ -64,15 +73,16 @@ class Keeper:
     def __init__(self, host: Host) -> None:
         """Raises OSError, ValueError, KeyError, TypeError where the handover is missing or damaged,
         OtherVersion where this is another version than the agent that wrote it."""
-        content = json.loads(host.read(HANDOVER) or b"")
-        formats.check(content[formats.KEY], HANDOVER, FORMAT)
+        given = json.loads(host.read(HANDOVER) or b"")
+        formats.check(given[formats.KEY], HANDOVER, FORMAT)
+        content: Handover = given
         self.host = host
         self.key = base64.b64decode(content["key"])
         said = content["beacon"]
         known = {one.name: said[one.name] for one in fields(Beacon) if one.name in said}
         self.beacon = Beacon(**{**known, "fitness": tuple(known["fitness"])})
-        self.interface: str = content["interface"]
-        self.page: bool = content["page"]
+        self.interface = content["interface"]
+        self.page = content["page"]
         self.board = Board(host, status.parse(host.read(status.PATH) or b""))
         self.announced = -RENEW
         self.keys_seen = host.clock.monotonic()

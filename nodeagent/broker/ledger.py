@@ -18,7 +18,6 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from nodeagent import formats
 from nodeagent.errors import FleetError
@@ -152,7 +151,7 @@ class Ledger:
         self.seal = Seal()
         self._secret = os.urandom(32)
         self._held = self._changed = False
-        self._more: dict[str, Any] = {}  # of a later version, kept as it is
+        self._more: dict[str, object] = {}  # of a later version, kept as it is
         data = host.read(PATH)
         if data is None:
             self._save()

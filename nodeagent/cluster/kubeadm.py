@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import yaml
 
@@ -63,9 +62,9 @@ def arguments(**values: str) -> list[dict[str, str]]:
     return [{"name": name.replace("_", "-"), "value": value} for name, value in values.items()]
 
 
-def registration(name: str, address: str, taints: list[Any] | None) -> dict[str, Any]:
+def registration(name: str, address: str, taints: list[object] | None) -> dict[str, object]:
     """``nodeRegistration``: node name, container runtime and the address the kubelet tells."""
-    entry: dict[str, Any] = {
+    entry: dict[str, object] = {
         "name": name,
         "criSocket": SOCKET,
         "imagePullPolicy": "IfNotPresent",
@@ -86,7 +85,7 @@ def init_configuration(
     # a tenth of an idle board's writes, and losing it restarts them (kube-scheduler reference).
     alone = arguments(leader_elect="false")
     etcd = arguments(heartbeat_interval="500", election_timeout="5000") if slow else []
-    documents: list[dict[str, Any]] = [
+    documents: list[dict[str, object]] = [
         {
             "apiVersion": API,
             "kind": "InitConfiguration",
@@ -168,7 +167,7 @@ def discovery_configuration(endpoint: str, ca_cert: bytes, token: str | None = N
         "server": f"https://{endpoint}",
         "certificate-authority-data": b64encode(ca_cert).decode(),
     }
-    document: dict[str, Any] = {
+    document: dict[str, object] = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "", "cluster": cluster}],

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import quote
 
 from nodeagent.errors import ImageError, Usage
@@ -75,7 +75,7 @@ def write(images: Sequence[Path], out: Path, base: str | None, icon: str | None)
     return [*lines, f"wrote {out}. {hint}"]
 
 
-def entry(source: Source, base: str | None, icon: str | None) -> dict[str, Any]:
+def entry(source: Source, base: str | None, icon: str | None) -> dict[str, object]:
     """One image as Imager's list has it."""
     url = (
         f"{base.rstrip('/')}/{quote(source.path.name)}" if base else source.path.resolve().as_uri()
@@ -98,7 +98,7 @@ def entry(source: Source, base: str | None, icon: str | None) -> dict[str, Any]:
     }
 
 
-def _devices() -> list[dict[str, Any]]:
+def _devices() -> list[dict[str, object]]:
     return [
         {
             "name": name,

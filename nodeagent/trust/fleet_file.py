@@ -126,7 +126,7 @@ def for_workers(card: bytes) -> bytes:
     return _dump(_WORKER_HEADER.format(name=full.name), full)
 
 
-def _text(header: str, content: dict[str, Any]) -> bytes:
+def _text(header: str, content: dict[str, object]) -> bytes:
     return (header + json.dumps(content, indent=1) + "\n").encode()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import jwt
@@ -19,7 +20,7 @@ MAX_BYTES = 16 * 1024
 ALGORITHM = "ES256"
 
 
-def sign(claims: dict[str, Any], key: pki.PrivateKey, typ: str) -> bytes:
+def sign(claims: Mapping[str, object], key: pki.PrivateKey, typ: str) -> bytes:
     """A compact JWS of the claims."""
     payload = json.dumps(claims, separators=(",", ":")).encode()
     text: str | bytes = jwt.PyJWS().encode(payload, key, ALGORITHM, {"typ": typ})
