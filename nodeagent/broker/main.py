@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nodeagent import formats, paths
@@ -183,7 +184,7 @@ class Service:
         except (OSError, wire.Malformed) as error:
             LOG.info("a caller was not understood: %s", error)
 
-    def answer(self, asked: Any, uid: int) -> dict[str, Any]:
+    def answer(self, asked: Any, uid: int) -> Mapping[str, object]:
         """The answer to one message from a process of user ``uid``. Raises wire.Malformed."""
         op = asked.get("op") if isinstance(asked, dict) else None
         if not isinstance(op, str):
@@ -218,7 +219,7 @@ class Service:
                 return _error(503, str(error))
             return _error(503, "The cluster could not be asked; see the journal there.")
 
-    def _answer(self, op: str, asked: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, op: str, asked: dict[str, Any]) -> Mapping[str, object]:
         broker = self._broker
         if op == "nonce":
             return {"nonce": broker.nonce()}
@@ -245,5 +246,5 @@ def peer_uid(connection: socket.socket) -> int:
     return int(struct.unpack("3i", data)[1])
 
 
-def _error(status: int, sentence: str) -> dict[str, Any]:
+def _error(status: int, sentence: str) -> frame.Refusal:
     return {"status": status, "error": sentence}

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 from nodeagent.broker.broker import Broker, audit
 from nodeagent.broker.ledger import Revocation
 from nodeagent.errors import Refused
+from nodeagent.join import broker_protocol as frame
 from nodeagent.join.approval import APPROVAL_LIFE, Seal
 
 SHOWN = 300  # admissions in one answer
@@ -23,23 +22,32 @@ SHOWN = 300  # admissions in one answer
 CERTIFICATE_LIFE = 366 * 86400
 
 
-def overview(broker: Broker) -> dict[str, Any]:
+def overview(broker: Broker) -> frame.Overview:
     """All there is to list."""
     now = broker.clock()
     ledger, said = broker.ledger, broker.ledger.seal
     newest = {entry.name: entry for entry in ledger.admissions}
     return {
-        "admissions": [asdict(entry) for entry in [*newest.values()][-SHOWN:]],
-        "waiting": [asdict(entry) for entry in broker.waiting.present(now)],
+        "admissions": [
+            {"name": one.name, "node_id": one.node_id, "time": one.time, "source": one.source,
+             "token_id": one.token_id} for one in [*newest.values()][-SHOWN:]
+        ],
+        "waiting": [
+            {"node_id": one.node_id, "name": one.name, "source": one.source, "why": one.why,
+             "first": one.first, "last": one.last} for one in broker.waiting.present(now)
+        ],
         "approved": [node for node, until in ledger.approved.items() if now < until],
-        "revoked": [asdict(entry) for entry in ledger.revoked[-SHOWN:]],
+        "revoked": [
+            {"node_id": one.node_id, "name": one.name, "time": one.time}
+            for one in ledger.revoked[-SHOWN:]
+        ],
         "by_approval": broker.anchors.by_approval,
         "open": said.is_open(now, broker.seals_at),
         "until": said.open_until if said.sealed else broker.seals_at,
-    }
+    }  # fmt: skip
 
 
-def approve(broker: Broker, node_id: str) -> dict[str, Any]:
+def approve(broker: Broker, node_id: str) -> frame.Approved:
     """Let a node in, asked or not, revoked or not: the person typed its whole id. Raises
     FleetError, and what the API raises."""
     ledger = broker.ledger
@@ -59,7 +67,7 @@ def approve(broker: Broker, node_id: str) -> dict[str, Any]:
     }
 
 
-def revoke(broker: Broker, who: str) -> dict[str, Any]:
+def revoke(broker: Broker, who: str) -> frame.Revoked:
     """Take a node's right to be here, and end enrolment: its card could make another key.
 
     ``who`` is a name or a node id. Raises Refused where nobody of that name was let in, FleetError,
@@ -91,7 +99,7 @@ def revoke(broker: Broker, who: str) -> dict[str, Any]:
     return {"node_id": node_id, "names": names, "sealed": was_open}
 
 
-def forget(broker: Broker, name: str) -> dict[str, Any]:
+def forget(broker: Broker, name: str) -> frame.Forgotten:
     """Free a name, and let its key ask anew as a stranger. Raises Refused while a revoked node's
     certificate for that name may still be valid, and what the API raises."""
     ledger = broker.ledger
@@ -112,7 +120,7 @@ def forget(broker: Broker, name: str) -> dict[str, Any]:
     return {"forgotten": forgotten}
 
 
-def seal(broker: Broker, seconds: int) -> dict[str, Any]:
+def seal(broker: Broker, seconds: int) -> frame.Sealed:
     """End enrolment, or open it for so many seconds; afterwards it is sealed again."""
     until = int(broker.clock()) + seconds if seconds else 0
     broker.ledger.set_seal(Seal(sealed=True, open_until=until))

@@ -21,7 +21,7 @@ Rows = list[tuple[str, ...]]
 LONGEST = 366 * 86400  # seconds that enrolment may be opened for
 
 
-def ask(host: Host, **message: Any) -> dict[str, Any]:
+def ask(host: Host, **message: object) -> Any:
     """What the broker of this control plane answers. Raises Refused for an ordinary user, on
     another node and where the broker refuses; OtherVersion; Blocked where it does not answer."""
     need_control_plane(host)
@@ -39,7 +39,7 @@ def ask(host: Host, **message: Any) -> dict[str, Any]:
         raise Refused(said["error"], said.get("remedy", "Run the command again."))
     if "error" in said:
         raise CommandFailed(said["error"], "When the cause is gone, run the command again.")
-    return dict(said)
+    return said
 
 
 def show_nodes(host: Host) -> list[str]:
@@ -53,13 +53,13 @@ def show_nodes(host: Host) -> list[str]:
         lines = _table(("NAME", "STATE", "ROLE", "VERSION", "ADDRESS"), nodes)
     except NodeAgentError as error:  # what the broker remembers can be shown all the same
         lines = [f"The cluster's nodes cannot be listed: {error.reason}"]
-    known = ask(host, op="nodes")
+    known: frame.Overview = ask(host, op="nodes")
     for title, head, rows in _tables(known):
         lines += ["", title, *_table(head, rows)] if rows else []
     return [*lines, "", _enrolment(known)]
 
 
-def _tables(known: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows]]:
+def _tables(known: frame.Overview) -> list[tuple[str, tuple[str, ...], Rows]]:
     admissions: Rows = [
         (e["name"], e["node_id"], _when(e["time"]), e["source"], e["token_id"])
         for e in known["admissions"]
@@ -81,7 +81,7 @@ def _tables(known: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows]]:
     ]
 
 
-def _enrolment(known: dict[str, Any]) -> str:
+def _enrolment(known: frame.Overview) -> str:
     who = "boards that may lead" if known["by_approval"] else "all of the fleet's boards"
     rest = "; a person approves every other one" if known["by_approval"] else ""
     if not known["open"]:
@@ -105,7 +105,7 @@ def approve(host: Host, typed: str) -> str:
     """Let in the node with this code. Raises what ``read_code`` and ``ask`` raise."""
     need_control_plane(host)
     node_id = read_code(typed)
-    said = ask(host, op="approve", node=node_id)
+    said: frame.Approved = ask(host, op="approve", node=node_id)
     if said["state"] == "admitted":
         return f"This node is in already, as {said['name']}; nothing was changed."
     if said["state"] == "waiting":
@@ -120,7 +120,7 @@ def revoke(host: Host, who: str) -> list[str]:
     """Throw out a node. Raises Refused, Blocked, CommandFailed."""
     need_control_plane(host)
     shown_code = re.fullmatch(r"(\w{4}[- ]){3}\w{4}", who)
-    said = ask(host, op="revoke", who=read_code(who) if shown_code else _name(who))
+    said: frame.Revoked = ask(host, op="revoke", who=read_code(who) if shown_code else _name(who))
     shown = ", ".join(said["names"]) or said["node_id"]
     lines = [f"Revoked {shown}: it gets no grant, and its kubelet can change nothing any more."]
     if said["names"]:
@@ -136,7 +136,8 @@ def revoke(host: Host, who: str) -> list[str]:
 def forget(host: Host, name: str) -> str:
     """Free a name. Raises Refused, Blocked, CommandFailed."""
     need_control_plane(host)
-    if not ask(host, op="forget", name=_name(name))["forgotten"]:
+    said: frame.Forgotten = ask(host, op="forget", name=_name(name))
+    if not said["forgotten"]:
         raise Refused(f"Nobody holds the name {name}.", "See: sudo nodeagent nodes")
     return f"{name} is free. If the cluster still lists it: kubectl delete node {name}"
 
@@ -157,7 +158,8 @@ def seal(host: Host, span: str | None) -> str:
         raise Usage(f"The time {wrong}.", "Write a time such as 1h, 30m or 7d.") from wrong
     if span is not None and not 0 < seconds <= LONGEST:
         raise Usage(f"Enrolment cannot be opened for {span}.", "At most 366d.")
-    until = ask(host, op="seal", open=seconds)["until"]
+    said: frame.Sealed = ask(host, op="seal", open=seconds)
+    until = said["until"]
     if not until:
         return "Enrolment is sealed. New boards: sudo nodeagent approve CODE, or seal --open 1h."
     return f"Enrolment is open until {_when(until)}, then sealed again."

@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
 
 from nodeagent.trust import wire
 
@@ -31,7 +32,84 @@ RESTART = (
 _MESSAGE = wire.Form("A message between the broker and another process", 1, {}, remedy=RESTART)
 
 
-def send(connection: socket.socket, message: dict[str, Any]) -> None:
+class Refusal(TypedDict):
+    """What is answered instead of what was asked for."""
+
+    status: int
+    error: str
+    remedy: NotRequired[str]
+
+
+class Admitted(TypedDict):
+    """A node that was let in, ``time`` in seconds since the epoch."""
+
+    name: str
+    node_id: str
+    time: int
+    source: str
+    token_id: str
+
+
+class Asking(TypedDict):
+    """A node that waits for a person; ``why``: approval or sealed; when it first and last asked."""
+
+    node_id: str
+    name: str
+    source: str
+    why: str
+    first: int
+    last: int
+
+
+class Barred(TypedDict):
+    """A node that was revoked, under the last name it had ("" for none)."""
+
+    node_id: str
+    name: str
+    time: int
+
+
+class Overview(TypedDict):
+    """The answer to "nodes". ``until`` enrolment is open (seconds since the epoch), 0: no end."""
+
+    admissions: list[Admitted]
+    waiting: list[Asking]
+    approved: list[str]
+    revoked: list[Barred]
+    by_approval: bool
+    open: bool
+    until: int
+
+
+class Approved(TypedDict):
+    """The answer to "approve"; ``state`` is admitted, waiting or unheard."""
+
+    name: str
+    source: str
+    state: str
+
+
+class Revoked(TypedDict):
+    """The answer to "revoke"; ``sealed``: enrolment was open until then."""
+
+    node_id: str
+    names: list[str]
+    sealed: bool
+
+
+class Forgotten(TypedDict):
+    """The answer to "forget": whether somebody held the name."""
+
+    forgotten: bool
+
+
+class Sealed(TypedDict):
+    """The answer to "seal"."""
+
+    until: int
+
+
+def send(connection: socket.socket, message: Mapping[str, object]) -> None:
     """Send one message. Raises OSError."""
     data = json.dumps(_MESSAGE.stamp(message), separators=(",", ":")).encode()
     connection.sendall(struct.pack(">I", len(data)) + data)
@@ -57,7 +135,7 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
     return data
 
 
-def call(path: str, message: dict[str, Any]) -> Any:
+def call(path: str, message: Mapping[str, object]) -> Any:
     """Ask the broker that listens at ``path`` one thing. Raises wire.Malformed, OtherVersion,
     OSError."""
     with socket.socket(socket.AF_UNIX) as connection:
