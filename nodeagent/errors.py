@@ -113,14 +113,14 @@ class NotConverged(NodeAgentError):
     )
 
 
-class JournalDamaged(NodeAgentError):
+class StateFileDamaged(NodeAgentError):
     """The journal exists and cannot be read: the card is failing, or someone edited it."""
 
     code = "E103"
     exit_code = 74  # EX_IOERR
     title = "The agent's memory cannot be read"
     explanation = (
-        "The agent's memory, `/var/lib/nodeagent/journal.json`, cannot be read. The card is "
+        "The agent's memory, `/var/lib/nodeagent/state.json`, cannot be read. The card is "
         "failing, or somebody edited the file. Without the file the node starts anew."
     )
 

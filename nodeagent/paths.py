@@ -1,6 +1,18 @@
-"""Paths and ports that more than one module shares. Nothing here imports anything."""
+"""Paths and ports that more than one module shares; nothing here imports anything.
+
+A path that only one module knows stands there. `tests/unit/test_layout.py` says which one has to
+move here.
+"""
 
 from __future__ import annotations
+
+# The agent's own, made by it or by systemd (RuntimeDirectory=, StateDirectory=).
+STATE = "/var/lib/nodeagent"
+RUN = "/run/nodeagent"
+STATUS = f"{RUN}/status.json"  # for everybody who looks
+ANNOUNCE = f"{RUN}/announce.json"  # for serve: what to announce
+HANDOVER = f"{RUN}/keep.json"  # from the agent to its keeper; root only
+SERVE = "/run/nodeagent-serve"  # serve's: what it heard
 
 # The broker's folder, owner nodeagent-broker: what the agent hands it, and its memory.
 BROKER = "/var/lib/nodeagent-broker"
@@ -8,11 +20,59 @@ BROKER_CONFIG = f"{BROKER}/config.json"
 BROKER_CA = f"{BROKER}/ca.crt"
 BROKER_CLIENT_CERT, BROKER_CLIENT_KEY = f"{BROKER}/client.crt", f"{BROKER}/client.key"
 BROKER_CERT, BROKER_KEY = f"{BROKER}/broker.crt", f"{BROKER}/broker.key"
+LEDGER = f"{BROKER}/state.json"
 
 # The endpoint's folder, owner nodeagent: server certificate and key, in memory only.
-ENDPOINT = "/run/nodeagent/endpoint"
+ENDPOINT = f"{RUN}/endpoint"
 SERVER_CERT, SERVER_KEY = f"{ENDPOINT}/server.crt", f"{ENDPOINT}/server.key"
 ROOT_CERT = f"{ENDPOINT}/root.crt"
 
-# kubeadm's (kubernetes.io, "Implementation details").
-KUBERNETES_CA = "/etc/kubernetes/pki/ca.crt"
+# Settings that people write (nodeagent.yaml(5)), and the boot partition they lie on: /boot before
+# Raspberry Pi OS bookworm.
+BOOT = "/boot/firmware"
+BOOT_CMDLINE = f"{BOOT}/cmdline.txt"
+SETTINGS, OLD_SETTINGS = f"{BOOT}/nodeagent.yaml", "/boot/nodeagent.yaml"
+
+# kubeadm's and the kubelet's (kubernetes.io, kubeadm "Implementation details").
+KUBERNETES = "/etc/kubernetes"
+ADMIN_CONF = f"{KUBERNETES}/admin.conf"
+KUBELET_CONF = f"{KUBERNETES}/kubelet.conf"  # its own credentials: there, the node is a member
+KUBERNETES_PKI = f"{KUBERNETES}/pki"
+KUBERNETES_CA, KUBERNETES_CA_KEY = f"{KUBERNETES_PKI}/ca.crt", f"{KUBERNETES_PKI}/ca.key"
+ETCD_PKI = f"{KUBERNETES_PKI}/etcd"
+KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
+KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+ETCD = "/var/lib/etcd"
+
+# Container runtime and pod network.
+CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+CNI_CONFIG, CNI_STATE = "/etc/cni/net.d", "/var/lib/cni"
+
+# The system's.
+APT_LISTS = "/var/lib/apt/lists"
+CLOUD_CONFIG = "/etc/cloud/cloud.cfg.d"
+CLOUD_INIT_RESULT = "/run/cloud-init/result.json"
+DPKG_LOG = "/var/log/dpkg.log"
+FSTAB = "/etc/fstab"
+HOSTNAME = "/etc/hostname"
+HOSTS = "/etc/hosts"
+MACHINE_ID = "/etc/machine-id"
+OS_RELEASE = "/etc/os-release"
+PASSWD = "/etc/passwd"  # noqa: S105  a file's name
+RESOLV_CONF = "/etc/resolv.conf"
+
+# The kernel's (proc(5), sysfs(5)).
+CGROUP_CONTROLLERS = "/sys/fs/cgroup/cgroup.controllers"
+CMDLINE = "/proc/cmdline"
+INTERFACES = "/sys/class/net"
+KERNEL_HOSTNAME = "/proc/sys/kernel/hostname"
+MEMINFO = "/proc/meminfo"
+MODEL = "/proc/device-tree/model"
+MOUNTS = "/proc/mounts"
+SWAPS = "/proc/swaps"
+UPTIME = "/proc/uptime"
+
+# Ports that others have to know too (TCP).
+API_PORT = 6443  # kubeadm's default for the API server
+ENDPOINT_PORT = 6444  # where grants are asked for
+PAGE_PORT = 6480  # the status page

@@ -1,6 +1,6 @@
 """Durable memory: what the world itself cannot tell. Not a list of what is done.
 
-Kept in ``/var/lib/nodeagent/journal.json``, replaced whole and durably at each change: role and
+Kept in ``/var/lib/nodeagent/state.json``, replaced whole and durably at each change: role and
 epoch, reboots asked for, when each step first held, and a bounded history for people. What a later
 version of nodeagent added to it is kept.
 """
@@ -12,11 +12,11 @@ import threading
 from typing import TypedDict, Unpack, cast
 
 from nodeagent import formats
-from nodeagent.errors import JournalDamaged
+from nodeagent.errors import StateFileDamaged
 from nodeagent.host.host import Host
 
 FOLDER = "/var/lib/nodeagent"
-PATH = f"{FOLDER}/journal.json"
+PATH = f"{FOLDER}/state.json"
 MAX_HISTORY = 500
 FORMAT = 1
 
@@ -94,7 +94,7 @@ def _known(values: State) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-class Journal:
+class StateFile:
     """A small dictionary on disk. Read ``values``; ``set`` is durable when it returns."""
 
     def __init__(self, host: Host) -> None:
@@ -110,7 +110,7 @@ class Journal:
             self.values = _filled(values)
         except ValueError as error:
             short = formats.cut_short(data or b"")
-            raise JournalDamaged(
+            raise StateFileDamaged(
                 f"{PATH} is cut short: it ends in its middle."
                 if short
                 else f"{PATH} cannot be read: {error}.",

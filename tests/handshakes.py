@@ -23,9 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import pki, tls
-from nodeagent.trust import store as trusts
+from nodeagent.trust import fleet_file, pki, store, tls
 from nodeagent.trust.anchors import server_name
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
@@ -303,7 +301,9 @@ def every(trust: Trust, other: Trust) -> Iterator[tuple[str, str, Case, bool]]:
 
 def main() -> None:
     """All cases, on this Python."""
-    trust, other = (trusts.from_card(cards.parse(cards.make(name)[1])) for name in ("a", "b"))
+    trust, other = (
+        store.from_card(fleet_file.parse(fleet_file.make(name)[1])) for name in ("a", "b")
+    )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for what, expected, case, check_time in every(trust, other):

@@ -11,23 +11,23 @@ import logging
 import secrets
 from dataclasses import replace
 
-from nodeagent.agent.reporter import Board
+from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster.requirements import can_lead
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
 from nodeagent.errors import ConfigError
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.candidacy import Candidacy, Standing, renewal, said_at_once
 from nodeagent.fleet.election import Claim, Decision, Heard, Join, Lead, Timing, View, known_leader
-from nodeagent.fleet.neighbours import Hearing
+from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.fleet.peers import Roster
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.storage import fsync_latency_ms
-from nodeagent.statefile import FOLDER, Journal
-from nodeagent.status import model as status
+from nodeagent.statefile import FOLDER, StateFile
+from nodeagent.status import model
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 
@@ -39,30 +39,30 @@ IDLE_TICK = 10.0  # seconds between looks on a formed node
 PORT = 6444
 
 
-class Radio:
+class Announcer:
     """Announces, listens and decides. Read ``decision`` and ``heard`` from other threads."""
 
     def __init__(
         self,
         host: Host,
-        board: Board,
-        journal: Journal,
+        reporter: Reporter,
+        state_file: StateFile,
         trust: Trust,
         key: NodeKey,
         settings: Settings,
     ) -> None:
-        self.host, self.board, self.journal = host, board, journal
+        self.host, self.reporter, self.state_file = host, reporter, state_file
         self.trust, self.key, self.settings = trust, key, settings
-        self.candidacy = Candidacy(journal)
+        self.candidacy = Candidacy(state_file)
         self.heard: tuple[Heard, ...] = ()
         self.serves_grants = False
         self.formed = False
         self.quiet = False
         self.leading = False  # kubeadm init has begun: the decision stands
-        self._hearing = Hearing(trust.beacon_key, key.node_id)
-        self._roster = Roster(timeline=board.values["timeline"])
-        starts = (journal.values["starts"] or 0) + 1
-        journal.set(starts=starts)
+        self._hearing = Neighbours(trust.beacon_key, key.node_id)
+        self._roster = Roster(timeline=reporter.values["timeline"])
+        starts = (state_file.values["starts"] or 0) + 1
+        state_file.set(starts=starts)
         self._boot = f"{starts:08x}{secrets.token_hex(4)}"
         self._fitness: tuple[int, ...] | None = None
         self._sequence = 0
@@ -106,16 +106,16 @@ class Radio:
         facts = Facts(self.host)
         network = self.settings.network
         address = facts.address(network.interface, network.version)
-        self.board.set(
+        self.reporter.set(
             node_name=facts.node_name,
             node_id=self.key.node_id,
             address=address or "",
-            page=status.page(address or "", self.settings.status_page == "lan"),
+            page=model.page(address or "", self.settings.status_page == "lan"),
             fleet=self.trust.name,
         )
         own_heard = self._listen()
         mine = self._beacon(facts, address or "")
-        decided = self.formed or self.leading or self.journal.values["role"] is not None
+        decided = self.formed or self.leading or self.state_file.values["role"] is not None
         if not decided:
             self._decide(mine, own_heard)
             mine = replace(mine, **self._standing())
@@ -144,20 +144,20 @@ class Radio:
 
     def _listen(self) -> float | None:
         """Take up what the network process heard; when the own beacon last came back."""
-        mark, candidates = exchange.read_heard(self.host)
+        mark, candidates = handoff.read_heard(self.host)
         own_heard, self.heard = self._hearing.update(
             mark, [c.beacon for c in candidates], self.host.clock.monotonic()
         )
-        self.board.meet(self._roster, self.heard, self._hearing.other_versions)
+        self.reporter.meet(self._roster, self.heard, self._hearing.other_versions)
         return own_heard
 
     def fitness(self, facts: Facts) -> tuple[int, ...]:
         """Rank of this node, greater is better: fit, fsync class, memory, wired (design, 8)."""
         if self._fitness is None:
-            latency = self.journal.values["fsync_ms"]
+            latency = self.state_file.values["fsync_ms"]
             if latency is None:
                 latency = round(fsync_latency_ms(self.host, FOLDER), 2)
-                self.journal.set(fsync_ms=latency)
+                self.state_file.set(fsync_ms=latency)
             disk = 2 if latency < 10 else 1 if latency < 50 else 0
             fit = int(can_lead(facts))
             wired = int(facts.wired(self.settings.network.interface))
@@ -172,7 +172,7 @@ class Radio:
             node_id=self.key.node_id,
             boot=self._boot,
             name=facts.node_name or "unnamed",
-            phase=self.board.phase,
+            phase=self.reporter.phase,
             fitness=self.fitness(facts),
             ready=self.serves_grants,
             expected=self.settings.expected_nodes or 0,
@@ -208,7 +208,9 @@ class Radio:
         )
         decision = self.decision
         if isinstance(decision, Claim):
-            self.board.milestone("claim", f"Offers to lead: {decision.why}", epoch=decision.epoch)
+            self.reporter.milestone(
+                "claim", f"Offers to lead: {decision.why}", epoch=decision.epoch
+            )
         if type(decision) is not type(before):
             LOG.info("election: %s", decision.why)
 
@@ -221,9 +223,9 @@ class Radio:
         self._said, self._said_at = said, now
         self._sequence += 1
         self._last = mine = replace(mine, seq=self._sequence)
-        exchange.write_announcement(
+        handoff.write_announcement(
             self.host,
-            exchange.Announcement(
+            handoff.Announcement(
                 interface_address=address,
                 instance=self.key.node_id,
                 beacon=beacons.seal(self.trust.beacon_key, mine),
@@ -231,6 +233,6 @@ class Radio:
                 endpoint=self.serves_grants,
                 status_page=self.settings.status_page == "lan",
                 phase=mine.phase if self.settings.status_page == "lan" else "",
-                interfaces=interfaces[: exchange.MAX_INTERFACES],
+                interfaces=interfaces[: handoff.MAX_INTERFACES],
             ),
         )

@@ -9,14 +9,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from nodeagent.agent import leave as leaving
-from nodeagent.agent import role_table as rolechange
+from nodeagent import paths
+from nodeagent.agent import leave, role_table
 from nodeagent.agent.conflict import PATH as CLUSTER
 from nodeagent.agent.role_table import Choose, Leave, Nothing, Situation, Way
-from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import kubeadm
-from nodeagent.cluster import kubeadm_state as state
-from nodeagent.cluster import workloads as inhabitants
+from nodeagent.cluster import control_plane, kubeadm, kubeadm_state, workloads
 from nodeagent.config import settings as config
 from nodeagent.errors import CommandFailed, FleetError, NoControlPlane, OtherVersion, Refused
 from nodeagent.fleet.rivals import MAX_BYTES, Side
@@ -24,9 +21,8 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.privilege import need_root
 from nodeagent.join import client
-from nodeagent.statefile import Journal, State
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import wire
+from nodeagent.statefile import State, StateFile
+from nodeagent.trust import fleet_file, wire
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import CARD_FILES, Trust
 
@@ -57,11 +53,11 @@ def show(host: Host) -> str:
     """The role this node has or wishes, in one line. Raises NeedsRoot, ConfigError, JournalDamaged,
     OSError."""
     need_root(host)
-    journal = Journal(host)
-    decided = journal.values["role"]
-    if journal.values["resetting"] is not None:
+    state_file = StateFile(host)
+    decided = state_file.values["role"]
+    if state_file.values["resetting"] is not None:
         return "none: this node is being reset"
-    wish = journal.values["stepping_down"]
+    wish = state_file.values["stepping_down"]
     if wish is not None:
         return f"{decided or 'undecided'}, on its way out; then {wish.get('role', 'auto')}"
     if decided:
@@ -73,12 +69,12 @@ def foresee(host: Host, wish: str, end_cluster: bool) -> Plan:
     """What the wish leads to; changes nothing. Raises Refused, ConfigError, JournalDamaged,
     OSError."""
     need_root(host)
-    if Journal(host).values["resetting"] is not None:
+    if StateFile(host).values["resetting"] is not None:
         raise Refused(
             "A reset of this node was begun, and has to end first.",
             "The agent ends it by itself; or run `sudo nodeagent reset` again.",
         )
-    return Plan(wish, rolechange.way(look(host), wish, end_cluster))
+    return Plan(wish, role_table.way(look(host), wish, end_cluster))
 
 
 def begin(host: Host, plan: Plan) -> str:
@@ -96,13 +92,13 @@ def begin(host: Host, plan: Plan) -> str:
     # An agent that runs would write its own memory of the journal over ours.
     host.call("systemctl", "stop", "nodeagent.service", timeout=STOP_BOUND)
     try:
-        journal = Journal(host)
+        state_file = StateFile(host)
         intent: State = {"stepping_down": {"role": plan.wish}}
         if plan.way.anew:  # the card file has just been copied, by something that syncs nothing
             host.run("sync", timeout=kubeadm.SYNC_BOUND)
             intent["imported"] = None
-        journal.set(**intent)
-        journal.note("role changes", wish=plan.wish)
+        state_file.set(**intent)
+        state_file.note("role changes", wish=plan.wish)
     finally:
         host.call("systemctl", "start", "--no-block", *UNITS, timeout=STOP_BOUND)
     return "Begun; it goes on by itself. See: nodeagent status --watch"
@@ -111,11 +107,11 @@ def begin(host: Host, plan: Plan) -> str:
 def look(host: Host) -> Situation:
     """How this node stands. Asks its cluster and the fleet's control planes only where that
     matters. Raises ConfigError, JournalDamaged, OSError."""
-    journal, found = Journal(host), state.read(host)
-    decided = journal.values["role"] or ""
+    state_file, found = StateFile(host), kubeadm_state.read(host)
+    decided = state_file.values["role"] or ""
     expected = config.load(host).settings.expected_nodes or 0
-    out = journal.values["stepping_down"] is not None
-    if found is state.State.CONTROL_PLANE and not out:
+    out = state_file.values["stepping_down"] is not None
+    if found is kubeadm_state.State.CONTROL_PLANE and not out:
         others, empty = _inside(host)
         return Situation(found, decided, others=others, empty=empty, expected=expected)
     try:
@@ -123,8 +119,8 @@ def look(host: Host) -> Situation:
     except FleetError:
         return Situation(found, decided, out, may_lead=None, expected=expected)
     leader, own = "", False
-    if decided or out or found is not state.State.NOTHING:
-        leader, own = _leader(host, journal, trust)
+    if decided or out or found is not kubeadm_state.State.NOTHING:
+        leader, own = _leader(host, state_file, trust)
     return Situation(
         found, decided, out, trust.may_lead, _card_leads(host, trust), leader, own,
         expected=expected,
@@ -136,20 +132,20 @@ def _inside(host: Host) -> tuple[tuple[str, ...] | None, bool | None]:
     it; None for what cannot be looked up."""
     name = Facts(host).node_name
     try:
-        others = tuple(sorted(one.name for one in node.nodes(host) if one.name != name))
+        others = tuple(sorted(one.name for one in control_plane.nodes(host) if one.name != name))
         # Each look costs a small board ten seconds, and other nodes are reason enough to ask.
-        return others, None if others else inhabitants.idle(host)
+        return others, None if others else workloads.idle(host)
     except CommandFailed:
         return None, None
 
 
-def _leader(host: Host, journal: Journal, trust: Trust) -> tuple[str, bool]:
+def _leader(host: Host, state_file: StateFile, trust: Trust) -> tuple[str, bool]:
     """Name of a control plane of the fleet that proves itself, and whether this node's cluster is
     its; its own one's before any other. ("", False) where none answers."""
     key = NodeKey.load_or_create(host)
-    own = hashlib.sha256(host.read(kubeadm.CLUSTER_CA) or b"").hexdigest()
+    own = hashlib.sha256(host.read(paths.KUBERNETES_CA) or b"").hexdigest()
     found = ""
-    for where in leaving.places(host, journal, trust)[:ASKED]:
+    for where in leave.places(host, state_file, trust)[:ASKED]:
         try:
             side = Side.from_json(client.look_up(trust, key, host, where, CLUSTER, MAX_BYTES))
         except (NoControlPlane, OtherVersion, wire.Malformed):
@@ -166,7 +162,7 @@ def _card_leads(host: Host, trust: Trust) -> bool:
     """True where a card file of this fleet with the issuer's key is on the boot partition."""
     for path in CARD_FILES:
         try:
-            card = cards.parse(host.read(path) or b"")
+            card = fleet_file.parse(host.read(path) or b"")
         except (OtherVersion, wire.Malformed):
             continue
         if card.fleet_id == trust.fleet_id:

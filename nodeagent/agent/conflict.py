@@ -11,19 +11,18 @@ import hashlib
 import json
 import logging
 
-from nodeagent import formats
-from nodeagent.agent import leave as leaving
-from nodeagent.agent.reporter import Board
+from nodeagent import formats, paths
+from nodeagent.agent import leave
+from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.rival_watch import RIVAL
-from nodeagent.cluster import kubeadm
-from nodeagent.cluster import workloads as inhabitants
+from nodeagent.cluster import workloads
 from nodeagent.errors import CommandFailed, NoControlPlane, OtherVersion
 from nodeagent.fleet.rivals import MAX_BYTES, Side, Verdict, judge
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.join import client
 from nodeagent.paths import ENDPOINT
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from nodeagent.trust import wire
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
@@ -34,14 +33,14 @@ SIDE = f"{ENDPOINT}/cluster.json"  # what the endpoint answers to GET /v1/cluste
 PATH = "/v1/cluster"
 
 
-def publish(host: Host, journal: Journal, node_id: str, alone: bool | None) -> Side:
+def publish(host: Host, state_file: StateFile, node_id: str, alone: bool | None) -> Side:
     """Write what this control plane tells of its cluster. Raises OSError."""
     side = Side(
         node_id=node_id,
         name=Facts(host).node_name or "unnamed",
-        cluster=hashlib.sha256(host.read(kubeadm.CLUSTER_CA) or b"").hexdigest(),
-        epoch=journal.values["epoch"] or 0,
-        born=int(journal.values["born"] or 0),
+        cluster=hashlib.sha256(host.read(paths.KUBERNETES_CA) or b"").hexdigest(),
+        epoch=state_file.values["epoch"] or 0,
+        born=int(state_file.values["born"] or 0),
         alone=alone,
     )
     host.write(SIDE, side.to_json(), 0o644)
@@ -52,39 +51,43 @@ def meet(host: Host, address: str, port: int) -> str:
     """Ask the control plane there, and say what follows (``split.Verdict``). Changes nothing but
     what this node tells. Raises NoControlPlane, FleetError, OSError."""
     trust, key = Trust.load(host), NodeKey.load_or_create(host)
-    return _judged(host, Journal(host), trust, key, (address, port))[0].value
+    return _judged(host, StateFile(host), trust, key, (address, port))[0].value
 
 
-def give_way(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeKey) -> None:
+def give_way(
+    host: Host, reporter: Reporter, state_file: StateFile, trust: Trust, key: NodeKey
+) -> None:
     """Where the keeper found a cluster to give way to, a person has said so, or it was begun: leave
     the own one.
 
     Nothing is done where the other does not prove itself once more, or somebody has moved in.
     Raises Blocked, CommandFailed, OSError; the same call again then goes on.
     """
-    begun = journal.values["stepping_down"] is not None
-    if not begun and not _is_due(host, board, journal, trust, key):
+    begun = state_file.values["stepping_down"] is not None
+    if not begun and not _is_due(host, reporter, state_file, trust, key):
         return
-    leaving.step_down(host, board, journal, trust, key)
+    leave.step_down(host, reporter, state_file, trust, key)
 
 
-def _is_due(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeKey) -> bool:
+def _is_due(
+    host: Host, reporter: Reporter, state_file: StateFile, trust: Trust, key: NodeKey
+) -> bool:
     where = _rival(host)
-    if where is None or journal.values["role"] != "control-plane":
+    if where is None or state_file.values["role"] != "control-plane":
         return False
-    board.set(detail="Asking the fleet's other control plane")
+    reporter.set(detail="Asking the fleet's other control plane")
     # Nobody may move in between the last look and the reset.
-    for unit in leaving.BROKER_UNITS:
+    for unit in leave.BROKER_UNITS:
         host.run("systemctl", "stop", unit, timeout=60)
     try:
-        verdict, other = _judged(host, journal, trust, key, where)
+        verdict, other = _judged(host, state_file, trust, key, where)
     except NoControlPlane as error:
         LOG.info("%s", error.reason)
         return False
     if verdict is not Verdict.STEP_DOWN:
         return False
-    journal.set(stepping_down={"node": other.node_id, "name": other.name})
-    journal.note("steps down", control_plane=other.name)
+    state_file.set(stepping_down={"node": other.node_id, "name": other.name})
+    state_file.note("steps down", control_plane=other.name)
     return True
 
 
@@ -103,7 +106,7 @@ def _rival(host: Host) -> tuple[str, int] | None:
 
 
 def _judged(
-    host: Host, journal: Journal, trust: Trust, key: NodeKey, where: tuple[str, int]
+    host: Host, state_file: StateFile, trust: Trust, key: NodeKey, where: tuple[str, int]
 ) -> tuple[Verdict, Side]:
     """The verdict over the cluster that the control plane at ``where`` proves to have."""
     try:
@@ -116,8 +119,8 @@ def _judged(
             "Use the same version of nodeagent on all nodes.",
         ) from error
     try:
-        alone = inhabitants.alone(host, Facts(host).node_name)
+        alone = workloads.alone(host, Facts(host).node_name)
     except CommandFailed as error:
         LOG.info("whether the cluster is empty is not known: %s", error.reason)
         alone = False
-    return judge(publish(host, journal, key.node_id, alone), theirs), theirs
+    return judge(publish(host, state_file, key.node_id, alone), theirs), theirs

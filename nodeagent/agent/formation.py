@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 
-from nodeagent.agent import conflict as healing
-from nodeagent.agent import provision as install
-from nodeagent.agent.announcer import PORT, Radio
-from nodeagent.agent.reporter import Board
-from nodeagent.cluster import addresses as networks
-from nodeagent.cluster import cni, kubeadm, kubectl, renewal
-from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import kubeadm_state as state
-from nodeagent.cluster import packages as runtime
+from nodeagent.agent import conflict, provision
+from nodeagent.agent.announcer import PORT, Announcer
+from nodeagent.agent.reporter import Reporter
+from nodeagent.cluster import (
+    addresses,
+    cni,
+    control_plane,
+    kubeadm,
+    kubeadm_state,
+    kubectl,
+    packages,
+    renewal,
+)
 from nodeagent.config import checks
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
@@ -23,7 +27,7 @@ from nodeagent.host.host import Host
 from nodeagent.host.timesync import synchronised
 from nodeagent.join import client
 from nodeagent.join.messages import Grant
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 
@@ -37,27 +41,27 @@ READY_LOOK = 3.0  # seconds between looks at a node that is not Ready yet
 SLOW_FSYNC_MS = 10.0  # etcd wants fsync under 10 ms (etcd docs, "Hardware recommendations")
 
 
-class Former:
+class Formation:
     """What turns a prepared node into a member of the cluster."""
 
     def __init__(
         self,
         host: Host,
-        board: Board,
-        journal: Journal,
-        radio: Radio,
+        reporter: Reporter,
+        state_file: StateFile,
+        announcer: Announcer,
         trust: Trust,
         key: NodeKey,
     ) -> None:
-        self.host, self.board, self.journal = host, board, journal
-        self.radio, self.trust, self.key = radio, trust, key
+        self.host, self.reporter, self.state_file = host, reporter, state_file
+        self.announcer, self.trust, self.key = announcer, trust, key
         self._prefetched = False
         self._rejoined: float | None = None
 
     def form(self) -> None:
         """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
         settings = config.load(self.host).settings
-        role = self.journal.values["role"]
+        role = self.state_file.values["role"]
         if role == "control-plane":
             self.lead(settings, "It was decided before.")
         elif role == "worker":
@@ -68,8 +72,8 @@ class Former:
     def decide(self, settings: Settings) -> None:
         """Wait for the election's decision and carry it out."""
         while True:
-            decision = self.radio.decision
-            self.board.set(role_why=decision.why)
+            decision = self.announcer.decision
+            self.reporter.set(role_why=decision.why)
             if isinstance(decision, Lead):
                 self.lead(settings, decision.why)
                 return
@@ -81,7 +85,7 @@ class Former:
             if isinstance(decision, Wait):
                 left = decision.until - self.host.clock.monotonic()
                 until = self.host.clock.now() + left if left > 0 else None
-            self.board.enter(phase, decision.why, until)
+            self.reporter.enter(phase, decision.why, until)
             self.prefetch(settings, "worker")
             self.host.clock.sleep(LOOK)
 
@@ -90,11 +94,11 @@ class Former:
         if self._prefetched:
             return
         self._prefetched = True
-        tested = runtime.tested(settings)
+        tested = packages.tested(settings)
 
         def pull() -> None:
             try:
-                kubeadm.pull_images(self.host, settings, tested, role, self.board.pulled)
+                kubeadm.pull_images(self.host, settings, tested, role, self.reporter.pulled)
             except (NodeAgentError, OSError) as error:
                 LOG.info("images are pulled later: %s", error)
                 self.host.clock.sleep(PREFETCH_PAUSE)
@@ -109,35 +113,35 @@ class Former:
         address = facts.address(settings.network.interface, settings.network.version)
         if not address:
             raise Blocked("This node has no address on the network.", "Check cable or Wi-Fi.")
-        settings = networks.fitted(settings, address)
-        tested = runtime.tested(settings)
-        self.board.set(role="control-plane", role_why=why, control_plane=address)
-        slow = (self.journal.values["fsync_ms"] or 0) > SLOW_FSYNC_MS
+        settings = addresses.fitted(settings, address)
+        tested = packages.tested(settings)
+        self.reporter.set(role="control-plane", role_why=why, control_plane=address)
+        slow = (self.state_file.values["fsync_ms"] or 0) > SLOW_FSYNC_MS
         self.prefetch(settings, "worker")  # every node runs the pod network and kube-proxy
-        if not self.journal.values["initialised"]:
-            self.board.enter("initialising", "Making the control plane with kubeadm init")
-            self.radio.leading = True
+        if not self.state_file.values["initialised"]:
+            self.reporter.enter("initialising", "Making the control plane with kubeadm init")
+            self.announcer.leading = True
             try:
                 kubeadm.initialise(self.host, settings, tested, name, address, slow)
             except Exception:
-                self.radio.leading = False  # another may do better
+                self.announcer.leading = False  # another may do better
                 raise
             # Not before: a power cut during init leads through the election again.
             born = int(self.host.clock.now())
-            self.journal.set(role="control-plane", initialised=True, born=born)
-            self.journal.note("initialised", address=address)
-            self.board.milestone("initialised", f"The control plane is made, at {address}")
+            self.state_file.set(role="control-plane", initialised=True, born=born)
+            self.state_file.note("initialised", address=address)
+            self.reporter.milestone("initialised", f"The control plane is made, at {address}")
         self.renew(name)
-        self.board.set(kubernetes=tested.kubernetes)
-        if not self.journal.values["equipped"]:
-            self.board.enter("initialising", "Installing the pod network and the join policy")
+        self.reporter.set(kubernetes=tested.kubernetes)
+        if not self.state_file.values["equipped"]:
+            self.reporter.enter("initialising", "Installing the pod network and the join policy")
             # One call of kubectl for both: on a small board each costs seconds.
-            manifest = f"{cni.chosen(settings).manifest(settings)}---\n{node.policy()}"
+            manifest = f"{cni.chosen(settings).manifest(settings)}---\n{control_plane.policy()}"
             self.patiently(lambda: kubectl.apply_text(self.host, manifest))
-            self.journal.set(equipped=True)
+            self.state_file.set(equipped=True)
         self.open_for_joins(settings, address, tested.kubernetes)
-        node.install_user_kubeconfig(self.host)
-        self.patiently(lambda: node.close_doors(self.host))
+        control_plane.install_user_kubeconfig(self.host)
+        self.patiently(lambda: control_plane.close_doors(self.host))
         self.until_ready(name)
 
     def open_for_joins(self, settings: Settings, address: str, version: str) -> None:
@@ -145,81 +149,83 @@ class Former:
         seal_after = checks.seconds(settings.seal_after)
         # A clock that was ahead when the cluster was made must not keep it open for years.
         now = int(self.host.clock.now())
-        born = self.journal.values["born"]
+        born = self.state_file.values["born"]
         born = now if born is None else min(born, now)
-        self.journal.set(born=born)
-        install.install(
-            self.host, self.trust, node.broker_credentials(self.host), networks.endpoint(address),
-            version, born + seal_after if seal_after else 0,
+        self.state_file.set(born=born)
+        provision.install(
+            self.host, self.trust, control_plane.broker_credentials(self.host),
+            addresses.endpoint(address), version, born + seal_after if seal_after else 0,
         )  # fmt: skip
-        healing.publish(self.host, self.journal, self.key.node_id, alone=None)
-        self.radio.serves_grants = True
+        conflict.publish(self.host, self.state_file, self.key.node_id, alone=None)
+        self.announcer.serves_grants = True
 
     def join(self, settings: Settings, why: str) -> None:
         """Ask for a grant and join with it."""
-        self.board.set(role="worker", role_why=why)
-        self.board.enter("joining", "Asking the control plane for a grant")
+        self.reporter.set(role="worker", role_why=why)
+        self.reporter.enter("joining", "Asking the control plane for a grant")
         facts = Facts(self.host)
         grant = self._ask(settings, facts, facts.node_name, clock_synced=synchronised(facts))
-        self.board.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
-        self.board.set(
+        self.reporter.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
+        self.reporter.set(
             approval="", control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version
         )
         kubeadm.join(
             self.host,
             node_name=grant.node_name,
-            address=networks.own_address(facts, settings, grant.endpoints[0]),
+            address=addresses.own_address(facts, settings, grant.endpoints[0]),
             endpoint=grant.endpoints[0],
             ca_cert=grant.ca_cert.encode(),
             token=grant.token.reveal(),
         )
-        self.journal.set(role="worker", node_name=grant.node_name, last_known=list(grant.endpoints))
-        self.journal.note("joined", name=grant.node_name, control_plane=grant.endpoints[0])
-        self.board.milestone("joined", f"Let in as {grant.node_name} by {grant.endpoints[0]}")
+        self.state_file.set(
+            role="worker", node_name=grant.node_name, last_known=list(grant.endpoints)
+        )
+        self.state_file.note("joined", name=grant.node_name, control_plane=grant.endpoints[0])
+        self.reporter.milestone("joined", f"Let in as {grant.node_name} by {grant.endpoints[0]}")
         self.follow(settings)
 
     def candidates(self, settings: Settings) -> list[tuple[str, int]]:
         """Where to ask: heard, configured and last known addresses, each once."""
-        heard = [(h.beacon.address, h.beacon.port) for h in self.radio.heard if h.beacon.ready]
+        heard = [(h.beacon.address, h.beacon.port) for h in self.announcer.heard if h.beacon.ready]
         known = [*settings.control_plane]
-        known += [networks.host_of(one) for one in self.journal.values["last_known"] or []]
+        known += [addresses.host_of(one) for one in self.state_file.values["last_known"] or []]
         return list(dict.fromkeys([*heard, *((address, PORT) for address in known)]))
 
     def follow(self, settings: Settings) -> None:
         """A worker that has joined: wait until it is Ready, drop what it needs no more."""
-        tested = runtime.tested(settings)
-        known = self.journal.values["last_known"] or [""]
-        self.board.set(role="worker", control_plane=known[0], kubernetes=tested.kubernetes)
+        tested = packages.tested(settings)
+        known = self.state_file.values["last_known"] or [""]
+        self.reporter.set(role="worker", control_plane=known[0], kubernetes=tested.kubernetes)
         self.trust.drop_issuer(self.host)
-        self.until_ready(self.journal.values["node_name"] or Facts(self.host).node_name)
+        self.until_ready(self.state_file.values["node_name"] or Facts(self.host).node_name)
 
     def until_ready(self, name: str) -> None:
         """Wait until Kubernetes calls this node Ready."""
         looked = self.host.clock.monotonic()
-        while not node.ready(self.host, name):
+        while not control_plane.ready(self.host, name):
             told = "Waiting until Kubernetes calls this node Ready"
-            self.board.set(detail=told, waiting={"for": told, "until": None})
+            self.reporter.set(detail=told, waiting={"for": told, "until": None})
             self.host.clock.sleep(READY_LOOK)
             if self.host.clock.monotonic() - looked >= RENEWAL_LOOK:
                 self.renew(name)  # the clock may have been set since
                 looked = self.host.clock.monotonic()
-        self.host.remove(state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
-        self.board.enter("ready", "Part of the cluster")
-        self.radio.formed = True
+        self.host.remove(kubeadm_state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
+        self.reporter.enter("ready", "Part of the cluster")
+        self.announcer.formed = True
 
     def renew(self, name: str) -> None:
         """Renew what has ended while the board was off, or soon will; nothing while nobody has
         set the clock, since an expiry in the eyes of a wrong clock is none."""
         now, facts = self.host.clock.now(), Facts(self.host)
-        if self.journal.values["role"] == "control-plane":
+        if self.state_file.values["role"] == "control-plane":
             if renewal.is_due(self.host, now) and synchronised(facts):
-                self.board.set(detail="Renewing the cluster's certificates")
+                self.reporter.set(detail="Renewing the cluster's certificates")
                 renewal.renew(self.host, name, now)
         elif renewal.expired(self.host, now) and synchronised(facts):
             moment = self.host.clock.monotonic()
             # The kubelet of a slow board takes minutes; a new token would take its old one away.
             if self._rejoined is None or moment - self._rejoined >= REJOIN_PAUSE:
-                self.board.set(detail="Asking for a new certificate: this node's has expired")
+                self.reporter.set(detail="Asking for a new certificate: this node's has expired")
                 self.rejoin(name)
                 self._rejoined = moment
 
@@ -248,7 +254,7 @@ class Former:
             )
         token = grant.token.reveal()
         renewal.rejoin(self.host, grant.endpoints[0], grant.ca_cert.encode(), token)
-        self.journal.note("certificate renewed", name=name)
+        self.state_file.note("certificate renewed", name=name)
 
     def patiently(self, work: object) -> None:
         """Repeat a call to a young API server, which refuses some at first."""

@@ -8,17 +8,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from nodeagent import __version__, formats
+from nodeagent import __version__, formats, paths
 from nodeagent.errors import OtherVersion
 from nodeagent.host.host import Host
 
 if TYPE_CHECKING:
     from nodeagent.status.schema import Certificate, Status, Token, Warned
 
-PKI = ("/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd")
+PKI = (paths.KUBERNETES_PKI, paths.ETCD_PKI)
 OTHERS = (
-    "/var/lib/kubelet/pki/kubelet-client-current.pem",
-    "/var/lib/nodeagent-broker/client.crt",
+    paths.KUBELET_CLIENT,
+    paths.BROKER_CLIENT_CERT,
     "/var/lib/nodeagent-broker/broker.crt",
     "/run/nodeagent/endpoint/server.crt",
 )

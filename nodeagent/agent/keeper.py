@@ -14,28 +14,26 @@ import sys
 from dataclasses import asdict, fields, replace
 from typing import Any, NoReturn, TypedDict
 
-from nodeagent import formats
+from nodeagent import formats, paths
 from nodeagent.agent import inventory
-from nodeagent.agent.reporter import Board
-from nodeagent.agent.rival_watch import AGENT, Lookout
+from nodeagent.agent.reporter import Reporter
+from nodeagent.agent.rival_watch import AGENT, RivalWatch
 from nodeagent.cluster.health import answers, api_server, kubelet_healthy
 from nodeagent.errors import Blocked, OtherVersion
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.election import Heard
-from nodeagent.fleet.neighbours import Hearing
+from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.fleet.peers import Roster
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.join import waiting_file as doorstep
-from nodeagent.status import model as status
+from nodeagent.join import waiting_file
+from nodeagent.status import model
 
-HANDOVER = "/run/nodeagent/keep.json"  # root only: it holds the fleet's beacon key
 FORMAT = 1  # of the handover
 ROUND = 10.0  # seconds between rounds
 RENEW = 20.0  # seconds between announcements; a beacon that is not renewed for 60 s is stale
-KUBECONFIG = "/etc/kubernetes/kubelet.conf"
 API_LOOK = 30.0  # seconds between looks whether the API server takes a connection
 AWAY = 3  # looks in a row without one until it is said: a busy small board drops some
 PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has another look
@@ -63,7 +61,7 @@ def hand_over(host: Host, beacon: Beacon, key: bytes, interface: str, page: bool
         "page": page,
     }
     data = json.dumps({formats.KEY: FORMAT, **content}).encode()
-    host.write(HANDOVER, data, 0o600)
+    host.write(paths.HANDOVER, data, 0o600)
     host.become(sys.executable, "-P", "-m", "nodeagent.agent.keeper")
 
 
@@ -73,8 +71,8 @@ class Keeper:
     def __init__(self, host: Host) -> None:
         """Raises OSError, ValueError, KeyError, TypeError where the handover is missing or damaged,
         OtherVersion where this is another version than the agent that wrote it."""
-        given = json.loads(host.read(HANDOVER) or b"")
-        formats.check(given[formats.KEY], HANDOVER, FORMAT)
+        given = json.loads(host.read(paths.HANDOVER) or b"")
+        formats.check(given[formats.KEY], paths.HANDOVER, FORMAT)
         content: Handover = given
         self.host = host
         self.key = base64.b64decode(content["key"])
@@ -83,7 +81,7 @@ class Keeper:
         self.beacon = Beacon(**{**known, "fitness": tuple(known["fitness"])})
         self.interface = content["interface"]
         self.page = content["page"]
-        self.board = Board(host, status.parse(host.read(status.PATH) or b""))
+        self.reporter = Reporter(host, model.parse(host.read(paths.STATUS) or b""))
         self.announced = -RENEW
         self.keys_seen = host.clock.monotonic()
         self.looked = host.clock.monotonic()
@@ -93,11 +91,11 @@ class Keeper:
         self.unanswered = 0
         # A worker leaves the fleet's whole view to the control plane.
         self.leads = self.beacon.role == "control-plane"
-        peers = self.board.values["peers"] if self.leads else []
-        self.roster = Roster(peers, self.board.values["timeline"])
-        self.hearing = Hearing(self.key, self.beacon.node_id)
-        self.lookout = Lookout(host)
-        self.board.set(peers=self.roster.peers)
+        peers = self.reporter.values["peers"] if self.leads else []
+        self.roster = Roster(peers, self.reporter.values["timeline"])
+        self.neighbours = Neighbours(self.key, self.beacon.node_id)
+        self.rival_watch = RivalWatch(host)
+        self.reporter.set(peers=self.roster.peers)
 
     def round(self) -> bool:
         """One round. False when the whole agent should have a look."""
@@ -107,7 +105,7 @@ class Keeper:
         address = facts.address(self.interface, version) or self.beacon.address
         now = self.host.clock.monotonic()
         if address != self.beacon.address or now - self.announced >= RENEW:
-            interfaces = facts.lan(self.interface)[: exchange.MAX_INTERFACES]
+            interfaces = facts.lan(self.interface)[: handoff.MAX_INTERFACES]
             self._announce(address, interfaces, int(facts.uptime))
             self.announced = now
         if now - self.keys_seen >= DAY:
@@ -118,19 +116,19 @@ class Keeper:
         if now - self.looked >= HOUR:
             self.looked = now
             told = self.host.run(AGENT, "inventory", timeout=KEYS_BOUND)
-            self.board.take_stock(inventory.parse(told.out))
-        if self.leads and not self.lookout.round(self._listen(now), now):
+            self.reporter.take_stock(inventory.parse(told.out))
+        if self.leads and not self.rival_watch.round(self._listen(now), now):
             return False
         if kubelet_healthy():
             self.ailing = 0
-            trouble = self.lookout.trouble or self._away(now)
+            trouble = self.rival_watch.trouble or self._away(now)
             if trouble is not None:
-                self.board.trouble(trouble, failed=False)
-            elif self.board.values["error"] is not None:
-                self.board.enter("ready", "Part of the cluster")
+                self.reporter.trouble(trouble, failed=False)
+            elif self.reporter.values["error"] is not None:
+                self.reporter.enter("ready", "Part of the cluster")
         else:
             self.ailing += 1
-            self.board.trouble(
+            self.reporter.trouble(
                 Blocked(
                     "The kubelet does not answer.",
                     "It restarts by itself; if it stays, see `journalctl -u kubelet`.",
@@ -143,7 +141,7 @@ class Keeper:
         """Whether the control plane has been silent for a while: the kubelet is well without it."""
         if now - self.asked >= API_LOOK:
             self.asked = now
-            self.server = api_server(self.host.text(KUBECONFIG) or "")
+            self.server = api_server(self.host.text(paths.KUBELET_CONF) or "")
             there = self.server is None or answers(*self.server)
             self.unanswered = 0 if there else self.unanswered + 1
         if self.server is None or self.unanswered < AWAY:
@@ -160,20 +158,22 @@ class Keeper:
 
     def _listen(self, now: float) -> tuple[Heard, ...]:
         """Who of the fleet stands where; who may join now."""
-        mark, candidates = exchange.read_heard(self.host)
-        _, heard = self.hearing.update(mark, [c.beacon for c in candidates], now)
-        self.board.meet(self.roster, heard, self.hearing.other_versions)
-        self.board.set(tokens=inventory.tokens(self.host), approvals=doorstep.read(self.host))
+        mark, candidates = handoff.read_heard(self.host)
+        _, heard = self.neighbours.update(mark, [c.beacon for c in candidates], now)
+        self.reporter.meet(self.roster, heard, self.neighbours.other_versions)
+        self.reporter.set(
+            tokens=inventory.tokens(self.host), approvals=waiting_file.read(self.host)
+        )
         return heard
 
     def _announce(self, address: str, interfaces: tuple[str, ...], uptime: int) -> None:
         self.beacon = replace(
             self.beacon, address=address, seq=self.beacon.seq + 1, uptime=uptime, phase="ready"
         )
-        self.board.set(address=address, page=status.page(address, self.page))
-        exchange.write_announcement(
+        self.reporter.set(address=address, page=model.page(address, self.page))
+        handoff.write_announcement(
             self.host,
-            exchange.Announcement(
+            handoff.Announcement(
                 interface_address=address,
                 instance=self.beacon.node_id,
                 beacon=beacons.seal(self.key, self.beacon),

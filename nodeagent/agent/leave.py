@@ -9,23 +9,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from nodeagent.agent.reporter import Board
-from nodeagent.cluster import addresses as networks
-from nodeagent.cluster import cni, kubeadm
-from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import kubeadm_state as state
-from nodeagent.cluster import kubelet_api as ownnode
-from nodeagent.cluster import packet_filter as netfilter
+from nodeagent import paths
+from nodeagent.agent.reporter import Reporter
+from nodeagent.cluster import (
+    addresses,
+    cni,
+    control_plane,
+    kubeadm,
+    kubeadm_state,
+    kubelet_api,
+    packet_filter,
+)
 from nodeagent.config import settings as config
 from nodeagent.errors import FleetError, Refused
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
-from nodeagent.fleet.neighbours import Hearing
+from nodeagent.fleet import handoff
+from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.join import leave as farewell
 from nodeagent.paths import BROKER, ENDPOINT
-from nodeagent.statefile import Journal, State
+from nodeagent.statefile import State, StateFile
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 
@@ -36,48 +40,49 @@ Say = Callable[[str], None]
 BROKER_UNITS = ("nodeagent-broker.socket", "nodeagent-broker.service")
 # What kubeadm leaves to others (kubernetes.io, "kubeadm reset", cleanup of CNI configuration), and
 # the data of etcd where its member could not be asked any more.
-REMAINS = ("/etc/cni/net.d", "/var/lib/cni", "/var/lib/etcd", state.FOLDER)
+REMAINS = ("/etc/cni/net.d", paths.CNI_STATE, paths.ETCD, kubeadm_state.FOLDER)
 # What the journal remembers of a cluster. Counters stay: the fleet's others remember them.
 OF_THE_CLUSTER: State = {
     "role": None, "initialised": None, "equipped": None, "claim": None, "born": None,
     "node_name": None, "stepping_down": None,
 }  # fmt: skip
 KUBEADM = "/usr/bin/kubeadm"
-ADMIN = "/etc/kubernetes/admin.conf"
 PORT = 6444  # the endpoint of a control plane
 
 
-def step_down(host: Host, board: Board, journal: Journal, trust: Trust, key: NodeKey) -> None:
+def step_down(
+    host: Host, reporter: Reporter, state_file: StateFile, trust: Trust, key: NodeKey
+) -> None:
     """End what the journal's ``stepping_down`` says was begun; nothing where it says nothing.
 
     Raises Blocked, CommandFailed, Refused, OSError; the same call again then goes on.
     """
-    intent = journal.values["stepping_down"]
+    intent = state_file.values["stepping_down"]
     if intent is None:
         return
     wish = intent.get("role")
     why = f"to be {wish}" if wish else f"which is empty: {intent['name']} leads this fleet"
-    board.enter("preparing", f"Leaving its own cluster, {why}")
+    reporter.enter("preparing", f"Leaving its own cluster, {why}")
 
     def say(text: str) -> None:
         LOG.info("leaving: %s", text)
-        board.set(detail=f"Leaving the cluster: {text}")
+        reporter.set(detail=f"Leaving the cluster: {text}")
 
-    left = leave(host, journal, say, trust, key)
+    left = leave(host, state_file, say, trust, key)
     forgotten = OF_THE_CLUSTER
     if wish:
         host.make_folder(config.DROP_INS)
         host.write(config.ROLE_FILE, f"role: {wish}\n".encode())
         forgotten = {**forgotten, "vote": None}  # a person has said that this node is to begin anew
-    journal.set(**forgotten)
+    state_file.set(**forgotten)
     more = {"role": wish} if wish else {"control_plane": intent["name"]}
-    journal.note("stepped down", **more, **({"left": left} if left else {}))
-    board.set(role=wish or "auto", role_why="", control_plane="")
+    state_file.note("stepped down", **more, **({"left": left} if left else {}))
+    reporter.set(role=wish or "auto", role_why="", control_plane="")
 
 
 def leave(
     host: Host,
-    journal: Journal,
+    state_file: StateFile,
     say: Say,
     trust: Trust | None,
     key: NodeKey | None,
@@ -94,9 +99,9 @@ def leave(
         host.run("systemctl", "stop", unit, timeout=60)
     kubeadm.alone(host)
     todo = ""
-    leads = host.exists(ADMIN) or journal.values["role"] == "control-plane"
-    if host.exists(ownnode.KUBELET_CONF) and not leads:
-        todo = _take_leave(host, journal, say, trust, key, final)
+    leads = host.exists(paths.ADMIN_CONF) or state_file.values["role"] == "control-plane"
+    if host.exists(paths.KUBELET_CONF) and not leads:
+        todo = _take_leave(host, state_file, say, trust, key, final)
     leave_cluster(host, say)
     remove_trees(host, BROKER, ENDPOINT)
     host.run("sync", timeout=kubeadm.SYNC_BOUND)
@@ -104,14 +109,19 @@ def leave(
 
 
 def _take_leave(
-    host: Host, journal: Journal, say: Say, trust: Trust | None, key: NodeKey | None, final: bool
+    host: Host,
+    state_file: StateFile,
+    say: Say,
+    trust: Trust | None,
+    key: NodeKey | None,
+    final: bool,
 ) -> str:
     """A worker moves its pods away and has its Node deleted. Where the control plane is away both
     are left out: leaving must not wait for it."""
-    name = journal.values["node_name"] or Facts(host).node_name
+    name = state_file.values["node_name"] or Facts(host).node_name
     say("moving its pods to other nodes")
-    ownnode.drain(host, name, say)
-    uid = ownnode.uid(host, name)
+    kubelet_api.drain(host, name, say)
+    uid = kubelet_api.uid(host, name)
     # A kubelet that starts again would make its node anew.
     host.run("systemctl", "stop", "kubelet", timeout=120)
     if uid == "":
@@ -120,7 +130,7 @@ def _take_leave(
     if uid and trust and key:
         say("telling the control plane that this node is gone")
         try:
-            why = farewell.tell(trust, key, host, places(host, journal, trust), name, uid, final)
+            why = farewell.tell(trust, key, host, places(host, state_file, trust), name, uid, final)
         except FleetError as error:
             why = error.reason
     if not why:
@@ -129,14 +139,14 @@ def _take_leave(
     return f"On the control plane run: kubectl delete node {name}"
 
 
-def places(host: Host, journal: Journal, trust: Trust) -> list[tuple[str, int]]:
+def places(host: Host, state_file: StateFile, trust: Trust) -> list[tuple[str, int]]:
     """Where control planes of the fleet may be: this node's own, the last known, and those heard
     by the network process. Hints: only TLS tells."""
-    found = ownnode.SERVER.search(host.text(ownnode.KUBELET_CONF) or "")
+    found = kubelet_api.SERVER.search(host.text(paths.KUBELET_CONF) or "")
     known = [found[1].strip("[]")] if found else []
-    known += [networks.host_of(one) for one in journal.values["last_known"] or []]
-    _, candidates = exchange.read_heard(host)
-    _, heard = Hearing(trust.beacon_key, "").update(None, [c.beacon for c in candidates], 0.0)
+    known += [addresses.host_of(one) for one in state_file.values["last_known"] or []]
+    _, candidates = handoff.read_heard(host)
+    _, heard = Neighbours(trust.beacon_key, "").update(None, [c.beacon for c in candidates], 0.0)
     said = [(h.beacon.address, h.beacon.port) for h in heard if _may_lead(h.beacon)]
     return list(dict.fromkeys([*((address, PORT) for address in known), *said]))
 
@@ -147,14 +157,14 @@ def _may_lead(beacon: beacons.Beacon) -> bool:
 
 def leave_cluster(host: Host, say: Say) -> None:
     """kubeadm reset, and what it leaves. Raises Refused, CommandFailed."""
-    node.remove_user_kubeconfig(host)  # first: it is recognised by the mark in it
+    control_plane.remove_user_kubeconfig(host)  # first: it is recognised by the mark in it
     if host.exists(KUBEADM):
         say("kubeadm reset")
         host.call(
             "kubeadm", "reset", "--force", "--cri-socket", kubeadm.SOCKET,
             timeout=kubeadm.RESET_BOUND,
         )  # fmt: skip
-    elif state.read(host) is not state.State.NOTHING:
+    elif kubeadm_state.read(host) is not kubeadm_state.State.NOTHING:
         raise Refused(
             "This node is part of a cluster, and kubeadm, which takes it out, is not installed.",
             "Run `sudo apt-get install kubeadm`, then the same again.",
@@ -165,7 +175,7 @@ def leave_cluster(host: Host, say: Say) -> None:
         for device in network.devices:
             if host.exists(f"/sys/class/net/{device}"):
                 host.call("ip", "link", "delete", device)
-    netfilter.clear(host)
+    packet_filter.clear(host)
     remove_trees(host, *REMAINS, *folders)
 
 

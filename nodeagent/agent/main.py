@@ -12,15 +12,12 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from nodeagent import steps
-from nodeagent.agent import conflict as healing
-from nodeagent.agent import inventory, keeper, reset
-from nodeagent.agent import package_progress as packagewatch
-from nodeagent.agent.announcer import Radio
-from nodeagent.agent.formation import Former
-from nodeagent.agent.reporter import Board
-from nodeagent.cluster import kubeadm_state as state
-from nodeagent.cluster import membership
+from nodeagent import paths, steps
+from nodeagent.agent import conflict, inventory, keeper, package_progress, reset
+from nodeagent.agent.announcer import Announcer
+from nodeagent.agent.formation import Formation
+from nodeagent.agent.reporter import Reporter
+from nodeagent.cluster import kubeadm_state, membership
 from nodeagent.cluster.kubeadm_state import State
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
@@ -35,15 +32,15 @@ from nodeagent.errors import (
     NotAdmitted,
     of_agent,
 )
-from nodeagent.host import identity as names
+from nodeagent.host import identity
 from nodeagent.host.actions import Reboot
-from nodeagent.host.boot import files as bootfiles
+from nodeagent.host.boot import files
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.reboot import reboot
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
-from nodeagent.trust import store as fleet_trust
+from nodeagent.trust import store
 from nodeagent.trust.node_key import NodeKey
 
 LOG = logging.getLogger("nodeagent")
@@ -69,37 +66,39 @@ class Agent:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.board = Board(host)
-        self.journal: Journal
-        self.radio: Radio
+        self.reporter = Reporter(host)
+        self.state_file: StateFile
+        self.announcer: Announcer
 
     def run(self) -> None:
         """The life of a node (design: prepare, announce, decide, form, keep)."""
         self.host.background(self._pet_watchdog)
         self.host.background(self._watch_packages)
-        self.board.enter("preparing", "Reading the settings")
+        self.reporter.enter("preparing", "Reading the settings")
         self.host.notify("READY=1")
-        self.journal = self.insist(lambda: Journal(self.host))
-        self.insist(lambda: reset.resume(self.host, self.board, self.journal))
+        self.state_file = self.insist(lambda: StateFile(self.host))
+        self.insist(lambda: reset.resume(self.host, self.reporter, self.state_file))
         settings = self.insist(self.settings)
         reboots = self.insist(lambda: self.sequence(steps.CARD))
         self.insist(self.settle_in)
-        self.insist(lambda: self.board.take_stock(inventory.take(self.host)))
-        self.board.set(detail="Reading the fleet's keys")
-        trust = self.insist(lambda: fleet_trust.import_card(self.host, self.journal))
+        self.insist(lambda: self.reporter.take_stock(inventory.take(self.host)))
+        self.reporter.set(detail="Reading the fleet's keys")
+        trust = self.insist(lambda: store.import_card(self.host, self.state_file))
         key = self.insist(lambda: NodeKey.load_or_create(self.host))
-        self.insist(lambda: healing.give_way(self.host, self.board, self.journal, trust, key))
-        self.radio = Radio(self.host, self.board, self.journal, trust, key, settings)
-        self.host.background(self.radio.run)
+        self.insist(
+            lambda: conflict.give_way(self.host, self.reporter, self.state_file, trust, key)
+        )
+        self.announcer = Announcer(self.host, self.reporter, self.state_file, trust, key, settings)
+        self.host.background(self.announcer.run)
 
         reboots += self.insist(lambda: self.sequence(steps.KERNEL))
         if reboots:
             self.insist(lambda: self.reboot(reboots))
-        self.radio.elect()
+        self.announcer.elect()
         self.insist(lambda: self.sequence(steps.SOFTWARE))
 
-        former = Former(self.host, self.board, self.journal, self.radio, trust, key)
-        self.insist(former.form)
+        formation = Formation(self.host, self.reporter, self.state_file, self.announcer, trust, key)
+        self.insist(formation.form)
         self.keep()
 
     def settings(self) -> Settings:
@@ -111,26 +110,29 @@ class Agent:
         card in another board is shown and noted, once for each board."""
         facts = Facts(self.host)
         note = membership.moved_note(facts)
-        self.board.set(notes=[note] if note else [])
-        if self.journal.values["role"] is None and state.read(self.host) is State.CONTROL_PLANE:
+        self.reporter.set(notes=[note] if note else [])
+        if (
+            self.state_file.values["role"] is None
+            and kubeadm_state.read(self.host) is State.CONTROL_PLANE
+        ):
             # The power went between the cluster and the journal: the election is over all the same.
             born = int(self.host.clock.now())
-            self.journal.set(role="control-plane", initialised=True, born=born)
-        here, before = names.usable_serial(facts.serial), self.journal.values["board"]
+            self.state_file.set(role="control-plane", initialised=True, born=born)
+        here, before = identity.usable_serial(facts.serial), self.state_file.values["board"]
         if not here or here == before:
             return
         if before:
             LOG.info("the card was on board %s, it is on board %s now. %s", before, here, note)
-            self.journal.note("another board", before=before, now=here)
+            self.state_file.note("another board", before=before, now=here)
             if not membership.is_member(facts):
-                self.journal.set(claim=None, fsync_ms=None)
-        self.journal.set(board=here)
+                self.state_file.set(claim=None, fsync_ms=None)
+        self.state_file.set(board=here)
 
     def sequence(self, sequence: tuple[steps.Step, ...]) -> list[Reboot]:
         """Bring the steps to hold with the settings of now."""
-        self.board.enter("preparing", "Looking what is to do")
+        self.reporter.enter("preparing", "Looking what is to do")
         settings = self.settings()
-        return engine.run(sequence, self.host, settings, self.journal, self.board.progress)
+        return engine.run(sequence, self.host, settings, self.state_file, self.reporter.progress)
 
     def reboot(self, reboots: list[Reboot]) -> NoReturn:
         """Reboot once for all reasons, recorded before it happens.
@@ -138,13 +140,13 @@ class Agent:
         Bounded, it waits for what a reboot would spoil: cloud-init works through its modules once
         only, and an update that is booted on trial would be taken for a bad one.
         """
-        self.board.enter("rebooting", "; ".join(wish.reason for wish in reboots))
+        self.reporter.enter("rebooting", "; ".join(wish.reason for wish in reboots))
         deadline = self.host.clock.monotonic() + REBOOT_BOUND
         while (
-            self._cloud_init_runs() or bootfiles.on_trial(self.host)
+            self._cloud_init_runs() or files.on_trial(self.host)
         ) and self.host.clock.monotonic() < deadline:
             self.host.clock.sleep(1)
-        engine.ask_reboot(reboots, self.host, self.journal)
+        engine.ask_reboot(reboots, self.host, self.state_file)
         reboot(self.host)
         while True:  # systemd ends this process
             self.host.clock.sleep(LONG_PAUSE)
@@ -152,18 +154,18 @@ class Agent:
     def _cloud_init_runs(self) -> bool:
         """It writes result.json when its final stage ends (cloud-init docs, "Boot stages")."""
         return self.host.exists("/run/cloud-init/enabled") and not self.host.exists(
-            "/run/cloud-init/result.json"
+            paths.CLOUD_INIT_RESULT
         )
 
     def keep(self) -> NoReturn:
         """Look after a formed node, as the lean process that the agent turns into."""
-        settings = self.radio.settings
-        self.insist(lambda: self.board.take_stock(inventory.take(self.host)))
+        settings = self.announcer.settings
+        self.insist(lambda: self.reporter.take_stock(inventory.take(self.host)))
         self.insist(
             lambda: keeper.hand_over(
                 self.host,
-                self.radio.last_said(),
-                self.radio.trust.beacon_key,
+                self.announcer.last_said(),
+                self.announcer.trust.beacon_key,
                 settings.network.interface,
                 settings.status_page == "lan",
             )
@@ -178,17 +180,17 @@ class Agent:
                 return work()
             except Blocked as error:
                 failures = 0
-                self.board.trouble(error, failed=False)
+                self.reporter.trouble(error, failed=False)
                 asked = isinstance(error, NotAdmitted)
                 self.host.clock.sleep(APPROVAL_PAUSE if asked else SHORT_PAUSE)
             except Exception as error:  # noqa: BLE001  the agent outlives any fault, and shows it
                 failures += 1
                 shown = as_trouble(error)
-                self.board.trouble(shown, failed=needs_person(shown, failures))
+                self.reporter.trouble(shown, failed=needs_person(shown, failures))
                 self.host.clock.sleep(pause(shown, failures))
 
     def _watch_packages(self) -> None:
-        packagewatch.watch(self.host, self.board)
+        package_progress.watch(self.host, self.reporter)
 
     def _pet_watchdog(self) -> None:
         while True:

@@ -6,7 +6,7 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from nodeagent.agent.reporter import Board
+from nodeagent.agent.reporter import Reporter
 from nodeagent.host.apt.actions import PROGRESS, AptInstall
 from nodeagent.host.host import Host
 
@@ -21,13 +21,13 @@ IDLE = 5.0
 _LINE = re.compile(r"^(?:dlstatus:(\d+)|pmstatus:([^:\n]+)):[\d.]+:((\w+).*)\n", re.MULTILINE)
 
 
-def watch(host: Host, board: Board) -> None:
+def watch(host: Host, reporter: Reporter) -> None:
     """Until the process ends; a thread of the agent."""
     while True:
-        acting = board.acting
+        acting = reporter.acting
         if isinstance(acting, AptInstall):
             try:
-                board.installing(acting, parse(host.text(PROGRESS) or ""))
+                reporter.installing(acting, parse(host.text(PROGRESS) or ""))
             except OSError as error:
                 LOG.debug("packages: %s", error)
         host.clock.sleep(PERIOD if isinstance(acting, AptInstall) else IDLE)

@@ -13,11 +13,11 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Unpack
 
+from nodeagent import paths
 from nodeagent.agent.surfaces import Surfaces
 from nodeagent.errors import Blocked, NodeAgentError, NotAdmitted
 from nodeagent.host.host import Host
-from nodeagent.status import events
-from nodeagent.status import model as status
+from nodeagent.status import events, model
 
 if TYPE_CHECKING:  # the keeper has a board and no engine
     from nodeagent.fleet.election import Heard
@@ -31,14 +31,14 @@ LOG = logging.getLogger("nodeagent")
 OTHER_VERSION = "A beacon of "  # begins a note on a node of another version (fleet/beacon.py)
 
 
-class Board:
+class Reporter:
     """What this node is doing, for everyone who looks."""
 
     def __init__(self, host: Host, goes_on: schema.Status | None = None) -> None:
         """``goes_on``: the status to go on from; a new one otherwise."""
         self._host = host
         self._lock = threading.RLock()
-        self._status = goes_on or status.empty()
+        self._status = goes_on or model.empty()
         if goes_on is None:
             now = host.clock.now()
             self._status |= {"since": now, "phases": [_entry("preparing", now)]}
@@ -95,7 +95,7 @@ class Board:
     def milestone(self, name: str, message: str, **fields: object) -> None:
         """Write a record of ``events.EVENTS`` into the system's journal."""
         told: dict[str, object] = {
-            "phase": self._status["phase"] if name not in status.PHASES else name,
+            "phase": self._status["phase"] if name not in model.PHASES else name,
             "node": self._status["node_name"],
             "role": self._status["role"],
         }
@@ -198,7 +198,7 @@ class Board:
     def _publish(self) -> None:
         self._status["updated"] = self._host.clock.now()
         data = json.dumps(self._status, sort_keys=True).encode()
-        self._host.write(status.PATH, data, 0o644)
+        self._host.write(paths.STATUS, data, 0o644)
         said = f"STATUS={self._status['phase']}: {self._status['detail']}"
         self._host.notify(said.replace("\n", " "))
         self._surfaces.show(self._status)

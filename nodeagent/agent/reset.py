@@ -16,25 +16,23 @@ from __future__ import annotations
 import contextlib
 import logging
 
-from nodeagent import steps
-from nodeagent.agent import leave as leaving
-from nodeagent.agent import surfaces
+from nodeagent import paths, steps
+from nodeagent.agent import leave, surfaces
 from nodeagent.agent.leave import Say
-from nodeagent.agent.reporter import Board
+from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.role_table import MOVES
-from nodeagent.cluster import kubeadm
-from nodeagent.cluster import kubeadm_state as state
+from nodeagent.cluster import kubeadm, kubeadm_state
 from nodeagent.cluster.membership import is_member
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
-from nodeagent.errors import CommandFailed, FleetError, JournalDamaged, OtherVersion, Refused
+from nodeagent.errors import CommandFailed, FleetError, OtherVersion, Refused, StateFileDamaged
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.privilege import need_root
-from nodeagent.statefile import PATH, Journal
+from nodeagent.statefile import PATH, StateFile
 from nodeagent.steps import engine
 from nodeagent.steps.identity import FormerName
-from nodeagent.trust import node_key as keys
+from nodeagent.trust import node_key
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import FLEET_FILE, LEAD_KEY_FILE, Trust
 
@@ -46,19 +44,19 @@ UNITS = (
     "nodeagent-broker.socket",
     "nodeagent-broker.service",
 )
-VOLATILE = ("/run/nodeagent", "/run/nodeagent-serve")
-SECRETS = (FLEET_FILE, LEAD_KEY_FILE, keys.PATH)
+VOLATILE = ("/run/nodeagent", paths.SERVE)
+SECRETS = (FLEET_FILE, LEAD_KEY_FILE, node_key.PATH)
 STOP_BOUND = 180  # seconds
 
 
 def what_is_lost(host: Host, identity: bool) -> list[str]:
     """Sentences for the person who has to confirm. Raises Refused for an ordinary user."""
     need_root(host)
-    found = state.read(host)
+    found = kubeadm_state.read(host)
     lines = []
-    if found is state.State.CONTROL_PLANE:
+    if found is kubeadm_state.State.CONTROL_PLANE:
         lines.append("This node leads the cluster: the cluster and all that runs in it are lost.")
-    elif is_member(Facts(host)) or found is not state.State.NOTHING:
+    elif is_member(Facts(host)) or found is not kubeadm_state.State.NOTHING:
         lines.append(MOVES)
     lines.append("Swap, boot files and system settings become what they were before.")
     if identity:
@@ -87,16 +85,16 @@ def reset(host: Host, identity: bool, say: Say) -> list[str]:
 def _reset(host: Host, identity: bool, say: Say) -> list[str]:
     # First: a wrong settings file stops this before anything is changed.
     settings = config.load(host).settings
-    with contextlib.suppress(JournalDamaged):
-        Journal(host)  # one of a later version stops it too
+    with contextlib.suppress(StateFileDamaged):
+        StateFile(host)  # one of a later version stops it too
     say("stop the agent")
     host.call("systemctl", "stop", *UNITS, timeout=STOP_BOUND)
     # One that the agent had begun goes on without it (KillMode=process).
     kubeadm.alone(host)
-    journal = _journal(host)
+    state_file = _journal(host)
     # From here on the agent ends it after a power cut, as it would a change of role.
-    journal.set(resetting={"identity": identity})
-    left = _undo(host, settings, journal, identity, say)
+    state_file.set(resetting={"identity": identity})
+    left = _undo(host, settings, state_file, identity, say)
     anew = ", after nodeagent.fleet is on the boot partition again." if identity else ""
     return [
         "Reboot the board: the kernel keeps some of it until then.",
@@ -105,32 +103,32 @@ def _reset(host: Host, identity: bool, say: Say) -> list[str]:
     ]
 
 
-def resume(host: Host, board: Board, journal: Journal) -> None:
+def resume(host: Host, reporter: Reporter, state_file: StateFile) -> None:
     """The agent's first work: end a reset that was cut off, then itself. Nothing where none was.
 
     Raises as ``reset``; the same call again then goes on.
     """
-    intent = journal.values["resetting"]
+    intent = state_file.values["resetting"]
     if intent is None:
         return
     settings = config.load(host).settings
-    board.enter("preparing", "Ending the reset that was cut off")
+    reporter.enter("preparing", "Ending the reset that was cut off")
 
     def say(text: str) -> None:
         LOG.info("reset: %s", text)
 
     host.call("systemctl", "stop", *UNITS[1:], timeout=STOP_BOUND)
     kubeadm.alone(host)
-    left = _undo(host, settings, journal, bool(intent.get("identity")), say)
+    left = _undo(host, settings, state_file, bool(intent.get("identity")), say)
     LOG.info("The reset is done, and the agent is off. %s", left)
     host.call("systemctl", "stop", "--no-block", UNITS[0])
     while True:  # systemd ends this process
         host.clock.sleep(STOP_BOUND)
 
 
-def _undo(host: Host, settings: Settings, journal: Journal, identity: bool, say: Say) -> str:
+def _undo(host: Host, settings: Settings, state_file: StateFile, identity: bool, say: Say) -> str:
     """All of it, from whatever point; what people still have to do, empty where nothing is."""
-    left = leaving.leave(host, journal, say, *_proof(host), final=identity)
+    left = leave.leave(host, state_file, say, *_proof(host), final=identity)
     for step in reversed(steps.SEQUENCE):
         if isinstance(step, steps.Undoable):
             engine.undo_step(step, host, settings, say)
@@ -149,19 +147,19 @@ def _undo(host: Host, settings: Settings, journal: Journal, identity: bool, say:
     host.run("systemctl", "daemon-reload")
     # Counters that the fleet's other nodes remember: begun anew, they would take us for an echo.
     kept = {"history", "board", "epoch", "starts"} | (set() if identity else {"imported"})
-    journal.note("reset")
+    state_file.note("reset")
     # Last, and after the agent is off: a board must not form again by itself.
-    journal.set(**{name: None for name in journal.names() if name not in kept})
-    leaving.remove_trees(host, *VOLATILE)
+    state_file.set(**{name: None for name in state_file.names() if name not in kept})
+    leave.remove_trees(host, *VOLATILE)
     return left
 
 
-def _journal(host: Host) -> Journal:
+def _journal(host: Host) -> StateFile:
     try:
-        return Journal(host)
-    except JournalDamaged:
+        return StateFile(host)
+    except StateFileDamaged:
         host.remove(PATH)
-        return Journal(host)
+        return StateFile(host)
 
 
 def _proof(host: Host) -> tuple[Trust | None, NodeKey | None]:

@@ -26,7 +26,7 @@ LONG_PAUSE = 600.0  # where people must decide
 BOUND = 45.0  # seconds for one; shorter than others remember an announcement
 
 
-class Lookout:
+class RivalWatch:
     """``trouble`` is what people must decide, None while there is nothing."""
 
     def __init__(self, host: Host) -> None:

@@ -11,6 +11,7 @@ import posixpath
 import time
 from typing import TYPE_CHECKING
 
+from nodeagent import paths
 from nodeagent.host import led
 from nodeagent.host.host import Host
 from nodeagent.status.model import wrap
@@ -28,7 +29,7 @@ LINK = "/etc/issue.d/60-nodeagent.issue"
 AGETTY = "/usr/sbin/agetty"
 
 NAME = "nodeagent-status.txt"
-BOOT_FOLDERS = ("/boot/firmware", "/boot")  # as host/bootfiles.py, which is too much for the keeper
+BOOT_FOLDERS = (paths.BOOT, "/boot")  # as host/bootfiles.py, which is too much for the keeper
 # A folder with one of them is the boot partition, and it is mounted.
 BOOT_FILES = ("config.txt", "cmdline.txt")
 # The boot partition is written to seldom: when a person with the card in a laptop would want to

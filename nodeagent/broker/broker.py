@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from nodeagent.broker.kube_api_protocol import ClusterApi, SigningRequest
 from nodeagent.broker.ledger import MAX_TOKENS, Admission, Ledger, Token
-from nodeagent.join import messages as grants
+from nodeagent.join import messages
 from nodeagent.join.approval import APPROVAL, SEALED, Waiting, WaitingRoom, code
 from nodeagent.trust import pki
 from nodeagent.trust.anchors import Anchors
@@ -99,7 +99,7 @@ class Broker:
         ``source`` is the address it came from, for the record. Raises Untrusted, OtherVersion,
         Revoked, Stale, Unadmitted, Overloaded, FleetError, and what the cluster's API raises.
         """
-        request = grants.verify_request(self.anchors, data)
+        request = messages.verify_request(self.anchors, data)
         if self.ledger.revocation(request.node_id):
             raise Revoked("this node was revoked by a person")
         for token in self.ledger.tokens:
@@ -124,7 +124,7 @@ class Broker:
         self.waiting.leave(request.node_id)
         return self._mint(request, name, source, int(now), known=name in nodes)
 
-    def _admit(self, request: grants.Request, source: str, now: int) -> None:
+    def _admit(self, request: messages.Request, source: str, now: int) -> None:
         """Whoever has a name here may always ask again. Raises Unadmitted."""
         node_id = request.node_id
         if self.ledger.names_of(node_id) or now < self.ledger.approved.get(node_id, 0):
@@ -140,20 +140,20 @@ class Broker:
         raise Unadmitted(why)
 
     def _mint(
-        self, request: grants.Request, name: str, source: str, now: int, known: bool
+        self, request: messages.Request, name: str, source: str, now: int, known: bool
     ) -> bytes:
         token_id, secret = _random(6), _random(16)
-        granted = grants.Grant(
+        granted = messages.Grant(
             node_name=name,
             endpoints=self.offer.endpoints,
             ca_cert=self.offer.ca_cert,
-            ca_hash=grants.ca_hash(self.offer.ca_cert),
-            token=grants.Secret(f"{token_id}.{secret}"),
+            ca_hash=messages.ca_hash(self.offer.ca_cert),
+            token=messages.Secret(f"{token_id}.{secret}"),
             kubernetes_version=self.offer.kubernetes_version,
             issued=now,
             expires=now + TOKEN_LIFE,
         )
-        answer = grants.build_grant(self.anchors.fleet_id, self.key, self.cert, request, granted)
+        answer = messages.build_grant(self.anchors.fleet_id, self.key, self.cert, request, granted)
         token = Token(
             token_id, request.node_id, request.nonce, name, source, granted.expires, known=known
         )

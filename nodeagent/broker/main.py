@@ -18,14 +18,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nodeagent import formats, paths
-from nodeagent.broker import leave as broker_leave
-from nodeagent.broker import operators as people
+from nodeagent.broker import leave, operators
 from nodeagent.broker.broker import Broker, Offer, Overloaded, Revoked, Stale, Unadmitted
 from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Refused, Untrusted
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol as frame
-from nodeagent.join import waiting_file as doorstep
+from nodeagent.join import broker_protocol, waiting_file
 from nodeagent.trust import anchors, pki, wire
 
 if TYPE_CHECKING:
@@ -163,24 +161,26 @@ class Service:
     def tell_who_waits(self) -> None:
         """Write the list for the status where it changed; people's convenience, so it never
         fails."""
-        waiting = doorstep.shown(self._broker.waiting.present(self._broker.clock()))
+        waiting = waiting_file.shown(self._broker.waiting.present(self._broker.clock()))
         if waiting == self._told:
             return
         self._told = waiting
         try:
-            doorstep.write(self._host, waiting)
+            waiting_file.write(self._host, waiting)
         except OSError as error:
             LOG.warning("who waits is not shown: %s", error)
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(PATIENCE)
         try:
-            asked = frame.receive(connection)
-            frame.send(connection, self.answer(asked, peer_uid(connection)))
+            asked = broker_protocol.receive(connection)
+            broker_protocol.send(connection, self.answer(asked, peer_uid(connection)))
         except OtherVersion as error:
             LOG.warning("%s", error)
             with contextlib.suppress(OSError):
-                frame.send(connection, _error(frame.OTHER_VERSION, error.reason))
+                broker_protocol.send(
+                    connection, _error(broker_protocol.OTHER_VERSION, error.reason)
+                )
         except (OSError, wire.Malformed) as error:
             LOG.info("a caller was not understood: %s", error)
 
@@ -190,7 +190,9 @@ class Service:
         if not isinstance(op, str):
             raise wire.Malformed("no question")
         if op not in _ASKS:
-            return _error(frame.OTHER_VERSION, "The broker's version of nodeagent cannot do that.")
+            return _error(
+                broker_protocol.OTHER_VERSION, "The broker's version of nodeagent cannot do that."
+            )
         ids = self._host.user_ids(NETWORK_USER)
         if not (uid == 0 or (op in FOR_THE_NETWORK and ids is not None and uid == ids[0])):
             return _error(403, "This user may not ask that.")
@@ -202,7 +204,7 @@ class Service:
             return _error(403, error.reason)
         except OtherVersion as error:
             LOG.warning("%s", error)
-            return _error(frame.OTHER_VERSION, error.reason)
+            return _error(broker_protocol.OTHER_VERSION, error.reason)
         except Revoked:
             return _error(403, "This node was revoked.")
         except Unadmitted as error:
@@ -227,16 +229,16 @@ class Service:
             answer = broker.grant(asked["request"].encode(), asked["source"])
             return {"grant": answer.decode()}
         if op == "leave":
-            return {"left": broker_leave.hear(broker, asked["said"].encode())}
+            return {"left": leave.hear(broker, asked["said"].encode())}
         if op == "approve":
-            return people.approve(broker, asked["node"])
+            return operators.approve(broker, asked["node"])
         if op == "revoke":
-            return people.revoke(broker, asked["who"])
+            return operators.revoke(broker, asked["who"])
         if op == "forget":
-            return people.forget(broker, asked["name"])
+            return operators.forget(broker, asked["name"])
         if op == "seal":
-            return people.seal(broker, asked["open"])
-        return people.overview(broker)
+            return operators.seal(broker, asked["open"])
+        return operators.overview(broker)
 
 
 def peer_uid(connection: socket.socket) -> int:
@@ -246,5 +248,5 @@ def peer_uid(connection: socket.socket) -> int:
     return int(struct.unpack("3i", data)[1])
 
 
-def _error(status: int, sentence: str) -> frame.Refusal:
+def _error(status: int, sentence: str) -> broker_protocol.Refusal:
     return {"status": status, "error": sentence}

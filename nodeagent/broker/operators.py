@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from nodeagent.broker.broker import Broker, audit
 from nodeagent.broker.ledger import Revocation
 from nodeagent.errors import Refused
-from nodeagent.join import broker_protocol as frame
+from nodeagent.join import broker_protocol
 from nodeagent.join.approval import APPROVAL_LIFE, Seal
 
 SHOWN = 300  # admissions in one answer
@@ -22,7 +22,7 @@ SHOWN = 300  # admissions in one answer
 CERTIFICATE_LIFE = 366 * 86400
 
 
-def overview(broker: Broker) -> frame.Overview:
+def overview(broker: Broker) -> broker_protocol.Overview:
     """All there is to list."""
     now = broker.clock()
     ledger, said = broker.ledger, broker.ledger.seal
@@ -47,7 +47,7 @@ def overview(broker: Broker) -> frame.Overview:
     }  # fmt: skip
 
 
-def approve(broker: Broker, node_id: str) -> frame.Approved:
+def approve(broker: Broker, node_id: str) -> broker_protocol.Approved:
     """Let a node in, asked or not, revoked or not: the person typed its whole id. Raises
     FleetError, and what the API raises."""
     ledger = broker.ledger
@@ -67,7 +67,7 @@ def approve(broker: Broker, node_id: str) -> frame.Approved:
     }
 
 
-def revoke(broker: Broker, who: str) -> frame.Revoked:
+def revoke(broker: Broker, who: str) -> broker_protocol.Revoked:
     """Take a node's right to be here, and end enrolment: its card could make another key.
 
     ``who`` is a name or a node id. Raises Refused where nobody of that name was let in, FleetError,
@@ -99,7 +99,7 @@ def revoke(broker: Broker, who: str) -> frame.Revoked:
     return {"node_id": node_id, "names": names, "sealed": was_open}
 
 
-def forget(broker: Broker, name: str) -> frame.Forgotten:
+def forget(broker: Broker, name: str) -> broker_protocol.Forgotten:
     """Free a name, and let its key ask anew as a stranger. Raises Refused while a revoked node's
     certificate for that name may still be valid, and what the API raises."""
     ledger = broker.ledger
@@ -120,7 +120,7 @@ def forget(broker: Broker, name: str) -> frame.Forgotten:
     return {"forgotten": forgotten}
 
 
-def seal(broker: Broker, seconds: int) -> frame.Sealed:
+def seal(broker: Broker, seconds: int) -> broker_protocol.Sealed:
     """End enrolment, or open it for so many seconds; afterwards it is sealed again."""
     until = int(broker.clock()) + seconds if seconds else 0
     broker.ledger.set_seal(Seal(sealed=True, open_until=until))

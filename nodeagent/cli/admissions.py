@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from nodeagent.cluster import control_plane as node
+from nodeagent.cluster import control_plane
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.config import checks
 from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, OtherVersion, Refused, Usage
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol as frame
+from nodeagent.join import broker_protocol
 from nodeagent.join.approval import code, read_code
 from nodeagent.trust import wire
 
@@ -26,15 +26,15 @@ def ask(host: Host, **message: object) -> Any:
     another node and where the broker refuses; OtherVersion; Blocked where it does not answer."""
     need_control_plane(host)
     try:
-        said = frame.call(str(host.path(frame.SOCKET)), message)
+        said = broker_protocol.call(str(host.path(broker_protocol.SOCKET)), message)
     except (OSError, wire.Malformed) as error:
         raise Blocked(
             f"The broker of this control plane does not answer ({error}).",
             "See `systemctl status nodeagent-broker.socket nodeagent-broker` and `nodeagent"
             " status`; then run the command again.",
         ) from error
-    if "error" in said and said.get("status") == frame.OTHER_VERSION:
-        raise OtherVersion(said["error"], frame.RESTART)
+    if "error" in said and said.get("status") == broker_protocol.OTHER_VERSION:
+        raise OtherVersion(said["error"], broker_protocol.RESTART)
     if "error" in said and said.get("status") == 409:
         raise Refused(said["error"], said.get("remedy", "Run the command again."))
     if "error" in said:
@@ -48,18 +48,18 @@ def show_nodes(host: Host) -> list[str]:
     try:
         nodes: Rows = [
             (i.name, "Ready" if i.ready else "NotReady", i.role, i.version, i.address)
-            for i in node.nodes(host)
+            for i in control_plane.nodes(host)
         ]
         lines = _table(("NAME", "STATE", "ROLE", "VERSION", "ADDRESS"), nodes)
     except NodeAgentError as error:  # what the broker remembers can be shown all the same
         lines = [f"The cluster's nodes cannot be listed: {error.reason}"]
-    known: frame.Overview = ask(host, op="nodes")
+    known: broker_protocol.Overview = ask(host, op="nodes")
     for title, head, rows in _tables(known):
         lines += ["", title, *_table(head, rows)] if rows else []
     return [*lines, "", _enrolment(known)]
 
 
-def _tables(known: frame.Overview) -> list[tuple[str, tuple[str, ...], Rows]]:
+def _tables(known: broker_protocol.Overview) -> list[tuple[str, tuple[str, ...], Rows]]:
     admissions: Rows = [
         (e["name"], e["node_id"], _when(e["time"]), e["source"], e["token_id"])
         for e in known["admissions"]
@@ -81,7 +81,7 @@ def _tables(known: frame.Overview) -> list[tuple[str, tuple[str, ...], Rows]]:
     ]
 
 
-def _enrolment(known: frame.Overview) -> str:
+def _enrolment(known: broker_protocol.Overview) -> str:
     who = "boards that may lead" if known["by_approval"] else "all of the fleet's boards"
     rest = "; a person approves every other one" if known["by_approval"] else ""
     if not known["open"]:
@@ -105,7 +105,7 @@ def approve(host: Host, typed: str) -> str:
     """Let in the node with this code. Raises what ``read_code`` and ``ask`` raise."""
     need_control_plane(host)
     node_id = read_code(typed)
-    said: frame.Approved = ask(host, op="approve", node=node_id)
+    said: broker_protocol.Approved = ask(host, op="approve", node=node_id)
     if said["state"] == "admitted":
         return f"This node is in already, as {said['name']}; nothing was changed."
     if said["state"] == "waiting":
@@ -120,7 +120,9 @@ def revoke(host: Host, who: str) -> list[str]:
     """Throw out a node. Raises Refused, Blocked, CommandFailed."""
     need_control_plane(host)
     shown_code = re.fullmatch(r"(\w{4}[- ]){3}\w{4}", who)
-    said: frame.Revoked = ask(host, op="revoke", who=read_code(who) if shown_code else _name(who))
+    said: broker_protocol.Revoked = ask(
+        host, op="revoke", who=read_code(who) if shown_code else _name(who)
+    )
     shown = ", ".join(said["names"]) or said["node_id"]
     lines = [f"Revoked {shown}: it gets no grant, and its kubelet can change nothing any more."]
     if said["names"]:
@@ -136,7 +138,7 @@ def revoke(host: Host, who: str) -> list[str]:
 def forget(host: Host, name: str) -> str:
     """Free a name. Raises Refused, Blocked, CommandFailed."""
     need_control_plane(host)
-    said: frame.Forgotten = ask(host, op="forget", name=_name(name))
+    said: broker_protocol.Forgotten = ask(host, op="forget", name=_name(name))
     if not said["forgotten"]:
         raise Refused(f"Nobody holds the name {name}.", "See: sudo nodeagent nodes")
     return f"{name} is free. If the cluster still lists it: kubectl delete node {name}"
@@ -158,7 +160,7 @@ def seal(host: Host, span: str | None) -> str:
         raise Usage(f"The time {wrong}.", "Write a time such as 1h, 30m or 7d.") from wrong
     if span is not None and not 0 < seconds <= LONGEST:
         raise Usage(f"Enrolment cannot be opened for {span}.", "At most 366d.")
-    said: frame.Sealed = ask(host, op="seal", open=seconds)
+    said: broker_protocol.Sealed = ask(host, op="seal", open=seconds)
     until = said["until"]
     if not until:
         return "Enrolment is sealed. New boards: sudo nodeagent approve CODE, or seal --open 1h."

@@ -40,7 +40,7 @@ def fleet_new(name: str, out: Path, split: bool, approve: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def fleet_show(file: Path) -> None:
     """Say which fleet FILE is of and what it holds; never a key."""
-    from nodeagent.imaging import fleet_files as fleetread
+    from nodeagent.imaging import fleet_files
 
-    for line in fleetread.show(file):
+    for line in fleet_files.show(file):
         click.echo(line)

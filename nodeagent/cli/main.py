@@ -106,10 +106,10 @@ def take_inventory() -> None:
 @click.argument("port", type=int)
 def meet(address: str, port: int) -> None:
     """Ask another control plane of the fleet about its cluster; the keeper calls it."""
-    from nodeagent.agent import conflict as healing
+    from nodeagent.agent import conflict
     from nodeagent.host.host import Host
 
-    click.echo(healing.meet(Host(), address, port))
+    click.echo(conflict.meet(Host(), address, port))
 
 
 @main.command(hidden=True)

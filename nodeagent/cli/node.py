@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from nodeagent import paths
 from nodeagent.cli.help import Taught
 from nodeagent.errors import StatusUnreadable
 
@@ -40,7 +41,7 @@ def status(as_json: bool, watch: bool) -> None:
         click.echo(start, err=as_json)
         sys.exit(model.NOT_RUNNING)
     except ValueError as error:
-        raise StatusUnreadable(f"{model.PATH} is damaged.", model.RESTART) from error
+        raise StatusUnreadable(f"{paths.STATUS} is damaged.", model.RESTART) from error
     alive = model.running(current)
     if not alive:
         click.echo("nodeagent is not running; this is what it said last.", err=True)
@@ -61,7 +62,7 @@ def doctor(as_json: bool, online: bool, verbose: bool) -> None:
     host = Host()
     findings = checkup.examine(host, online)
     if as_json:
-        name = (host.text("/proc/sys/kernel/hostname") or "").strip()
+        name = (host.text(paths.KERNEL_HOSTNAME) or "").strip()
         click.echo(checkup.as_json(findings, name, host.clock.now()))
     else:
         for level, line in checkup.as_text(findings, verbose):
@@ -77,18 +78,18 @@ def doctor(as_json: bool, online: bool, verbose: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def role(wish: str | None, end_cluster: bool, yes: bool) -> None:
     """Show this node's role, or choose it, also afterwards: it leaves its cluster then."""
-    from nodeagent.agent import change_role as rerole
+    from nodeagent.agent import change_role
     from nodeagent.host.host import Host
 
     if not wish:
-        click.echo(rerole.show(Host()))
+        click.echo(change_role.show(Host()))
         return
-    foreseen = rerole.foresee(Host(), wish, end_cluster)
+    foreseen = change_role.foresee(Host(), wish, end_cluster)
     for line in foreseen.lines:
         click.echo(line)
     if foreseen.leaves and not yes:
         click.confirm("Go on?", abort=True)
-    click.echo(rerole.begin(Host(), foreseen))
+    click.echo(change_role.begin(Host(), foreseen))
 
 
 @click.command(cls=Taught)

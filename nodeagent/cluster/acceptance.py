@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from nodeagent import paths
 from nodeagent.cluster import cni, kubectl
 from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.cluster.privilege import need_control_plane
@@ -134,7 +135,7 @@ def verify(host: Host, image: str, network: PodNetwork, get: Fetch = fetch) -> I
     finally:
         # No exception of its own: it would hide the one that matters.
         left = host.run(
-            "kubectl", "--kubeconfig", kubectl.ADMIN, "delete", "namespace", NAMESPACE,
+            "kubectl", "--kubeconfig", paths.ADMIN_CONF, "delete", "namespace", NAMESPACE,
             "--ignore-not-found", f"--timeout={GONE_BOUND:.0f}s", timeout=GONE_BOUND + 30,
         )  # fmt: skip
     if left.status:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import yaml
 
-from nodeagent.cluster import credentials, kubectl
+from nodeagent import paths
+from nodeagent.cluster import credentials
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.errors import AlreadyExists, Refused
 from nodeagent.host.host import Host
@@ -42,7 +43,7 @@ def kubeconfig(host: Host, name: str) -> str:
     """The file's text; cluster and context are called ``name``, so that it can be merged with
     others. Raises Refused, OSError."""
     ca_cert, ca_key = (host.read(f"/etc/kubernetes/pki/ca.{end}") for end in ("crt", "key"))
-    admin = yaml.safe_load(host.text(kubectl.ADMIN) or "{}")
+    admin = yaml.safe_load(host.text(paths.ADMIN_CONF) or "{}")
     if ca_cert is None or ca_key is None or not admin.get("clusters"):
         raise Refused(
             "The cluster's CA is not on this node.", "Run `nodeagent status` to see its role."

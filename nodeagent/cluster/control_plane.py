@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from nodeagent.cluster import kubeadm, kubectl
-from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent import paths
+from nodeagent.cluster import kubeadm, kubectl, kubelet_api
 from nodeagent.errors import Refused
 from nodeagent.host.host import Host
 
@@ -86,8 +86,8 @@ def install_user_kubeconfig(host: Host) -> bool:
 
     A convenience, so it never fails: a full or strange home must not stop the cluster.
     """
-    user = _user(host.text("/etc/passwd") or "")
-    admin = host.text(kubectl.ADMIN)
+    user = _user(host.text(paths.PASSWD) or "")
+    admin = host.text(paths.ADMIN_CONF)
     if user is None or not admin:
         return False
     result = host.run(
@@ -101,7 +101,7 @@ def install_user_kubeconfig(host: Host) -> bool:
 
 def remove_user_kubeconfig(host: Host) -> None:
     """The way back of ``install_user_kubeconfig``; a file of the user's own stays. Never fails."""
-    user = _user(host.text("/etc/passwd") or "")
+    user = _user(host.text(paths.PASSWD) or "")
     if user is not None:
         host.run("runuser", "-u", user[0], "--", "/bin/sh", "-c", DROP_KUBECONFIG, "sh", user[1])
 
@@ -146,7 +146,7 @@ def ready(host: Host, name: str) -> bool:
     Asks as the kubelet, which may read its own node, and in this process: on a small board each
     kubectl costs seconds, and this is asked often while a node comes up.
     """
-    answer = ownnode.ask(host, "GET", f"/api/v1/nodes/{name}")
+    answer = kubelet_api.ask(host, "GET", f"/api/v1/nodes/{name}")
     try:
         if answer is None or answer[0] != 200:
             return False
@@ -161,8 +161,8 @@ def broker_credentials(host: Host) -> tuple[bytes, bytes]:
     cluster's CA; a year long, made anew at each call. Raises Refused, OSError."""
     from nodeagent.cluster import credentials
 
-    ca_cert = host.read("/etc/kubernetes/pki/ca.crt")
-    ca_key = host.read("/etc/kubernetes/pki/ca.key")
+    ca_cert = host.read(paths.KUBERNETES_CA)
+    ca_key = host.read(paths.KUBERNETES_CA_KEY)
     if ca_cert is None or ca_key is None:
         raise Refused(
             "The cluster's CA is not on this node.", "Run `nodeagent status` to see its role."
@@ -181,10 +181,10 @@ def join_command(host: Host) -> str:
     import yaml
 
     token = host.call(
-        "kubeadm", "token", "create", "--kubeconfig", kubectl.ADMIN, "--ttl", "10m",
+        "kubeadm", "token", "create", "--kubeconfig", paths.ADMIN_CONF, "--ttl", "10m",
         "--usages", "authentication", "--groups", "system:bootstrappers:nodeagent",
     ).strip()  # fmt: skip
-    admin = yaml.safe_load(host.text(kubectl.ADMIN) or "")
+    admin = yaml.safe_load(host.text(paths.ADMIN_CONF) or "")
     cluster = admin["clusters"][0]["cluster"]
     clusters = [{"name": "", "cluster": cluster}]
     lines = yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "clusters": clusters})

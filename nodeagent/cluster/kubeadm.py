@@ -12,9 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import yaml
 
-from nodeagent.cluster import addresses as networks
-from nodeagent.cluster import cni
-from nodeagent.cluster import kubeadm_state as state
+from nodeagent import paths
+from nodeagent.cluster import addresses, cni, kubeadm_state
 from nodeagent.cluster.kubeadm_state import FOLDER, State
 from nodeagent.cluster.versions import Tested
 from nodeagent.config.settings import Settings
@@ -27,10 +26,9 @@ INIT_FILE, JOIN_FILE = f"{FOLDER}/init.yaml", f"{FOLDER}/join.yaml"
 DISCOVERY_FILE = f"{FOLDER}/discovery.conf"
 API = "kubeadm.k8s.io/v1beta4"
 SOCKET = "unix:///run/containerd/containerd.sock"
-PORT = networks.API_PORT
-CLUSTER_CA = "/etc/kubernetes/pki/ca.crt"
+PORT = addresses.API_PORT
 INIT_BOUND, JOIN_BOUND, PULL_BOUND, RESET_BOUND, SYNC_BOUND = 2400, 1800, 1800, 600, 600  # seconds
-REMAINS = ("/var/lib/etcd", "/var/lib/cni")
+REMAINS = (paths.ETCD, paths.CNI_STATE)
 JOINED_PERHAPS = (State.HALF_JOIN, State.WORKER, State.FOREIGN)
 # kubeadm's defaults suit fast machines; a Pi with a slow card needs several times as long. Not so
 # tlsBootstrap, which counts once the kubelet runs: where its request went astray, a fresh grant
@@ -105,7 +103,7 @@ def init_configuration(
             # Every TLS handshake signs with it; RSA costs a small board ten times as much, and
             # its keys some seconds each to make.
             "encryptionAlgorithm": "ECDSA-P256",
-            "controlPlaneEndpoint": networks.endpoint(address, PORT),
+            "controlPlaneEndpoint": addresses.endpoint(address, PORT),
             "networking": {
                 "podSubnet": settings.network.pod_cidr,
                 "serviceSubnet": settings.network.service_cidr,
@@ -113,7 +111,7 @@ def init_configuration(
             "apiServer": {"certSANs": [address, name], "extraArgs": arguments(**ETCD_CHECKS)},
             "controllerManager": {"extraArgs": alone},
             "scheduler": {"extraArgs": alone},
-            "etcd": {"local": {"dataDir": "/var/lib/etcd", "extraArgs": etcd}},
+            "etcd": {"local": {"dataDir": paths.ETCD, "extraArgs": etcd}},
         },
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -189,7 +187,7 @@ def initialise(
     Raises Blocked, CommandFailed, OSError, and Refused where undoing would lose a cluster.
     """
     alone(host)
-    found = state.read(host)
+    found = kubeadm_state.read(host)
     if found is State.CONTROL_PLANE:
         return
     make_room(host, found)
@@ -198,7 +196,7 @@ def initialise(
         host.write(f"{PATCHES}/{file}", patch)
     host.write(INIT_FILE, init_configuration(settings, tested, name, address, slow), 0o600)
     pull_images(host, settings, tested, "control-plane")
-    state.mark(host, state.BEGUN, "init")
+    kubeadm_state.mark(host, kubeadm_state.BEGUN, "init")
     said = host.call("kubeadm", "init", "--config", INIT_FILE, timeout=INIT_BOUND)
     LOG.info("kubeadm init:\n%s", said)
     formed(host, "control-plane")
@@ -213,14 +211,14 @@ def join(
     OSError, and Refused where undoing would lose a cluster.
     """
     alone(host)
-    found = state.read(host)
+    found = kubeadm_state.read(host)
     try:
         host.remove(JOIN_FILE)
-        if found in JOINED_PERHAPS and state.has_joined(host, node_name, ca_cert):
+        if found in JOINED_PERHAPS and kubeadm_state.has_joined(host, node_name, ca_cert):
             host.call("systemctl", "enable", "--now", "kubelet", timeout=180)
         else:
             make_room(host, found)
-            state.mark(host, state.BEGUN, "join")
+            kubeadm_state.mark(host, kubeadm_state.BEGUN, "join")
             host.write(DISCOVERY_FILE, discovery_configuration(endpoint, ca_cert), 0o600)
             host.write(JOIN_FILE, join_configuration(node_name, address, token), 0o600)
             said = host.call("kubeadm", "join", "--config", JOIN_FILE, timeout=JOIN_BOUND)
@@ -228,7 +226,9 @@ def join(
     finally:
         host.remove(JOIN_FILE)
         host.remove(DISCOVERY_FILE)
-    host.remove(state.BOOTSTRAP_CONF)  # it holds the token; kubeadm removes it unless cut off
+    host.remove(
+        kubeadm_state.BOOTSTRAP_CONF
+    )  # it holds the token; kubeadm removes it unless cut off
     formed(host, "worker")
 
 
@@ -246,7 +246,7 @@ def formed(host: Host, role: str) -> None:
     """Put what kubeadm wrote on the disk, then say so. Without the first, a power cut within half
     a minute leaves a member with empty files (ext4(5), ``delalloc``)."""
     host.run("sync", timeout=SYNC_BOUND)
-    state.mark(host, state.FORMED, role)
+    kubeadm_state.mark(host, kubeadm_state.FORMED, role)
 
 
 def make_room(host: Host, found: State) -> None:

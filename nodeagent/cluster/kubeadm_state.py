@@ -11,33 +11,31 @@ from __future__ import annotations
 import enum
 import re
 
+from nodeagent import paths
 from nodeagent.host.host import Host
 
 FOLDER = "/var/lib/nodeagent/kubeadm"
 BEGUN, FORMED = f"{FOLDER}/begun", f"{FOLDER}/formed"
-KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 BOOTSTRAP_CONF = "/etc/kubernetes/bootstrap-kubelet.conf"
-CLUSTER_CA = "/etc/kubernetes/pki/ca.crt"
 ETCD_DATA = "/var/lib/etcd/member"
-CLIENT_PEM = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 # In the order in which kubeadm writes them (kubeadm docs, "Implementation details"); its reset
 # leaves empty folders, so only files count.
 LEFT_BEHIND = (
-    "/etc/kubernetes/pki/ca.key",
-    CLUSTER_CA,
-    "/etc/kubernetes/admin.conf",
-    KUBELET_CONF,
+    paths.KUBERNETES_CA_KEY,
+    paths.KUBERNETES_CA,
+    paths.ADMIN_CONF,
+    paths.KUBELET_CONF,
     BOOTSTRAP_CONF,
     "/etc/kubernetes/manifests/etcd.yaml",
     "/etc/kubernetes/manifests/kube-apiserver.yaml",
     "/etc/kubernetes/manifests/kube-controller-manager.yaml",
     "/etc/kubernetes/manifests/kube-scheduler.yaml",
-    "/var/lib/kubelet/config.yaml",
+    paths.KUBELET_CONFIG,
     ETCD_DATA,
 )
 KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.S)
 # Without these a kubelet does not start again after a reboot.
-KUBELET_FILES = ("/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env")
+KUBELET_FILES = (paths.KUBELET_CONFIG, "/var/lib/kubelet/kubeadm-flags.env")
 
 
 class State(enum.Enum):
@@ -59,7 +57,7 @@ def read(host: Host) -> State:
     # Whoever has formed may hold data of a cluster, so this comes first.
     if formed == "control-plane" and host.exists(ETCD_DATA):
         return State.CONTROL_PLANE
-    if formed == "worker" and host.exists(KUBELET_CONF):
+    if formed == "worker" and host.exists(paths.KUBELET_CONF):
         return State.WORKER
     if begun == "init":
         return State.HALF_INIT
@@ -82,9 +80,9 @@ def has_joined(host: Host, name: str, ca_cert: bytes) -> bool:
 
     A second join would be refused while the cluster calls the node Ready. Raises OSError.
     """
-    ours = (host.read(CLUSTER_CA) or b"").strip() == ca_cert.strip()
+    ours = (host.read(paths.KUBERNETES_CA) or b"").strip() == ca_cert.strip()
     whole = all(host.read(path) for path in KUBELET_FILES)
-    configured = b"client-certificate" in (host.read(KUBELET_CONF) or b"")
+    configured = b"client-certificate" in (host.read(paths.KUBELET_CONF) or b"")
     return ours and whole and configured and _client_name(host) == f"system:node:{name}"
 
 
@@ -94,7 +92,7 @@ def _client_name(host: Host) -> str | None:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from cryptography.x509.oid import NameOID
 
-    data = host.read(CLIENT_PEM) or b""
+    data = host.read(paths.KUBELET_CLIENT) or b""
     key = KEY.search(data)
     if key is None:
         return None

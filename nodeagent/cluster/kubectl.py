@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from nodeagent import paths
 from nodeagent.host.host import Host
 
-ADMIN = "/etc/kubernetes/admin.conf"
 BOUND = 120  # seconds
 
 
@@ -16,12 +16,12 @@ def apply_text(host: Host, text: str) -> None:
     # Server-side: one request an object and no last-applied copy (kubernetes.io, "Server-Side
     # Apply"); conflicts are ours to win, since these objects are ours.
     host.call(
-        "kubectl", "--kubeconfig", ADMIN, "apply", "--server-side", "--force-conflicts",
+        "kubectl", "--kubeconfig", paths.ADMIN_CONF, "apply", "--server-side", "--force-conflicts",
         "-f", "-", timeout=BOUND, stdin=text,
     )  # fmt: skip
 
 
-def get(host: Host, *words: str, kubeconfig: str = ADMIN) -> Any:
+def get(host: Host, *words: str, kubeconfig: str = paths.ADMIN_CONF) -> Any:
     """``kubectl get … -o json`` as Python values. Raises CommandFailed."""
     return json.loads(
         host.call(
@@ -34,6 +34,6 @@ def get(host: Host, *words: str, kubeconfig: str = ADMIN) -> Any:
 def delete_text(host: Host, text: str) -> None:
     """``kubectl delete`` of a manifest; a missing object is no error. Raises CommandFailed."""
     host.call(
-        "kubectl", "--kubeconfig", ADMIN, "delete", "--ignore-not-found", "-f", "-",
+        "kubectl", "--kubeconfig", paths.ADMIN_CONF, "delete", "--ignore-not-found", "-f", "-",
         timeout=BOUND, stdin=text,
     )  # fmt: skip

@@ -15,13 +15,11 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from nodeagent.cluster import kubeadm
+from nodeagent import paths
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
 
-KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
-KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 SERVER = re.compile(r"server: https://([0-9.]+|\[[0-9a-f:.]+\]):([0-9]+)")
 ANSWER_BOUND = 15.0  # seconds
 MAX_BYTES = 8 * 1024 * 1024  # of an answer; 110 pods are some hundred KB
@@ -36,13 +34,13 @@ Answer = tuple[int, Any]  # HTTP status, JSON
 def ask(host: Host, method: str, path: str, body: Any = None) -> Answer | None:
     """One request with the kubelet's certificate; None where nothing is answered that is JSON, or
     this node has no certificate. Never fails."""
-    found = SERVER.search(host.text(KUBELET_CONF) or "")
+    found = SERVER.search(host.text(paths.KUBELET_CONF) or "")
     if found is None:
         return None
     kind = STRATEGIC if method == "PATCH" else "application/json"
     try:
-        context = ssl.create_default_context(cafile=str(host.path(kubeadm.CLUSTER_CA)))
-        context.load_cert_chain(host.path(KUBELET_CLIENT))
+        context = ssl.create_default_context(cafile=str(host.path(paths.KUBERNETES_CA)))
+        context.load_cert_chain(host.path(paths.KUBELET_CLIENT))
         connection = http.client.HTTPSConnection(
             found[1].strip("[]"), int(found[2]), timeout=ANSWER_BOUND, context=context
         )

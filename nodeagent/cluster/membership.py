@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nodeagent.host import identity as names
+from nodeagent import paths
+from nodeagent.host import identity
 from nodeagent.host.facts import Facts
 from nodeagent.statefile import FOLDER, PATH, remembered
 
@@ -16,12 +17,12 @@ def known_board(facts: Facts) -> str:
 
 def is_member(facts: Facts) -> bool:
     """True where the node belongs to a cluster or has decided its role."""
-    return facts.exists(names.MEMBER) or bool(remembered(facts.read(PATH))["role"])
+    return facts.exists(paths.KUBELET_CONF) or bool(remembered(facts.read(PATH))["role"])
 
 
 def moved_note(facts: Facts) -> str:
     """What to tell people where a member's card is in another board; empty otherwise."""
-    here, known = names.usable_serial(facts.serial), known_board(facts)
+    here, known = identity.usable_serial(facts.serial), known_board(facts)
     if not here or not known or here == known or not is_member(facts):
         return ""
     return (

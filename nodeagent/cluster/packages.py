@@ -3,6 +3,7 @@ containerd. A helper, not a step."""
 
 from __future__ import annotations
 
+from nodeagent import paths
 from nodeagent.cluster import versions
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
@@ -15,7 +16,6 @@ DOCKER_PACKAGE, DISTRO_PACKAGE = "containerd.io", "containerd"
 BESIDE = ("iptables", "kubernetes-cni", "cri-tools")
 # The kubelet's own credentials: from here on it is a member of a cluster (kubeadm docs,
 # "Implementation details").
-MEMBER = "/etc/kubernetes/kubelet.conf"
 # The containerd of releases whose own is too old for a Kubernetes of the table
 # (packages.debian.org). Ubuntu gives its releases 2.2 (packages.ubuntu.com: jammy and noble in
 # -updates and -security); what is not listed is taken for newer.
@@ -30,7 +30,7 @@ def containerd_package(facts: Facts, settings: Settings) -> str:
     is tested with, and Debian's is older, so there it is Docker's. A member of a cluster keeps
     what it runs with.
     """
-    if settings.containerd.source == "auto" or facts.exists(MEMBER):
+    if settings.containerd.source == "auto" or facts.exists(paths.KUBELET_CONF):
         for name in (DOCKER_PACKAGE, DISTRO_PACKAGE):
             if facts.packages.version(name):
                 return name
@@ -80,7 +80,7 @@ def _containerd(facts: Facts, settings: Settings) -> list[str]:
     Too old a one is refused or upgraded, except where it runs a member of a cluster."""
     name = containerd_package(facts, settings)
     version = facts.packages.version(name)
-    if version and facts.exists(MEMBER):
+    if version and facts.exists(paths.KUBELET_CONF):
         return []
     wanted = tested(settings)
     if version and containerd_release(facts, settings) >= wanted.containerd_minimum:
@@ -111,7 +111,7 @@ def _kubernetes(facts: Facts, settings: Settings) -> list[str]:
     wish = settings.kubernetes.version
     exact = wish.count(".") == 2
     there = {name: facts.packages.version(name) for name in KUBERNETES}
-    if facts.exists(MEMBER):
+    if facts.exists(paths.KUBELET_CONF):
         fitting = {name: found for name, found in there.items() if found}
     else:
         fitting = {

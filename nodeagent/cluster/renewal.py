@@ -15,8 +15,9 @@ import logging
 import re
 from collections.abc import Mapping
 
+from nodeagent import paths
 from nodeagent.cluster import credentials, kubeadm
-from nodeagent.cluster.kubeadm_state import BOOTSTRAP_CONF, CLIENT_PEM, FOLDER
+from nodeagent.cluster.kubeadm_state import BOOTSTRAP_CONF, FOLDER
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.timesync import synchronised
@@ -36,7 +37,7 @@ KUBEADMS = (
                                                "scheduler")),
 )  # fmt: skip
 # Made anew at each start of the agent on a control plane.
-OURS = ("/var/lib/nodeagent-broker/client.crt",)
+OURS = (paths.BROKER_CLIENT_CERT,)
 STATIC_PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 RENEW_BOUND, STOP_BOUND = 300, 120  # seconds
 
@@ -75,7 +76,7 @@ def agent_has_to(host: Host) -> bool:
 
 def expired(host: Host, now: float) -> bool:
     """True where the kubelet's own certificate has ended, so that it cannot renew it itself."""
-    return bool(due(ends(host, CLIENT_PEM), now, ahead=0))
+    return bool(due(ends(host, paths.KUBELET_CLIENT), now, ahead=0))
 
 
 def renew(host: Host, name: str, now: float) -> bool:
@@ -89,7 +90,7 @@ def renew(host: Host, name: str, now: float) -> bool:
     kubelet, broken_off = expired(host, now), host.exists(MARK)
     if not late and not kubelet and not broken_off:
         return False
-    LOG.info("renewing certificates: %s", ", ".join(late) or CLIENT_PEM)
+    LOG.info("renewing certificates: %s", ", ".join(late) or paths.KUBELET_CLIENT)
     if broken_off:
         host.call("cp", "-a", f"{BEFORE}/.", KUBERNETES)
     else:
@@ -131,7 +132,7 @@ def _renew_kubelet(host: Host, name: str, now: float) -> None:
         group="system:nodes",
     )
     # Into the file that the kubelet's link points to: it wants a link there, not a file.
-    host.write(CLIENT_PEM, cert + key, 0o600)
+    host.write(paths.KUBELET_CLIENT, cert + key, 0o600)
     host.call("systemctl", "restart", "kubelet", timeout=STOP_BOUND)
 
 

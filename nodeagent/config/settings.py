@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nodeagent.config import checks
-from nodeagent.config import yaml_lines as plainyaml
+from nodeagent import paths
+from nodeagent.config import checks, yaml_lines
 from nodeagent.config.yaml_lines import Entry
 from nodeagent.errors import ConfigError
 from nodeagent.host.host import Host
 
-BOOT_FILES = ("/boot/firmware/nodeagent.yaml", "/boot/nodeagent.yaml")
+BOOT_FILES = (paths.SETTINGS, paths.OLD_SETTINGS)
 DROP_INS = "/etc/nodeagent/config.d"
 ROLE_FILE = f"{DROP_INS}/90-role.yaml"  # what `nodeagent role` writes
 POD_NETWORKS = ("flannel",)  # the names of cluster.cni.NETWORKS, which is above this floor
@@ -114,7 +114,7 @@ def load(host: Host, flags: Mapping[str, Any] | None = None) -> Loaded:
     """Read and validate all layers. Raises ConfigError; nothing is half used."""
     values: dict[str, Origin] = {}
     for path in sources(host):
-        _merge_section(Settings, "", plainyaml.parse(_read(host, path), path), path, values)
+        _merge_section(Settings, "", yaml_lines.parse(_read(host, path), path), path, values)
     role = host.environ.get("NODEAGENT_ROLE")
     if role is not None:
         values["role"] = Origin(_checked("role", role, "environment NODEAGENT_ROLE"), "environment")
@@ -170,7 +170,7 @@ def _merge_section(
         where = f"{path}, line {entry.line}"
         if name not in known:
             raise ConfigError(
-                f"{where}: unknown key `{plainyaml.show(prefix + name)}`.",
+                f"{where}: unknown key `{yaml_lines.show(prefix + name)}`.",
                 checks.did_you_mean(name, known),
             )
         default = known[name].default
@@ -181,7 +181,7 @@ def _merge_section(
             _merge_section(type(default), f"{prefix}{name}.", entry.value, path, out)
         elif entry.value is not None:  # a section whose lines are all comments says nothing
             raise ConfigError(
-                f"{where}: `{name}` is {plainyaml.show(entry.value)}, not a section.",
+                f"{where}: `{name}` is {yaml_lines.show(entry.value)}, not a section.",
                 f"Write `{name}:` and below it, indented, {_listed(default)}.",
             )
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from nodeagent import paths
 from nodeagent.config import settings as config
-from nodeagent.doctor import cluster, preparation, system
-from nodeagent.doctor import hardware as board
+from nodeagent.doctor import cluster, hardware, preparation, system
 from nodeagent.doctor.finding import Check, Finding, Node, Seen, unknown
 from nodeagent.errors import ConfigError, NodeAgentError, OtherVersion
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.status import model as status
+from nodeagent.status import model
 
 GROUPS = ("Board", "Disk", "System", "Network", "Software", "Fleet", "Cluster")
 ROOT = unknown("needs root", "Run: sudo nodeagent doctor")
@@ -24,7 +24,7 @@ def examine(host: Host, online: bool = False) -> list[Finding]:
 
 def checks() -> tuple[Check, ...]:
     """All checks; within a group in this order."""
-    return (*board.CHECKS, *system.CHECKS, *preparation.checks(), *cluster.CHECKS)
+    return (*hardware.CHECKS, *system.CHECKS, *preparation.checks(), *cluster.CHECKS)
 
 
 def look(host: Host, online: bool = False) -> Node:
@@ -42,8 +42,8 @@ def look(host: Host, online: bool = False) -> Node:
         trouble.__cause__ = error
     running = None
     try:
-        data = host.read(status.PATH)
-        running = status.parse(data) if data is not None else None
+        data = host.read(paths.STATUS)
+        running = model.parse(data) if data is not None else None
     except (OSError, ValueError, OtherVersion):
         pass  # the check of the agent says that there is none
     return Node(Facts(host), settings, trouble, running, online)

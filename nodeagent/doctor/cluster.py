@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from nodeagent.cluster import addresses as networks
-from nodeagent.cluster import health
+from nodeagent import paths
+from nodeagent.cluster import addresses, health
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
-from nodeagent.errors import FleetError, JournalDamaged, OtherVersion
-from nodeagent.statefile import Journal
+from nodeagent.errors import FleetError, OtherVersion, StateFileDamaged
+from nodeagent.statefile import StateFile
 from nodeagent.trust.store import CARD_FILES, Trust
 
-MEMBER = "/etc/kubernetes/kubelet.conf"
-PKI = ("/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd")
-KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+PKI = (paths.KUBERNETES_PKI, paths.ETCD_PKI)
 API_PORT = 6443
 SOON, DAY = 30, 86400.0  # days, seconds
 START = "sudo systemctl start nodeagent"
@@ -33,11 +31,11 @@ def fleet(node: Node) -> Seen:
     return well(f"{trust.name}, {leads}")
 
 
-def journal(node: Node) -> Seen:
+def state_file(node: Node) -> Seen:
     """Readable; which role is in it."""
     try:
-        role = Journal(node.facts.host).values["role"]
-    except (JournalDamaged, OtherVersion) as error:
+        role = StateFile(node.facts.host).values["role"]
+    except (StateFileDamaged, OtherVersion) as error:
         return fail(error.reason, error.remedy)
     return well(f"role {role}" if role else "no role decided yet")
 
@@ -58,7 +56,7 @@ def agent(node: Node) -> Seen:
 
 def kubelet(node: Node) -> Seen:
     """It answers its own health check."""
-    if not node.facts.exists(MEMBER):
+    if not node.facts.exists(paths.KUBELET_CONF):
         return well("not needed yet: the node is in no cluster")
     if health.kubelet_healthy():
         return well("healthy")
@@ -69,8 +67,8 @@ def control_plane(node: Node) -> Seen:
     """The API server takes connections."""
     told = node.status["control_plane"] if node.status else ""
     # With the port on a worker, without on the control plane itself.
-    address = networks.host_of(told) if told.count(":") == 1 or "]" in told else told
-    if not node.facts.exists(MEMBER):
+    address = addresses.host_of(told) if told.count(":") == 1 or "]" in told else told
+    if not node.facts.exists(paths.KUBELET_CONF):
         return well("not needed yet: the node is in no cluster")
     if not address:
         return unknown("not known: the agent is not running", f"Start it: {START}")
@@ -85,7 +83,7 @@ def control_plane(node: Node) -> Seen:
 
 def certificates(node: Node) -> Seen | None:
     """The cluster's certificates on this node are valid now, and for a while."""
-    if not node.facts.exists(MEMBER):
+    if not node.facts.exists(paths.KUBELET_CONF):
         return None
     files = [
         f"{folder}/{name}"
@@ -93,7 +91,11 @@ def certificates(node: Node) -> Seen | None:
         for name in node.facts.names(folder)
         if name.endswith(".crt")
     ]
-    ends = {path: end for path in (*files, KUBELET_CLIENT) if (end := _end(node, path)) is not None}
+    ends = {
+        path: end
+        for path in (*files, paths.KUBELET_CLIENT)
+        if (end := _end(node, path)) is not None
+    }
     if not ends:
         return unknown("there are none")
     first = min(ends, key=lambda path: ends[path])
@@ -118,7 +120,7 @@ def _end(node: Node, path: str) -> float | None:
 CHECKS = (
     Check("fleet", "Fleet", "Only nodes with the fleet's keys find each other and may join.",
           fleet),
-    Check("journal", "Fleet", "The agent remembers there what was decided.", journal),
+    Check("journal", "Fleet", "The agent remembers there what was decided.", state_file),
     Check("agent", "Cluster", "It prepares the node and keeps it in the cluster.", agent),
     Check("kubelet-health", "Cluster", "It starts the pods of this node.", kubelet),
     Check("control-plane", "Cluster", "The node takes its orders from there.", control_plane),

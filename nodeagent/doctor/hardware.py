@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from nodeagent import paths
 from nodeagent.cluster import requirements
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.errors import Blocked
 from nodeagent.host import hardware
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from nodeagent.steps.memory import Memory
 
 GIB = 1 << 30
@@ -107,7 +108,7 @@ def disk_space(node: Node) -> Seen:
     """Room for packages, images and logs."""
     free, total = node.facts.host.space("/var")
     value = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
-    formed = node.facts.exists("/etc/kubernetes/kubelet.conf")
+    formed = node.facts.exists(paths.KUBELET_CONF)
     remedy = "Use a larger card, or remove what is not needed: sudo apt-get clean."
     if free < total * EVICTS or free < GIB // 2:
         return fail(value, remedy)
@@ -118,7 +119,7 @@ def disk_space(node: Node) -> Seen:
 
 def fsync(node: Node) -> Seen:
     """The agent measures it once, and keeps it."""
-    found = Journal(node.facts.host).values["fsync_ms"]
+    found = StateFile(node.facts.host).values["fsync_ms"]
     if not isinstance(found, int | float):
         return unknown("not measured yet", "The agent measures it at its first start.")
     value = f"{found:.1f} ms"

@@ -16,8 +16,8 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 
-from nodeagent import __version__, doctor
-from nodeagent.cluster import kubeadm_state as state
+from nodeagent import __version__, doctor, paths
+from nodeagent.cluster import kubeadm_state
 from nodeagent.config.show import show_config
 from nodeagent.doctor import redact
 from nodeagent.errors import NodeAgentError
@@ -29,23 +29,22 @@ from nodeagent.steps.show import show_plan
 MAX_PART = 512 * 1024  # characters; of logs the end, of other things the beginning
 MAX_ALL = 8 * 1024 * 1024  # characters before packing
 BOUND = 20.0  # seconds for a command
-ADMIN = "/etc/kubernetes/admin.conf"
-KUBECTL = ("kubectl", "--kubeconfig", ADMIN, "--request-timeout=15s")
+KUBECTL = ("kubectl", "--kubeconfig", paths.ADMIN_CONF, "--request-timeout=15s")
 
 FILES = (
-    "/run/nodeagent/status.json",
-    "/run/nodeagent/announce.json",
+    paths.STATUS,
+    paths.ANNOUNCE,
     "/run/nodeagent-serve/heard.json",
-    "/var/lib/nodeagent/journal.json",
-    "/proc/cmdline", "/proc/meminfo", "/proc/swaps", "/proc/mounts", "/proc/uptime",
-    "/proc/device-tree/model",
-    "/sys/fs/cgroup/cgroup.controllers",
-    "/etc/os-release", "/etc/hostname", "/etc/hosts", "/etc/fstab", "/etc/resolv.conf",
-    "/boot/firmware/cmdline.txt", "/boot/firmware/config.txt", "/boot/firmware/nodeagent.yaml",
-    "/boot/cmdline.txt", "/boot/config.txt", "/boot/nodeagent.yaml",
-    "/etc/containerd/config.toml",
-    "/var/lib/kubelet/config.yaml",
-    "/run/cloud-init/result.json", "/run/cloud-init/status.json",
+    "/var/lib/nodeagent/state.json",
+    paths.CMDLINE, paths.MEMINFO, paths.SWAPS, paths.MOUNTS, paths.UPTIME,
+    paths.MODEL,
+    paths.CGROUP_CONTROLLERS,
+    paths.OS_RELEASE, paths.HOSTNAME, paths.HOSTS, paths.FSTAB, paths.RESOLV_CONF,
+    "/boot/firmware/cmdline.txt", "/boot/firmware/config.txt", paths.SETTINGS,
+    "/boot/cmdline.txt", "/boot/config.txt", paths.OLD_SETTINGS,
+    paths.CONTAINERD_CONFIG,
+    paths.KUBELET_CONFIG,
+    paths.CLOUD_INIT_RESULT, "/run/cloud-init/status.json",
     "/var/log/apt/history.log", "/var/log/dpkg.log",
 )  # fmt: skip
 JOURNAL = ("journalctl", "--no-pager", "-o", "short-precise", "-n")
@@ -81,11 +80,11 @@ ON_CONTROL_PLANE: dict[str, tuple[str, ...]] = {
 # Whose content must not leave the node. A name that ends with / stands for what is in the folder.
 SECRETS = (
     "/var/lib/nodeagent/trust/", "/var/lib/nodeagent-broker/",
-    "/run/nodeagent/keep.json", "/run/nodeagent/endpoint/",
+    paths.HANDOVER, "/run/nodeagent/endpoint/",
     "/boot/firmware/nodeagent.fleet", "/boot/nodeagent.fleet",
     "/etc/kubernetes/", "/etc/kubernetes/pki/", "/etc/kubernetes/pki/etcd/",
-    f"{state.FOLDER}/", "/var/lib/kubelet/pki/", "/root/.kube/",
-    "/boot/firmware/nodeagent.yaml", "/boot/nodeagent.yaml",
+    f"{kubeadm_state.FOLDER}/", "/var/lib/kubelet/pki/", "/root/.kube/",
+    paths.SETTINGS, paths.OLD_SETTINGS,
     "/boot/firmware/user-data", "/boot/firmware/network-config", "/boot/user-data",
     "/boot/network-config", "/boot/wpa_supplicant.conf", "/etc/wpa_supplicant/",
     "/etc/NetworkManager/system-connections/", "/etc/netplan/",
@@ -105,7 +104,7 @@ def make(host: Host, folder: str, say: Say) -> str:
     """
     need_root(host)
     now = host.clock.now()
-    node = (host.text("/etc/hostname") or "").strip() or "node"
+    node = (host.text(paths.HOSTNAME) or "").strip() or "node"
     safe = "".join(c for c in node if c.isascii() and (c.isalnum() or c == "-"))[:64] or "node"
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     name = f"nodeagent-report-{safe}-{stamp}"
@@ -174,7 +173,9 @@ def _collected(host: Host) -> Iterator[tuple[str, str]]:
         if host.exists(path):
             suffix = "" if posixpath.splitext(path)[1] else ".txt"
             yield f"files{path}{suffix}", _tried(functools.partial(_beginning, host, path))
-    for name, argv in (COMMANDS | (ON_CONTROL_PLANE if host.exists(ADMIN) else {})).items():
+    for name, argv in (
+        COMMANDS | (ON_CONTROL_PLANE if host.exists(paths.ADMIN_CONF) else {})
+    ).items():
         yield f"commands/{name}", f"$ {' '.join(argv)}\n{_said(host, argv)}"
 
 
@@ -196,7 +197,7 @@ def _beginning(host: Host, path: str) -> str:
 
 
 def _doctor(host: Host) -> str:
-    name = (host.text("/proc/sys/kernel/hostname") or "").strip()
+    name = (host.text(paths.KERNEL_HOSTNAME) or "").strip()
     return doctor.as_json(doctor.examine(host), name, host.clock.now())
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import sys
 
+from nodeagent import paths
 from nodeagent.cluster import closed_ports, cni, health
 from nodeagent.cluster import ports as portlist
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.host import hardware
-from nodeagent.host.boot import files as bootfiles
+from nodeagent.host.boot import files
 from nodeagent.host.net import sockets
 from nodeagent.steps import cgroup
 
@@ -58,7 +59,7 @@ def settings(node: Node) -> Seen:
 def boot_files(node: Node) -> Seen | None:
     """Found, where there is firmware that reads them."""
     try:
-        found = bootfiles.find(node.facts, cgroup.WANTED)
+        found = files.find(node.facts, cgroup.WANTED)
     except LookupError as error:
         if not node.facts.model:
             return None
@@ -76,7 +77,7 @@ def machine_id(node: Node) -> Seen:
 
 def dns(node: Node) -> Seen:
     """Somebody is there to ask for names; whether they answer is for --online."""
-    text = node.facts.text("/etc/resolv.conf") or ""
+    text = node.facts.text(paths.RESOLV_CONF) or ""
     found = re.findall(r"^\s*nameserver\s+(\S+)", text, re.MULTILINE)
     if found:
         return well(", ".join(found))

@@ -73,10 +73,10 @@ class Standing(TypedDict):
 class Candidacy:
     """Read ``decision``; ``since`` is when this node began to take part, None before."""
 
-    def __init__(self, journal: Memory) -> None:
+    def __init__(self, state_file: Memory) -> None:
         self.decision: Decision = Wait(0.0, "The node is being prepared.")
         self.since: float | None = None
-        self._journal = journal
+        self._journal = state_file
         self._claimed_at = 0.0
 
     def elect(self, now: float) -> None:

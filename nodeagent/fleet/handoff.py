@@ -15,15 +15,14 @@ import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from nodeagent import paths
 from nodeagent.errors import OtherVersion
 from nodeagent.host.host import Host
 from nodeagent.trust import wire
 
 LOG = logging.getLogger("nodeagent")
 
-ANNOUNCE = "/run/nodeagent/announce.json"
-SERVE_FOLDER = "/run/nodeagent-serve"
-HEARD = f"{SERVE_FOLDER}/heard.json"
+HEARD = f"{paths.SERVE}/heard.json"
 MAX_BYTES = 256 * 1024
 MAX_CANDIDATES = 128  # of at most 1100 bytes each in heard.json
 MAX_INTERFACES = 16
@@ -62,7 +61,7 @@ class Candidate:
 # Of local processes of ours: one of them may still run from before an update.
 _RESTART = "Restart both processes: sudo systemctl restart nodeagent nodeagent-serve"
 _ANNOUNCEMENT = wire.Form(
-    ANNOUNCE,
+    paths.ANNOUNCE,
     1,
     {
         "interface_address": wire.address,
@@ -100,13 +99,13 @@ _HEARD = wire.Form(
 def write_announcement(host: Host, announcement: Announcement) -> None:
     """Agent: say what to announce; readable for all, nothing in it is secret. Raises OSError."""
     content = _ANNOUNCEMENT.stamp(asdict(announcement))
-    host.write(ANNOUNCE, json.dumps(content).encode(), 0o644)
+    host.write(paths.ANNOUNCE, json.dumps(content).encode(), 0o644)
 
 
 def read_announcement(host: Host) -> Announcement | None:
     """Serve: what to announce, or None while the agent has not said. Raises wire.Malformed,
     OtherVersion."""
-    data = read_bounded(host, ANNOUNCE)
+    data = read_bounded(host, paths.ANNOUNCE)
     if data is None:
         return None
     return Announcement(**_ANNOUNCEMENT.read(wire.loads(data, MAX_BYTES)))

@@ -18,7 +18,7 @@ MAX_SEEN = 4096
 MAX_TOLD = 8  # nodes of other versions
 
 
-class Hearing:
+class Neighbours:
     """The nodes of the fleet as heard so far; feed it each new reading.
 
     ``other_versions``: sentences on beacons in the newest reading that the fleet's key opened and

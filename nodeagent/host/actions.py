@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from nodeagent import paths
 from nodeagent.errors import FetchFailed, NodeAgentError
 from nodeagent.host import parse
 from nodeagent.host.apt import openpgp
@@ -167,7 +168,7 @@ class FetchKey:
         if not self.noted:
             self._fetch(host)
             return
-        uptime = parse.seconds_up(host.text("/proc/uptime") or "")
+        uptime = parse.seconds_up(host.text(paths.UPTIME) or "")
         try:
             host.write(self.noted, f"{uptime:.0f}\n".encode())
             self._fetch(host)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from nodeagent import paths
 from nodeagent.host import parse
 from nodeagent.host.apt import dpkg
 from nodeagent.host.host import Host, Result
-from nodeagent.host.net import interfaces as network
+from nodeagent.host.net import interfaces
 
 
 class Facts:
@@ -69,7 +70,7 @@ class Facts:
 
     def read_only_mount(self, path: str) -> str:
         """The mount point of the file system of ``path``, if that is read-only; else empty."""
-        return parse.read_only_mount(self.text("/proc/mounts") or "", path)
+        return parse.read_only_mount(self.text(paths.MOUNTS) or "", path)
 
     def ask(self, *argv: str, timeout: float = 30) -> Result:
         """What a command that changes nothing answers."""
@@ -85,7 +86,7 @@ class Facts:
     @property
     def memory_mib(self) -> int:
         """Memory that the kernel has, in MiB (a little less than the board's)."""
-        return parse.memory_mib(self.text("/proc/meminfo") or "")
+        return parse.memory_mib(self.text(paths.MEMINFO) or "")
 
     @property
     def cpus(self) -> int:
@@ -95,7 +96,7 @@ class Facts:
     @property
     def model(self) -> str:
         """Board model such as ``Raspberry Pi 5 Model B Rev 1.0``; empty where there is none."""
-        return parse.device_text(self.read("/proc/device-tree/model") or b"")
+        return parse.device_text(self.read(paths.MODEL) or b"")
 
     @property
     def serial(self) -> str:
@@ -116,7 +117,7 @@ class Facts:
 
     @property
     def _os_release(self) -> dict[str, str]:
-        text = self.text("/etc/os-release") or self.text("/usr/lib/os-release") or ""
+        text = self.text(paths.OS_RELEASE) or self.text("/usr/lib/os-release") or ""
         return parse.os_release(text)
 
     @property
@@ -141,18 +142,18 @@ class Facts:
     @property
     def uptime(self) -> float:
         """Seconds since boot; does not jump when the clock is set."""
-        return parse.seconds_up(self.text("/proc/uptime") or "")
+        return parse.seconds_up(self.text(paths.UPTIME) or "")
 
     @property
     def machine_id(self) -> str:
         """32 hexadecimal digits (machine-id(5)); empty or ``uninitialized`` before first boot."""
-        return (self.text("/etc/machine-id") or "").strip()
+        return (self.text(paths.MACHINE_ID) or "").strip()
 
     @property
     def hostname(self) -> str:
         """The kernel's host name; on an image what /etc/hostname says (hostname(5))."""
         if self.live:
-            return (self.text("/proc/sys/kernel/hostname") or "").strip()
+            return (self.text(paths.KERNEL_HOSTNAME) or "").strip()
         return self.static_hostname
 
     @property
@@ -164,38 +165,38 @@ class Facts:
     @property
     def static_hostname(self) -> str:
         """The name in /etc/hostname: its first line that is no comment (hostname(5))."""
-        lines = (line.strip() for line in (self.text("/etc/hostname") or "").splitlines())
+        lines = (line.strip() for line in (self.text(paths.HOSTNAME) or "").splitlines())
         return next((line for line in lines if line and not line.startswith("#")), "")
 
     @property
     def controllers(self) -> frozenset[str] | None:
         """The cgroup v2 controllers that the kernel offers; None where cgroup v2 is not in use
         (kernel docs, admin-guide/cgroup-v2, cgroup.controllers)."""
-        text = self.text("/sys/fs/cgroup/cgroup.controllers")
+        text = self.text(paths.CGROUP_CONTROLLERS)
         return None if text is None else frozenset(text.split())
 
     @property
     def swaps(self) -> tuple[str, ...]:
         """The swap files and devices in use."""
-        return parse.swaps(self.text("/proc/swaps") or "")
+        return parse.swaps(self.text(paths.SWAPS) or "")
 
     # The network
 
     def interface(self, wanted: str = "auto") -> str | None:
         """The node's own interface: the one named in the settings, or that of the best default
         route that leads to the LAN."""
-        return wanted if wanted != "auto" else network.main_interface(self)
+        return wanted if wanted != "auto" else interfaces.main_interface(self)
 
     def lan(self, wanted: str = "auto") -> tuple[str, ...]:
         """All interfaces to announce on and to listen on, wired ones first; only the one that is
         named in the settings."""
-        return (wanted,) if wanted != "auto" else network.lan(self)
+        return (wanted,) if wanted != "auto" else interfaces.lan(self)
 
     def address(self, wanted: str = "auto", version: int = 4) -> str | None:
         """The address of the node's own interface that the cluster is to use, of IP ``version``
         where it has one; never a link-local one. None where there is none yet."""
         name = self.interface(wanted)
-        return None if name is None else network.address(self, name, version)
+        return None if name is None else interfaces.address(self, name, version)
 
     def addresses_of(self, interface: str) -> tuple[str, ...]:
         """IPv4 addresses of an interface as the kernel lists them, the main one first."""
@@ -204,17 +205,18 @@ class Facts:
     def wired(self, wanted: str = "auto") -> bool:
         """True where the LAN interface is not a wireless one."""
         name = self.interface(wanted)
-        return name is not None and network.is_wired(self, name)
+        return name is not None and interfaces.is_wired(self, name)
 
     @property
     def wired_mac(self) -> str:
         """Hardware address of the first real wired interface, or of any real one; else empty."""
         real = [
             name
-            for name in self.names("/sys/class/net")
-            if not network.NOT_LAN.fullmatch(name) and self.exists(f"/sys/class/net/{name}/device")
+            for name in self.names(paths.INTERFACES)
+            if not interfaces.NOT_LAN.fullmatch(name)
+            and self.exists(f"/sys/class/net/{name}/device")
         ]
-        for name in sorted(real, key=lambda n: (not network.is_wired(self, n), n)):
+        for name in sorted(real, key=lambda n: (not interfaces.is_wired(self, n), n)):
             mac = (self.text(f"/sys/class/net/{name}/address") or "").strip().lower()
             if re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", mac) and mac != "00:00:00:00:00:00":
                 return mac

@@ -8,7 +8,6 @@ import re
 from nodeagent.host.facts import Facts
 
 # The kubelet's credentials, made out to the node's name (kubeadm docs, "Implementation details").
-MEMBER = "/etc/kubernetes/kubelet.conf"
 
 
 def usable_serial(serial: str) -> str:

@@ -32,11 +32,7 @@ from nodeagent.errors import (
     Usage,
 )
 from nodeagent.host.host import Host
-from nodeagent.imaging import build as workshop
-from nodeagent.imaging import fleet_files as fleetread
-from nodeagent.imaging import inspect as looks
-from nodeagent.imaging import packages, partition, rootfs, tools
-from nodeagent.imaging import patch as splice
+from nodeagent.imaging import build, fleet_files, inspect, packages, partition, patch, rootfs, tools
 from nodeagent.imaging.boot_partition import ImageFile
 from nodeagent.imaging.customise import NOTHING, Custom
 from nodeagent.imaging.progress import Progress, Tell
@@ -92,7 +88,7 @@ def wish(
             fleet=fleet_file, role=role, expected_nodes=expected_nodes, settings=settings,
             install=False, node_name=hostname,
         )  # fmt: skip
-        fleetread.read(fleet_file).card_file(role)  # wrong ones are known before the work
+        fleet_files.read(fleet_file).card_file(role)  # wrong ones are known before the work
     return Bake(deb, card, settings, split, with_images, custom)
 
 
@@ -114,7 +110,7 @@ def bake(image: Path, out: Path, wish: Bake, tell: Tell) -> list[str]:
         deb.write_bytes(data)
         _check_room(out.parent, source, wish)
         baked = folder / "baked.img"
-        job = workshop.Job(
+        job = build.Job(
             source, baked, folder, deb, _settings(folder, wish), wish.images, wish.custom
         )
         _work(job, tell)
@@ -150,7 +146,7 @@ def _check_wish(image: Path, targets: dict[Path, Wish | None], wish: Bake) -> No
     for target in targets:
         if target.exists():
             raise AlreadyExists(f"{target} is already there.", "Choose another name, or remove it.")
-    if image.with_name(image.name + splice.SUFFIX).exists():
+    if image.with_name(image.name + patch.SUFFIX).exists():
         raise Refused(
             f"An interrupted `image seed` left {image} half changed.",
             "Run that command again, or take a fresh image.",
@@ -190,7 +186,7 @@ def _look(image: Path) -> str | None:
         raise Refused(
             "This image is a fleet's already: it was seeded or baked before.", rootfs.FRESH
         )
-    found = looks.check(boot, names)
+    found = inspect.check(boot, names)
     rootfs.find(image)
     return found
 
@@ -219,7 +215,7 @@ def _settings(folder: Path, wish: Bake) -> Path:
     return place
 
 
-def _work(job: workshop.Job, tell: Tell) -> None:
+def _work(job: build.Job, tell: Tell) -> None:
     """Run the workshop. Raises what it raised."""
     apart = [*APART, *(() if os.geteuid() == 0 else AS_USER)]
     argv = ["unshare", *apart, sys.executable, "-m", "nodeagent.imaging.build"]
@@ -229,7 +225,7 @@ def _work(job: workshop.Job, tell: Tell) -> None:
     )  # fmt: skip
     with process, _ended(process, job):
         assert process.stdin and process.stdout and process.stderr
-        process.stdin.write(workshop.pack(job))
+        process.stdin.write(build.pack(job))
         process.stdin.close()
         for line in process.stdout:
             said = json.loads(line)
@@ -244,7 +240,7 @@ def _work(job: workshop.Job, tell: Tell) -> None:
 
 
 @contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes], job: workshop.Job) -> Iterator[None]:
+def _ended(process: subprocess.Popen[bytes], job: build.Job) -> Iterator[None]:
     """Where anything goes wrong here, also by Ctrl-C, the work ends, and what it unpacked goes:
     of that a user owns nothing outside the namespace."""
     try:

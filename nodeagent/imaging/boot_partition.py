@@ -16,8 +16,7 @@ from typing import Protocol
 
 from nodeagent.errors import CommandFailed, ImageError
 from nodeagent.host import durable
-from nodeagent.imaging import partition, tools
-from nodeagent.imaging import patch as splice
+from nodeagent.imaging import partition, patch, tools
 from nodeagent.trust.fleet_file import NAME as CARD
 
 CLUSTER = 32 * 1024  # the largest that FAT has, so that room is never thought larger than it is
@@ -57,7 +56,7 @@ class ImageFile:
     """By mtools, in a copy of the partition that then goes back in one piece."""
 
     def __init__(self, path: Path) -> None:
-        splice.recover(path)
+        patch.recover(path)
         self.path = path
         self.part = partition.find(path)
         self._drive = f"{path}@@{self.part.offset}"
@@ -102,7 +101,7 @@ class ImageFile:
                         partition.AGAIN,
                     )
             self._hide()
-            splice.splice(self.path, self.part.offset, work)
+            patch.splice(self.path, self.part.offset, work)
 
     def _hide(self) -> None:
         """What holds the fleet's keys is nobody else's to read."""
@@ -114,7 +113,7 @@ class ImageFile:
         with self.path.open("rb") as image, work.open("wb") as copy:
             image.seek(self.part.offset)
             left = self.part.size
-            while left and (data := image.read(min(splice.BLOCK, left))):
+            while left and (data := image.read(min(patch.BLOCK, left))):
                 left -= len(data)
                 if data.count(0) == len(data):
                     copy.seek(len(data), os.SEEK_CUR)

@@ -19,10 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nodeagent import steps
-from nodeagent.cluster import kubeadm
-from nodeagent.cluster import kubeadm_state as state
-from nodeagent.cluster import packages as runtime
+from nodeagent import paths, steps
+from nodeagent.cluster import kubeadm, kubeadm_state, packages
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
 from nodeagent.errors import (
@@ -41,7 +39,7 @@ from nodeagent.imaging import chroot, customise, rootfs, tools
 from nodeagent.imaging.customise import NOTHING, Custom
 from nodeagent.imaging.progress import Progress, Tell
 from nodeagent.steps import engine
-from nodeagent.steps.card_in_board import Board
+from nodeagent.steps.card_in_board import CardInBoard
 
 # All that a file has: hard links, holes, ACLs, capabilities (which are extended attributes).
 TAR = ("tar", "--sparse", "--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner")
@@ -186,7 +184,7 @@ def fill(host: Host, job: Job, settings: Settings, tell: Tell) -> None:
 
     Raises NodeAgentError, OSError.
     """
-    boot = host.names("/boot/firmware")
+    boot = host.names(paths.BOOT)
     tell(Progress("installing the agent"))
     deb = f"/run/{job.deb.name}"
     host.path(deb).write_bytes(job.deb.read_bytes())
@@ -206,13 +204,13 @@ def fill(host: Host, job: Job, settings: Settings, tell: Tell) -> None:
         if not chroot.is_root():
             _check_layers(host)
     host.call("apt-get", "clean")
-    host.call("find", "/var/lib/apt/lists", "-type", "f", "-delete")
+    host.call("find", paths.APT_LISTS, "-type", "f", "-delete")
     if host.exists("/etc/.updated"):
         # Else the first boot would do again what the packages' scripts have done here.
         host.run(UPDATE_DONE)
     # The packages' scripts may have made a machine id.
-    engine.prepare(Board(), host, settings, lambda action: None, files_only=True)
-    if host.names("/boot/firmware") != boot:
+    engine.prepare(CardInBoard(), host, settings, lambda action: None, files_only=True)
+    if host.names(paths.BOOT) != boot:
         raise ImageError(
             "A package wrote to the boot partition's folder, and that would be lost.",
             "Take a newer image, which has that package's new version already.",
@@ -221,12 +219,12 @@ def fill(host: Host, job: Job, settings: Settings, tell: Tell) -> None:
 
 def _pull(host: Host, settings: Settings, tell: Tell) -> None:
     """What both roles need. Raises CommandFailed, ImageError."""
-    tested = runtime.tested(settings)
+    tested = packages.tested(settings)
 
     def told(done: int, total: int, image: str) -> None:
         tell(Progress("fetching container images", done, total))
 
-    host.make_folder(state.FOLDER, 0o700)
+    host.make_folder(kubeadm_state.FOLDER, 0o700)
     init = kubeadm.init_configuration(settings, tested, "node", NOBODY, slow=False)
     host.write(kubeadm.INIT_FILE, init, 0o600)
     try:
@@ -236,7 +234,7 @@ def _pull(host: Host, settings: Settings, tell: Tell) -> None:
         raise CommandFailed(error.reason, "Check the network, and try again.") from error
     finally:
         host.remove(kubeadm.INIT_FILE)
-        host.remove_empty(state.FOLDER)
+        host.remove_empty(kubeadm_state.FOLDER)
 
 
 def _check_layers(host: Host) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nodeagent import paths
 from nodeagent.errors import CommandFailed, ToolMissing
 from nodeagent.host.host import ENVIRONMENT, Host, Result, run_process
 from nodeagent.imaging import tools
@@ -60,16 +61,16 @@ def entered(root: Path) -> Iterator[Host]:
             options = {"tmp": ["-o", "mode=1777"], "proc": []}.get(folder, ["-o", "mode=755"])
             mount(root / folder, "-t", kind, *options, kind)
         _devices(root / "dev")
-        names = host.path("/etc/resolv.conf")
+        names = host.path(paths.RESOLV_CONF)
         if names.is_relative_to(root / "run"):
             names.parent.mkdir(parents=True)
-            names.write_bytes(Path("/etc/resolv.conf").read_bytes())
+            names.write_bytes(Path(paths.RESOLV_CONF).read_bytes())
         else:
             if not names.exists():
                 names.touch()
                 stack.callback(names.unlink)
-            mount(names, "--bind", "/etc/resolv.conf")
-        mount(host.path("/etc/hosts"), "--bind", "/etc/hosts")
+            mount(names, "--bind", paths.RESOLV_CONF)
+        mount(host.path(paths.HOSTS), "--bind", paths.HOSTS)
         if not host.exists(POLICY):
             host.write(POLICY, REFUSE, 0o755)
             stack.callback(host.remove, POLICY)

@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nodeagent import paths
 from nodeagent.errors import Refused, Usage
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 
 HEADER = "# Made by `nodeagent image bake`.\n"
-CLOUD = "/etc/cloud/cloud.cfg.d"
 NETPLAN = "/usr/sbin/netplan"
 CONNECTIONS = "/etc/NetworkManager/system-connections"
 RFKILL = "/var/lib/systemd/rfkill"  # of systemd-rfkill(8): which radios were off
@@ -90,11 +90,11 @@ def apply(host: Host, wish: Custom) -> None:
 
 def _ssh(host: Host, key: str) -> None:
     """For the user that cloud-init makes, or the one that is there."""
-    if host.exists(CLOUD):
+    if host.exists(paths.CLOUD_CONFIG):
         text = f"{HEADER}ssh_authorized_keys: [{json.dumps(key)}]\n"
-        host.write(f"{CLOUD}/90-nodeagent-ssh.cfg", text.encode())
+        host.write(f"{paths.CLOUD_CONFIG}/90-nodeagent-ssh.cfg", text.encode())
     else:
-        users = [line.split(":") for line in (host.text("/etc/passwd") or "").splitlines()]
+        users = [line.split(":") for line in (host.text(paths.PASSWD) or "").splitlines()]
         found = [user for user in users if user[2:3] == [str(FIRST_USER)]]
         if not found:
             raise Refused(

@@ -15,11 +15,10 @@ from __future__ import annotations
 from importlib import resources
 
 from nodeagent.errors import ImageError, Refused
-from nodeagent.host.boot import cmdline
-from nodeagent.host.boot import files as bootfiles
+from nodeagent.host.boot import cmdline, files
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.imaging import inspect as looks
+from nodeagent.imaging import inspect
 from nodeagent.imaging.packages import FOLDER
 
 SCRIPT, INSTALL, VENDOR = f"{FOLDER}/first-boot.sh", f"{FOLDER}/install.sh", "vendor-data"
@@ -36,7 +35,7 @@ def write(host: Host, boot: str) -> list[str]:
     """
     script = _text("first-boot.sh")
     host.write(f"{boot}/{INSTALL}", _text("install.sh"))
-    if looks.has_cloud_init(host.names(boot)):
+    if inspect.has_cloud_init(host.names(boot)):
         hook = BOOTHOOK + script
         there = host.read(f"{boot}/{VENDOR}")
         if there is not None and not there.startswith(BOOTHOOK + b"#!/bin/sh\n# Put on a card by"):
@@ -48,7 +47,7 @@ def write(host: Host, boot: str) -> list[str]:
         host.write(f"{boot}/{VENDOR}", hook)
         return [INSTALL, VENDOR]
     try:
-        path = bootfiles.find(Facts(host)).cmdline
+        path = files.find(Facts(host)).cmdline
     except LookupError as error:
         raise ImageError(f"The image cannot be started: {error}.", "Take a fresh image.") from error
     host.write(f"{boot}/{SCRIPT}", script.replace(b"/boot/firmware/cmdline.txt", path.encode()))

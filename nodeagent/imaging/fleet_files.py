@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeagent.errors import FleetError, Usage
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import pki, wire
-from nodeagent.trust import store as trust
-from nodeagent.trust.fleet_file import Card
+from nodeagent.trust import fleet_file, pki, store, wire
+from nodeagent.trust.fleet_file import CardFile
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Fleet:
 
     source: Path
     full: bytes
-    card: Card
+    card: CardFile
     kept: bool
 
     def card_file(self, role: str | None) -> bytes:
@@ -29,7 +27,7 @@ class Fleet:
         Raises Refused where the source lacks what the role needs.
         """
         if role == "worker":
-            return cards.for_workers(self.full) if self.card.control_plane_key else self.full
+            return fleet_file.for_workers(self.full) if self.card.control_plane_key else self.full
         if role == "control-plane" and self.card.control_plane_key is None:
             raise Usage(
                 f"{self.source} is a worker's card file, and a board cannot lead with it.",
@@ -41,17 +39,17 @@ class Fleet:
 def read(path: Path) -> Fleet:
     """Read ``NAME.fleet`` or a ``nodeagent.fleet``. Raises FleetError, OtherVersion, OSError."""
     with path.open("rb") as file:
-        data = file.read(cards.MAX_BYTES + 1)
-    if cards.is_scrubbed(data):
+        data = file.read(fleet_file.MAX_BYTES + 1)
+    if fleet_file.is_scrubbed(data):
         raise FleetError(
             f"{path} is empty: a node took its keys over and overwrote it.",
             "Use the file to keep that `nodeagent fleet new` wrote, NAME.fleet.",
         )
     try:
-        kept = cards.is_kept(data)
-        full = cards.from_kept(data, str(path)) if kept else data
-        card = cards.parse(full, str(path))
-        trust.from_card(card)  # certificates and keys belong together
+        kept = fleet_file.is_kept(data)
+        full = fleet_file.from_kept(data, str(path)) if kept else data
+        card = fleet_file.parse(full, str(path))
+        store.from_card(card)  # certificates and keys belong together
     except (wire.Malformed, pki.BadCertificate) as error:
         raise FleetError(
             f"{path} is no fleet file, or it is damaged: {error}.",

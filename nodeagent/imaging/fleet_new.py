@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nodeagent.errors import AlreadyExists, Usage
 from nodeagent.host import durable
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file
 
 LEADERS, WORKERS = "control-plane", "worker"  # folders of split cards
 
@@ -17,10 +17,10 @@ def card_files(card: bytes, split: bool) -> dict[str, bytes]:
     fleet, or, split, one for boards that may lead and one for workers. Each is called as it must
     be called on the boot partition. Raises wire.Malformed."""
     if not split:
-        return {cards.NAME: card}
+        return {fleet_file.NAME: card}
     return {
-        f"{LEADERS}/{cards.NAME}": card,
-        f"{WORKERS}/{cards.NAME}": cards.for_workers(card),
+        f"{LEADERS}/{fleet_file.NAME}": card,
+        f"{WORKERS}/{fleet_file.NAME}": fleet_file.for_workers(card),
     }
 
 
@@ -38,13 +38,13 @@ def create(name: str, folder: Path, split: bool = False, approve: bool = False) 
             "Use small letters, digits and dashes, at most 32, for example home.",
         )
     kept = folder / f"{name}.fleet"
-    if kept.name == cards.NAME:
+    if kept.name == fleet_file.NAME:
         raise Usage(
             f"A fleet called {name} would have the same file name twice.",
             "Choose another name, for example home.",
         )
     split = split or approve
-    kept_data, card_data = cards.make(name, approve)
+    kept_data, card_data = fleet_file.make(name, approve)
     files = {folder / path: data for path, data in card_files(card_data, split).items()}
     for path in (kept, *files):
         if path.exists():

@@ -22,11 +22,9 @@ from urllib.parse import quote
 
 from nodeagent.errors import ImageError, Usage
 from nodeagent.host import durable
-from nodeagent.imaging import inspect as looks
-from nodeagent.imaging import partition
+from nodeagent.imaging import inspect, partition
 from nodeagent.imaging.boot_partition import Boot, ImageFile
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import wire
+from nodeagent.trust import fleet_file, wire
 
 # The tags of boards that can be nodes, and what the boards are called there.
 DEVICES = {
@@ -121,7 +119,7 @@ def examine(path: Path) -> Source:
             packed = hashlib.file_digest(file, "sha256")
         boot = ImageFile(head)
         names = boot.names()
-        looks.check(boot, names)
+        inspect.check(boot, names)
         return Source(
             path=path,
             size=size,
@@ -130,7 +128,7 @@ def examine(path: Path) -> Source:
             packed_sha256=packed.hexdigest(),
             init_format=init_format(names),
             fleet=_fleet(boot, names),
-            date=looks.date(boot, names)
+            date=inspect.date(boot, names)
             or time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime)),
         )
 
@@ -139,19 +137,19 @@ def init_format(names: Sequence[str]) -> str:
     """How Imager must customise: Raspberry Pi OS has an issue.txt, Ubuntu none."""
     if "rpi-preseed.toml" in names:
         return "rpi-preseed"
-    if looks.has_cloud_init(names):
+    if inspect.has_cloud_init(names):
         return "cloudinit-rpi" if "issue.txt" in names else "cloudinit"
     return "systemd"
 
 
 def _fleet(boot: Boot, names: Sequence[str]) -> str | None:
-    if cards.NAME not in names:
+    if fleet_file.NAME not in names:
         return None
     try:
-        return cards.parse(boot.read(cards.NAME)).name
+        return fleet_file.parse(boot.read(fleet_file.NAME)).name
     except wire.Malformed as error:
         raise ImageError(
-            f"The {cards.NAME} on it is damaged: {error}.", "Seed a fresh image."
+            f"The {fleet_file.NAME} on it is damaged: {error}.", "Seed a fresh image."
         ) from error
 
 

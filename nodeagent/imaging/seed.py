@@ -10,22 +10,18 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from nodeagent import paths
 from nodeagent.config import settings as config
-from nodeagent.config import yaml_lines as plainyaml
+from nodeagent.config import yaml_lines
 from nodeagent.errors import AlreadyExists, FleetError, NoRoom, Refused
 from nodeagent.host.boot import files as bootfiles
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.imaging import first_boot as firstboot
-from nodeagent.imaging import fleet_files as fleetread
-from nodeagent.imaging import inspect as looks
-from nodeagent.imaging import packages
+from nodeagent.imaging import first_boot, fleet_files, inspect, packages
 from nodeagent.imaging.boot_partition import CLUSTER, Boot, open_boot
 from nodeagent.steps.cgroup import Cgroup
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import wire
+from nodeagent.trust import fleet_file, wire
 
-BOOT = "/boot/firmware"
 SETTINGS = "nodeagent.yaml"
 
 # Large files, whose names are enough to know; config.txt may include any other.
@@ -54,23 +50,23 @@ def seed(target: Path, wish: Wish) -> list[str]:
     Raises ImageError, FleetError, ConfigError, Refused, ToolMissing, CommandFailed, Blocked,
     OSError. Where it raises, the target is as it was.
     """
-    card = fleetread.read(wish.fleet).card_file(wish.role)
+    card = fleet_files.read(wish.fleet).card_file(wish.role)
     boot = open_boot(target)
     names = boot.names()
-    architecture = looks.check(boot, names)
+    architecture = inspect.check(boot, names)
     files = packages.read(wish.packages, wish.deb, architecture) if wish.install else {}
     with tempfile.TemporaryDirectory(prefix="nodeagent-") as folder:
         host = Host(Path(folder).resolve())
         stage(boot, names, host, files)
         before = contents(host)
         for name, data in files.items():
-            host.write(f"{BOOT}/{name}", data)
+            host.write(f"{paths.BOOT}/{name}", data)
         order = [*files, *plan(host, wish, card)]
         changes = in_order(before, contents(host), order)
     _check_room(boot, changes)
     if changes:
         boot.write(changes)
-    name = cards.parse(card).name
+    name = fleet_file.parse(card).name
     if not changes:
         return [f"{target} is a card of the fleet {name} already; nothing had to be changed."]
     return [
@@ -87,7 +83,7 @@ def stage(boot: Boot, names: list[str], host: Host, files: dict[str, bytes]) -> 
         bulk = last.endswith(BULK) or last.startswith(BULK_NAMES)
         # Other names no boot file has, and not every mtools finds them again.
         data = boot.read(name) if name in files or (not bulk and name.isascii()) else b""
-        path = host.root / BOOT.lstrip("/") / name
+        path = host.root / paths.BOOT.lstrip("/") / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
@@ -101,14 +97,14 @@ def plan(host: Host, wish: Wish, card: bytes) -> list[str]:
     order = []
     text = _settings(host, wish)
     if text is not None:
-        host.write(f"{BOOT}/{SETTINGS}", text)
+        host.write(f"{paths.BOOT}/{SETTINGS}", text)
         order.append(SETTINGS)
     settings = config.load(host).settings
     if not _has_card(host, card):
-        host.write(f"{BOOT}/{cards.NAME}", card)
-        order.append(cards.NAME)
+        host.write(f"{paths.BOOT}/{fleet_file.NAME}", card)
+        order.append(fleet_file.NAME)
     if wish.install:
-        order += firstboot.write(host, BOOT)
+        order += first_boot.write(host, paths.BOOT)
     for action in list(Cgroup().plan(Facts(host), settings)):
         if action.file_only:
             action.do(host)
@@ -117,7 +113,7 @@ def plan(host: Host, wish: Wish, card: bytes) -> list[str]:
 
 def contents(host: Host) -> dict[str, bytes]:
     """The staged files, by their names on the boot partition."""
-    top = host.root / BOOT.lstrip("/")
+    top = host.root / paths.BOOT.lstrip("/")
     files = [path for path in top.rglob("*") if path.is_file()]
     return {path.relative_to(top).as_posix(): path.read_bytes() for path in files}
 
@@ -138,16 +134,16 @@ def in_order(
 
 def _has_card(host: Host, card: bytes) -> bool:
     """True where that very card file is there. Raises FleetError, Refused for another one."""
-    there = host.read(f"{BOOT}/{cards.NAME}")
+    there = host.read(f"{paths.BOOT}/{fleet_file.NAME}")
     if there is None:
         return False
     remedy = "Take a fresh image, or flash the card anew."
-    if cards.is_scrubbed(there):
+    if fleet_file.is_scrubbed(there):
         raise Refused("This card has been in a board, which took its keys over.", remedy)
     try:
-        old, new = cards.parse(there), cards.parse(card)
+        old, new = fleet_file.parse(there), fleet_file.parse(card)
     except wire.Malformed as error:
-        raise FleetError(f"The {cards.NAME} on it is damaged: {error}.", remedy) from error
+        raise FleetError(f"The {fleet_file.NAME} on it is damaged: {error}.", remedy) from error
     if old.fleet_id != new.fleet_id:
         raise Refused(
             f"This was made a card of another fleet before ({old.name}, {old.fleet_id}).", remedy
@@ -160,14 +156,14 @@ def _has_card(host: Host, card: bytes) -> bool:
 
 def _settings(host: Host, wish: Wish) -> bytes | None:
     """The settings file for the card; None where it stays as it is. Raises Refused, ConfigError."""
-    there = host.read(f"{BOOT}/{SETTINGS}")
+    there = host.read(f"{paths.BOOT}/{SETTINGS}")
     text = wish.settings.read_bytes() if wish.settings else None
     extra = {"role": wish.role, "expected_nodes": wish.expected_nodes}
     extra["node_name"] = wish.node_name
     wanted = {name: str(value) for name, value in extra.items() if value is not None}
     base = there or b"" if text is None else text
-    where = str(wish.settings) if wish.settings else f"{BOOT}/{SETTINGS}"
-    said = plainyaml.parse(base, where)
+    where = str(wish.settings) if wish.settings else f"{paths.BOOT}/{SETTINGS}"
+    said = yaml_lines.parse(base, where)
     for name, value in wanted.items():
         entry = said.get(name)
         if entry is None:

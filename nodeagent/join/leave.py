@@ -17,8 +17,7 @@ from cryptography import x509
 from nodeagent.host.host import Host
 from nodeagent.join import client
 from nodeagent.join.search import Search, plain
-from nodeagent.trust import jws, pki, wire
-from nodeagent.trust import node_key as keys
+from nodeagent.trust import jws, node_key, pki, wire
 from nodeagent.trust.anchors import Anchors, server_name, untrusted
 from nodeagent.trust.store import Trust
 
@@ -57,7 +56,7 @@ class Leave:
 
 def build(
     fleet_id: str,
-    key: keys.NodeKey,
+    key: node_key.NodeKey,
     chain: Sequence[x509.Certificate],
     name: str,
     uid: str,
@@ -83,7 +82,7 @@ def verify(anchors: Anchors, data: bytes) -> Leave:
         claimed = _LEAVE.read(jws.peek(data, LEAVE_TYPE))
         key = anchors.node_key(claimed["chain"])
         proved = _LEAVE.read(jws.verify(data, key, LEAVE_TYPE))
-        if proved["fleet"] != anchors.fleet_id or proved["node"] != keys.node_id(key):
+        if proved["fleet"] != anchors.fleet_id or proved["node"] != node_key.node_id(key):
             raise wire.Malformed("made for another fleet or by another node")
     except wire.Malformed as error:
         raise untrusted("A farewell", error) from error
@@ -92,7 +91,7 @@ def verify(anchors: Anchors, data: bytes) -> Leave:
 
 def tell(
     trust: Trust,
-    key: keys.NodeKey,
+    key: node_key.NodeKey,
     host: Host,
     candidates: Sequence[tuple[str, int]],
     name: str,

@@ -15,8 +15,7 @@ from typing import Any
 
 from cryptography import x509
 
-from nodeagent.trust import jws, pki, wire
-from nodeagent.trust import node_key as keys
+from nodeagent.trust import jws, node_key, pki, wire
 from nodeagent.trust.anchors import Anchors, untrusted
 
 REQUEST_TYPE = "nodeagent-request+jws"
@@ -124,7 +123,7 @@ _GRANT = wire.Form(
 
 def build_request(
     fleet_id: str,
-    key: keys.NodeKey,
+    key: node_key.NodeKey,
     chain: Sequence[x509.Certificate],
     name: str,
     nonce: str,
@@ -151,7 +150,7 @@ def verify_request(anchors: Anchors, data: bytes) -> Request:
         claimed = _REQUEST.read(jws.peek(data, REQUEST_TYPE))
         key = anchors.node_key(claimed["chain"])
         proved = _REQUEST.read(jws.verify(data, key, REQUEST_TYPE))
-        if proved["fleet"] != anchors.fleet_id or proved["node"] != keys.node_id(key):
+        if proved["fleet"] != anchors.fleet_id or proved["node"] != node_key.node_id(key):
             raise wire.Malformed("made for another fleet or by another node")
     except wire.Malformed as error:
         raise untrusted("A join request", error) from error

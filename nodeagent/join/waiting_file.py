@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nodeagent.errors import OtherVersion
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import handoff
 from nodeagent.host.host import Host
-from nodeagent.join import approval as enrolment
+from nodeagent.join import approval
 from nodeagent.trust import wire
 
 if TYPE_CHECKING:
@@ -34,17 +34,17 @@ _ENTRY: dict[str, wire.Check] = {
 _WAITING = wire.Form(
     PATH,
     1,
-    {"waiting": wire.array(lambda value: wire.record(value, _ENTRY), 0, enrolment.MAX_WAITING)},
+    {"waiting": wire.array(lambda value: wire.record(value, _ENTRY), 0, approval.MAX_WAITING)},
     remedy="Restart both processes: sudo systemctl restart nodeagent nodeagent-broker",
 )
 
 
-def shown(waiting: Sequence[enrolment.Waiting]) -> list[Approval]:
+def shown(waiting: Sequence[approval.Waiting]) -> list[Approval]:
     """``approvals`` of the status, oldest first; what does not change while a node goes on
     asking."""
     return [
         {
-            "id": enrolment.code(one.node_id),
+            "id": approval.code(one.node_id),
             "name": one.name,
             "address": one.source,
             "since": one.first,
@@ -62,12 +62,12 @@ def read(host: Host) -> list[Approval]:
     """Agent: who waits. What is missing or malformed counts as nobody, and so does a later version,
     which is said."""
     try:
-        data = exchange.read_bounded(host, PATH)
+        data = handoff.read_bounded(host, PATH)
         if data is None:
             return []
         return list(_WAITING.read(wire.loads(data, MAX_BYTES))["waiting"])
     except (OSError, wire.Malformed):
         return []
     except OtherVersion as error:
-        exchange.say_once(str(error))
+        handoff.say_once(str(error))
         return []

@@ -26,7 +26,7 @@ LEAVING = 16  # threads that may still be on their way out
 
 
 @dataclass(eq=False)
-class Visit:
+class Connection:
     """One connection from ``address``. ``waits_since`` is when we began to wait for the peer, None
     while it waits for us."""
 
@@ -49,10 +49,10 @@ class Visit:
             self.handle.shutdown(socket.SHUT_RDWR)
 
 
-Serve = Callable[[socket.socket, Visit], None]
+Serve = Callable[[socket.socket, Connection], None]
 
 
-class Door:
+class BoundedServer:
     """Accepts connections on one address; ``serve`` does each in a thread of its own.
 
     At most ``places`` at a time, ``share`` of them from one address.
@@ -63,7 +63,7 @@ class Door:
     ) -> None:
         """Raises OSError where the address or port cannot be had."""
         self._serve, self._places, self._share = serve, places, share
-        self._visits: list[Visit] = []
+        self._visits: list[Connection] = []
         self._threads = 0
         self._lock = threading.Lock()
         self._closed = False
@@ -113,7 +113,7 @@ class Door:
                 connection.close()
                 self._leave(visit)
 
-    def _admit(self, connection: socket.socket, address: str) -> Visit | None:
+    def _admit(self, connection: socket.socket, address: str) -> Connection | None:
         """A place for it, or None. Raises OSError."""
         with self._lock:
             if (
@@ -127,7 +127,7 @@ class Door:
                     return None
                 self._visits.remove(other)
                 other.end()
-            visit = Visit(address, connection.dup())
+            visit = Connection(address, connection.dup())
             self._visits.append(visit)
             self._threads += 1
             return visit
@@ -138,7 +138,7 @@ class Door:
                 if now - visit.born > LIFE:
                     visit.end()
 
-    def _run(self, connection: socket.socket, visit: Visit) -> None:
+    def _run(self, connection: socket.socket, visit: Connection) -> None:
         try:
             with connection:
                 connection.settimeout(PATIENCE)
@@ -148,7 +148,7 @@ class Door:
         finally:
             self._leave(visit)
 
-    def _leave(self, visit: Visit) -> None:
+    def _leave(self, visit: Connection) -> None:
         with self._lock:
             self._threads -= 1
             if visit in self._visits:
@@ -156,7 +156,7 @@ class Door:
             visit.handle.close()
 
 
-def who_gives_way(visits: list[Visit], now: float) -> Visit | None:
+def who_gives_way(visits: list[Connection], now: float) -> Connection | None:
     """Whose place goes to a newcomer; None where everybody has a right to stay."""
     idle = {visit: since for visit in visits if (since := visit.waits_since) is not None}
     held = Counter(visit.address for visit in idle)

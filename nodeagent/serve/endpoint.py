@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeagent.errors import OtherVersion
-from nodeagent.join import broker_protocol as frame
-from nodeagent.serve.connections import Door, Visit
+from nodeagent.join import broker_protocol
+from nodeagent.serve.connections import BoundedServer, Connection
 from nodeagent.serve.http1 import Refusal, answer, read_request, refuse
 from nodeagent.serve.retry_after import Crowd
 from nodeagent.trust import tls, wire
@@ -41,20 +41,22 @@ class Files:
 class Endpoint:
     """Open from construction to ``close``."""
 
-    def __init__(self, address: str, port: int, files: Files, broker: str = frame.SOCKET) -> None:
+    def __init__(
+        self, address: str, port: int, files: Files, broker: str = broker_protocol.SOCKET
+    ) -> None:
         """Raises OSError, ssl.SSLError."""
         self._context = tls.server(files.cert, files.key, files.root)
         self._broker = broker
         self._turns = threading.BoundedSemaphore(AT_THE_BROKER)
         self._crowd = Crowd()
         self._cluster = Path(files.cert).with_name("cluster.json")
-        self._door = Door(address, port, self._serve)
+        self._door = BoundedServer(address, port, self._serve)
 
     def close(self) -> None:
         """Accept no more connections."""
         self._door.close()
 
-    def _serve(self, connection: socket.socket, visit: Visit) -> None:
+    def _serve(self, connection: socket.socket, visit: Connection) -> None:
         with self._context.wrap_socket(connection, server_side=True) as session:
             for left in reversed(range(MAX_REQUESTS)):
                 visit.peers_turn()
@@ -91,9 +93,9 @@ class Endpoint:
         if not self._turns.acquire(timeout=QUEUE):
             raise Refusal(503, "Many nodes are asking; ask again later.", self._crowd.turn_away())
         try:
-            said = frame.call(self._broker, message)
+            said = broker_protocol.call(self._broker, message)
         except OtherVersion as error:
-            raise Refusal(frame.OTHER_VERSION, error.reason) from error
+            raise Refusal(broker_protocol.OTHER_VERSION, error.reason) from error
         except (OSError, wire.Malformed) as error:
             raise Refusal(503, "The broker of this control plane does not answer.") from error
         finally:

@@ -17,11 +17,12 @@ import signal
 import sys
 from pathlib import Path
 
+from nodeagent import paths
 from nodeagent.errors import OtherVersion
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import handoff
 from nodeagent.fleet.handoff import Announcement
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol as frame
+from nodeagent.join import broker_protocol
 from nodeagent.paths import ENDPOINT
 from nodeagent.serve.endpoint import Endpoint, Files
 from nodeagent.serve.mdns.discovery import Discovery
@@ -80,17 +81,17 @@ class Server:
         if self.discovery.changed:
             self.discovery.changed = False
             try:
-                exchange.write_heard(self.host, self.discovery.own_heard, self.discovery.candidates)
+                handoff.write_heard(self.host, self.discovery.own_heard, self.discovery.candidates)
                 self._well("note of what was heard")
             except OSError as error:
                 self.discovery.changed = True
                 self._failed("note of what was heard", error)
 
     def _wish(self) -> Announcement | None:
-        stamp = self.host.changed(exchange.ANNOUNCE)
+        stamp = self.host.changed(paths.ANNOUNCE)
         if stamp != self._stamp:
             try:
-                self._latest = exchange.read_announcement(self.host)
+                self._latest = handoff.read_announcement(self.host)
                 self._stamp = stamp
             except (OSError, wire.Malformed, OtherVersion) as error:
                 self._failed("agent's file", error)
@@ -110,7 +111,10 @@ class Server:
             files = Files(*(str(self.host.path(name)) for name in (CERT, KEY, ROOT)))
             try:
                 self._endpoint = Endpoint(
-                    wish.interface_address, wish.port, files, str(self.host.path(frame.SOCKET))
+                    wish.interface_address,
+                    wish.port,
+                    files,
+                    str(self.host.path(broker_protocol.SOCKET)),
                 )
                 self._open_for["endpoint"] = wanted
                 self._well("endpoint")

@@ -7,14 +7,13 @@ import socket
 import threading
 import time
 
+from nodeagent import paths
 from nodeagent.host.host import Host
-from nodeagent.serve.connections import Door, Visit
+from nodeagent.serve.connections import BoundedServer, Connection
 from nodeagent.serve.http1 import Refusal, answer, read_request, refuse
-from nodeagent.status import html as page
-from nodeagent.status import metrics
-from nodeagent.status import model as status
+from nodeagent.status import html, metrics
 
-PORT = page.PORT
+PORT = html.PORT
 PLACES, SHARE = 16, 8  # connections in all, from one address
 FRESH = 1.0  # seconds for which one rendering serves everybody
 HTML = "text/html; charset=utf-8"
@@ -28,13 +27,13 @@ class StatusPage:
         self._host = host
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, bytes]] = {}
-        self._door = Door(address, port, self._serve, places=PLACES, share=SHARE)
+        self._door = BoundedServer(address, port, self._serve, places=PLACES, share=SHARE)
 
     def close(self) -> None:
         """Accept no more connections."""
         self._door.close()
 
-    def _serve(self, connection: socket.socket, visit: Visit) -> None:
+    def _serve(self, connection: socket.socket, visit: Connection) -> None:
         try:
             request = read_request(connection)
             if request is None:
@@ -45,7 +44,7 @@ class StatusPage:
             refuse(connection, refusal)
             return
         body = self._body(request[1])
-        answer(connection, 200, KINDS[request[1]], body, False, page.HEADERS)
+        answer(connection, 200, KINDS[request[1]], body, False, html.HEADERS)
 
     def _body(self, path: str) -> bytes:
         """The body, made at most once a second however many ask."""
@@ -53,7 +52,7 @@ class StatusPage:
             now = time.monotonic()
             made, body = self._kept.get(path, (-FRESH, b""))
             if now - made >= FRESH or now < made:
-                data = self._host.read(status.PATH)
+                data = self._host.read(paths.STATUS)
                 body = render(path, data)
                 self._kept[path] = (now, body)
             return body
@@ -68,4 +67,4 @@ def render(path: str, data: bytes | None) -> bytes:
         return metrics.render(data, time.time())
     if path == "/status.json":
         return data or b"null"
-    return page.render(data)
+    return html.render(data)

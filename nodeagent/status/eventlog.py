@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypedDict
 
 from nodeagent.host.host import Host
-from nodeagent.status import events
-from nodeagent.status import model as status
+from nodeagent.status import events, model
 
 if TYPE_CHECKING:
     from nodeagent.status import schema
@@ -80,6 +79,6 @@ def as_text(found: list[Record]) -> Iterator[str]:
         if time.strftime("%Y-%m-%d", at) != day:
             day = time.strftime("%Y-%m-%d", at)
             yield day
-        lines = status.wrap(one["message"][:MAX_MESSAGE], 56)
+        lines = model.wrap(one["message"][:MAX_MESSAGE], 56)
         yield f"  {time.strftime('%H:%M:%S', at)}  {one['event']:<12} {lines[0]}".rstrip()
         yield from (f"{'':<25}{line.strip()}" for line in lines[1:])

@@ -11,12 +11,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
-from nodeagent import formats
+from nodeagent import formats, paths
 
 if TYPE_CHECKING:
     from nodeagent.status.schema import Status
 
-PATH = "/run/nodeagent/status.json"
 VERSION = 1
 MAX_BYTES = 256 * 1024
 PAGE_PORT = 6480
@@ -81,11 +80,11 @@ def parse(data: bytes) -> Status:
     value = json.loads(data)
     if not isinstance(value, dict):
         raise ValueError("not a status")
-    formats.check(value.get("version"), PATH, VERSION, RESTART)
+    formats.check(value.get("version"), paths.STATUS, VERSION, RESTART)
     return cast("Status", {**empty(), **value})
 
 
-def read(path: str = PATH) -> Status:
+def read(path: str = paths.STATUS) -> Status:
     """The status of the running agent.
 
     Raises FileNotFoundError where the agent has not run since boot, ValueError, OtherVersion.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodeagent.steps.architecture import Architecture
-from nodeagent.steps.card_in_board import Board
+from nodeagent.steps.card_in_board import CardInBoard
 from nodeagent.steps.cgroup import Cgroup
 from nodeagent.steps.clock import Clock
 from nodeagent.steps.containerd import Containerd, ContainerdConfig
@@ -25,7 +25,7 @@ from nodeagent.steps.watchdog import Watchdog
 __all__ = ["CARD", "KERNEL", "SEQUENCE", "SOFTWARE", "Step", "Undoable"]
 
 # Before anything that speaks for the node: its key may have to be another one.
-CARD: tuple[Step, ...] = (Board(),)
+CARD: tuple[Step, ...] = (CardInBoard(),)
 
 # What may ask for the one reboot comes first, so that nothing after it is done twice.
 KERNEL: tuple[Step, ...] = (

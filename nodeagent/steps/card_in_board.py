@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeagent import paths
 from nodeagent.cluster.membership import BOARD_FILE, is_member, known_board
 from nodeagent.config.settings import Settings
-from nodeagent.host import hostkeys
-from nodeagent.host import identity as names
+from nodeagent.host import hostkeys, identity
 from nodeagent.host.actions import Action, Reboot, Remove, Run, Write
 from nodeagent.host.facts import Facts
 from nodeagent.statefile import FOLDER
@@ -28,11 +28,11 @@ from nodeagent.steps.step import Step
 NODE_KEY = f"{FOLDER}/trust/node.key"
 # Gone with the next boot: until then systemd, DHCP and others still use the old machine id.
 REBOOT_MARK = "/run/nodeagent/new-identity"
-MACHINE_ID, DBUS_ID = "/etc/machine-id", "/var/lib/dbus/machine-id"
+MACHINE_ID, DBUS_ID = paths.MACHINE_ID, "/var/lib/dbus/machine-id"
 
 
 @dataclass(frozen=True)
-class Board(Step):
+class CardInBoard(Step):
     """Done before the node key is read. The memory is written last, so that after a power cut all
     of it is done again."""
 
@@ -46,7 +46,7 @@ class Board(Step):
         if not facts.live:
             yield from _image(facts)
             return
-        here, known = names.usable_serial(facts.serial), known_board(facts)
+        here, known = identity.usable_serial(facts.serial), known_board(facts)
         other = bool(here and known and here != known) and not is_member(facts)
         if other:
             yield from _new_identity(facts, known, here)
@@ -71,7 +71,7 @@ def _image(facts: Facts) -> Iterator[Action]:
     (Raspberry Pi OS: regenerate_ssh_host_keys.service, cloud-init: ``ssh_deletekeys``), and on a
     card that has booted nothing would make new ones: Debian's package does when it is installed.
     """
-    if names.is_machine_id(facts.machine_id) and not facts.exists(names.MEMBER):
+    if identity.is_machine_id(facts.machine_id) and not facts.exists(paths.KUBELET_CONF):
         yield from _forget_machine_id(facts)
 
 
@@ -92,5 +92,5 @@ def _new_identity(facts: Facts, known: str, here: str) -> Iterator[Action]:
         yield hostkeys.NewHostKeys()
     if facts.exists(NODE_KEY):
         yield Remove(NODE_KEY)
-    if facts.static_hostname == names.name_of(known):
-        yield Write("/etc/hostname", f"{names.name_of(here)}\n".encode())
+    if facts.static_hostname == identity.name_of(known):
+        yield Write(paths.HOSTNAME, f"{identity.name_of(here)}\n".encode())

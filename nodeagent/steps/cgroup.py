@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeagent import paths
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action, Reboot, Write
@@ -101,7 +102,7 @@ def _edited(facts: Facts, path: str, backup: bool) -> Iterator[Action]:
 def _check_room(facts: Facts, path: str, data: bytes, wanted: bytes) -> None:
     """Raises Blocked where the kernel would cut the line off."""
     line = len(wanted.split(b"\n")[0])
-    running = facts.read("/proc/cmdline") if facts.live else None
+    running = facts.read(paths.CMDLINE) if facts.live else None
     before = FIRMWARE
     if running is not None:
         mine = b" ".join(cmdline.words(data))
@@ -116,7 +117,7 @@ def _check_room(facts: Facts, path: str, data: bytes, wanted: bytes) -> None:
 
 def _reboot(facts: Facts, path: str) -> Reboot:
     verdict = f"The memory cgroup was asked for in {path}, the board was rebooted, and it is"
-    if WANTED[0].encode() in cmdline.words(facts.read("/proc/cmdline") or b""):
+    if WANTED[0].encode() in cmdline.words(facts.read(paths.CMDLINE) or b""):
         return Reboot(
             "cgroup",
             "the memory cgroup is turned on at boot",

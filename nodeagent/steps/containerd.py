@@ -9,7 +9,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.cluster import packages as runtime
+from nodeagent import paths
+from nodeagent.cluster import packages
 from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Enable, Remove, Run, Write
 from nodeagent.host.boot.files import BACKUP
@@ -17,7 +18,6 @@ from nodeagent.host.facts import Facts
 from nodeagent.steps.owned_files import HEADER, holds, removed
 from nodeagent.steps.step import Step
 
-CONFIG = "/etc/containerd/config.toml"
 DROP_IN = "/etc/systemd/system/containerd.service.d/10-nodeagent.conf"
 # containerd ignores it. In the running process it tells which configuration that was started
 # with, and needs no clock for it.
@@ -92,16 +92,20 @@ def digest(config: str) -> str:
 
 
 def _wanted(facts: Facts, settings: Settings) -> str:
-    sandbox = f"{settings.kubernetes.image_repository}/pause:{runtime.tested(settings).pause}"
-    return config_text(runtime.containerd_release(facts, settings), sandbox)
+    sandbox = f"{settings.kubernetes.image_repository}/pause:{packages.tested(settings).pause}"
+    return config_text(packages.containerd_release(facts, settings), sandbox)
 
 
 def _files(facts: Facts, config: str) -> Iterator[Action]:
-    there = facts.read(CONFIG)
-    if there and not there.startswith(HEADER.encode()) and not facts.exists(CONFIG + BACKUP):
+    there = facts.read(paths.CONTAINERD_CONFIG)
+    if (
+        there
+        and not there.startswith(HEADER.encode())
+        and not facts.exists(paths.CONTAINERD_CONFIG + BACKUP)
+    ):
         # Docker's package ships one with the CRI turned off; somebody may have written another.
-        yield Write(CONFIG + BACKUP, there)
-    yield from holds(facts, CONFIG, config)
+        yield Write(paths.CONTAINERD_CONFIG + BACKUP, there)
+    yield from holds(facts, paths.CONTAINERD_CONFIG, config)
     mark = f'{HEADER}[Service]\nEnvironment="{MARK}={digest(config)}"\n'
     yield from holds(facts, DROP_IN, mark)
 
@@ -118,20 +122,20 @@ class ContainerdConfig(Step):
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Before the first installation, and on images. Raises Blocked."""
-        package = runtime.containerd_package(facts, settings)
+        package = packages.containerd_package(facts, settings)
         if facts.packages.version(package) is None:
             yield from _files(facts, _wanted(facts, settings))
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """containerd stays; what was there before us, or its own defaults, count from its next
         start on."""
-        before = facts.read(CONFIG + BACKUP)
+        before = facts.read(paths.CONTAINERD_CONFIG + BACKUP)
         if before is None:
-            yield from removed(facts, CONFIG)
+            yield from removed(facts, paths.CONTAINERD_CONFIG)
         else:
-            if (facts.read(CONFIG) or b"").startswith(HEADER.encode()):
-                yield Write(CONFIG, before)
-            yield Remove(CONFIG + BACKUP)
+            if (facts.read(paths.CONTAINERD_CONFIG) or b"").startswith(HEADER.encode()):
+                yield Write(paths.CONTAINERD_CONFIG, before)
+            yield Remove(paths.CONTAINERD_CONFIG + BACKUP)
         yield from removed(facts, DROP_IN, folder=True)
 
 

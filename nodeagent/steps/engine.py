@@ -13,7 +13,7 @@ from nodeagent.errors import Blocked, NodeAgentError, NotConverged
 from nodeagent.host.actions import Action, Reboot
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from nodeagent.steps.step import Step, Undoable
 
 
@@ -54,7 +54,7 @@ def plan(
 
 
 def run(
-    sequence: Sequence[Step], host: Host, settings: Settings, journal: Journal, report: Report
+    sequence: Sequence[Step], host: Host, settings: Settings, state_file: StateFile, report: Report
 ) -> list[Reboot]:
     """Bring every step to hold, and give the reboots that are still needed (asked once each).
 
@@ -64,13 +64,13 @@ def run(
     reboots: list[Reboot] = []
     for step in sequence:
         begun = host.clock.monotonic()
-        reboots += run_step(step, host, settings, journal, report)
+        reboots += run_step(step, host, settings, state_file, report)
         report(Progress(step, None, "done", host.clock.monotonic() - begun))
     return reboots
 
 
 def run_step(
-    step: Step, host: Host, settings: Settings, journal: Journal, report: Report
+    step: Step, host: Host, settings: Settings, state_file: StateFile, report: Report
 ) -> list[Reboot]:
     """One step: plan, act, plan again. Gives the reboots that it asks for."""
     report(Progress(step, None, "planning"))
@@ -87,10 +87,10 @@ def run_step(
             f"Step {step.name} does not hold after its actions; still to do: {others[0].show()}.",
             "The agent tries again; if it stays, please report it with `nodeagent plan`.",
         )
-    asked = journal.values["reboots"] or {}
+    asked = state_file.values["reboots"] or {}
     if not left and step.name in asked:
         # It took. Should a later update of the system undo it, a new reboot may be asked for.
-        journal.set(reboots={token: at for token, at in asked.items() if token != step.name})
+        state_file.set(reboots={token: at for token, at in asked.items() if token != step.name})
     for reboot in reboots:
         if asked.get(reboot.token) not in (None, boot_id(host)):
             raise NotConverged(reboot.verdict, reboot.remedy)
@@ -138,12 +138,12 @@ def undo_step(step: Undoable, host: Host, settings: Settings, say: Callable[[str
         )
 
 
-def ask_reboot(reboots: Sequence[Reboot], host: Host, journal: Journal) -> None:
+def ask_reboot(reboots: Sequence[Reboot], host: Host, state_file: StateFile) -> None:
     """Record durably that these reboots are asked for in this boot, before rebooting."""
-    asked = dict(journal.values["reboots"] or {})
+    asked = dict(state_file.values["reboots"] or {})
     asked |= {reboot.token: boot_id(host) for reboot in reboots}
-    journal.set(reboots=asked)
-    journal.note("reboot", reasons=[reboot.reason for reboot in reboots])
+    state_file.set(reboots=asked)
+    state_file.note("reboot", reasons=[reboot.reason for reboot in reboots])
 
 
 def boot_id(host: Host) -> str:

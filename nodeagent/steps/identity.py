@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeagent import paths
 from nodeagent.config import checks
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
-from nodeagent.host import identity as names
+from nodeagent.host import identity
 from nodeagent.host.actions import Action, Remove, Run, Write
 from nodeagent.host.facts import Facts
 from nodeagent.statefile import FOLDER, PATH, remembered
@@ -19,8 +20,7 @@ from nodeagent.steps.step import Step
 
 # What systems are called that nobody gave a name.
 UNNAMED = frozenset({"", "raspberrypi", "ubuntu", "localhost", "debian", "(none)"})
-CLOUD_FOLDER = "/etc/cloud/cloud.cfg.d"
-CLOUD_FILE = f"{CLOUD_FOLDER}/99-nodeagent.cfg"
+CLOUD_FILE = f"{paths.CLOUD_CONFIG}/99-nodeagent.cfg"
 # cloud-init's update_hostname would set the seed's name again at each boot (cloud-init docs,
 # module cc_update_hostname, preserve_hostname).
 CLOUD_TEXT = HEADER + "preserve_hostname: true\n"
@@ -41,13 +41,13 @@ class Identity(Step):
         if not facts.live:
             return
         chosen = facts.static_hostname or facts.hostname
-        made = names.made_name(facts)
+        made = identity.made_name(facts)
         named = chosen.lower() not in UNNAMED
         wanted = settings.node_name or (chosen if named else made)
         member = member_name(facts)
         if member and facts.node_name != member:
             wanted = member  # cloud-init, or somebody, has renamed what the cluster knows
-        elif named and facts.exists(names.MEMBER):
+        elif named and facts.exists(paths.KUBELET_CONF):
             wanted = chosen  # the cluster knows the node by this name; another would be a stranger
         elif not settings.node_name and named:
             _check(chosen)
@@ -60,13 +60,13 @@ class Identity(Step):
         if ours:
             if facts.static_hostname != wanted and not facts.exists(FORMER):
                 yield Write(FORMER, f"{facts.static_hostname}\n".encode())
-            yield from holds(facts, "/etc/hostname", f"{wanted}\n")
-            if facts.exists(CLOUD_FOLDER):
+            yield from holds(facts, paths.HOSTNAME, f"{wanted}\n")
+            if facts.exists(paths.CLOUD_CONFIG):
                 yield from holds(facts, CLOUD_FILE, CLOUD_TEXT)
         # Where the user data says manage_etc_hosts, cloud-init writes this file anew at each boot
         # with the seed's name; then the line is put right after each boot.
-        hosts = facts.text("/etc/hosts") or ""
-        yield from holds(facts, "/etc/hosts", with_name(hosts, wanted))
+        hosts = facts.text(paths.HOSTS) or ""
+        yield from holds(facts, paths.HOSTS, with_name(hosts, wanted))
         if ours and facts.hostname != wanted:
             yield Run(("hostnamectl", "set-hostname", wanted))
 
@@ -97,15 +97,15 @@ class FormerName(Step):
         if text is None:
             return
         former, ours = text.strip(), facts.static_hostname
-        hosts = facts.text("/etc/hosts") or ""
+        hosts = facts.text(paths.HOSTS) or ""
         if former:
-            yield from holds(facts, "/etc/hosts", with_name(hosts, former))
-            yield from holds(facts, "/etc/hostname", f"{former}\n")
+            yield from holds(facts, paths.HOSTS, with_name(hosts, former))
+            yield from holds(facts, paths.HOSTNAME, f"{former}\n")
         else:
             lines = hosts.splitlines(keepends=True)
             rest = "".join(line for line in lines if line.split() != [LOOPBACK, ours])
-            yield from holds(facts, "/etc/hosts", rest)
-            yield Remove("/etc/hostname")
+            yield from holds(facts, paths.HOSTS, rest)
+            yield Remove(paths.HOSTNAME)
         if former and facts.hostname != former:
             yield Run(("hostnamectl", "set-hostname", former))
         yield Remove(FORMER)
@@ -114,7 +114,7 @@ class FormerName(Step):
 def member_name(facts: Facts) -> str:
     """The name under which the cluster knows this node; empty where it is no member, or where
     nothing here tells. Of kubeadm init the kubelet's file has it, of a join the journal."""
-    text = facts.text(names.MEMBER)
+    text = facts.text(paths.KUBELET_CONF)
     if text is None:
         return ""
     user = re.search(r"system:node:([a-z0-9.-]+)", text)

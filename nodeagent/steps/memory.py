@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.cluster import kubeadm_state as state
+from nodeagent.cluster import kubeadm_state
 from nodeagent.cluster.requirements import CPUS, MEMORY_MIB, can_lead
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
@@ -27,7 +27,7 @@ class Memory(Step):
         yield from ()
         if not facts.live or settings.role != "control-plane" or can_lead(facts):
             return
-        if state.read(facts.host) is state.State.CONTROL_PLANE:
+        if kubeadm_state.read(facts.host) is kubeadm_state.State.CONTROL_PLANE:
             return
         raise Blocked(
             f"This board has {facts.memory_mib} MiB of memory and {facts.cpus} CPU"

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.cluster import packages as runtime
+from nodeagent.cluster import packages
 from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Remove
-from nodeagent.host.apt import lists as aptlists
-from nodeagent.host.apt import locks as aptlock
+from nodeagent.host.apt import lists, locks
 from nodeagent.host.apt.actions import Apt, AptInstall, AptUpdate
 from nodeagent.host.facts import Facts
 from nodeagent.steps import sources
@@ -37,14 +36,14 @@ class InstalledPackages(Step):
         """Not for mounted images. Each action may be cut off and done again. Raises Blocked."""
         if not facts.has_programs:
             return
-        wanted = runtime.missing(facts, settings)
+        wanted = packages.missing(facts, settings)
         repair = facts.packages.journal_left or (wanted and facts.packages.interrupted)
         hold = bool(wanted) or not _held(facts)
         if not (repair or hold):
             return
         # A first boot has other users of apt: cloud-init, unattended-upgrades. While one works,
         # its packages look as if dpkg had been cut off, and that is none of our business.
-        holder = aptlock.holder(facts.host)
+        holder = locks.holder(facts.host)
         if holder is not None:
             if hold:
                 raise holder.blocked()
@@ -54,22 +53,22 @@ class InstalledPackages(Step):
             yield Apt(CONFIGURE, accept=(0, 1))
         if wanted:
             # Without its Release apt fetches a list anew.
-            yield from map(Remove, aptlists.damaged(facts))
+            yield from map(Remove, lists.damaged(facts))
             yield AptUpdate(sources.own_files(facts))
             yield AptInstall(wanted)
         if hold:
             # What apt-mark hold does, without reading all of apt's lists first.
-            text = "".join(f"{name} hold\n" for name in runtime.KUBERNETES)
+            text = "".join(f"{name} hold\n" for name in packages.KUBERNETES)
             yield Apt(("dpkg", "--set-selections"), timeout=120, stdin=text)
 
     def holds(self, facts: Facts, settings: Settings) -> str:
         """See ``Step.holds``."""
-        names = (runtime.containerd_package(facts, settings), *runtime.KUBERNETES)
+        names = (packages.containerd_package(facts, settings), *packages.KUBERNETES)
         return ", ".join(f"{name} {facts.packages.version(name)}" for name in names)
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Not held any more; installed they stay."""
-        found = {name: facts.packages.get(name) for name in runtime.KUBERNETES}
+        found = {name: facts.packages.get(name) for name in packages.KUBERNETES}
         held = [name for name, p in found.items() if p is not None and p.selection == "hold"]
         if facts.live and held:
             text = "".join(f"{name} install\n" for name in held)
@@ -77,5 +76,5 @@ class InstalledPackages(Step):
 
 
 def _held(facts: Facts) -> bool:
-    found = [facts.packages.get(name) for name in runtime.KUBERNETES]
+    found = [facts.packages.get(name) for name in packages.KUBERNETES]
     return all(package is not None and package.selection == "hold" for package in found)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.cluster import kubeadm_state as state
-from nodeagent.cluster import ports as portlist
+from nodeagent.cluster import kubeadm_state, ports
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
@@ -28,10 +27,10 @@ class Ports(Step):
         """Only looks, and only while kubeadm has done nothing here: what holds the ports after
         that is the cluster itself. Raises Blocked."""
         yield from ()
-        if not facts.live or state.read(facts.host) is not state.State.NOTHING:
+        if not facts.live or kubeadm_state.read(facts.host) is not kubeadm_state.State.NOTHING:
             return
         listening = {(one.protocol, one.port): one for one in sockets.listeners(facts)}
-        for port in portlist.needed(settings):
+        for port in ports.needed(settings):
             taken = listening.get((port.protocol, port.number))
             if taken is None or not port.exclusive:
                 continue

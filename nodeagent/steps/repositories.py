@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.cluster import packages as runtime
+from nodeagent.cluster import packages
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action, FetchKey, Remove
@@ -39,7 +39,7 @@ class Repositories(Step):
         """Not for mounted images: keys come over the network. Raises Blocked."""
         if not facts.has_programs:
             return
-        installed = not runtime.missing(facts, settings)
+        installed = not packages.missing(facts, settings)
         for repository in sources.needed(facts, settings):
             if sources.set_up_by_user(facts, repository):
                 # Added beside ours, perhaps later: apt would refuse to work at all.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nodeagent.cluster import packages as runtime
+from nodeagent.cluster import packages
 from nodeagent.config.settings import Settings
 from nodeagent.host.facts import Facts
 from nodeagent.steps.owned_files import HEADER
@@ -49,7 +49,7 @@ class Repository:
 def needed(facts: Facts, settings: Settings) -> list[Repository]:
     """Where containerd and Kubernetes come from."""
     found = [kubernetes(settings)]
-    if runtime.containerd_package(facts, settings) == runtime.DOCKER_PACKAGE:
+    if packages.containerd_package(facts, settings) == packages.DOCKER_PACKAGE:
         found.append(docker(facts, settings))
     return found
 
@@ -62,7 +62,7 @@ def own_files(facts: Facts) -> tuple[str, ...]:
 
 def kubernetes(settings: Settings) -> Repository:
     """The community's repository: a flat one for each minor, one key for all."""
-    base = f"{settings.kubernetes.repository}/core:/stable:/v{runtime.minor(settings)}/deb/"
+    base = f"{settings.kubernetes.repository}/core:/stable:/v{packages.minor(settings)}/deb/"
     key = settings.kubernetes.key_fingerprint
     return Repository("kubernetes", base, "/", "", f"{base}Release.key", key)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeagent import paths
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host import swap
@@ -79,7 +80,7 @@ class Swap(Step):
                 yield from removed(facts, f"{UNITS}/{folder}/{DROP_IN}", folder=True)
         yield from removed(facts, RPI_FILE, folder=True)
         yield from removed(facts, ZRAM_FILE, folder=True)
-        yield from _edited(facts, "/etc/fstab", swap.with_swap(_text(facts, "/etc/fstab")))
+        yield from _edited(facts, paths.FSTAB, swap.with_swap(_text(facts, paths.FSTAB)))
         text = _text(facts, DPHYS_FILE)
         if text == HEADER + swap.DPHYS_LINE:
             yield Remove(DPHYS_FILE)
@@ -117,7 +118,7 @@ def _sources(facts: Facts) -> Iterator[Action]:
             yield from holds(facts, DPHYS_FILE, HEADER + swap.DPHYS_LINE)
         elif _text(facts, DPHYS_FILE) != HEADER + swap.DPHYS_LINE:
             yield from _edited(facts, DPHYS_FILE, swap.dphys_off(_text(facts, DPHYS_FILE)))
-    yield from _edited(facts, "/etc/fstab", swap.without_swap(_text(facts, "/etc/fstab")))
+    yield from _edited(facts, paths.FSTAB, swap.without_swap(_text(facts, paths.FSTAB)))
 
 
 def _units(facts: Facts) -> Iterator[Action]:

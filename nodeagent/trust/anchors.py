@@ -13,9 +13,8 @@ from typing import Any
 from cryptography import x509
 
 from nodeagent.errors import Untrusted
-from nodeagent.trust import fleet_file as card
+from nodeagent.trust import fleet_file, pki, wire
 from nodeagent.trust import node_key as keys
-from nodeagent.trust import pki, wire
 
 
 def server_name(fleet_id: str) -> str:
@@ -48,7 +47,7 @@ class Anchors:
     @property
     def by_approval(self) -> bool:
         """True where a person approves each node under the enrol issuer."""
-        return pki.common_name(self.enrol_cert) == card.approval_issuer(self.fleet_id)
+        return pki.common_name(self.enrol_cert) == fleet_file.approval_issuer(self.fleet_id)
 
     def may_lead(self, chain: Sequence[bytes]) -> bool:
         """True where a proved chain's issuer is the one of control planes."""

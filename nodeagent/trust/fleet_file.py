@@ -27,7 +27,7 @@ _SCRUBBED_END = b"# Nothing is left to do with this file.\n"
 
 
 @dataclass(frozen=True)
-class Card:
+class CardFile:
     """The content of a card file. An issuer's key is None where the card does not carry it."""
 
     fleet_id: str
@@ -186,7 +186,7 @@ def from_kept(data: bytes, what: str = "") -> bytes:
     return card
 
 
-def parse(data: bytes, what: str = "") -> Card:
+def parse(data: bytes, what: str = "") -> CardFile:
     """A card file's content. A byte order mark and CRLF are borne. ``what`` names the file. Raises
     wire.Malformed, OtherVersion."""
     content = _content(data)
@@ -195,7 +195,7 @@ def parse(data: bytes, what: str = "") -> Card:
     value = _CARD.read(content, what)
     if len(value["beacon_key"]) != BEACON_KEY_BYTES:
         raise wire.Malformed("`beacon_key`: 32 bytes expected")
-    return Card(
+    return CardFile(
         fleet_id=value["fleet_id"],
         name=value["name"],
         root_cert=value["root"]["cert"],
@@ -207,12 +207,12 @@ def parse(data: bytes, what: str = "") -> Card:
     )
 
 
-def dump(card: Card) -> bytes:
+def dump(card: CardFile) -> bytes:
     """The content as a card file, without the control-plane issuer's key, which is kept apart."""
     return _dump("# Written by nodeagent; secret.\n", card)
 
 
-def _dump(header: str, card: Card) -> bytes:
+def _dump(header: str, card: CardFile) -> bytes:
     enrol = {"cert": card.enrol_cert}
     if card.enrol_key is not None:
         enrol["key"] = card.enrol_key

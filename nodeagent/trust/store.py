@@ -14,17 +14,15 @@ from cryptography import x509
 
 from nodeagent.errors import FleetError, OtherVersion
 from nodeagent.host.host import Host
-from nodeagent.statefile import Journal
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import node_key as keys
-from nodeagent.trust import pki, wire
+from nodeagent.statefile import StateFile
+from nodeagent.trust import fleet_file, node_key, pki, wire
 from nodeagent.trust.anchors import Anchors, broker_name, server_name
 
 LOG = logging.getLogger("nodeagent")
 
-FLEET_FILE = f"{keys.FOLDER}/fleet.json"
-LEAD_KEY_FILE = f"{keys.FOLDER}/control-plane.key"
-CARD_FILES = (f"/boot/firmware/{cards.NAME}", f"/boot/{cards.NAME}")
+FLEET_FILE = f"{node_key.FOLDER}/fleet.json"
+LEAD_KEY_FILE = f"{node_key.FOLDER}/control-plane.key"
+CARD_FILES = (f"/boot/firmware/{fleet_file.NAME}", f"/boot/{fleet_file.NAME}")
 
 
 @dataclass(frozen=True)
@@ -54,10 +52,10 @@ class Trust:
         if data is None:
             raise FleetError(
                 "This node belongs to no fleet yet.",
-                f"Copy the fleet's card file, {cards.NAME}, to the boot partition.",
+                f"Copy the fleet's card file, {fleet_file.NAME}, to the boot partition.",
             )
         try:
-            card = cards.parse(data, FLEET_FILE)
+            card = fleet_file.parse(data, FLEET_FILE)
             key = host.read(LEAD_KEY_FILE)
             # With a NUL in it, it is being forgotten: the power went while it was overwritten.
             if key is not None and b"\0" not in key:
@@ -65,7 +63,7 @@ class Trust:
             return from_card(card)
         except (wire.Malformed, pki.BadCertificate) as error:
             raise FleetError(
-                f"The fleet's keys in {keys.FOLDER} are damaged: {error}.",
+                f"The fleet's keys in {node_key.FOLDER} are damaged: {error}.",
                 "Check the card for faults, or write this node's card again.",
             ) from error
 
@@ -87,7 +85,7 @@ class Trust:
         Raises FleetError where this node does not carry the issuer that is needed.
         """
         issuer, usage = self.control_plane, pki.SERVER
-        node = keys.node_id(public)
+        node = node_key.node_id(public)
         names = {"server": server_name, "broker": broker_name}
         dns = names[kind](self.fleet_id) if kind in names else f"{node}.{self.fleet_id}.internal"
         if kind == "client":
@@ -115,7 +113,7 @@ class Trust:
         return replace(self, control_plane=Issuer(self.control_plane.cert))
 
 
-def from_card(card: cards.Card) -> Trust:
+def from_card(card: fleet_file.CardFile) -> Trust:
     """A card's content as certificates and keys that fit together. Raises BadCertificate."""
     root = pki.read_cert(card.root_cert)
     lead, enrol = pki.read_cert(card.control_plane_cert), pki.read_cert(card.enrol_cert)
@@ -133,7 +131,7 @@ def from_card(card: cards.Card) -> Trust:
     return Trust(card.fleet_id, card.name, root, issuers[0], issuers[1], card.beacon_key)
 
 
-def import_card(host: Host, journal: Journal) -> Trust:
+def import_card(host: Host, state_file: StateFile) -> Trust:
     """Take the keys over from the boot partition, then scrub them there (design, 7).
 
     Each line below is durable before the next begins, and the whole can be repeated from any
@@ -141,46 +139,47 @@ def import_card(host: Host, journal: Journal) -> Trust:
     """
     path = next((path for path in CARD_FILES if host.exists(path)), None)
     data = host.read(path) if path is not None else None
-    spent = data is None or cards.is_scrubbed(data)
-    if not journal.values["imported"]:
+    spent = data is None or fleet_file.is_scrubbed(data)
+    if not state_file.values["imported"]:
         if not spent:
             _keep(host, _parse(path or "", data or b""))
         Trust.load(host)  # raises while there is neither a card nor an earlier import
-        journal.set(imported=True)
+        state_file.set(imported=True)
     trust = Trust.load(host)
     if path is not None and data is not None and not spent:
         _scrub(host, path, data, trust)
     return trust
 
 
-def _parse(path: str, data: bytes) -> cards.Card:
+def _parse(path: str, data: bytes) -> fleet_file.CardFile:
     try:
-        card = cards.parse(data, f"The card file {path}")
+        card = fleet_file.parse(data, f"The card file {path}")
         from_card(card)
         return card
     except (wire.Malformed, pki.BadCertificate) as error:
         raise FleetError(
             f"The card file {path} is damaged or of another kind: {error}.",
-            f"Copy {cards.NAME}, as `nodeagent fleet new` wrote it, to the boot partition again.",
+            f"Copy {fleet_file.NAME}, as `nodeagent fleet new` wrote it, to the boot partition"
+            " again.",
         ) from error
 
 
-def _keep(host: Host, card: cards.Card) -> None:
-    host.make_folder(keys.FOLDER, 0o700)
+def _keep(host: Host, card: fleet_file.CardFile) -> None:
+    host.make_folder(node_key.FOLDER, 0o700)
     # What an attempt that lost power kept is not just replaced: its blocks would be freed with
     # the keys in them. The card still has them all.
     for path in (LEAD_KEY_FILE, FLEET_FILE):
         host.shred(path)
     if card.control_plane_key is not None:
         host.write(LEAD_KEY_FILE, card.control_plane_key.encode(), 0o600)
-    host.write(FLEET_FILE, cards.dump(card), 0o600)
+    host.write(FLEET_FILE, fleet_file.dump(card), 0o600)
 
 
 def _scrub(host: Host, path: str, data: bytes, trust: Trust) -> None:
     """Overwrite an imported card file. One of another fleet, or of a later version, is left alone:
     its keys are not here."""
     try:
-        other = cards.parse(data, path).fleet_id != trust.fleet_id
+        other = fleet_file.parse(data, path).fleet_id != trust.fleet_id
     except OtherVersion as error:
         LOG.warning("%s", error)
         return
@@ -194,4 +193,4 @@ def _scrub(host: Host, path: str, data: bytes, trust: Trust) -> None:
             trust.name,
         )
         return
-    host.overwrite(path, cards.scrub_text(trust.name, len(data), host.clock.now()))
+    host.overwrite(path, fleet_file.scrub_text(trust.name, len(data), host.clock.now()))

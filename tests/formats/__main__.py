@@ -11,30 +11,20 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-from nodeagent import paths
-from nodeagent import statefile as journal
-from nodeagent.agent import inventory, keeper
-from nodeagent.agent import provision as install
-from nodeagent.agent import rival_watch as lookout
-from nodeagent.agent.reporter import Board
-from nodeagent.agent.rival_watch import Lookout
+from nodeagent import paths, statefile
+from nodeagent.agent import inventory, keeper, provision, rival_watch
+from nodeagent.agent.reporter import Reporter
+from nodeagent.agent.rival_watch import RivalWatch
 from nodeagent.broker import ledger
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
-from nodeagent.fleet import rivals as split
+from nodeagent.fleet import handoff, rivals
 from nodeagent.fleet.election import Heard
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol as frame
-from nodeagent.join import leave as farewell
-from nodeagent.join import messages as grants
-from nodeagent.join import waiting_file as doorstep
+from nodeagent.join import broker_protocol, leave, messages, waiting_file
 from nodeagent.join.approval import Seal, code
-from nodeagent.statefile import Journal
-from nodeagent.status import model as status
+from nodeagent.statefile import StateFile
 from nodeagent.status import schema
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import pki
-from nodeagent.trust import store as trusts
+from nodeagent.trust import fleet_file, pki, store
 from tests.formats.forms import FOLDER, FORMS, NONCE, NOW, UID, Fleet, plain
 from tests.reliability.explore import fast_folder
 from tests.unit.machine import Machine
@@ -61,7 +51,7 @@ class Sent:
 def framed(message: dict[str, object]) -> bytes:
     """A message as it goes to the broker's socket."""
     sent = Sent()
-    frame.send(sent, message)  # type: ignore[arg-type]
+    broker_protocol.send(sent, message)  # type: ignore[arg-type]
     return sent.data
 
 
@@ -69,7 +59,7 @@ def new_fleet(folder: Path) -> Fleet:
     """The keys of a version's recordings, made once."""
     if not (folder / "keys.json").exists():
         folder.mkdir(exist_ok=True)
-        kept, card = cards.make("test-data")
+        kept, card = fleet_file.make("test-data")
         (folder / "kept.fleet").write_bytes(kept)
         (folder / "card.fleet").write_bytes(card)
         ca_key = pki.new_key()
@@ -92,44 +82,44 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
     sealed = beacons.seal(trust.beacon_key, beacon)
     chain = trust.leaf("client", node.public)
     cert = trust.leaf("broker", fleet.broker.public_key())[0]
-    request = grants.build_request(trust.fleet_id, node, chain, "pi-2", NONCE, {"model": "Pi 5"})
+    request = messages.build_request(trust.fleet_id, node, chain, "pi-2", NONCE, {"model": "Pi 5"})
     ca = fleet.keys["ca"]
-    offer = grants.Grant(
-        node_name="pi-2", endpoints=("10.77.0.11:6443",), ca_cert=ca, ca_hash=grants.ca_hash(ca),
-        token=grants.Secret("abcdef.0123456789abcdef"), kubernetes_version="1.36.4", issued=NOW,
+    offer = messages.Grant(
+        node_name="pi-2", endpoints=("10.77.0.11:6443",), ca_cert=ca, ca_hash=messages.ca_hash(ca),
+        token=messages.Secret("abcdef.0123456789abcdef"), kubernetes_version="1.36.4", issued=NOW,
         expires=NOW + 600,
     )  # fmt: skip
-    asked = grants.verify_request(trust.anchors, request)
-    grant = grants.build_grant(trust.fleet_id, fleet.broker, cert, asked, offer)
-    side = split.Side(node.node_id, "pi-2", "ab" * 32, 1, NOW, True)
+    asked = messages.verify_request(trust.anchors, request)
+    grant = messages.build_grant(trust.fleet_id, fleet.broker, cert, asked, offer)
+    side = rivals.Side(node.node_id, "pi-2", "ab" * 32, 1, NOW, True)
     found: dict[str, bytes] = {
         "beacon.txt": sealed.encode(),
         "request.jws": request,
         "grant.jws": grant,
-        "farewell.jws": farewell.build(trust.fleet_id, node, chain, "pi-2", UID, False, NONCE),
+        "farewell.jws": leave.build(trust.fleet_id, node, chain, "pi-2", UID, False, NONCE),
         "cluster.json": side.to_json(),
         "broker-question.bin": framed(
             {"op": "grant", "request": request.decode(), "source": "10.77.0.12"}
         ),
         "broker-answer.bin": framed({"grant": grant.decode()}),
-        "worker.fleet": cards.for_workers(fleet.card),
+        "worker.fleet": fleet_file.for_workers(fleet.card),
     }
-    announcement = exchange.Announcement(
+    announcement = handoff.Announcement(
         "10.77.0.12", node.node_id, sealed, 6444, True, True, "ready", ("eth0",)
     )
-    exchange.write_announcement(host, announcement)
-    candidate = exchange.Candidate("10.77.0.12", 6444, sealed, NOW, NOW + 20)
-    exchange.write_heard(host, NOW, [candidate])
+    handoff.write_announcement(host, announcement)
+    candidate = handoff.Candidate("10.77.0.12", 6444, sealed, NOW, NOW + 20)
+    handoff.write_heard(host, NOW, [candidate])
     waits: schema.Approval = {
         "id": code(node.node_id), "name": "pi-3", "address": "10.77.0.13", "since": NOW,
     }  # fmt: skip
-    doorstep.write(host, [waits])
-    Board(host).enter("ready", "Part of the cluster")
+    waiting_file.write(host, [waits])
+    Reporter(host).enter("ready", "Part of the cluster")
     with contextlib.suppress(Handed), patch("os.execv", side_effect=Handed):
         keeper.hand_over(host, beacon, trust.beacon_key, "auto", True)
-    host.answers[f"{lookout.AGENT} meet 10.77.0.12 6444"] = "step-down\n"
-    Lookout(host).round([Heard(beacon, 1.0, 1.0)], 1.0)
-    kept = Journal(host)
+    host.answers[f"{rival_watch.AGENT} meet 10.77.0.12 6444"] = "step-down\n"
+    RivalWatch(host).round([Heard(beacon, 1.0, 1.0)], 1.0)
+    kept = StateFile(host)
     kept.set(role="control-plane", epoch=1, starts=3, imported=True, born=NOW, fsync_ms=4.2)
     kept.note("initialised", address="10.77.0.12")
     memory = ledger.Ledger(host)
@@ -141,15 +131,15 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
     memory.set_seal(Seal(sealed=True, open_until=NOW + 3600))
     host.write(paths.KUBERNETES_CA, ca.encode())
     with patch.object(Machine, "live", False):
-        install.install(host, trust, (b"cert", b"key"), "10.77.0.11:6443", "1.36.4", NOW + 86400)
-    host.write(trusts.CARD_FILES[0], fleet.card)
-    trusts.import_card(host, Journal(Host(host.root / "other")))
+        provision.install(host, trust, (b"cert", b"key"), "10.77.0.11:6443", "1.36.4", NOW + 86400)
+    host.write(store.CARD_FILES[0], fleet.card)
+    store.import_card(host, StateFile(Host(host.root / "other")))
     for file, path in {
-        "announce.json": exchange.ANNOUNCE, "heard.json": exchange.HEARD,
-        "waiting.json": doorstep.PATH, "status.json": status.PATH, "keep.json": keeper.HANDOVER,
-        "rival.json": lookout.RIVAL, "journal.json": journal.PATH,
+        "announce.json": paths.ANNOUNCE, "heard.json": handoff.HEARD,
+        "waiting.json": waiting_file.PATH, "status.json": paths.STATUS, "keep.json": paths.HANDOVER,
+        "rival.json": rival_watch.RIVAL, "state.json": statefile.PATH,
         "broker-state.json": ledger.PATH, "broker-config.json": paths.BROKER_CONFIG,
-        "fleet.json": trusts.FLEET_FILE,
+        "fleet.json": store.FLEET_FILE,
     }.items():  # fmt: skip
         found[file] = host.read(path) or b""
     found["inventory.json"] = inventory.printed(host).encode()

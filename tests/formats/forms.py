@@ -13,25 +13,15 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from nodeagent import paths
-from nodeagent import statefile as journal
-from nodeagent.agent import conflict as healing
-from nodeagent.agent import inventory, keeper
-from nodeagent.agent import rival_watch as lookout
+from nodeagent import paths, statefile
+from nodeagent.agent import conflict, inventory, keeper, rival_watch
 from nodeagent.broker import ledger
 from nodeagent.broker import main as broker_main
-from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
-from nodeagent.fleet import rivals as split
+from nodeagent.fleet import beacon, handoff, rivals
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol as frame
-from nodeagent.join import leave as farewell
-from nodeagent.join import messages as grants
-from nodeagent.join import waiting_file as doorstep
-from nodeagent.status import model as status
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import jws, pki, wire
-from nodeagent.trust import store as trusts
+from nodeagent.join import broker_protocol, leave, messages, waiting_file
+from nodeagent.status import model
+from nodeagent.trust import fleet_file, jws, pki, store, wire
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 from tests.fuzz.targets import Wire
@@ -46,7 +36,7 @@ class Fleet:
 
     def __init__(self, folder: Path) -> None:
         self.card = (folder / "card.fleet").read_bytes()
-        self.trust: Trust = trusts.from_card(cards.parse(self.card))
+        self.trust: Trust = store.from_card(fleet_file.parse(self.card))
         self.keys: dict[str, str] = json.loads((folder / "keys.json").read_text())
         self.node = NodeKey(pki.read_key(self.keys["node"]))
         self.broker = pki.read_key(self.keys["broker"])
@@ -71,7 +61,7 @@ class Form:
 
 def plain(value: Any) -> Any:
     """What was read, as JSON."""
-    if isinstance(value, grants.Secret):
+    if isinstance(value, messages.Secret):
         return value.reveal()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
@@ -92,19 +82,19 @@ def _signed(typ: str, key: Callable[[Fleet], pki.PrivateKey]) -> dict[str, Any]:
 def _open_beacon(fleet: Fleet, data: bytes) -> Any:
     whole = base64.urlsafe_b64decode(data + b"=" * (-len(data) % 4))
     key = ChaCha20Poly1305(fleet.trust.beacon_key)
-    return json.loads(key.decrypt(whole[:12], whole[12:], beacons._ASSOCIATED))
+    return json.loads(key.decrypt(whole[:12], whole[12:], beacon._ASSOCIATED))
 
 
 def seal(fleet: Fleet, value: Any) -> bytes:
     """Anything, sealed as a beacon."""
     nonce, key = os.urandom(12), ChaCha20Poly1305(fleet.trust.beacon_key)
     text = json.dumps(value, separators=(",", ":")).encode()
-    box = nonce + key.encrypt(nonce, text, beacons._ASSOCIATED)
+    box = nonce + key.encrypt(nonce, text, beacon._ASSOCIATED)
     return base64.urlsafe_b64encode(box).rstrip(b"=")
 
 
 def _grant(fleet: Fleet, host: Host, data: bytes) -> Any:
-    return grants.verify_grant(fleet.trust.anchors, data, fleet.node.node_id, NONCE, NOW + 5)
+    return messages.verify_grant(fleet.trust.anchors, data, fleet.node.node_id, NONCE, NOW + 5)
 
 
 def _framed(value: Any) -> bytes:
@@ -119,13 +109,13 @@ _FRAME: dict[str, Any] = {
 
 
 def _asked(fleet: Fleet, host: Host, data: bytes) -> Any:
-    message = frame.receive(Wire(data))  # type: ignore[arg-type]
+    message = broker_protocol.receive(Wire(data))  # type: ignore[arg-type]
     op = wire.record(message, {"op": wire.text("[a-z]+", 16)})["op"]
     return {"op": op, **wire.record(message, broker_main._ASKS[op])}
 
 
 def _answered(fleet: Fleet, host: Host, data: bytes) -> Any:
-    message = frame.receive(Wire(data))  # type: ignore[arg-type]
+    message = broker_protocol.receive(Wire(data))  # type: ignore[arg-type]
     return wire.record(message, {"grant": wire.text(".+", 16 * 1024)})
 
 
@@ -138,7 +128,7 @@ def _file(path: str, read: Callable[[Host], Any]) -> Callable[[Fleet, Host, byte
 
 
 def _kept(host: Host) -> Any:
-    host.write(status.PATH, status.dump(status.empty()).encode())
+    host.write(paths.STATUS, model.dump(model.empty()).encode())
     found = keeper.Keeper(host)
     return {
         "beacon": asdict(found.beacon), "key": found.key, "interface": found.interface,
@@ -147,7 +137,7 @@ def _kept(host: Host) -> Any:
 
 
 def _journal(host: Host) -> Any:
-    values = journal.Journal(host).values
+    values = statefile.StateFile(host).values
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -175,7 +165,7 @@ def _config(fleet: Fleet, host: Host, data: bytes) -> Any:
 
 
 def _card(fleet: Fleet, host: Host, data: bytes) -> Any:
-    return cards.parse(data)
+    return fleet_file.parse(data)
 
 
 def _lines(data: bytes) -> bytes:
@@ -183,7 +173,7 @@ def _lines(data: bytes) -> bytes:
 
 
 def _from_kept(fleet: Fleet, host: Host, data: bytes) -> Any:
-    return cards.parse(cards.from_kept(data))
+    return fleet_file.parse(fleet_file.from_kept(data))
 
 
 _COMMENTED: dict[str, Any] = {"key": "format", "open": lambda fleet, data: json.loads(_lines(data))}
@@ -192,31 +182,31 @@ FORMS = {
     form.name: form
     for form in (
         Form("beacon", "beacon.txt",
-             lambda fleet, host, data: beacons.open_(fleet.trust.beacon_key, data.decode()),
+             lambda fleet, host, data: beacon.open_(fleet.trust.beacon_key, data.decode()),
              open=_open_beacon, close=seal),
         Form("join request", "request.jws",
-             lambda fleet, host, data: grants.verify_request(fleet.trust.anchors, data),
-             **_signed(grants.REQUEST_TYPE, lambda fleet: fleet.node.private)),
-        Form("grant", "grant.jws", _grant, **_signed(grants.GRANT_TYPE, lambda f: f.broker)),
+             lambda fleet, host, data: messages.verify_request(fleet.trust.anchors, data),
+             **_signed(messages.REQUEST_TYPE, lambda fleet: fleet.node.private)),
+        Form("grant", "grant.jws", _grant, **_signed(messages.GRANT_TYPE, lambda f: f.broker)),
         Form("farewell", "farewell.jws",
-             lambda fleet, host, data: farewell.verify(fleet.trust.anchors, data),
-             **_signed(farewell.LEAVE_TYPE, lambda fleet: fleet.node.private)),
-        Form("cluster", "cluster.json", lambda fleet, host, data: split.Side.from_json(data)),
+             lambda fleet, host, data: leave.verify(fleet.trust.anchors, data),
+             **_signed(leave.LEAVE_TYPE, lambda fleet: fleet.node.private)),
+        Form("cluster", "cluster.json", lambda fleet, host, data: rivals.Side.from_json(data)),
         Form("question to the broker", "broker-question.bin", _asked, **_FRAME),
         Form("answer of the broker", "broker-answer.bin", _answered, **_FRAME),
-        Form("announcement", "announce.json", _file(exchange.ANNOUNCE, exchange.read_announcement),
-             exchange.ANNOUNCE, optional=("phase", "interfaces")),
-        Form("heard", "heard.json", _file(exchange.HEARD, exchange.read_heard), exchange.HEARD,
+        Form("announcement", "announce.json", _file(paths.ANNOUNCE, handoff.read_announcement),
+             paths.ANNOUNCE, optional=("phase", "interfaces")),
+        Form("heard", "heard.json", _file(handoff.HEARD, handoff.read_heard), handoff.HEARD,
              quiet=True),
-        Form("waiting", "waiting.json", _file(doorstep.PATH, doorstep.read), doorstep.PATH,
-             quiet=True),
-        Form("status", "status.json", lambda fleet, host, data: status.parse(data),
-             key="version", optional=tuple(set(status.empty()) - {"version"})),
-        Form("handover", "keep.json", _file(keeper.HANDOVER, _kept), keeper.HANDOVER),
-        Form("rival", "rival.json", _file(lookout.RIVAL, healing._rival), quiet=True),
+        Form("waiting", "waiting.json", _file(waiting_file.PATH, waiting_file.read),
+             waiting_file.PATH, quiet=True),
+        Form("status", "status.json", lambda fleet, host, data: model.parse(data),
+             key="version", optional=tuple(set(model.empty()) - {"version"})),
+        Form("handover", "keep.json", _file(paths.HANDOVER, _kept), paths.HANDOVER),
+        Form("rival", "rival.json", _file(rival_watch.RIVAL, conflict._rival), quiet=True),
         Form("inventory", "inventory.json",
              lambda fleet, host, data: inventory.parse(data.decode()), quiet=True),
-        Form("journal", "journal.json", _file(journal.PATH, _journal), journal.PATH),
+        Form("journal", "state.json", _file(statefile.PATH, _journal), statefile.PATH),
         Form("broker's memory", "broker-state.json", _file(ledger.PATH, _ledger), ledger.PATH),
         Form("broker's configuration", "broker-config.json", _config, paths.BROKER_CONFIG,
              optional=("seals_at",)),
@@ -224,7 +214,7 @@ FORMS = {
         Form("worker's card file", "worker.fleet", _card, **_COMMENTED),
         Form("file to keep", "kept.fleet", _from_kept, **_COMMENTED),
         Form("fleet on the node", "fleet.json",
-             _file(trusts.FLEET_FILE, lambda host: trusts.Trust.load(host).fleet_id),
-             trusts.FLEET_FILE, **_COMMENTED),
+             _file(store.FLEET_FILE, lambda host: store.Trust.load(host).fleet_id),
+             store.FLEET_FILE, **_COMMENTED),
     )
 }  # fmt: skip

@@ -17,11 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from nodeagent.fleet.beacon import Beacon
-from nodeagent.join import leave as farewell
-from nodeagent.join import messages as grants
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import jws, pki
-from nodeagent.trust import store as trusts
+from nodeagent.join import leave, messages
+from nodeagent.trust import fleet_file, jws, pki, store
 from nodeagent.trust.node_key import NodeKey
 
 NOW, NONCE = 1_795_000_000, "A" * 43
@@ -37,11 +34,11 @@ def known_keys() -> Iterator[None]:
 
 
 with known_keys():
-    CARD = cards.make("home")[1]
+    CARD = fleet_file.make("home")[1]
     NODE = NodeKey(pki.new_key())
     BROKER = pki.new_key()
     CA_KEY = pki.new_key()
-TRUST = trusts.from_card(cards.parse(CARD))
+TRUST = store.from_card(fleet_file.parse(CARD))
 ANCHORS = TRUST.anchors
 CA = pki.cert_pem(pki.issue("kubernetes", CA_KEY.public_key(), "kubernetes", CA_KEY, path_length=0))
 CLIENT = TRUST.leaf("client", NODE.public)
@@ -51,16 +48,16 @@ BEACON = Beacon(
     fitness=(1, 2, 8, 1), epoch=1, claim=True, ready=False, expected=4, address="10.77.0.11",
     port=6444, seq=1,
 )  # fmt: skip
-REQUEST = grants.build_request(TRUST.fleet_id, NODE, CLIENT, "pi-2", NONCE, {"model": "Pi 5"})
+REQUEST = messages.build_request(TRUST.fleet_id, NODE, CLIENT, "pi-2", NONCE, {"model": "Pi 5"})
 UID = "0f3b1a52-7a55-4d0e-9a47-7c5f4a9e2b11"
-LEAVE = farewell.build(TRUST.fleet_id, NODE, CLIENT, "pi-2", UID, False, NONCE)
-OFFER = grants.Grant(
-    node_name="pi-2", endpoints=("10.77.0.11:6443",), ca_cert=CA, ca_hash=grants.ca_hash(CA),
-    token=grants.Secret("abcdef.0123456789abcdef"), kubernetes_version="1.36.4", issued=NOW,
+LEAVE = leave.build(TRUST.fleet_id, NODE, CLIENT, "pi-2", UID, False, NONCE)
+OFFER = messages.Grant(
+    node_name="pi-2", endpoints=("10.77.0.11:6443",), ca_cert=CA, ca_hash=messages.ca_hash(CA),
+    token=messages.Secret("abcdef.0123456789abcdef"), kubernetes_version="1.36.4", issued=NOW,
     expires=NOW + 600,
 )  # fmt: skip
-GRANT = grants.build_grant(
-    TRUST.fleet_id, BROKER, BROKER_CERT, grants.Request(NODE.node_id, "pi-2", NONCE, {}), OFFER
+GRANT = messages.build_grant(
+    TRUST.fleet_id, BROKER, BROKER_CERT, messages.Request(NODE.node_id, "pi-2", NONCE, {}), OFFER
 )
 CSR = (
     x509.CertificateSigningRequestBuilder()

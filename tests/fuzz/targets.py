@@ -23,27 +23,22 @@ from typing import Any
 import requests
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from nodeagent.broker import kube_api as api
+from nodeagent import paths
+from nodeagent.broker import kube_api
 from nodeagent.broker.broker import GROUP, SIGNER, fitting_key
 from nodeagent.broker.ledger import Token
 from nodeagent.errors import CommandFailed, OtherVersion, Untrusted
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
-from nodeagent.fleet import rivals as split
+from nodeagent.fleet import handoff, rivals
 from nodeagent.fleet.handoff import Announcement
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol as frame
-from nodeagent.join import client
+from nodeagent.join import broker_protocol, client, messages
 from nodeagent.join import leave as farewell
-from nodeagent.join import messages as grants
-from nodeagent.serve import http1
-from nodeagent.serve import status_page as statuspage
+from nodeagent.serve import http1, status_page
 from nodeagent.serve.mdns.discovery import Discovery
 from nodeagent.serve.mdns.link import Link
 from nodeagent.serve.mdns.message import MARK, QUESTION, from_txt
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import jws, pki, wire
-from nodeagent.trust import store as trusts
+from nodeagent.trust import fleet_file, jws, pki, store, wire
 from tests.fuzz import messages as real
 
 
@@ -115,15 +110,15 @@ def strict_json(data: bytes) -> None:
 def request(data: bytes) -> None:
     """A request; only what the node said is believed."""
     with contextlib.suppress(Untrusted, OtherVersion):
-        proved = grants.verify_request(real.ANCHORS, data)
-        assert proved == grants.Request(real.NODE.node_id, "pi-2", real.NONCE, {"model": "Pi 5"})
+        proved = messages.verify_request(real.ANCHORS, data)
+        assert proved == messages.Request(real.NODE.node_id, "pi-2", real.NONCE, {"model": "Pi 5"})
 
 
 def signed_request(data: bytes) -> None:
     """What a node of the fleet signs: it cannot speak for another."""
-    message = real.signed(data, real.NODE.private, grants.REQUEST_TYPE)
+    message = real.signed(data, real.NODE.private, messages.REQUEST_TYPE)
     with contextlib.suppress(Untrusted, OtherVersion):
-        assert grants.verify_request(real.ANCHORS, message).node_id == real.NODE.node_id
+        assert messages.verify_request(real.ANCHORS, message).node_id == real.NODE.node_id
 
 
 def leave(data: bytes) -> None:
@@ -143,7 +138,7 @@ def signed_leave(data: bytes) -> None:
 def grant(data: bytes) -> None:
     """A grant; only what the broker said is believed."""
     with contextlib.suppress(Untrusted, OtherVersion):
-        proved = grants.verify_grant(
+        proved = messages.verify_grant(
             real.ANCHORS, data, real.NODE.node_id, real.NONCE, real.NOW + 1
         )
         assert proved == real.OFFER, "a grant was believed that the broker did not make"
@@ -151,20 +146,20 @@ def grant(data: bytes) -> None:
 
 def signed_grant(data: bytes) -> None:
     """What a broker signs: it must be whole, for this node and this request."""
-    message = real.signed(data, real.BROKER, grants.GRANT_TYPE)
+    message = real.signed(data, real.BROKER, messages.GRANT_TYPE)
     with contextlib.suppress(Untrusted, OtherVersion):
-        proved = grants.verify_grant(
+        proved = messages.verify_grant(
             real.ANCHORS, message, real.NODE.node_id, real.NONCE, real.NOW + 1
         )
         claims = json.loads(data)
         assert (claims["aud"], claims["nonce"]) == (real.NODE.node_id, real.NONCE)
-        assert proved.ca_hash == grants.ca_hash(proved.ca_cert)
+        assert proved.ca_hash == messages.ca_hash(proved.ca_cert)
 
 
 def signed_message(data: bytes) -> None:
     """A signed message's three parts: header first."""
     with contextlib.suppress(wire.Malformed):
-        jws.verify(data, real.NODE.public, grants.REQUEST_TYPE)
+        jws.verify(data, real.NODE.public, messages.REQUEST_TYPE)
         assert data.split(b".")[1] == real.REQUEST.split(b".")[1]
 
 
@@ -202,14 +197,14 @@ def http_answer(data: bytes) -> None:
 def cluster_side(data: bytes) -> None:
     """What another control plane tells of its cluster."""
     with contextlib.suppress(wire.Malformed, OtherVersion):
-        told = split.Side.from_json(data)
-        assert split.Side.from_json(told.to_json()) == told
+        told = rivals.Side.from_json(data)
+        assert rivals.Side.from_json(told.to_json()) == told
 
 
 def broker_frame(data: bytes) -> None:
     """A message at the broker's socket."""
     with contextlib.suppress(wire.Malformed, OtherVersion, OSError):
-        frame.receive(Wire(data))  # type: ignore[arg-type]
+        broker_protocol.receive(Wire(data))  # type: ignore[arg-type]
 
 
 def mdns_packet(data: bytes) -> None:
@@ -220,7 +215,7 @@ def mdns_packet(data: bytes) -> None:
     discovery._packet(
         data if MARK in data else data + MARK, "10.77.0.66", Link("eth0", "10.77.0.2")
     )
-    assert len(discovery.candidates) <= exchange.MAX_CANDIDATES
+    assert len(discovery.candidates) <= handoff.MAX_CANDIDATES
     for candidate in discovery.candidates:
         assert len(candidate.beacon) <= beacons.MAX_TEXT
 
@@ -232,22 +227,22 @@ def txt_record(data: bytes) -> None:
 
 
 _ROOT = Path(tempfile.mkdtemp(prefix="nodeagent-fuzz-", dir=os.environ.get("FUZZ_FOLDER")))
-for _name in (exchange.HEARD, exchange.ANNOUNCE):
+for _name in (handoff.HEARD, paths.ANNOUNCE):
     (_ROOT / _name.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
 
 
 def heard_file(data: bytes) -> None:
     """heard.json, as a taken-over network process may write it."""
-    (_ROOT / exchange.HEARD.lstrip("/")).write_bytes(data)
-    _, candidates = exchange.read_heard(Host(_ROOT))
-    assert len(candidates) <= exchange.MAX_CANDIDATES
+    (_ROOT / handoff.HEARD.lstrip("/")).write_bytes(data)
+    _, candidates = handoff.read_heard(Host(_ROOT))
+    assert len(candidates) <= handoff.MAX_CANDIDATES
 
 
 def announce_file(data: bytes) -> None:
     """announce.json."""
-    (_ROOT / exchange.ANNOUNCE.lstrip("/")).write_bytes(data)
+    (_ROOT / paths.ANNOUNCE.lstrip("/")).write_bytes(data)
     with contextlib.suppress(wire.Malformed, OtherVersion):
-        exchange.read_announcement(Host(_ROOT))
+        handoff.read_announcement(Host(_ROOT))
 
 
 class _Tags(HTMLParser):
@@ -263,10 +258,10 @@ class _Tags(HTMLParser):
 
 def status_file(data: bytes) -> None:
     """status.json on its way to a browser or to Prometheus: nothing in it becomes a program."""
-    for path in statuspage.KINDS:
-        statuspage.render(path, data)
+    for path in status_page.KINDS:
+        status_page.render(path, data)
     tags = _Tags()
-    tags.feed(statuspage.render("/", data).decode())
+    tags.feed(status_page.render("/", data).decode())
     assert tags.found.count("script") == 1, "the page has one script, and it is its own"
     assert not [tag for tag in tags.found if tag.startswith(("on", "iframe", "img", "object"))]
 
@@ -281,24 +276,24 @@ def signing_request(data: bytes) -> None:
             "usages": ["digital signature", "client auth"],
             "request": base64.b64encode(text).decode(),
         }  # fmt: skip
-        asked = api._request({"metadata": {"name": "csr-1", "uid": "1"}, "spec": spec})
+        asked = kube_api._request({"metadata": {"name": "csr-1", "uid": "1"}, "spec": spec})
         key = fitting_key(asked, token)
         assert key in (None, hashlib.sha256(pki.spki(real.CA_KEY.public_key())).hexdigest())
 
 
 def card_file(data: bytes) -> None:
     """A card file; what is taken fits together and survives being kept."""
-    cards.is_scrubbed(data)
+    fleet_file.is_scrubbed(data)
     with contextlib.suppress(wire.Malformed, OtherVersion, pki.BadCertificate):
-        card = cards.parse(data)
-        trusts.from_card(card)
-        kept = cards.parse(cards.dump(card))
+        card = fleet_file.parse(data)
+        store.from_card(card)
+        kept = fleet_file.parse(fleet_file.dump(card))
         assert (kept.fleet_id, kept.enrol_key) == (card.fleet_id, card.enrol_key)
 
 
 def api_answer(data: bytes) -> None:
     """What an API server answers, whatever is behind its address."""
-    server = api.Api("https://10.77.0.11:6443", "", "", "")
+    server = kube_api.Api("https://10.77.0.11:6443", "", "", "")
     server._session = Answers(data)  # type: ignore[assignment]
     for ask in (server.requests, server.ready_nodes):
         with contextlib.suppress(CommandFailed):
@@ -329,7 +324,7 @@ _ITEMS = {
     ]
 }
 _POST = b"POST /v1/grant HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
-_SIDE = split.Side(real.NODE.node_id, "pi-2", "0" * 64, 3, real.NOW, True)
+_SIDE = rivals.Side(real.NODE.node_id, "pi-2", "0" * 64, 3, real.NOW, True)
 _ANSWERS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -358,6 +353,6 @@ TARGETS: dict[str, Target] = {
     "announce_file": Target(announce_file, (real.announced(),)),
     "status_file": Target(status_file, (b'{"version": 1, "phase": "ready"}',)),
     "signing_request": Target(signing_request, (real.CSR_DER,)),
-    "card_file": Target(card_file, (real.CARD, cards.for_workers(real.CARD))),
+    "card_file": Target(card_file, (real.CARD, fleet_file.for_workers(real.CARD))),
     "api_answer": Target(api_answer, (json.dumps(_ITEMS).encode(),)),
 }

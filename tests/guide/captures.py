@@ -15,8 +15,8 @@ from unittest import mock
 
 import yaml
 
-from nodeagent import doctor, steps
-from nodeagent.agent.reporter import Board
+from nodeagent import doctor, paths, steps
+from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import health
 from nodeagent.errors import FetchFailed
 from nodeagent.fleet.beacon import Beacon
@@ -24,8 +24,7 @@ from nodeagent.fleet.election import Heard
 from nodeagent.fleet.peers import Roster
 from nodeagent.host.host import Clock
 from nodeagent.join.approval import APPROVAL, code, not_admitted
-from nodeagent.status import eventlog, events, schema
-from nodeagent.status import model as status
+from nodeagent.status import eventlog, events, model, schema
 from nodeagent.status import text as statustext
 from nodeagent.steps.engine import Progress
 from tests.guide.pages import MADE, words
@@ -50,14 +49,14 @@ class Node:
         self.machine = Machine(folder)
         self.machine.clock = Clock(now=lambda: self.now, monotonic=lambda: self.now - NOW)
         self.now = NOW
-        self.board = Board(self.machine)
-        self.board.set(node_name=name, fleet="home", address="192.168.1.40")
+        self.reporter = Reporter(self.machine)
+        self.reporter.set(node_name=name, fleet="home", address="192.168.1.40")
         self.journal: list[dict[str, Any]] = []
 
-    def after(self, seconds: float) -> Board:
+    def after(self, seconds: float) -> Reporter:
         """The board, so many seconds later."""
         self.now += seconds
-        return self.board
+        return self.reporter
 
     def record(self, host: Machine, name: str, message: str, /, **fields: object) -> None:
         """Stands for journald."""
@@ -68,7 +67,7 @@ class Node:
 
     def shown(self) -> str:
         """`nodeagent status`, ten seconds later."""
-        current = status.parse(self.machine.read(status.PATH) or b"")
+        current = model.parse(self.machine.read(paths.STATUS) or b"")
         return statustext.render(current, self.now + 10)
 
 
@@ -95,7 +94,7 @@ def prepared(one: Node, until: str) -> None:
     """Steps up to the named one, as the engine reports them."""
     for step in steps.SEQUENCE:
         done = step.name != until
-        one.board.progress(Progress(step, None, "done" if done else "acting", 0.4))
+        one.reporter.progress(Progress(step, None, "done" if done else "acting", 0.4))
         if not done:
             return
 
@@ -128,7 +127,7 @@ def stuck() -> str:
 def waits() -> str:
     """A board that waits for a person."""
     with node("pi-4f2a13") as one:
-        one.board.set(node_id=WAITING, address="192.168.1.43")
+        one.reporter.set(node_id=WAITING, address="192.168.1.43")
         one.after(60).enter("joining", "Asking for a grant")
         one.after(5).trouble(not_admitted(APPROVAL, WAITING, "192.168.1.40"), failed=False)
         return one.shown()
@@ -136,7 +135,7 @@ def waits() -> str:
 
 def lead(one: Node) -> None:
     """The life of a control plane up to Ready, with another board that waits."""
-    board, fleet = one.board, Roster()
+    board, fleet = one.reporter, Roster()
     one.after(70).enter("rebooting", "The kernel's memory cgroup is enabled at the next boot")
     one.after(30).enter("discovering", "Listening for the others")
     board.meet(fleet, [peer(1, "preparing"), peer(2, "discovering")])

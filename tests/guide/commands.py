@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from nodeagent.cli import help_text as manual
+from nodeagent.cli import help_text
 from nodeagent.cli.main import main
 
 
@@ -21,7 +21,7 @@ class Command:
     about: str
     options: tuple[tuple[str, str], ...]
     is_group: bool
-    lesson: manual.Lesson
+    lesson: help_text.Lesson
 
 
 def visible(group: click.Group = main, above: str = "nodeagent") -> Iterator[Command]:
@@ -44,7 +44,7 @@ def visible(group: click.Group = main, above: str = "nodeagent") -> Iterator[Com
             " ".join((command.help or "").split()),
             tuple(record for record in options if record),
             is_group,
-            manual.LESSONS[path],
+            help_text.LESSONS[path],
         )
         if isinstance(command, click.Group):
             yield from visible(command, f"{above} {name}")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nodeagent import __version__
+from nodeagent import __version__, paths
 from nodeagent.config.settings import BOOT_FILES, DROP_INS
 from nodeagent.errors import TABLE
-from nodeagent.status import model as status
 from tests.guide import settings as table
 from tests.guide.commands import visible
 
@@ -17,7 +16,7 @@ FILES = (
      "Says which fleet this card belongs to. Imported at first boot, then overwritten."),
     (f"{BOOT_FILES[0]}, {DROP_INS}/*.yaml",
      "Settings, see nodeagent.yaml(5). Every default works."),
-    (status.PATH, "What `nodeagent status` reads."),
+    (paths.STATUS, "What `nodeagent status` reads."),
     ("/var/lib/nodeagent",
      "What this node must remember. Private keys in it are readable by root only."),
 )  # fmt: skip

@@ -20,16 +20,15 @@ from unittest.mock import patch
 
 from nodeagent.host import durable
 from nodeagent.host.host import Host
-from nodeagent.statefile import Journal
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import store as trust
+from nodeagent.statefile import StateFile
+from nodeagent.trust import fleet_file, store
 from nodeagent.trust.store import FLEET_FILE, LEAD_KEY_FILE, Trust
 from tests import keytraces
 from tests.hostile.section import Section
 
 MIB = 1 << 20
 SECTOR = 512
-CARD = trust.CARD_FILES[0]
+CARD = store.CARD_FILES[0]
 BOOT, ROOT = "boot partition (FAT32)", "root partition (ext4)"
 PATIENCE = 10.0  # seconds for the FUSE export to appear
 
@@ -59,8 +58,8 @@ class Board:
                 file.truncate(size * MIB)
         run_tool("mkfs.vfat", "-F", "32", "-n", "bootfs", self.boot)
         run_tool("mke2fs", "-q", "-F", "-t", "ext4", self.root)
-        (folder / cards.NAME).write_bytes(self.card)
-        run_tool("mcopy", "-i", self.boot, folder / cards.NAME, f"::{cards.NAME}")
+        (folder / fleet_file.NAME).write_bytes(self.card)
+        run_tool("mcopy", "-i", self.boot, folder / fleet_file.NAME, f"::{fleet_file.NAME}")
 
     @contextmanager
     def powered(self) -> Iterator[Host]:
@@ -115,7 +114,7 @@ class Board:
 def imported(board: Board) -> None:
     """A first boot."""
     with board.powered() as host:
-        trust.import_card(host, Journal(host))
+        store.import_card(host, StateFile(host))
 
 
 def cut(board: Board) -> None:
@@ -124,9 +123,9 @@ def cut(board: Board) -> None:
     def pull(*_: object, **__: object) -> None:
         raise PowerCut
 
-    with board.powered() as host, patch.object(Journal, "set", pull):
+    with board.powered() as host, patch.object(StateFile, "set", pull):
         try:
-            trust.import_card(host, Journal(host))
+            store.import_card(host, StateFile(host))
         except PowerCut:
             os.sync()
     imported(board)
@@ -161,9 +160,9 @@ def untouched(board: Board) -> None:
 def only_removed(board: Board) -> None:
     """Instead of all this, both files are removed the plain way."""
     with board.powered() as host, patch.object(durable, "overwrite", lambda *_: None):
-        trust.import_card(host, Journal(host))
+        store.import_card(host, StateFile(host))
         host.path(LEAD_KEY_FILE).unlink()
-    run_tool("mdel", "-i", board.boot, f"::{cards.NAME}")
+    run_tool("mdel", "-i", board.boot, f"::{fleet_file.NAME}")
 
 
 @dataclass(frozen=True)
@@ -197,9 +196,9 @@ def run(seed: int) -> Section:
     """Each case on a card of its own; any key elsewhere than expected is a fault."""
     rows, faults = [], []
     for case in CASES:
-        full = cards.make("home")[1]
+        full = fleet_file.make("home")[1]
         with tempfile.TemporaryDirectory() as folder:
-            board = Board(Path(folder), cards.for_workers(full) if case.split else full, full)
+            board = Board(Path(folder), fleet_file.for_workers(full) if case.split else full, full)
             case.act(board)
             found = board.found()
         rows.append((case.what, _names(found[BOOT]), _names(found[ROOT])))

@@ -8,8 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from nodeagent.serve import status_page as statuspage
-from nodeagent.trust import fleet_file as cards
+from nodeagent.serve import status_page
+from nodeagent.trust import fleet_file
 from tests.hostile.flood import LIMIT
 from tests.hostile.section import Section
 from tests.net import connect_process
@@ -27,11 +27,11 @@ TASKS = 128  # TasksMax= of the unit
 def run(seed: int) -> Section:
     """Each kind of connection in turn, and none."""
     rows, faults = [], []
-    card = cards.make("home")[1]
+    card = fleet_file.make("home")[1]
     with tempfile.TemporaryDirectory() as folder, plugged("naconn", Path(folder), card) as lan:
         leader, attacker, worker = control_plane(lan), lan.add(), lan.add()
         leader.announce(endpoint=True, status_page=True)
-        assert eventually(lambda: answers(leader, statuspage.PORT)), leader.logs()
+        assert eventually(lambda: answers(leader, status_page.PORT)), leader.logs()
         sources = [f"10.77.0.{100 + number}" for number in range(SOURCES)]
         for source in sources:
             ip("-n", attacker.space, "addr", "add", f"{source}/24", "dev", "eth0")
@@ -82,7 +82,7 @@ def _one(
     attack = None
     watch, used, began = _Watch(serving), processor(serving), time.monotonic()
     if kind:
-        port = statuspage.PORT if kind == "page" else PORT
+        port = status_page.PORT if kind == "page" else PORT
         what = f"{what}, to the status page" if kind == "page" else what
         attack = attacker.start(
             "tests.net.connect_process", leader.address, str(port), kind, str(COUNT), str(RATE),

@@ -21,15 +21,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from nodeagent.broker import ledger
-from nodeagent.broker import operators as people
+from nodeagent.broker import ledger, operators
 from nodeagent.broker.broker import MAX_OUTSTANDING, Overloaded, Revoked, Stale, Unadmitted
 from nodeagent.errors import NodeAgentError
-from nodeagent.join import approval as enrolment
-from nodeagent.join import messages as grants
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import jws, pki
-from nodeagent.trust import store as trusts
+from nodeagent.join import approval, messages
+from nodeagent.trust import fleet_file, jws, pki, store
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 from tests.hostile.section import Section
@@ -65,8 +61,8 @@ ODD: list[Any] = [
 def run(seed: int) -> Section:
     """All of it with one seed."""
     dice = random.Random(seed)
-    home = trusts.from_card(cards.parse(cards.make("home")[1]))
-    other = trusts.from_card(cards.parse(cards.make("home")[1]))
+    home = store.from_card(fleet_file.parse(fleet_file.make("home")[1]))
+    other = store.from_card(fleet_file.parse(fleet_file.make("home")[1]))
     rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
@@ -136,7 +132,7 @@ def _edited_requests(setup: Setup, other: Trust, dice: random.Random) -> tuple[i
     for edited in [good, *_edits(good, dice)]:
         tried += 1
         # The victim's certificate stays in it: without a card the thief has no other.
-        through += _accepted(setup, jws.sign(edited, thief.private, grants.REQUEST_TYPE))
+        through += _accepted(setup, jws.sign(edited, thief.private, messages.REQUEST_TYPE))
     return tried, through
 
 
@@ -169,7 +165,7 @@ def _strangers(setup: Setup, other: Trust, dice: random.Random) -> tuple[int, in
             [own, enrol],
             [enrol, enrol],
         ):
-            asked = grants.build_request(fleet, key, chain, "pi-2", setup.broker.nonce(), {})
+            asked = messages.build_request(fleet, key, chain, "pi-2", setup.broker.nonce(), {})
             tried, through = tried + 1, through + _accepted(setup, asked)
     return tried, through
 
@@ -188,7 +184,7 @@ def _replays(setup: Setup, other: Trust, dice: random.Random) -> tuple[int, int]
 
 def _believed(setup: Setup, data: bytes, key: NodeKey, nonce: str) -> bool:
     try:
-        grants.verify_grant(setup.trust.anchors, data, key.node_id, nonce, setup.now)
+        messages.verify_grant(setup.trust.anchors, data, key.node_id, nonce, setup.now)
     except NodeAgentError:
         return False
     return True
@@ -213,13 +209,13 @@ def _forged_grants(setup: Setup, other: Trust, dice: random.Random) -> tuple[int
         named = {**good, "cert": base64.b64encode(pki.cert_der(cert)).decode()}
         for edited in [named, *_edits(named, dice)]:
             tried += 1
-            forged = jws.sign(edited, BROKER, grants.GRANT_TYPE)
+            forged = jws.sign(edited, BROKER, messages.GRANT_TYPE)
             through += _believed(setup, forged, key, nonce)
     for edited in _edits(good, dice):  # for others: the audience, nonce or fleet is not ours
         if all(edited.get(name) == good[name] for name in ("aud", "nonce", "fleet")):
             continue
         tried += 1
-        through += _believed(setup, jws.sign(edited, BROKER, grants.GRANT_TYPE), key, nonce)
+        through += _believed(setup, jws.sign(edited, BROKER, messages.GRANT_TYPE), key, nonce)
     return tried, through
 
 
@@ -316,7 +312,7 @@ def _outcasts(setup: Setup, other: Trust, dice: random.Random) -> tuple[int, int
     heard = setup.request(thief, "pi-2")
     setup.broker.grant(heard)
     setup.ask(member, "pi-3")
-    people.revoke(setup.broker, "pi-2")
+    operators.revoke(setup.broker, "pi-2")
     asks: list[Callable[[], bytes]] = [
         lambda: heard,
         lambda: setup.request(thief, "pi-2"),
@@ -325,7 +321,7 @@ def _outcasts(setup: Setup, other: Trust, dice: random.Random) -> tuple[int, int
         lambda: setup.request(NodeKey(pki.new_key()), "pi-9"),
     ]
     through = sum(_accepted(setup, ask()) for _ in range(40) for ask in asks)
-    assert len(people.overview(setup.broker)["waiting"]) == enrolment.MAX_WAITING
+    assert len(operators.overview(setup.broker)["waiting"]) == approval.MAX_WAITING
     assert setup.ask(member, "pi-3").node_name == "pi-3", "members may always ask again"
     state = json.loads(setup.host.read(ledger.PATH) or b"")
     assert len(state["names"]) == 2

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import handoff
 from tests.hostile.section import Section
 from tests.net.fleet import Board, Boards, Outcome, boards
 from tests.net.lan import ip
@@ -126,7 +126,7 @@ def new_addresses(fleet: Boards, rng: random.Random) -> Outcome:
     fleet.add(NODES).power_on()
     outcome = fleet.form()
     leader = next(board for board in fleet.all if board.role == "control-plane")
-    heard = {candidate.address for candidate in exchange.read_heard(leader.host)[1]}
+    heard = {candidate.address for candidate in handoff.read_heard(leader.host)[1]}
     assert {board.node.address for board in moved} <= heard, "the new addresses are not heard"
     return outcome
 

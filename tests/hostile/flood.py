@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from nodeagent.serve.mdns.message import TYPE
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file
 from tests.hostile.listening import until_heard
 from tests.hostile.section import Section
 from tests.net import flood_process
@@ -25,7 +25,7 @@ LIMIT = 64 * 1024  # KiB: MemoryMax= of the unit
 
 def run(seed: int) -> Section:
     """Each kind of flood once, and none; then the library by itself under the first."""
-    card = cards.make("home")[1]
+    card = fleet_file.make("home")[1]
     rows, faults = [], []
     with tempfile.TemporaryDirectory() as folder, plugged("naflood", Path(folder), card) as lan:
         leader, attacker = control_plane(lan), lan.add()

@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import beacon, handoff
 from nodeagent.fleet.handoff import Announcement
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file
 from tests.hostile.listening import until_heard
 from tests.hostile.section import Section
 from tests.net import impostor_process
@@ -72,8 +71,8 @@ class Case:
 
 def run(seed: int) -> Section:
     """Each kind; those that only cost time run beside each other."""
-    other = cards.make("other")[1]
-    card = cards.make("home")[1]
+    other = fleet_file.make("other")[1]
+    card = fleet_file.make("home")[1]
     with tempfile.TemporaryDirectory() as folder, plugged("naimp", Path(folder), card) as lan:
         leader = control_plane(lan)
         first = lan.add()
@@ -114,13 +113,13 @@ def _replayed(lan: Lan, leader: Node, bare: float) -> tuple[tuple[str, ...], lis
     """The leader's records are overridden all the time, and a beacon of its boot before the last,
     with an address that the attacker has now, is announced by a real network process."""
     replayer, spoofer, worker = lan.add(), lan.add(), lan.add()
-    old = beacons.Beacon(
+    old = beacon.Beacon(
         node_id=leader.key.node_id, boot="00000000", name="pi-1", phase="ready",
         role="control-plane", fitness=(1, 2, 8, 1), epoch=0, claim=False, ready=True, expected=0,
         address=replayer.address, port=PORT, seq=10**6,
     )  # fmt: skip
-    sealed = beacons.seal(leader.trust.beacon_key, old)
-    exchange.write_announcement(
+    sealed = beacon.seal(leader.trust.beacon_key, old)
+    handoff.write_announcement(
         replayer.host,
         Announcement(replayer.address, leader.key.node_id, sealed, PORT, False, False),
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from nodeagent.fleet import handoff as exchange
-from nodeagent.fleet.neighbours import Hearing
+from nodeagent.fleet import handoff
+from nodeagent.fleet.neighbours import Neighbours
 from tests.net.lan import Node
 
 RENEW = 5.0  # seconds between new beacons of the control plane, as radio.RENEW
@@ -15,14 +15,14 @@ TICK = 1.0  # seconds between looks, as radio.TICK
 def until_heard(worker: Node, leader: Node, bound: float) -> float | None:
     """Seconds until the agent of ``worker`` would know that ``leader`` gives grants; None where it
     took longer than ``bound``. The leader says something new every few seconds meanwhile."""
-    hearing = Hearing(worker.trust.beacon_key, worker.key.node_id)
+    neighbours = Neighbours(worker.trust.beacon_key, worker.key.node_id)
     begin = said = time.monotonic()
     while (now := time.monotonic()) - begin < bound:
         if now - said > RENEW:
             said = now
             leader.announce(endpoint=True)
-        mark, candidates = exchange.read_heard(worker.host)
-        heard = hearing.update(mark, [c.beacon for c in candidates], now)[1]
+        mark, candidates = handoff.read_heard(worker.host)
+        heard = neighbours.update(mark, [c.beacon for c in candidates], now)[1]
         if any(h.beacon.ready and h.beacon.address == leader.address for h in heard):
             return now - begin
         time.sleep(TICK)

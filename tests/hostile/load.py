@@ -16,8 +16,7 @@ from nodeagent import paths
 from nodeagent.broker import broker
 from nodeagent.host.host import Host
 from nodeagent.join import client
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import tls
+from nodeagent.trust import fleet_file, tls
 from nodeagent.trust.anchors import server_name
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
@@ -36,7 +35,7 @@ Rows = list[tuple[str, ...]]
 
 def run(seed: int) -> Section:
     """The crowd; then a few at a time without pauses, beside bare handshakes."""
-    card = cards.make("home")[1]
+    card = fleet_file.make("home")[1]
     with tempfile.TemporaryDirectory() as folder, plugged("naload", Path(folder), card) as lan:
         crowd, faults = _crowd(lan, Path(folder))
     with tempfile.TemporaryDirectory() as folder, plugged("naload", Path(folder), card) as lan:

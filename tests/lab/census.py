@@ -13,7 +13,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file
 from tests import keytraces
 
 from . import checks, disk, results, toolbox
@@ -34,7 +34,7 @@ def census(cluster: Cluster) -> checks.Outcome:
     """Form a cluster where there is none, power it off, search every card."""
     if not cluster.formed:
         cluster.power_on(card=_workers_card)
-    full = (run_folder() / "fleet" / cards.NAME).read_bytes()
+    full = (run_folder() / "fleet" / fleet_file.NAME).read_bytes()
     keys = keytraces.secrets((run_folder() / "fleet" / "lab.fleet").read_bytes())
     # The tool must find them where they are known to be.
     seen = {trace.key for trace in keytraces.search(full, keys)}
@@ -64,10 +64,10 @@ def _workers_card(board: Board) -> None:
     """
     if board.index <= IDENTICAL:
         return
-    full = (run_folder() / "fleet" / cards.NAME).read_bytes()
+    full = (run_folder() / "fleet" / fleet_file.NAME).read_bytes()
     worker = run_folder() / "fleet" / "worker.fleet"
-    worker.write_bytes(cards.for_workers(full))
-    disk.replace(board.card, cards.NAME, full, worker)
+    worker.write_bytes(fleet_file.for_workers(full))
+    disk.replace(board.card, fleet_file.NAME, full, worker)
 
 
 def _search(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file
 from tests import provenance
 
 from . import board, disk, flashing, image, lan, toolbox
@@ -117,7 +117,7 @@ class Cluster:
                 own = card_file(fleet, index)
                 if starts[index] == "plain":
                     disk.put(one.card, "nodeagent.yaml", settings)
-                    disk.put(one.card, cards.NAME, own)
+                    disk.put(one.card, fleet_file.NAME, own)
                 else:
                     deb = package if starts[index] == "seeded" else None
                     flashing.seed(one.card, own, settings, deb)
@@ -214,9 +214,9 @@ def new_fleet(*options: str) -> Path:
 
 def card_file(fleet: Path, index: int) -> Path:
     """The fleet's file for the card of board ``index``: of split ones, the first leads."""
-    if (fleet / cards.NAME).exists():
-        return fleet / cards.NAME
-    return fleet / ("control-plane" if index == 1 else "worker") / cards.NAME
+    if (fleet / fleet_file.NAME).exists():
+        return fleet / fleet_file.NAME
+    return fleet / ("control-plane" if index == 1 else "worker") / fleet_file.NAME
 
 
 def alone() -> IO[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 
-from nodeagent import statefile as journal
+from nodeagent import statefile
 
 from . import checks, disk, lan, results
 from .board import Board
@@ -80,7 +80,7 @@ def _tried(test: object) -> bool:
 
 def _born(guest: Guest) -> int:
     """When this board's cluster was made, seconds since the epoch."""
-    return int(json.loads(guest.sudo("cat", journal.PATH))["born"])
+    return int(json.loads(guest.sudo("cat", statefile.PATH))["born"])
 
 
 def _authority(guest: Guest) -> str:

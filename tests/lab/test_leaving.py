@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.broker import leave as broker_leave
-from nodeagent.cluster import credentials
-from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent import paths
+from nodeagent.broker import leave
+from nodeagent.cluster import credentials, kubelet_api
 from nodeagent.host.host import Host
 from nodeagent.join import leave as farewell
 from nodeagent.trust import pki
@@ -46,9 +46,9 @@ def as_node(name: str, cluster: Cluster, root: Path) -> Host:
         f"system:node:{name}", ca, ca_key, time.time(), group="system:nodes"
     )
     host.write("/etc/kubernetes/pki/ca.crt", ca)
-    host.write(ownnode.KUBELET_CLIENT, cert + key, 0o600)
+    host.write(paths.KUBELET_CLIENT, cert + key, 0o600)
     server = f"server: https://127.0.0.1:{cluster.port}\n"
-    host.write(ownnode.KUBELET_CONF, server.encode(), 0o600)
+    host.write(paths.KUBELET_CONF, server.encode(), 0o600)
     return host
 
 
@@ -67,22 +67,22 @@ def test_a_worker_takes_its_leave(cluster: Cluster, tmp_path: Path) -> None:
     path = f"/api/v1/namespaces/default/pods/web-{OTHER}/eviction"
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction",
                 "metadata": {"name": f"web-{OTHER}", "namespace": "default"}}  # fmt: skip
-    refused = ownnode.ask(host, "POST", path, eviction)
+    refused = kubelet_api.ask(host, "POST", path, eviction)
     assert refused is not None and refused[0] == 403
     unschedulable = {"spec": {"unschedulable": True}}
-    refused = ownnode.ask(host, "PATCH", f"/api/v1/nodes/{OTHER}", unschedulable)
+    refused = kubelet_api.ask(host, "PATCH", f"/api/v1/nodes/{OTHER}", unschedulable)
     assert refused is not None and refused[0] == 403
-    refused = ownnode.ask(host, "DELETE", f"/api/v1/nodes/{NAME}")
+    refused = kubelet_api.ask(host, "DELETE", f"/api/v1/nodes/{NAME}")
     assert refused is not None and refused[0] == 403, "so the broker has to be told"
 
     said: list[str] = []
-    ownnode.drain(host, NAME, said.append)
+    kubelet_api.drain(host, NAME, said.append)
     assert said == ["1 pods moved away"]
     assert json.loads(cluster.kubectl("get", "node", NAME, "-o", "json"))["spec"]["unschedulable"]
     pods = cluster.kubectl("get", "pods", "-o", "name")
     assert f"web-{NAME}" not in pods and f"web-{OTHER}" in pods
 
-    uid = ownnode.uid(host, NAME)
+    uid = kubelet_api.uid(host, NAME)
     assert uid
     chain = fleet.trust.leaf("client", key.public)
 
@@ -91,7 +91,7 @@ def test_a_worker_takes_its_leave(cluster: Cluster, tmp_path: Path) -> None:
         message = farewell.build(
             fleet.trust.fleet_id, key, chain, NAME, uid, final=False, nonce=nonce
         )
-        broker_leave.hear(fleet.broker, message)
+        leave.hear(fleet.broker, message)
 
     tell("11111111-2222-4333-8444-555555555555")
     assert f"node/{NAME}" in cluster.kubectl("get", "nodes", "-o", "name"), "another object"
@@ -99,4 +99,4 @@ def test_a_worker_takes_its_leave(cluster: Cluster, tmp_path: Path) -> None:
     tell(uid)
     left = cluster.kubectl("get", "nodes", "-o", "name")
     assert f"node/{NAME}" not in left and f"node/{OTHER}" in left
-    assert ownnode.uid(host, NAME) == ""
+    assert kubelet_api.uid(host, NAME) == ""

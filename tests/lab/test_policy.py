@@ -18,17 +18,15 @@ from typing import Any
 
 import pytest
 
-from nodeagent.broker import operators as people
+from nodeagent.broker import operators
 from nodeagent.broker.broker import Broker, Offer
 from nodeagent.broker.kube_api import Api
 from nodeagent.broker.ledger import Ledger
 from nodeagent.cluster import credentials
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host
-from nodeagent.join import messages as grants
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import pki
-from nodeagent.trust import store as trusts
+from nodeagent.join import messages
+from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
 
 pytestmark = pytest.mark.lab
@@ -385,8 +383,8 @@ class Fleet:
     """A real broker on this cluster, and nodes that ask it."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
-        card = cards.parse(cards.make("home")[1])
-        self.trust, key = trusts.from_card(card), pki.new_key()
+        card = fleet_file.parse(fleet_file.make("home")[1])
+        self.trust, key = store.from_card(card), pki.new_key()
         (cert, _) = self.trust.leaf("broker", key.public_key())
         ca = (cluster.pki / "ca.crt").read_text()
         offer = Offer(("192.0.2.1:6443",), ca, "1.36.4")
@@ -394,12 +392,12 @@ class Fleet:
         ledger = Ledger(Host(folder / "broker"))
         self.broker = Broker(self.trust.anchors, key, cert, offer, self.api, ledger, time.time)
 
-    def grant(self, wish: str, key: NodeKey) -> grants.Grant:
+    def grant(self, wish: str, key: NodeKey) -> messages.Grant:
         """A proved grant."""
         nonce, chain = self.broker.nonce(), self.trust.leaf("client", key.public)
-        asked = grants.build_request(self.trust.fleet_id, key, chain, wish, nonce, {})
+        asked = messages.build_request(self.trust.fleet_id, key, chain, wish, nonce, {})
         data = self.broker.grant(asked, "192.0.2.2")
-        return grants.verify_grant(self.trust.anchors, data, key.node_id, nonce, time.time())
+        return messages.verify_grant(self.trust.anchors, data, key.node_id, nonce, time.time())
 
     def pending(self, name: str) -> bool:
         """True where the request waits still."""
@@ -480,7 +478,7 @@ def test_a_revoked_kubelet_can_change_nothing(cluster: Cluster, tmp_path: Path) 
     for item in (me, renewal, lease):
         status, said = kubelet(cluster, "pi-30", "create", "-f", "-", stdin=item)
         assert status == 0, said
-    assert people.revoke(fleet.broker, "pi-30")["names"] == ["pi-30"]
+    assert operators.revoke(fleet.broker, "pi-30")["names"] == ["pi-30"]
     assert "pi-30" not in cluster.kubectl("get", "nodes", "-o", "name")
     for _ in range(40):  # the policy's list is watched, not read
         status, said = kubelet(cluster, "pi-30", "create", "-f", "-", stdin=renewal)
@@ -498,7 +496,7 @@ def test_a_revoked_kubelet_can_change_nothing(cluster: Cluster, tmp_path: Path) 
     # Others go on, and a person can take it back.
     other = me.replace("pi-30", "pi-31")
     assert kubelet(cluster, "pi-31", "create", "-f", "-", stdin=other)[0] == 0
-    people.approve(fleet.broker, key.node_id)
+    operators.approve(fleet.broker, key.node_id)
     for _ in range(40):
         if kubelet(cluster, "pi-30", "create", "-f", "-", stdin=me)[0] == 0:
             return
@@ -510,7 +508,7 @@ def test_what_a_revoked_kubelet_may_still_read(cluster: Cluster, tmp_path: Path)
     """SECURITY.md says it; where this changes, that must too."""
     fleet = Fleet(cluster, tmp_path)
     fleet.grant("pi-40", NodeKey(pki.new_key()))
-    people.revoke(fleet.broker, "pi-40")
+    operators.revoke(fleet.broker, "pi-40")
     assert kubelet(cluster, "pi-40", "get", "services", "-A")[0] == 0
     for words in (("get", "secrets", "-A"), ("get", "pods", "-A"), ("get", "configmaps", "-A")):
         status, said = kubelet(cluster, "pi-40", *words)

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from cryptography import x509
 
-from nodeagent.cluster import credentials, renewal
-from nodeagent.cluster import kubeadm_state as state
+from nodeagent import paths
+from nodeagent.cluster import credentials, kubeadm_state, renewal
 from nodeagent.host.host import Host, Result
 from nodeagent.trust import pki
 from nodeagent.trust.node_key import NodeKey
@@ -45,7 +45,7 @@ def running(folder: Path, *words: object) -> Iterator[Path]:
 def kubelet(host: Host, folder: Path, server: str, ca: Path) -> list[object]:
     """The kubelet's command line, its files as kubeadm writes them, below the host's root. The
     container runtime is a socket that never answers: certificates come before it."""
-    pem = str(host.path(state.CLIENT_PEM, follow=False))
+    pem = str(host.path(paths.KUBELET_CLIENT, follow=False))
     conf = {
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "c", "cluster": {
@@ -53,7 +53,7 @@ def kubelet(host: Host, folder: Path, server: str, ca: Path) -> list[object]:
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         "users": [{"name": "u", "user": {"client-certificate": pem, "client-key": pem}}],
     }  # fmt: skip
-    host.write(state.KUBELET_CONF, yaml.safe_dump(conf).encode(), 0o600)
+    host.write(paths.KUBELET_CONF, yaml.safe_dump(conf).encode(), 0o600)
     config = folder / "config.yaml"
     config.write_text(json.dumps({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
@@ -67,8 +67,8 @@ def kubelet(host: Host, folder: Path, server: str, ca: Path) -> list[object]:
     return [
         KUBERNETES / "kubelet", "--config", config, "--root-dir", folder / "kubelet",
         "--cert-dir", host.path("/var/lib/kubelet/pki"), "--hostname-override", NAME,
-        "--kubeconfig", host.path(state.KUBELET_CONF),
-        "--bootstrap-kubeconfig", host.path(state.BOOTSTRAP_CONF),
+        "--kubeconfig", host.path(paths.KUBELET_CONF),
+        "--bootstrap-kubeconfig", host.path(kubeadm_state.BOOTSTRAP_CONF),
     ]  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_a_kubelet_from_the_drawer_gets_a_new_certificate(cluster: Cluster, tmp_
         time.time() - 500 * 86400, group="system:nodes",
     )  # fmt: skip
     host.write(PEM, cert + key, 0o600)
-    host.link(state.CLIENT_PEM, Path(PEM).name)
+    host.link(paths.KUBELET_CLIENT, Path(PEM).name)
     assert renewal.expired(host, time.time())
     fleet = Fleet(cluster, tmp_path)
     grant = fleet.grant(NAME, NodeKey(pki.new_key()))
@@ -101,7 +101,7 @@ def test_a_kubelet_from_the_drawer_gets_a_new_certificate(cluster: Cluster, tmp_
         runtime.listen(8)
         deadline = time.monotonic() + 180
         # The kubelet's link is absolute, so it is followed here and not below the host's root.
-        current = host.path(state.CLIENT_PEM, follow=False)
+        current = host.path(paths.KUBELET_CLIENT, follow=False)
         while current.samefile(host.path(PEM)) and time.monotonic() < deadline:
             fleet.broker.tick()
             time.sleep(1)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from nodeagent.broker import main as broker_main
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol as frame
+from nodeagent.join import broker_protocol
 
 
 class Request(NamedTuple):
@@ -83,7 +83,7 @@ def main(root: str, cluster: str = "files") -> None:
     if cluster == "files":
         broker.api = ClusterInFiles(Path(root, "cluster"))
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(host.path(frame.SOCKET)))
+    listener.bind(str(host.path(broker_protocol.SOCKET)))
     listener.listen(16)
     broker_main.Service(host, broker, listener).run()
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file
 from tests.net.lan import Lan, plugged
 
 
 @pytest.fixture(scope="session")
 def card() -> bytes:
     """The card file of one fleet."""
-    return cards.make("home")[1]
+    return fleet_file.make("home")[1]
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodeagent.fleet import handoff as exchange
+from nodeagent import paths
 from nodeagent.host.host import Host
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from nodeagent.status import model as status
 from tests.net import lan
 from tests.net.lan import ip
@@ -69,7 +69,7 @@ class Board:
         self._boots += 1
         Commands(root, self.fleet / "store", lambda seconds: None).boot(self._boots)
         put(root, {"/proc/device-tree/serial-number": f"10000000{0xAB0000 + self.number:08x}\0"})
-        self.host.make_folder(exchange.SERVE_FOLDER)
+        self.host.make_folder(paths.SERVE)
         self._start(AGENT, str(root), str(self.fleet))
         self._start(SERVE, str(root))
         self.powered, self._broker = True, False
@@ -112,14 +112,14 @@ class Board:
     def status(self) -> Any:
         """As `nodeagent status` would show it."""
         try:
-            return status.parse(self.host.read(status.PATH) or b"")
+            return status.parse(self.host.read(paths.STATUS) or b"")
         except ValueError:
             return status.empty()
 
     @property
     def role(self) -> str:
         """As decided, or empty."""
-        return str(Journal(self.host).values["role"] or "")
+        return str(StateFile(self.host).values["role"] or "")
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,7 @@ from nodeagent.agent import main as agent
 from nodeagent.errors import NoControlPlane
 from nodeagent.host.host import Host
 from nodeagent.join import client
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import store as trust
+from nodeagent.trust import fleet_file, store
 from nodeagent.trust.node_key import NodeKey
 
 PATIENCE = 230.0  # seconds after which a node gives up
@@ -35,7 +34,7 @@ _connect = socket.create_connection
 class Joiner:
     """One node, made before the clock starts."""
 
-    def __init__(self, number: int, folder: str, fleet: trust.Trust) -> None:
+    def __init__(self, number: int, folder: str, fleet: store.Trust) -> None:
         self.number, self.trust = number, fleet
         self.host = Host(Path(folder, f"joiner-{number}"))
         self.key = NodeKey.load_or_create(self.host)
@@ -70,7 +69,7 @@ def main(card: str, folder: str, count: str, at_once: str, address: str, *source
 
     socket.create_connection = connect  # type: ignore[assignment]
     threading.stack_size(512 * 1024)
-    fleet = trust.from_card(cards.parse(Path(card).read_bytes()))
+    fleet = store.from_card(fleet_file.parse(Path(card).read_bytes()))
     joiners = [Joiner(number, folder, fleet) for number in range(int(count))]
     sys.stdout.write("ready\n")
     sys.stdout.flush()

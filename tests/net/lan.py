@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nodeagent import paths
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import handoff
 from nodeagent.fleet.handoff import Announcement
 from nodeagent.host.host import Host
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from nodeagent.trust import store as trust
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
@@ -43,13 +44,13 @@ class Node:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.interfaces: tuple[str, ...] = ()
         self._sequence = 0
-        self.host.make_folder(exchange.SERVE_FOLDER)
+        self.host.make_folder(paths.SERVE)
         self.host.make_folder("/run/nodeagent")
 
     def take(self, card: bytes) -> None:
         """Do what the agent would with a new card."""
         self.host.write(trust.CARD_FILES[0], card, 0o600)
-        self.trust = trust.import_card(self.host, Journal(self.host))
+        self.trust = trust.import_card(self.host, StateFile(self.host))
         self.key = NodeKey.load_or_create(self.host)
 
     def start(
@@ -94,18 +95,18 @@ class Node:
             seq=self._sequence,
         )
         sealed = beacons.seal(self.trust.beacon_key, beacon)
-        exchange.write_announcement(
+        handoff.write_announcement(
             self.host,
             Announcement(self.address, self.key.node_id, sealed, PORT, endpoint, status_page,
                          interfaces=self.interfaces),
         )  # fmt: skip
         return sealed
 
-    def candidates(self) -> tuple[exchange.Candidate, ...]:
+    def candidates(self) -> tuple[handoff.Candidate, ...]:
         """All that the network process tells of."""
-        return exchange.read_heard(self.host)[1]
+        return handoff.read_heard(self.host)[1]
 
-    def heard(self) -> dict[str, exchange.Candidate]:
+    def heard(self) -> dict[str, handoff.Candidate]:
         """What the network process tells, by the id in the sealed beacon; forged ones left out."""
         found = {}
         for candidate in self.candidates():
@@ -118,7 +119,7 @@ class Node:
 
     def own_heard(self) -> int | None:
         """When the node's own announcement last came back."""
-        return exchange.read_heard(self.host)[0]
+        return handoff.read_heard(self.host)[0]
 
     def logs(self) -> str:
         """What the processes said."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from nodeagent.host.host import Host
-from nodeagent.join import leave as farewell
+from nodeagent.join import leave
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 
@@ -18,7 +18,7 @@ def main(root: str, name: str, uid: str, final: str, *addresses: str) -> None:
     host = Host(Path(root))
     key, trust = NodeKey.load_or_create(host), Trust.load(host)
     candidates = [(address, 6444) for address in addresses]
-    sys.stdout.write(farewell.tell(trust, key, host, candidates, name, uid, final == "final"))
+    sys.stdout.write(leave.tell(trust, key, host, candidates, name, uid, final == "final"))
     sys.stdout.flush()
     os._exit(0)  # without waiting for candidates that are still being tried
 

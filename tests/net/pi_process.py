@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 from nodeagent.agent import keeper
 from nodeagent.agent.main import Agent
-from nodeagent.cluster import addresses as networks
+from nodeagent.cluster import addresses
 from nodeagent.host.host import Host, Result
 from tests.net.test_join import certificate_request
 from tests.reliability.commands import Answer, Commands
@@ -77,7 +77,7 @@ class FleetCommands(Commands):
         }
         server = re.search(r"server: https://(\S+)", self.text(asked["file"]))
         assert server is not None
-        api = self.fleet / "apis" / networks.host_of(server[1])
+        api = self.fleet / "apis" / addresses.host_of(server[1])
         if not api.exists():
             return 1, "", f"couldn't reach {server[1]}"
         cluster, token = Path(api.read_text(), "cluster"), asked["token"].partition(".")

@@ -11,9 +11,9 @@ import pytest
 
 from nodeagent.cli import admissions
 from nodeagent.errors import Refused
-from nodeagent.join import waiting_file as doorstep
+from nodeagent.join import waiting_file
 from nodeagent.join.approval import code
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file
 from tests.net.lan import Lan, Node, eventually
 from tests.net.test_join import ask, certificate_request, control_plane
 
@@ -21,8 +21,8 @@ from tests.net.test_join import ask, certificate_request, control_plane
 @pytest.fixture(scope="module")
 def approving() -> tuple[bytes, bytes]:
     """The two cards of a fleet in approve mode: who leads, who waits."""
-    lead = cards.make("home", approve=True)[1]
-    return lead, cards.for_workers(lead)
+    lead = fleet_file.make("home", approve=True)[1]
+    return lead, fleet_file.for_workers(lead)
 
 
 def person_at(node: Node) -> Any:
@@ -58,7 +58,7 @@ def test_a_node_shows_its_code_waits_and_is_let_in(
     assert not tokens(leader)
 
     def waiting() -> set[str]:  # what the keeper reads for status and status page
-        return {one["id"] for one in doorstep.read(leader.host)}
+        return {one["id"] for one in waiting_file.read(leader.host)}
 
     assert eventually(lambda: waiting() == {code(worker.key.node_id), code(other.key.node_id)})
     host = person_at(leader)
@@ -78,7 +78,7 @@ def test_a_node_shows_its_code_waits_and_is_let_in(
 
 def test_a_worker_of_such_a_fleet_leads_nobody(lan: Lan, approving: tuple[bytes, bytes]) -> None:
     leader, worker = control_plane(lan, approving[0]), lan.add(card=approving[1])
-    rogue = control_plane(lan, cards.make("home", approve=True)[1])
+    rogue = control_plane(lan, fleet_file.make("home", approve=True)[1])
     admissions.approve(person_at(leader), code(worker.key.node_id))
     admissions.approve(person_at(rogue), code(worker.key.node_id))
     said = told(worker, "pi-2", rogue.address)

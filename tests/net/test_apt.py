@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.agent import package_progress as packagewatch
+from nodeagent.agent import package_progress
 from nodeagent.errors import Blocked, CommandFailed, FetchFailed
 from nodeagent.host.apt import actions as apt
-from nodeagent.host.apt import locks as aptlock
+from nodeagent.host.apt import locks
 from nodeagent.host.apt.actions import Apt, AptInstall, AptUpdate
 from nodeagent.host.apt.dpkg import STATUS
 from nodeagent.host.facts import Facts
@@ -155,7 +155,7 @@ def test_apt_says_how_far_an_installation_is(served: Mirror, machine: AptHost) -
     use(machine, kubernetes=served.source("good"))
     AptUpdate((OURS,)).do(machine)
     AptInstall(("kubelet=1.36.4-*", "kubeadm=1.36.4-*")).do(machine)
-    shown = packagewatch.parse(machine.text(apt.PROGRESS) or "")
+    shown = package_progress.parse(machine.text(apt.PROGRESS) or "")
     assert (shown["done"], shown["total"]) == (2, 2) and shown["text"].startswith("Installed kube")
 
 
@@ -233,7 +233,7 @@ def test_an_interrupted_dpkg_is_repaired(served: Mirror, machine: AptHost) -> No
     assert not Facts(machine).packages.interrupted
 
 
-@pytest.mark.parametrize("lock", aptlock.LOCKS)
+@pytest.mark.parametrize("lock", locks.LOCKS)
 def test_who_holds_a_lock_is_named(lock: str, served: Mirror, machine: AptHost) -> None:
     use(machine, kubernetes=served.source("good"))
     AptUpdate((OURS,)).do(machine)
@@ -242,14 +242,14 @@ def test_who_holds_a_lock_is_named(lock: str, served: Mirror, machine: AptHost) 
         actions = [*actions, Apt(CONFIGURE), Apt(("dpkg", "--set-selections"), stdin="")]
     elif "lists" in lock:
         actions = [AptUpdate((OURS,))]
-    assert aptlock.holder(machine) is None
+    assert locks.holder(machine) is None
     with open(machine.path(lock), "w") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
-        found = aptlock.holder(machine)
+        found = locks.holder(machine)
         assert (
             found is not None and found.pid == os.getpid() and found.command in str(found.blocked())
         )
         for action in actions:
             with pytest.raises(Blocked, match=rf"process {os.getpid()}\)"):
                 action.do(machine)
-    assert aptlock.holder(machine) is None
+    assert locks.holder(machine) is None

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from nodeagent.host.host import Host
-from nodeagent.serve import status_page as statuspage
-from nodeagent.status import model as status
+from nodeagent.serve import status_page
+from nodeagent.status import model
 from tests.unit.test_linters import tool
 
 KEPT = Path(__file__).parents[2] / "build" / "screenshots"
@@ -43,7 +43,7 @@ def moment(name: str, phase: str, ago: float) -> dict[str, Any]:
 
 
 BASE = {
-    **status.empty(), "node_name": "pi-0a1b2c", "node_id": "n-k4q7w2mz5x3c6v8b", "fleet": "home",
+    **model.empty(), "node_name": "pi-0a1b2c", "node_id": "n-k4q7w2mz5x3c6v8b", "fleet": "home",
     "address": "192.168.1.40", "since": NOW - 75, "kubernetes": "1.36.4",
     "versions": {"nodeagent": "0.1.0"},
     "phases": [{"phase": "preparing", "at": NOW - 300}, {"phase": "rebooting", "at": NOW - 240}],
@@ -99,13 +99,13 @@ class Changing(Host):
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Serves states on loopback; gives the address."""
-    monkeypatch.setattr(statuspage, "FRESH", 0.0)
+    monkeypatch.setattr(status_page, "FRESH", 0.0)
     opened = []
 
     def serve(*states: dict[str, Any]) -> str:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        opened.append(statuspage.StatusPage(Changing(tmp_path, states), "127.0.0.1", port))
+        opened.append(status_page.StatusPage(Changing(tmp_path, states), "127.0.0.1", port))
         return f"http://127.0.0.1:{port}/"
 
     yield serve

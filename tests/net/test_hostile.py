@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from nodeagent import paths
-from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import beacon, handoff
 from nodeagent.fleet.election import Heard
-from nodeagent.fleet.neighbours import Hearing
-from nodeagent.serve import status_page as statuspage
-from nodeagent.trust import fleet_file as cards
+from nodeagent.fleet.neighbours import Neighbours
+from nodeagent.serve import status_page
+from nodeagent.trust import fleet_file
 from tests.hostile import load
 from tests.net.lan import PORT, Lan, Node, eventually, ip, status
 from tests.net.test_join import answers, ask, control_plane
@@ -26,7 +25,7 @@ SERVE_TASKS = 128  # TasksMax= of the unit
 def rounds(leader: Node, worker: Node) -> Callable[[], tuple[Heard, ...]]:
     """One round of the agents on both sides with each call: the leader says where it stands every
     five seconds, the worker tells whom it has heard."""
-    hearing = Hearing(worker.trust.beacon_key, worker.key.node_id)
+    neighbours = Neighbours(worker.trust.beacon_key, worker.key.node_id)
     said = 0.0
 
     def heard() -> tuple[Heard, ...]:
@@ -34,8 +33,8 @@ def rounds(leader: Node, worker: Node) -> Callable[[], tuple[Heard, ...]]:
         if time.monotonic() - said > 5:
             said = time.monotonic()
             leader.announce(endpoint=True)
-        mark, candidates = exchange.read_heard(worker.host)
-        return hearing.update(mark, [c.beacon for c in candidates], time.monotonic())[1]
+        mark, candidates = handoff.read_heard(worker.host)
+        return neighbours.update(mark, [c.beacon for c in candidates], time.monotonic())[1]
 
     return heard
 
@@ -55,7 +54,7 @@ def test_a_spoofer_and_a_flood_do_not_hide_the_control_plane(lan: Lan) -> None:
         return next((h.beacon.address for h in heard() if h.beacon.ready), None)
 
     assert eventually(found, 24), worker.logs()
-    assert len(exchange.read_heard(worker.host)[1]) <= exchange.MAX_CANDIDATES
+    assert len(handoff.read_heard(worker.host)[1]) <= handoff.MAX_CANDIDATES
     assert process.poll() is None, "the attack was still on"
     addresses = (attacker.address, found() or "")
     assert ask(worker, "pi-2", *addresses)["name"] == "pi-2"
@@ -91,11 +90,11 @@ def test_no_flood_fills_the_memory_or_hides_a_node(lan: Lan, kind: str) -> None:
 def test_connections_from_many_addresses_keep_nobody_out(lan: Lan, kind: str) -> None:
     leader, worker, attacker = control_plane(lan), lan.add(), lan.add()
     leader.announce(endpoint=True, status_page=True)
-    assert eventually(lambda: answers(leader, statuspage.PORT)), leader.logs()
+    assert eventually(lambda: answers(leader, status_page.PORT)), leader.logs()
     sources = [f"10.77.0.{100 + number}" for number in range(100)]
     for source in sources:
         ip("-n", attacker.space, "addr", "add", f"{source}/24", "dev", "eth0")
-    port = statuspage.PORT if kind == "page" else PORT
+    port = status_page.PORT if kind == "page" else PORT
     process = attacker.start(
         "tests.net.connect_process", leader.address, str(port), kind, "3000", "100",
         str(attacker.host.root), *sources,
@@ -113,7 +112,7 @@ def test_connections_from_many_addresses_keep_nobody_out(lan: Lan, kind: str) ->
 @pytest.mark.parametrize("kind", ["silent", "stranger", "worker"])
 def test_impostors_only_cost_time(lan: Lan, kind: str) -> None:
     leader, worker = control_plane(lan), lan.add()
-    attacker = lan.add(cards.make("other")[1] if kind == "stranger" else None)
+    attacker = lan.add(fleet_file.make("other")[1] if kind == "stranger" else None)
     addresses = [f"10.77.0.{100 + number}" for number in range(20)]
     for address in addresses:
         ip("-n", attacker.space, "addr", "add", f"{address}/24", "dev", "eth0")
@@ -130,27 +129,27 @@ def test_impostors_only_cost_time(lan: Lan, kind: str) -> None:
 def test_an_old_beacon_that_is_replayed_hides_nothing(lan: Lan) -> None:
     """One of the leader's own, from before, with an address that the attacker has now."""
     leader, worker, attacker = control_plane(lan), lan.add(), lan.add()
-    old = beacons.Beacon(
+    old = beacon.Beacon(
         node_id=leader.key.node_id, boot=f"{leader.number:08x}", name="pi-1", phase="ready",
         role="control-plane", fitness=(1, 2, 8, 1), epoch=0, claim=False, ready=True, expected=0,
         address=attacker.address, port=PORT, seq=0,
     )  # fmt: skip
-    sealed = beacons.seal(leader.trust.beacon_key, old)
-    exchange.write_announcement(
+    sealed = beacon.seal(leader.trust.beacon_key, old)
+    handoff.write_announcement(
         attacker.host,
-        exchange.Announcement(attacker.address, leader.key.node_id, sealed, PORT, False, False),
+        handoff.Announcement(attacker.address, leader.key.node_id, sealed, PORT, False, False),
     )
     attacker.serve()
     worker.announce()
     worker.serve()
-    hearing = Hearing(worker.trust.beacon_key, worker.key.node_id)
+    neighbours = Neighbours(worker.trust.beacon_key, worker.key.node_id)
 
     def heard() -> list[str]:
-        mark, candidates = exchange.read_heard(worker.host)
-        nodes = hearing.update(mark, [c.beacon for c in candidates], time.monotonic())[1]
+        mark, candidates = handoff.read_heard(worker.host)
+        nodes = neighbours.update(mark, [c.beacon for c in candidates], time.monotonic())[1]
         return [node.beacon.address for node in nodes]
 
-    assert eventually(lambda: sealed in [c.beacon for c in exchange.read_heard(worker.host)[1]])
+    assert eventually(lambda: sealed in [c.beacon for c in handoff.read_heard(worker.host)[1]])
     assert eventually(lambda: leader.announce(endpoint=True) and heard() == [leader.address])
 
 

@@ -15,15 +15,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from nodeagent import paths
-from nodeagent.agent import provision as install
+from nodeagent.agent import provision
 from nodeagent.cluster import addresses as networks
 from nodeagent.cluster import credentials
-from nodeagent.join import broker_protocol as frame
-from nodeagent.serve import status_page as statuspage
-from nodeagent.status import model as status
-from nodeagent.status import schema
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import pki
+from nodeagent.join import broker_protocol
+from nodeagent.serve import status_page
+from nodeagent.status import model, schema
+from nodeagent.trust import fleet_file, pki
 from tests.net.lan import PORT, Lan, Node, eventually
 from tests.support import namespaces
 
@@ -43,7 +41,7 @@ def control_plane(
     user = credentials.client(
         "nodeagent:broker", pki.cert_pem(ca).encode(), pki.key_pem(key).encode(), time.time()
     )
-    install.install(node.host, node.trust, user, endpoint, "1.36.4")
+    provision.install(node.host, node.trust, user, endpoint, "1.36.4")
     if joining is not None:
         node.host.write("/cluster-ca.key", pki.key_pem(key).encode(), 0o600)
         server = node.start(
@@ -55,7 +53,9 @@ def control_plane(
     node.start(*command, "files" if joining is None else "api")
     node.announce(endpoint=True)
     node.serve()
-    assert eventually(lambda: answers(node) and node.host.exists(frame.SOCKET)), node.logs()
+    assert eventually(lambda: answers(node) and node.host.exists(broker_protocol.SOCKET)), (
+        node.logs()
+    )
     return node
 
 
@@ -137,7 +137,7 @@ def test_a_name_belongs_to_the_first_key(lan: Lan) -> None:
 
 def test_a_stranger_gets_nothing(lan: Lan) -> None:
     leader = control_plane(lan)
-    stranger = lan.add(card=cards.make("other")[1])
+    stranger = lan.add(card=fleet_file.make("other")[1])
     said = ask(stranger, "pi-9", leader.address)
     assert said["error"] == "NoControlPlane"
     assert "no control plane of this fleet" in said["reason"]
@@ -188,14 +188,14 @@ def test_no_broker_is_a_plain_refusal(lan: Lan) -> None:
 
 def test_the_status_page_shows_the_status(lan: Lan) -> None:
     node = lan.add()
-    current: schema.Status = {**status.empty(), "node_name": "pi-<1>", "detail": "Electing"}
-    node.host.write(status.PATH, status.dump(current).encode())
+    current: schema.Status = {**model.empty(), "node_name": "pi-<1>", "detail": "Electing"}
+    node.host.write(paths.STATUS, model.dump(current).encode())
     node.announce()
     node.serve()
     assert eventually(node.own_heard), node.logs()
-    assert not answers(node, statuspage.PORT), "it is off unless asked for"
+    assert not answers(node, status_page.PORT), "it is off unless asked for"
     node.announce(status_page=True)
-    assert eventually(lambda: answers(node, statuspage.PORT)), node.logs()
+    assert eventually(lambda: answers(node, status_page.PORT)), node.logs()
     fetch = f"import urllib.request as u; print(u.urlopen('http://{node.address}:6480/').read())"
     command = namespaces.inside(node.space, sys.executable, "-c", fetch)
     page = subprocess.run(command, capture_output=True, timeout=10, text=True).stdout

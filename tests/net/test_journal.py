@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.host.host import Host, Result
-from nodeagent.status import eventlog, events, schema
-from nodeagent.status import model as status
+from nodeagent.status import eventlog, events, model, schema
 from tests.support import namespaces
 from tests.unit.test_linters import tool
 
@@ -88,7 +87,7 @@ def test_the_catalogue_is_what_journalctl_shows(tmp_path: Path) -> None:
 
 
 def test_every_phase_is_an_event_and_every_id_its_own() -> None:
-    assert set(status.PHASES) <= set(events.EVENTS)
+    assert set(model.PHASES) <= set(events.EVENTS)
     ids = [event.message_id for event in events.EVENTS.values()]
     assert len(set(ids)) == len(ids) and all(len(bytes.fromhex(one)) == 16 for one in ids)
 
@@ -100,5 +99,5 @@ def test_odd_entries_are_left_out(line: str) -> None:
 
 def test_without_the_journal_it_is_what_the_status_knows() -> None:
     assert eventlog.read(Host(run=lambda argv, timeout, stdin: Result(1))) == []
-    shown: schema.Status = {**status.empty(), "phases": [{"phase": "joining", "at": 5.0}]}
+    shown: schema.Status = {**model.empty(), "phases": [{"phase": "joining", "at": 5.0}]}
     assert [one["event"] for one in eventlog.of_this_boot(shown)] == ["joining"]

@@ -23,16 +23,15 @@ from unittest.mock import patch
 
 from nodeagent.host import durable
 from nodeagent.host.host import Host
-from nodeagent.statefile import Journal
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import store as trust
+from nodeagent.statefile import StateFile
+from nodeagent.trust import fleet_file, store
 from nodeagent.trust.store import FLEET_FILE, LEAD_KEY_FILE
 from tests.reliability import blockdev
 from tests.reliability.blockdev import State
 from tests.support import namespaces
 
 OPTIONS = ("", "noauto_da_alloc,commit=1")  # of mount; the first is ext4's default
-CARD = trust.CARD_FILES[0]
+CARD = store.CARD_FILES[0]
 IMPORT, FORGET = "import and scrub", "forget the issuer"
 FILE, LINK, PAD = "/etc/state.json", "/etc/mask.service", "x" * 3000
 GAP = 0.3  # seconds between calls, so that commits of the file system come in between
@@ -120,18 +119,18 @@ def rewriting() -> list[Call]:
 def first_boot() -> list[Call]:
     """Every durable call that a first boot makes, with the real import and scrub."""
     return [
-        Call(IMPORT, lambda host: trust.import_card(host, Journal(host)), (CARD,)),
-        Call("journal", lambda host: Journal(host).set(claim={"epoch": 1}, epoch=1)),
+        Call(IMPORT, lambda host: store.import_card(host, StateFile(host)), (CARD,)),
+        Call("journal", lambda host: StateFile(host).set(claim={"epoch": 1}, epoch=1)),
         Call("new file in new folders", lambda host: host.write("/etc/rpi/conf.d/90.conf", b"x\n")),
         Call("link", lambda host: host.link(LINK, "/dev/null")),
         Call("file", lambda host: host.write(FILE, _version(1))),
         Call("file again", lambda host: host.write(FILE, _version(2))),
-        Call("journal again", lambda host: Journal(host).set(role="control-plane")),
+        Call("journal again", lambda host: StateFile(host).set(role="control-plane")),
         Call("overwrite", lambda host: host.overwrite(FILE, bytes(len(_version(2)))), (FILE,)),
         Call("remove", lambda host: host.remove(FILE)),
         Call("link elsewhere", lambda host: host.link(LINK, "/dev/zero")),
         Call("boot file", lambda host: host.write("/boot/firmware/cmdline.txt", b"new words\n")),
-        Call(FORGET, lambda host: trust.Trust.load(host).drop_issuer(host), (LEAD_KEY_FILE,)),
+        Call(FORGET, lambda host: store.Trust.load(host).drop_issuer(host), (LEAD_KEY_FILE,)),
     ]
 
 
@@ -155,8 +154,8 @@ class Replay:
     def __init__(self, calls: list[Call], result: Replayed, folder: Path) -> None:
         self.calls, self.result, self.folder = calls, result, folder
         self.place = folder / "mount"
-        self.card = cards.make("home")[1]
-        card = cards.parse(self.card)
+        self.card = fleet_file.make("home")[1]
+        card = fleet_file.parse(self.card)
         keys = f"{card.control_plane_key}{card.enrol_key}".encode().splitlines()
         self.secrets = [line for line in keys if len(line) == 64]
         self.secrets.append(base64.b64encode(card.beacon_key))

@@ -34,9 +34,8 @@ from nodeagent.cluster import kubeadm_state
 from nodeagent.host import durable
 from nodeagent.join.client import CERT
 from nodeagent.statefile import PATH as JOURNAL
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file, pki
 from nodeagent.trust import node_key as keys
-from nodeagent.trust import pki
 from nodeagent.trust.store import FLEET_FILE, LEAD_KEY_FILE
 from tests.reliability.firstboot import CARD, CMDLINE, NEW, OLD, Fleet, Outcome, VirtualPi
 from tests.unit.disk import Tree
@@ -115,7 +114,7 @@ def settled(tree: Tree) -> Tree:
         values["seals_at"] = values.get("seals_at", 0) - born
         left[broker] = "file", json.dumps(values, sort_keys=True)
     card = left.get(CARD, ("", b""))[1]
-    if cards.is_scrubbed(card):
+    if fleet_file.is_scrubbed(card):
         left[CARD] = "scrubbed", len(card)
     for key_path, cert_path in PAIRS:
         pair = [left.pop(path.lstrip("/"), None) for path in (key_path, cert_path)]
@@ -137,9 +136,12 @@ class Judge:
     """What must hold on every disk that a cut leaves, and after every recovery."""
 
     def __init__(self, fleet: Fleet, wanted: Tree) -> None:
-        card = cards.parse(fleet.card)
+        card = fleet_file.parse(fleet.card)
         self._card = fleet.card
-        self._fleet_file, self._lead_key = cards.dump(card), (card.control_plane_key or "").encode()
+        self._fleet_file, self._lead_key = (
+            fleet_file.dump(card),
+            (card.control_plane_key or "").encode(),
+        )
         self._wanted = settled(wanted)
         self._scrubbed = wanted[CARD]
         self._member = {n: e for n, e in wanted.items() if n.startswith(MEMBER) and e[0] == "file"}
@@ -149,9 +151,9 @@ class Judge:
         """Faults of a disk; ``imported``: the agent had said that the card is scrubbed."""
         if tree.get(CMDLINE, ("", b""))[1] not in (OLD.encode(), NEW.encode()):
             yield "cmdline.txt is neither the old line nor the new"
-        journal = _values(tree)
+        state_file = _values(tree)
         on_card = tree.get(CARD, ("", b""))[1] == self._card
-        worker = journal.get("role") == "worker"
+        worker = state_file.get("role") == "worker"
         kept = tree.get(FLEET_FILE[1:], ("", b""))[1] == self._fleet_file and (
             worker or tree.get(LEAD_KEY_FILE[1:], ("", b""))[1] == self._lead_key
         )

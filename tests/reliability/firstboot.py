@@ -20,19 +20,17 @@ from typing import Any, NoReturn
 from unittest.mock import patch
 
 from nodeagent import paths
-from nodeagent.agent.announcer import Radio
+from nodeagent.agent.announcer import Announcer
 from nodeagent.agent.main import Agent
 from nodeagent.cluster import credentials
-from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import beacon, handoff
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.host.host import Clock, Host, Result
 from nodeagent.join import client
 from nodeagent.join.messages import Grant, Secret
 from nodeagent.statefile import PATH as JOURNAL
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file, pki
 from nodeagent.trust import node_key as keys
-from nodeagent.trust import pki
 from nodeagent.trust import store as trust
 from tests.reliability.commands import NAME, Commands, dpkg_status
 from tests.unit.cluster import authority
@@ -41,7 +39,7 @@ from tests.unit.machine import KEYS, NOW, put
 
 OLD = "console=tty1 root=PARTUUID=1-02 rootwait\n"
 NEW = OLD.rstrip() + " cgroup_enable=memory cgroup_memory=1\n"
-CMDLINE, CARD = "boot/firmware/cmdline.txt", f"boot/firmware/{cards.NAME}"
+CMDLINE, CARD = "boot/firmware/cmdline.txt", f"boot/firmware/{fleet_file.NAME}"
 KEY_FILE = KEYS / "lasting.asc"
 FINGERPRINT = "DA802A6C250A4E635956AA65EFFABA7524165FA9"
 LEADER = "10.0.0.2"
@@ -95,7 +93,7 @@ class Fleet:
     """What is made once and is the same in all runs: fleet, cluster, keys to be had."""
 
     folder: Path
-    card: bytes = field(default_factory=lambda: cards.make("home")[1])
+    card: bytes = field(default_factory=lambda: fleet_file.make("home")[1])
     keys: list[pki.PrivateKey] = field(default_factory=lambda: [pki.new_key() for _ in range(6)])
 
     def __post_init__(self) -> None:
@@ -108,7 +106,7 @@ class Fleet:
         ]
         (self.folder / "client.pem").write_bytes(b"".join(made[0]))
         self.broker_clients = made[1:]
-        self.trust = trust.from_card(cards.parse(self.card))
+        self.trust = trust.from_card(fleet_file.parse(self.card))
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ class VirtualPi(Host):
         self.commands = Commands(root, fleet.folder, self._sleep)
         self.boots = 0
         self.agent: Agent | None = None
-        self.radio: Radio | None = None
+        self.radio: Announcer | None = None
         self._powered, self._marks = self.time, 0
 
     @property
@@ -163,7 +161,7 @@ class VirtualPi(Host):
                     break
                 except Stuck:
                     assert self.agent is not None
-                    shown = self.agent.board.values
+                    shown = self.agent.reporter.values
                     ended = f"stuck: {shown['detail']} {shown['error']}"
                     break
         return Outcome(
@@ -186,10 +184,10 @@ class VirtualPi(Host):
             return "power-on"
         if self.radio is None:
             return "card and keys"
-        phase = self.agent.board.phase
+        phase = self.agent.reporter.phase
         if phase != "preparing":
             return phase
-        acting = [s["name"] for s in self.agent.board.values["steps"] if s["state"] != "done"]
+        acting = [s["name"] for s in self.agent.reporter.values["steps"] if s["state"] != "done"]
         return f"step {acting[-1]}" if acting else phase
 
     def _command(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
@@ -223,7 +221,7 @@ class VirtualPi(Host):
     def _hear(self) -> None:
         """A double of the network process: the own beacon comes back, and a leader's comes."""
         assert self.radio is not None
-        said = exchange.read_announcement(self)
+        said = handoff.read_announcement(self)
         if said is None:
             return
         self._marks += 1
@@ -234,15 +232,15 @@ class VirtualPi(Host):
                 role="control-plane", fitness=(1, 2, 30, 1), epoch=1, claim=True, ready=True,
                 expected=2, address=LEADER, port=6444, seq=self._marks,
             )  # fmt: skip
-            sealed = beacons.seal(self.radio.trust.beacon_key, leader)
-            heard = [exchange.Candidate(LEADER, 6444, sealed, self._marks, self._marks)]
-        exchange.write_heard(self, self._marks, heard)
+            sealed = beacon.seal(self.radio.trust.beacon_key, leader)
+            heard = [handoff.Candidate(LEADER, 6444, sealed, self._marks, self._marks)]
+        handoff.write_heard(self, self._marks, heard)
 
     def background(self, work: Callable[[], object]) -> None:
         """No threads: the radio looks when the agent sleeps, what only watches is left out, and the
         rest is done at once."""
         owner = getattr(work, "__self__", None)
-        if isinstance(owner, Radio):
+        if isinstance(owner, Announcer):
             self.radio = owner
             self._radio_looks()
         elif owner is not self.agent:
@@ -314,7 +312,7 @@ def doubles(pi: VirtualPi) -> Iterator[None]:
     with ExitStack() as stack:
         for name, double in {
             "nodeagent.cluster.kubeadm.ThreadPoolExecutor": AtOnce,
-            "nodeagent.agent.reporter.Board._publish": lambda board: (
+            "nodeagent.agent.reporter.Reporter._publish": lambda board: (
                 None
             ),  # shows, and is read by nobody
             "nodeagent.host.actions._download": lambda url: KEY_FILE.read_bytes(),

@@ -23,8 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from nodeagent.agent.keeper import HANDOVER
-from nodeagent.fleet import handoff as exchange
+from nodeagent import paths
+from nodeagent.fleet import handoff
 from nodeagent.host.host import Host
 from tests.reliability.commands import ADDRESS, Commands
 from tests.reliability.explore import fast_folder, settled
@@ -168,7 +168,7 @@ class Machine:
 
     def _watch(self, agent: subprocess.Popen[bytes], end: float) -> bool:
         """True as soon as the node is Ready; False when the agent has ended or is to end."""
-        handover = self.root / HANDOVER.lstrip("/")
+        handover = self.root / paths.HANDOVER.lstrip("/")
         while agent.poll() is None and time.monotonic() < end:
             if handover.exists():
                 return True
@@ -187,8 +187,8 @@ class Machine:
             time.sleep(0.03)
             mark += 1
             try:
-                if exchange.read_announcement(host) is not None:
-                    exchange.write_heard(host, mark, [])
+                if handoff.read_announcement(host) is not None:
+                    handoff.write_heard(host, mark, [])
             except (OSError, ValueError):
                 continue  # the machine is being renewed
 

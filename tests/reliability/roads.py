@@ -16,10 +16,10 @@ from typing import Any
 from unittest.mock import patch
 
 from nodeagent.agent.reset import UNITS
-from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent.cluster import kubelet_api
 from nodeagent.cluster.kubeadm_state import LEFT_BEHIND
 from nodeagent.statefile import PATH as JOURNAL
-from nodeagent.trust import node_key as keys
+from nodeagent.trust import node_key
 from nodeagent.trust.store import FLEET_FILE
 from tests.reliability.explore import Found, same, settled
 from tests.reliability.firstboot import CMDLINE, NEW, OLD, Fleet, Outcome, VirtualPi
@@ -74,7 +74,7 @@ class LeavingPi(VirtualPi):
 def answering(pi: LeavingPi) -> Iterator[None]:
     """Doubles of the cluster that a worker takes its leave of."""
 
-    def ask(host: object, method: str, path: str, body: object = None) -> ownnode.Answer:
+    def ask(host: object, method: str, path: str, body: object = None) -> kubelet_api.Answer:
         if "pods" in path:
             return 200, {"items": []}
         return 200, {"metadata": {"uid": UID}}
@@ -97,10 +97,10 @@ class Road:
         fresh["usr/bin/kubeadm"] = "file", b""  # dpkg's double unpacks nothing
         assert self.pi.run_from(fresh).ended == "ready"
         ready = self.pi.disk.tree()
-        journal = json.loads(ready[JOURNAL[1:]][1]) | intent
-        data = json.dumps(journal, indent=1, sort_keys=True).encode()
+        state_file = json.loads(ready[JOURNAL[1:]][1]) | intent
+        data = json.dumps(state_file, indent=1, sort_keys=True).encode()
         self.begun = ready | {JOURNAL[1:]: ("file", data)}
-        self._key = ready.get(keys.PATH[1:])
+        self._key = ready.get(node_key.PATH[1:])
         self._ends = "off" if "resetting" in intent else "ready"
         self._forgets = bool(intent.get("resetting", {}).get("identity"))
         self._given_back = {name: fresh.get(name) for name in GIVEN_BACK}
@@ -138,7 +138,7 @@ class Road:
                     yield f"{name} was not given back"
             if self._forgets and ended.get("etc/hostname") != self._given_back["etc/hostname"]:
                 yield "the name was not given back"
-        if not self._forgets and ended.get(keys.PATH[1:]) != self._key:
+        if not self._forgets and ended.get(node_key.PATH[1:]) != self._key:
             yield "the node became another node"
 
     def _off(self, tree: Tree, name: str) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from nodeagent.fleet import beacon as beacons
+from nodeagent.fleet import beacon
 from tests.simulate.air import Air
 from tests.simulate.fleets import NEVER, Plan
 from tests.simulate.pi import KEY, Make
@@ -58,7 +58,7 @@ def grow(nodes: int, expected: bool, seed: int) -> Growth:
     mine = next(pi for pi in life.pis if pi.on).beacon_now()
     return Growth(
         seed, nodes, expected, led is not None, seconds, life.air.sent, max(rate.values()),
-        len(beacons.seal(KEY, mine)), 1000 * cpu / nodes / seconds,
+        len(beacon.seal(KEY, mine)), 1000 * cpu / nodes / seconds,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.candidacy import Candidacy, renewal, said_at_once
 from nodeagent.fleet.election import CONTROL_PLANE, Claim, Join, Lead, Timing, View, Wait
 from nodeagent.fleet.election import known_leader as leader_of
-from nodeagent.fleet.neighbours import Hearing
+from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.fleet.rivals import Side, Verdict, judge, rivals
 from tests.simulate.air import Air
 from tests.simulate.memory import Memory, PowerCut
@@ -86,7 +86,7 @@ class Pi:
         self.on, self.booted = True, now
         self.ready, self.leading, self.joining, self.resetting = False, None, None, None
         self.pause, self.tries, self.asked = 0.0, 0, -1e9
-        self.hearing = Hearing(KEY, self.node_id)
+        self.neighbours = Neighbours(KEY, self.node_id)
         self.own_mark: float | None = None
         self.heard: tuple[Any, ...] = ()
         self.own_heard: float | None = None
@@ -151,7 +151,7 @@ class Pi:
                 news = news or self.told.get(source) != said
                 self.told[source] = said
         mark = self.own_mark
-        take = self.hearing.update if self.sealed else self.hearing.take
+        take = self.neighbours.update if self.sealed else self.neighbours.take
         self.own_heard, self.heard = take(mark, messages, local)
         return news
 

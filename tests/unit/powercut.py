@@ -9,7 +9,7 @@ from pathlib import Path
 from nodeagent import steps
 from nodeagent.config.settings import Settings
 from nodeagent.host.host import Clock, Host, Result
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
 from tests.unit.disk import WAYS, Disk, PowerCut, Tree
 from tests.unit.machine import NOW, dpkg_status, put
@@ -116,11 +116,11 @@ class VirtualPi(Host):
 def prepare(pi: VirtualPi, sequence: Sequence[steps.Step] = steps.KERNEL) -> None:
     """What the agent does in a phase, over reboots."""
     for _ in range(3):
-        journal = Journal(pi)
-        reboots = engine.run(sequence, pi, Settings(), journal, lambda _: None)
+        state_file = StateFile(pi)
+        reboots = engine.run(sequence, pi, Settings(), state_file, lambda _: None)
         if not reboots:
             return
-        engine.ask_reboot(reboots, pi, journal)
+        engine.ask_reboot(reboots, pi, state_file)
         pi.disk.step()
         pi.boot()
     raise AssertionError("it reboots again and again")

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from nodeagent.agent.announcer import Radio
+from nodeagent import paths
+from nodeagent.agent.announcer import Announcer
 from nodeagent.agent.main import Agent, as_trouble, needs_person
-from nodeagent.agent.reporter import Board
-from nodeagent.cluster import kubeadm_state as state
+from nodeagent.agent.reporter import Reporter
+from nodeagent.cluster import kubeadm_state
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
 from nodeagent.errors import (
@@ -24,18 +25,15 @@ from nodeagent.errors import (
     NodeAgentError,
     NotAdmitted,
 )
-from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import beacon, handoff
 from nodeagent.fleet.election import Claim, Join, Lead, Wait
 from nodeagent.host.actions import Reboot
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.join.approval import APPROVAL, not_admitted
-from nodeagent.statefile import Journal, Vote
-from nodeagent.status import model as status
-from nodeagent.status import text as statustext
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import store as trust
+from nodeagent.statefile import StateFile, Vote
+from nodeagent.status import model, text
+from nodeagent.trust import fleet_file, store
 from nodeagent.trust.node_key import NodeKey
 from tests.unit.machine import NOW, Machine, Time, put
 
@@ -71,13 +69,13 @@ def test_what_fails_is_shown_and_tried_until_it_works(
     time = Time()
     agent = Agent(Host(tmp_path, clock=time.clock()))
     seen: list[str] = []
-    trouble = agent.board.trouble
+    trouble = agent.reporter.trouble
 
     def watch(error: NodeAgentError, failed: bool) -> None:
         trouble(error, failed)
-        seen.append(agent.board.phase)
+        seen.append(agent.reporter.phase)
 
-    agent.board.trouble = watch  # type: ignore[method-assign]
+    agent.reporter.trouble = watch  # type: ignore[method-assign]
     assert agent.insist(failing(*errors)) == "done"
     assert seen[-1] == phase
     assert time.now - NOW < 61 * len(errors)
@@ -87,14 +85,14 @@ def test_the_code_that_people_type_stays_in_the_status_between_two_tries(tmp_pat
     agent = Agent(Host(tmp_path, clock=Time().clock()))
     waits = not_admitted(APPROVAL, "n-abcdefghijklmnop", "10.0.0.2")
     agent.insist(failing(waits))
-    agent.board.enter("joining", "Asking the control plane for a grant")
-    assert agent.board.values["approval"] == "ABCD-EFGH-IJKL-MNOP"
+    agent.reporter.enter("joining", "Asking the control plane for a grant")
+    assert agent.reporter.values["approval"] == "ABCD-EFGH-IJKL-MNOP"
 
 
 def test_a_thousand_failures_are_no_failure_of_the_agent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nodeagent.agent.reporter.Board._publish", lambda board: None)
+    monkeypatch.setattr("nodeagent.agent.reporter.Reporter._publish", lambda board: None)
     agent = Agent(Host(tmp_path, clock=Time().clock()))
     assert agent.insist(failing(*[CommandFailed("No mirror.", "Wait.")] * 1100)) == "done"
 
@@ -144,13 +142,13 @@ def test_a_reboot_spoils_no_update_and_no_first_boot(
 
     def sleep(seconds: float) -> None:
         if {REBOOT, TRY} & set(machine.ran):
-            asked.append(Journal(machine).values["reboots"])
+            asked.append(StateFile(machine).values["reboots"])
             raise Down
         time.sleep(seconds)
 
     machine.clock = replace(time.clock(), sleep=sleep)
     agent = Agent(machine)
-    agent.journal = Journal(machine)
+    agent.state_file = StateFile(machine)
     with pytest.raises(Down):
         agent.reboot([Reboot("cgroup", "because", "Still off.", "Look.")])
     assert machine.ran == ran
@@ -172,18 +170,18 @@ def test_a_reboot_waits_until_the_update_on_trial_is_found_good(tmp_path: Path) 
 
     machine.clock = replace(time.clock(), sleep=sleep)
     agent = Agent(machine)
-    agent.journal = Journal(machine)
+    agent.state_file = StateFile(machine)
     with pytest.raises(Down):
         agent.reboot([Reboot("cgroup", "because", "Still off.", "Look.")])
     assert time.now - 60 == NOW + 40, "and the agent sleeps a minute until systemd ends it"
 
 
-def node(root: Path, card: bytes, time: Time, settings: Settings) -> Radio:
+def node(root: Path, card: bytes, time: Time, settings: Settings) -> Announcer:
     """A radio on a machine of its own with an address on the LAN."""
     put(
         root,
         {
-            f"/boot/firmware/{cards.NAME}": card,
+            f"/boot/firmware/{fleet_file.NAME}": card,
             "/proc/sys/kernel/hostname": f"{root.name}\n",
             "/proc/meminfo": "MemTotal: 4000000 kB\n",
             "/sys/devices/system/cpu/online": "0-3\n",
@@ -197,12 +195,12 @@ def node(root: Path, card: bytes, time: Time, settings: Settings) -> Radio:
     )
     machine = Machine(root)
     machine.clock = time.clock()
-    journal = Journal(machine)
-    radio = Radio(
+    state_file = StateFile(machine)
+    radio = Announcer(
         machine,
-        Board(machine),
-        journal,
-        trust.import_card(machine, journal),
+        Reporter(machine),
+        state_file,
+        store.import_card(machine, state_file),
         NodeKey.load_or_create(machine),
         settings,
     )
@@ -211,7 +209,7 @@ def node(root: Path, card: bytes, time: Time, settings: Settings) -> Radio:
 
 
 def test_a_cable_that_is_up_late_counts_as_a_cable(tmp_path: Path) -> None:
-    time, card = Time(), cards.make("home")[1]
+    time, card = Time(), fleet_file.make("home")[1]
     radio = node(tmp_path / "pi-a", card, time, Settings(expected_nodes=1))
     route = radio.host.read("/proc/net/route") or b""
     put(radio.host.root, {"/proc/net/route": None})
@@ -222,20 +220,20 @@ def test_a_cable_that_is_up_late_counts_as_a_cable(tmp_path: Path) -> None:
     assert radio.fitness(Facts(radio.host))[-1] == 1
 
 
-def hear(*radios: Radio) -> None:
+def hear(*radios: Announcer) -> None:
     """A double of the network processes: everybody hears everybody, themselves too."""
-    said = [exchange.read_announcement(radio.host) for radio in radios]
+    said = [handoff.read_announcement(radio.host) for radio in radios]
     now = int(radios[0].host.clock.now())
     candidates = [
-        exchange.Candidate(a.interface_address, a.port, a.beacon, now, now) for a in said if a
+        handoff.Candidate(a.interface_address, a.port, a.beacon, now, now) for a in said if a
     ]
     for radio in radios:
-        radio.host.make_folder(exchange.SERVE_FOLDER)
-        exchange.write_heard(radio.host, now, candidates)
+        radio.host.make_folder(paths.SERVE)
+        handoff.write_heard(radio.host, now, candidates)
 
 
 def test_two_nodes_agree_on_one_leader_and_the_other_joins_it(tmp_path: Path) -> None:
-    time, card = Time(), cards.make("home")[1]
+    time, card = Time(), fleet_file.make("home")[1]
     settings = Settings(expected_nodes=2)
     radios = [node(tmp_path / name, card, time, settings) for name in ("pi-a", "pi-b")]
     for _ in range(60):
@@ -246,7 +244,7 @@ def test_two_nodes_agree_on_one_leader_and_the_other_joins_it(tmp_path: Path) ->
     leaders = [radio for radio in radios if isinstance(radio.decision, Lead)]
     assert len(leaders) == 1, [radio.decision for radio in radios]
     leader = leaders[0]
-    leader.journal.set(role="control-plane")
+    leader.state_file.set(role="control-plane")
     leader.serves_grants = True
     for _ in range(10):
         for radio in radios:
@@ -256,11 +254,11 @@ def test_two_nodes_agree_on_one_leader_and_the_other_joins_it(tmp_path: Path) ->
     (other,) = [radio for radio in radios if radio is not leader]
     assert isinstance(other.decision, Join)
     assert leader.key.node_id in other.decision.why
-    assert other.journal.values["claim"] is None
+    assert other.state_file.values["claim"] is None
 
 
 def test_a_node_that_hears_nobody_of_the_expected_waits(tmp_path: Path) -> None:
-    time, card = Time(), cards.make("home")[1]
+    time, card = Time(), fleet_file.make("home")[1]
     radio = node(tmp_path / "pi-a", card, time, Settings(expected_nodes=3))
     for _ in range(400):
         radio.look()
@@ -271,29 +269,29 @@ def test_a_node_that_hears_nobody_of_the_expected_waits(tmp_path: Path) -> None:
 
 
 def test_a_claim_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> None:
-    time, card = Time(), cards.make("home")[1]
+    time, card = Time(), fleet_file.make("home")[1]
     radio = node(tmp_path / "pi-a", card, time, Settings(expected_nodes=1))
     while not isinstance(radio.decision, Claim):
         radio.look()
         hear(radio)
         time.sleep(1)
-    assert Journal(radio.host).values["claim"] == {"epoch": 1}
+    assert StateFile(radio.host).values["claim"] == {"epoch": 1}
 
 
 def test_a_vote_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> None:
-    time, card = Time(), cards.make("home")[1]
+    time, card = Time(), fleet_file.make("home")[1]
     settings = Settings(expected_nodes=2)
     radios = [node(tmp_path / name, card, time, settings) for name in ("pi-a", "pi-b")]
     told: list[tuple[str, int]] = []
     for _ in range(40):
         for radio in radios:
             radio.look()
-            said = exchange.read_announcement(radio.host)
+            said = handoff.read_announcement(radio.host)
             assert said is not None
-            spoken = beacons.open_(radio.trust.beacon_key, said.beacon)
+            spoken = beacon.open_(radio.trust.beacon_key, said.beacon)
             if spoken.vote:
                 told.append((spoken.vote, spoken.vote_epoch))
-                kept = Journal(radio.host).values["vote"]
+                kept = StateFile(radio.host).values["vote"]
                 assert kept == {"node": spoken.vote, "epoch": spoken.vote_epoch}
         hear(*radios)
         time.sleep(1)
@@ -302,19 +300,19 @@ def test_a_vote_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> None
 
 
 def test_choosing_a_role_by_hand_takes_the_vote_back(tmp_path: Path) -> None:
-    time, card = Time(), cards.make("home")[1]
+    time, card = Time(), fleet_file.make("home")[1]
     radio = node(tmp_path / "pi-a", card, time, Settings(expected_nodes=3))
     gone: Vote = {"node": "n-" + "c" * 16, "epoch": 1}
-    radio.journal.set(vote=gone)
+    radio.state_file.set(vote=gone)
     radio.look()
-    assert radio.journal.values["vote"] == gone and "has this node's vote" in radio.decision.why
+    assert radio.state_file.values["vote"] == gone and "has this node's vote" in radio.decision.why
     put(tmp_path / "pi-a", {config.ROLE_FILE: "role: auto\n"})
     radio.look()
-    assert radio.journal.values["vote"] is None
+    assert radio.state_file.values["vote"] is None
 
 
 def test_a_boot_counts_on_so_that_an_earlier_one_is_an_echo(tmp_path: Path) -> None:
-    time, card = Time(), cards.make("home")[1]
+    time, card = Time(), fleet_file.make("home")[1]
     boots = []
     for _ in range(3):
         radio = node(tmp_path / "pi-a", card, time, Settings())
@@ -326,48 +324,53 @@ def test_a_cluster_that_the_journal_missed_ends_the_election(tmp_path: Path) -> 
     put(
         tmp_path,
         {
-            state.FORMED: "control-plane\n",
+            kubeadm_state.FORMED: "control-plane\n",
             "/etc/kubernetes/admin.conf": "x",
-            f"{state.ETCD_DATA}/snap/db": "x",
+            f"{kubeadm_state.ETCD_DATA}/snap/db": "x",
         },
     )
     agent = agent_on(tmp_path, "b1234567", claim={"epoch": 1})
     agent.settle_in()
-    assert agent.journal.values["role"] == "control-plane" and agent.journal.values["initialised"]
+    assert (
+        agent.state_file.values["role"] == "control-plane"
+        and agent.state_file.values["initialised"]
+    )
 
 
 def agent_on(root: Path, serial: str, **values: Any) -> Agent:
     """An agent on a board, with a journal."""
     put(root, {"/proc/device-tree/serial-number": serial + "\0"})
     agent = Agent(Machine(root))
-    agent.journal = Journal(agent.host)
-    agent.journal.set(**values)
+    agent.state_file = StateFile(agent.host)
+    agent.state_file.set(**values)
     return agent
 
 
 def test_what_was_claimed_on_another_board_does_not_count(tmp_path: Path) -> None:
     agent = agent_on(tmp_path, "b1234567", board="a1234567", claim={"epoch": 2}, fsync_ms=3.0)
     agent.settle_in()
-    assert agent.journal.values["claim"] is None and agent.journal.values["fsync_ms"] is None
-    assert agent.journal.values["board"] == "b1234567"
-    assert [line["event"] for line in agent.journal.values["history"] or []] == ["another board"]
+    assert agent.state_file.values["claim"] is None and agent.state_file.values["fsync_ms"] is None
+    assert agent.state_file.values["board"] == "b1234567"
+    assert [line["event"] for line in agent.state_file.values["history"] or []] == ["another board"]
     agent.settle_in()
-    assert len(agent.journal.values["history"] or []) == 1 and agent.board.values["notes"] == []
+    assert (
+        len(agent.state_file.values["history"] or []) == 1 and agent.reporter.values["notes"] == []
+    )
 
 
 def test_a_members_card_in_another_board_is_shown(tmp_path: Path) -> None:
     put(tmp_path, {"/var/lib/nodeagent/board": "a1234567\n"})
     agent = agent_on(tmp_path, "b1234567", role="worker", fsync_ms=3.0)
     agent.settle_in()
-    (note,) = agent.board.values["notes"]
+    (note,) = agent.reporter.values["notes"]
     assert "a1234567" in note and "nodeagent reset" in note
-    assert agent.journal.values["role"] == "worker"
-    shown = statustext.render(status.parse(agent.host.read(status.PATH) or b""), NOW)
+    assert agent.state_file.values["role"] == "worker"
+    shown = text.render(model.parse(agent.host.read(paths.STATUS) or b""), NOW)
     assert note in " ".join(shown.split())
 
 
 def test_a_board_without_a_serial_number_makes_no_claim(tmp_path: Path) -> None:
     agent = agent_on(tmp_path, "0000000000000000", board="a1234567", claim={"epoch": 2})
     agent.settle_in()
-    assert agent.journal.values["claim"] == {"epoch": 2}
-    assert agent.journal.values["board"] == "a1234567"
+    assert agent.state_file.values["claim"] == {"epoch": 2}
+    assert agent.state_file.values["board"] == "a1234567"

@@ -9,11 +9,11 @@ import pytest
 
 from nodeagent import steps
 from nodeagent.cluster.membership import BOARD_FILE
-from nodeagent.host import identity as names
+from nodeagent.host import identity
 from nodeagent.host.host import Result
 from nodeagent.host.hostkeys import FOLDER, WORKSHOP
 from nodeagent.steps.card_in_board import MACHINE_ID
-from nodeagent.trust import node_key as keys
+from nodeagent.trust import node_key
 from tests.unit.machine import put
 from tests.unit.powercut import WAYS, Disk, PowerCut, VirtualPi, prepare
 
@@ -21,7 +21,7 @@ OLD_ID = "0123456789abcdef0123456789abcdef"
 KEY = "ssh_host_ed25519_key"
 CLONE = {
     BOARD_FILE: "10000000aaaaaa11\n",
-    keys.PATH: "the node key of the other",
+    node_key.PATH: "the node key of the other",
     MACHINE_ID: OLD_ID + "\n",
     "/var/lib/dbus/machine-id": OLD_ID + "\n",
     f"{FOLDER}/{KEY}": "old",
@@ -80,11 +80,11 @@ def test_a_cut_anywhere(way: str, tmp_path: Path) -> None:
         pi.boot()
         assert run_until(pi, cut_at, way)
         assert not run_until(pi, None, way)
-        assert names.is_machine_id((pi.text(MACHINE_ID) or "").strip())
+        assert identity.is_machine_id((pi.text(MACHINE_ID) or "").strip())
         assert pi.text(MACHINE_ID) != CLONE[MACHINE_ID]
         assert pi.text(f"{FOLDER}/{KEY}") == pi.text(f"{FOLDER}/{KEY}.pub") == "new"
         assert (
             pi.text(BOARD_FILE) == "10000000abcdef12\n"
             and pi.text("/etc/hostname") == "pi-cdef12\n"
         )
-        assert not pi.exists(keys.PATH)
+        assert not pi.exists(node_key.PATH)

@@ -43,7 +43,7 @@ from nodeagent.host.boot import files as bootfiles
 from nodeagent.host.boot.configtxt import BOARDS, ConfigTxt, filters
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from nodeagent.steps import engine, show
 from nodeagent.steps.cgroup import OFF, WANTED, Cgroup
 from tests.unit.machine import Machine, put
@@ -109,10 +109,10 @@ class Board(Machine):
 
     def prepare(self) -> list[str]:
         """What the agent does; gives the reboots it asks for."""
-        journal = Journal(self)
-        reboots = engine.run([Cgroup()], self, Settings(), journal, lambda _: None)
+        state_file = StateFile(self)
+        reboots = engine.run([Cgroup()], self, Settings(), state_file, lambda _: None)
         if reboots:
-            engine.ask_reboot(reboots, self, journal)
+            engine.ask_reboot(reboots, self, state_file)
         return [reboot.token for reboot in reboots]
 
 

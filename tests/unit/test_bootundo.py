@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.host.boot import undo as bootundo
+from nodeagent.host.boot import undo
 from nodeagent.host.boot.files import BACKUP
 from nodeagent.host.facts import Facts
 from tests.unit.machine import Machine, put
@@ -20,9 +20,9 @@ def undone(root: Path, files: dict[str, str]) -> dict[str, str]:
     """What of the boot partition is there afterwards; a second undo has nothing to do."""
     put(root, files)
     host = Machine(root)
-    for action in bootundo.undo(Facts(host), OURS):
+    for action in undo.undo(Facts(host), OURS):
         action.do(host)
-    assert list(bootundo.undo(Facts(host), OURS)) == []
+    assert list(undo.undo(Facts(host), OURS)) == []
     return {f"/{p.relative_to(root)}": p.read_bytes().decode() for p in root.rglob("*.*")
             if p.is_file()}  # fmt: skip
 

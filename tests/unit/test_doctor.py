@@ -26,7 +26,7 @@ from nodeagent.cluster import health
 from nodeagent.doctor import checkup
 from nodeagent.doctor.finding import Check, Finding, Node, Seen, well
 from nodeagent.host.host import Host
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from nodeagent.trust import fleet_file
 from nodeagent.trust.store import import_card
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
@@ -152,7 +152,7 @@ def test_the_fleet(tmp_path: Path) -> None:
     _, card = fleet_file.make("home")
     put(tmp_path, {"/boot/firmware/nodeagent.fleet": card})
     assert by_name(host)["fleet"].level == "warning"
-    import_card(host, Journal(host))
+    import_card(host, StateFile(host))
     found = by_name(host)["fleet"]
     assert (found.level, found.value) == ("pass", "home, may lead")
     put(tmp_path, {"/var/lib/nodeagent/trust/fleet.json": "{"})
@@ -201,7 +201,7 @@ def test_odd_bytes_everywhere_are_findings_too(tmp_path: Path) -> None:
         "/var/lib/dpkg/status", "/proc/self/auxv", "/proc/self/mounts", "/proc/config.gz",
         "/proc/net/tcp", "/proc/net/udp6", "/sys/class/thermal/thermal_zone0/temp",
         "/run/nodeagent/status.json", "/etc/machine-id", "/etc/resolv.conf", "/proc/meminfo",
-        "/sys/devices/platform/soc/soc:firmware/get_throttled", "/var/lib/nodeagent/journal.json",
+        "/sys/devices/platform/soc/soc:firmware/get_throttled", "/var/lib/nodeagent/state.json",
         "/etc/nodeagent/config.d/x.yaml", "/etc/ufw/ufw.conf", "/etc/os-release",
         "/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf", "/proc/device-tree/model",
     ), odd))  # fmt: skip

@@ -12,7 +12,7 @@ from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed, NotConverged
 from nodeagent.host.actions import Action, Reboot, Run, Write
 from nodeagent.host.facts import Facts
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
 from nodeagent.steps.step import Step
 from tests.unit.machine import Machine, put
@@ -41,7 +41,7 @@ class Wants(Step):
 
 
 def run(step: Wants, host: Machine) -> list[Reboot]:
-    return engine.run([step], host, SETTINGS, Journal(host), lambda _: None)
+    return engine.run([step], host, SETTINGS, StateFile(host), lambda _: None)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_it_acts_until_the_step_holds(host: Machine) -> None:
     def report(progress: engine.Progress) -> None:
         told.append((progress.state, progress.action.show() if progress.action else None))
 
-    assert engine.run([Wants("x")], host, SETTINGS, Journal(host), report) == []
+    assert engine.run([Wants("x")], host, SETTINGS, StateFile(host), report) == []
     assert host.text("/file") == "x"
     assert told == [
         ("planning", None), ("acting", "write /file (1 bytes, mode 0644)"), ("done", None),
@@ -82,7 +82,7 @@ def test_one_reboot_and_then_the_verdict(host: Machine) -> None:
     step = Wants("x", reboot=True)
     reboots = run(step, host)
     assert [r.token for r in reboots] == ["wants"]
-    engine.ask_reboot(reboots, host, Journal(host))
+    engine.ask_reboot(reboots, host, StateFile(host))
     assert run(step, host) == reboots, "the same boot still goes on to the same reboot"
     put(host.root, {BOOT: "second\n"})
     with pytest.raises(NotConverged, match="Asked, rebooted, still off"):
@@ -93,7 +93,7 @@ def test_one_reboot_and_then_the_verdict(host: Machine) -> None:
 
 def test_what_took_once_may_be_asked_for_again_after_it_was_undone(host: Machine) -> None:
     step = Wants(reboot=True)
-    engine.ask_reboot(run(step, host), host, Journal(host))
+    engine.ask_reboot(run(step, host), host, StateFile(host))
     put(host.root, {BOOT: "second\n", "/proc/on": ""})
     assert run(step, host) == []
     put(host.root, {BOOT: "third\n", "/proc/on": None})
@@ -102,9 +102,9 @@ def test_what_took_once_may_be_asked_for_again_after_it_was_undone(host: Machine
 
 def test_an_old_reboot_is_forgotten_only_when_its_step_holds(host: Machine) -> None:
     step = Wants(reboot=True)
-    engine.ask_reboot(run(step, host), host, Journal(host))
+    engine.ask_reboot(run(step, host), host, StateFile(host))
     run(Wants(name="other"), host)
-    assert Journal(host).values["reboots"] == {"wants": "first"}
+    assert StateFile(host).values["reboots"] == {"wants": "first"}
 
 
 def test_plan_changes_nothing_and_shows_what_blocks(host: Machine) -> None:

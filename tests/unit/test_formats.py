@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 
-from nodeagent import formats
-from nodeagent import statefile as journal
+from nodeagent import formats, statefile
 from nodeagent.broker import ledger
 from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Untrusted
-from nodeagent.fleet import handoff as exchange
-from nodeagent.fleet.neighbours import Hearing
-from nodeagent.statefile import Journal
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import store as trusts
-from nodeagent.trust import wire
+from nodeagent.fleet import handoff
+from nodeagent.fleet.neighbours import Neighbours
+from nodeagent.statefile import StateFile
+from nodeagent.trust import fleet_file, store, wire
 from tests.formats.forms import FOLDER, FORMS, Fleet, Form, plain, seal
 from tests.unit.machine import Machine
 
@@ -46,7 +43,7 @@ each = pytest.mark.parametrize(
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     """A node."""
-    exchange.say_once.cache_clear()
+    handoff.say_once.cache_clear()
     return Machine(tmp_path / "node")
 
 
@@ -189,7 +186,7 @@ def test_cut_short(folder: Path, form: Form, machine: Machine) -> None:
 def test_of_another_fleet(name: str, machine: Machine, tmp_path: Path) -> None:
     folder, form = next(one for one in RECORDED if one[1].name == name)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "card.fleet").write_bytes(cards.make("other")[1])
+    (tmp_path / "other" / "card.fleet").write_bytes(fleet_file.make("other")[1])
     (tmp_path / "other" / "keys.json").write_bytes((folder / "keys.json").read_bytes())
     other = Fleet(tmp_path / "other")
     with pytest.raises(Untrusted, match=r"not sealed by this fleet|was not believed"):
@@ -199,24 +196,24 @@ def test_of_another_fleet(name: str, machine: Machine, tmp_path: Path) -> None:
 def test_a_node_of_another_version_is_told_of_and_not_taken_for_a_stranger() -> None:
     folder, form = RECORDED[0]
     fleet, value = FLEETS[folder], content(folder, form)
-    hearing = Hearing(fleet.trust.beacon_key, "")
+    neighbours = Neighbours(fleet.trust.beacon_key, "")
     later, foreign = seal(fleet, [2, *value[1:4], {"all": "else"}]).decode(), "A" * 200
     for _ in range(2):
-        assert hearing.update(None, [later, foreign], 1.0)[1] == ()
-        (told,) = hearing.other_versions
+        assert neighbours.update(None, [later, foreign], 1.0)[1] == ()
+        (told,) = neighbours.other_versions
         assert told.startswith(
             f"A beacon of {value[3]} ({value[1]}) was written by another version"
         )
     now = (folder / form.file).read_text()
-    assert hearing.update(None, [now], 2.0)[1] and not hearing.other_versions
-    hearing.update(None, [seal(fleet, [3]).decode()], 3.0)
-    assert hearing.other_versions[0].startswith("A beacon of a node of this fleet was written")
+    assert neighbours.update(None, [now], 2.0)[1] and not neighbours.other_versions
+    neighbours.update(None, [seal(fleet, [3]).decode()], 3.0)
+    assert neighbours.other_versions[0].startswith("A beacon of a node of this fleet was written")
 
 
 def test_what_a_later_version_added_to_the_state_is_kept(machine: Machine) -> None:
-    machine.write(journal.PATH, b'{"v": 1, "role": "worker", "next": {"a": [1.5]}}')
-    Journal(machine).set(epoch=3)
-    assert json.loads(machine.read(journal.PATH) or b"") == {
+    machine.write(statefile.PATH, b'{"v": 1, "role": "worker", "next": {"a": [1.5]}}')
+    StateFile(machine).set(epoch=3)
+    assert json.loads(machine.read(statefile.PATH) or b"") == {
         "v": 1, "role": "worker", "epoch": 3, "next": {"a": [1.5]}
     }  # fmt: skip
     ledger.Ledger(machine)
@@ -230,28 +227,28 @@ def test_what_a_later_version_added_to_the_state_is_kept(machine: Machine) -> No
 
 
 def test_a_journal_without_a_version_is_of_the_first(machine: Machine) -> None:
-    machine.write(journal.PATH, b'{"role": "worker"}')
-    assert Journal(machine).values["role"] == "worker"
+    machine.write(statefile.PATH, b'{"role": "worker"}')
+    assert StateFile(machine).values["role"] == "worker"
 
 
 def test_a_card_of_a_later_version_stays_on_the_card(machine: Machine, tmp_path: Path) -> None:
     folder, form = next(one for one in RECORDED if one[1].name == "card file")
     data = (folder / form.file).read_bytes()
     later = data.replace(b'"format": 1', b'"format": 2')
-    machine.write(trusts.CARD_FILES[0], later)
-    with pytest.raises(OtherVersion, match=f"{trusts.CARD_FILES[0]} was {LATER}"):
-        trusts.import_card(machine, Journal(machine))
-    assert machine.read(trusts.CARD_FILES[0]) == later
-    machine.write(trusts.CARD_FILES[0], data)
-    trusts.import_card(machine, Journal(machine))
-    machine.write(trusts.CARD_FILES[0], later)  # a newer card for a node that is in already
-    trusts.import_card(machine, Journal(machine))
-    assert machine.read(trusts.CARD_FILES[0]) == later
-    machine.write(trusts.CARD_FILES[0], data[:900])
+    machine.write(store.CARD_FILES[0], later)
+    with pytest.raises(OtherVersion, match=f"{store.CARD_FILES[0]} was {LATER}"):
+        store.import_card(machine, StateFile(machine))
+    assert machine.read(store.CARD_FILES[0]) == later
+    machine.write(store.CARD_FILES[0], data)
+    store.import_card(machine, StateFile(machine))
+    machine.write(store.CARD_FILES[0], later)  # a newer card for a node that is in already
+    store.import_card(machine, StateFile(machine))
+    assert machine.read(store.CARD_FILES[0]) == later
+    machine.write(store.CARD_FILES[0], data[:900])
     again = Machine(tmp_path / "again")
-    again.write(trusts.CARD_FILES[0], data[:900])
+    again.write(store.CARD_FILES[0], data[:900])
     with pytest.raises(FleetError, match="cut short"):
-        trusts.import_card(again, Journal(again))
+        store.import_card(again, StateFile(again))
 
 
 def test_a_later_reader_reads_this_version() -> None:

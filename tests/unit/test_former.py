@@ -8,36 +8,36 @@ from typing import Any
 
 import pytest
 
-from nodeagent.agent import provision as install
-from nodeagent.agent.formation import Former
-from nodeagent.agent.reporter import Board
+from nodeagent import paths
+from nodeagent.agent import provision
+from nodeagent.agent.formation import Formation
+from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import kubeadm_state as state
-from nodeagent.cluster import renewal
+from nodeagent.cluster import kubeadm_state, renewal
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Refused
 from nodeagent.host.timesync import SYNCHRONISED
 from nodeagent.join import client
 from nodeagent.join.messages import Secret
-from nodeagent.statefile import Journal
+from nodeagent.statefile import StateFile
 from tests.unit.cluster.test_renewal import DAY, RENEW, RESTART, YEAR, control_plane, made
 from tests.unit.machine import NOW, Machine, put
 
 
-def former(machine: Machine, role: str, synced: bool) -> Former:
+def former(machine: Machine, role: str, synced: bool) -> Formation:
     """The part of the agent, with no radio and no keys."""
     if synced:
         put(machine.root, {SYNCHRONISED: ""})
-    journal = Journal(machine)
-    journal.set(role=role, last_known=["10.0.0.7:6443"])
+    state_file = StateFile(machine)
+    state_file.set(role=role, last_known=["10.0.0.7:6443"])
     radio: Any = SimpleNamespace(heard=())
     nobody: Any = None
-    return Former(machine, Board(machine), journal, radio, nobody, nobody)
+    return Formation(machine, Reporter(machine), state_file, radio, nobody, nobody)
 
 
 def worker(root: Path, age: int) -> Machine:
     """A worker whose kubelet's certificate was made so many seconds ago."""
-    put(root, {state.CLIENT_PEM: made(age)})
+    put(root, {paths.KUBELET_CLIENT: made(age)})
     return Machine(root, {RESTART: ""})
 
 
@@ -64,7 +64,7 @@ def test_a_worker_from_the_drawer_asks_for_a_grant(
     for _ in range(3):  # while the kubelet is at it, nothing is taken from under it
         forming.renew("pi-2")
     assert asked == [("pi-2", [("10.0.0.7", 6444)])]
-    assert machine.mode(state.BOOTSTRAP_CONF) == 0o600
+    assert machine.mode(kubeadm_state.BOOTSTRAP_CONF) == 0o600
     assert machine.ran.count(RESTART) == 1
 
 
@@ -84,7 +84,7 @@ def test_a_name_that_was_given_away_is_said(
     machine = worker(tmp_path, YEAR + DAY)
     with pytest.raises(Refused, match="belongs to another node now"):
         former(machine, "worker", synced=True).renew("pi-2")
-    assert not machine.exists(state.BOOTSTRAP_CONF) and RESTART not in machine.ran
+    assert not machine.exists(kubeadm_state.BOOTSTRAP_CONF) and RESTART not in machine.ran
 
 
 @pytest.mark.parametrize("synced", [True, False])
@@ -104,12 +104,12 @@ def test_enrolment_ends_a_day_after_the_cluster_was_made(
 ) -> None:
     machine, given = Machine(tmp_path), list[Any]()
     monkeypatch.setattr("nodeagent.agent.formation.healing.publish", lambda *_, **__: None)
-    monkeypatch.setattr(install, "install", lambda *arguments: given.append(arguments[-1]))
+    monkeypatch.setattr(provision, "install", lambda *arguments: given.append(arguments[-1]))
     monkeypatch.setattr(node, "broker_credentials", lambda host: (b"", b""))
     forming = former(machine, "control-plane", synced=True)
     forming.key = SimpleNamespace(node_id="n-" + "a" * 16)  # type: ignore[assignment]
-    forming.journal.set(born=born)
+    forming.state_file.set(born=born)
     forming.open_for_joins(Settings(), "10.0.0.7", "1.36.4")
     forming.open_for_joins(Settings(seal_after="off"), "10.0.0.7", "1.36.4")
     assert given == [int(seals_at), 0]
-    assert forming.journal.values["born"] == int(seals_at) - 86400, "remembered, not begun anew"
+    assert forming.state_file.values["born"] == int(seals_at) - 86400, "remembered, not begun anew"

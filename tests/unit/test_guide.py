@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.cli import help_text as manual
+from nodeagent.cli import help_text
 from nodeagent.cli.main import main
 from tests import guide
 from tests.guide import hook
@@ -47,18 +47,18 @@ def test_what_is_made_of_the_program_is_not_stale(name: str) -> None:
 
 
 def test_every_command_teaches() -> None:
-    assert set(manual.LESSONS) == set(VISIBLE), (
+    assert set(help_text.LESSONS) == set(VISIBLE), (
         "nodeagent/cli/help_text.py and the commands disagree"
     )
     for path in VISIBLE:
         done = CliRunner().invoke(main, [*path.split(), "--help"], terminal_width=80)
         text = " ".join(done.output.split())
-        assert done.exit_code == 0 and manual.LESSONS[path].when in text
-        for command, what in manual.LESSONS[path].examples:
+        assert done.exit_code == 0 and help_text.LESSONS[path].when in text
+        for command, what in help_text.LESSONS[path].examples:
             assert f"# {what} {command}" in text
 
 
-EXAMPLES = [command for lesson in manual.LESSONS.values() for command, _ in lesson.examples]
+EXAMPLES = [command for lesson in help_text.LESSONS.values() for command, _ in lesson.examples]
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

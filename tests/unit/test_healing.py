@@ -12,31 +12,28 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.agent import conflict as healing
-from nodeagent.agent import keeper
-from nodeagent.agent import leave as leaving
-from nodeagent.agent.reporter import Board
-from nodeagent.agent.rival_watch import AGENT, RIVAL, Lookout
+from nodeagent import paths
+from nodeagent.agent import conflict, keeper, leave
+from nodeagent.agent.reporter import Reporter
+from nodeagent.agent.rival_watch import AGENT, RIVAL, RivalWatch
 from nodeagent.cli.main import main
 from nodeagent.errors import NoControlPlane
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.election import Heard
 from nodeagent.fleet.rivals import Side
 from nodeagent.paths import ENDPOINT
 from nodeagent.serve.endpoint import Endpoint, Files
-from nodeagent.statefile import Journal
-from nodeagent.status import model as status
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import pki
-from nodeagent.trust import store as trust
+from nodeagent.statefile import StateFile
+from nodeagent.status import model
+from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
 from tests.unit.cluster.test_inhabitants import answers
 from tests.unit.machine import Became, Machine, put
 
 OTHER = Side("n-" + "a" * 16, "pi-a", "aa" * 32, 1, 1_790_000_000, True)
-STOPPED = {f"systemctl stop {unit}": "" for unit in leaving.BROKER_UNITS}
+STOPPED = {f"systemctl stop {unit}": "" for unit in leave.BROKER_UNITS}
 LEFT = {
     "kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock": "",
     "rm -rf -- /var/lib/nodeagent/kubeadm": "",
@@ -52,7 +49,7 @@ class Young:
         put(
             root,
             {
-                trust.CARD_FILES[0]: card,
+                store.CARD_FILES[0]: card,
                 "/proc/sys/kernel/hostname": "pi-1\n",
                 "/usr/bin/kubeadm": "",
                 "/etc/kubernetes/admin.conf": "x",
@@ -62,28 +59,28 @@ class Young:
         )
         self.host = Machine(root, {**answers(), **STOPPED, **LEFT})
         self.host.make_folder(ENDPOINT)
-        self.journal = Journal(self.host)
-        self.trust = trust.import_card(self.host, self.journal)
+        self.state_file = StateFile(self.host)
+        self.trust = store.import_card(self.host, self.state_file)
         self.key = NodeKey.load_or_create(self.host)
-        self.journal.set(
+        self.state_file.set(
             role="control-plane", initialised=True, equipped=True, epoch=2, claim={"epoch": 2},
             born=1_790_000_500,
         )  # fmt: skip
-        self.board = Board(self.host)
+        self.reporter = Reporter(self.host)
 
     def gives_way(self, where: tuple[str, int] | None) -> bool:
         """Let it, after the keeper saw somebody at ``where``."""
         if where is not None:
             rival = json.dumps({"v": 1, "address": where[0], "port": where[1]})
             self.host.write(RIVAL, rival.encode())
-        healing.give_way(self.host, self.board, self.journal, self.trust, self.key)
-        return self.journal.values["role"] is None
+        conflict.give_way(self.host, self.reporter, self.state_file, self.trust, self.key)
+        return self.state_file.values["role"] is None
 
 
 @pytest.fixture
 def card() -> bytes:
     """The fleet's card file."""
-    return cards.make("home")[1]
+    return fleet_file.make("home")[1]
 
 
 @pytest.fixture
@@ -97,7 +94,7 @@ class Old:
 
     def __init__(self, folder: Path, card: bytes) -> None:
         folder.mkdir()
-        made = trust.from_card(cards.parse(card))
+        made = store.from_card(fleet_file.parse(card))
         key = pki.new_key()
         names = Files(*(str(folder / name) for name in ("server.crt", "server.key", "root.crt")))
         chain = made.leaf("server", key.public_key())
@@ -126,10 +123,10 @@ def old(tmp_path: Path, card: bytes) -> Iterator[Old]:
 
 @pytest.mark.network
 def test_the_younger_asks_and_says_what_it_found(young: Young, old: Old) -> None:
-    assert healing.meet(young.host, *old.where) == "step-down"
-    told = Side.from_json(young.host.read(healing.SIDE) or b"")
+    assert conflict.meet(young.host, *old.where) == "step-down"
+    told = Side.from_json(young.host.read(conflict.SIDE) or b"")
     assert (told.node_id, told.name, told.epoch, told.alone) == (young.key.node_id, "pi-1", 2, True)
-    assert young.journal.values["role"] == "control-plane", "meeting changes nothing"
+    assert young.state_file.values["role"] == "control-plane", "meeting changes nothing"
 
 
 @pytest.mark.network
@@ -150,10 +147,10 @@ def test_it_gives_way_in_order(young: Young, old: Old) -> None:
     ran = [line for line in young.host.ran if not line.startswith("kubectl")]
     assert ran[:2] == list(STOPPED), "nobody moves in any more"
     assert "kubeadm reset --force" in ran[5]
-    left = set(young.journal.names()) & set(leaving.OF_THE_CLUSTER)
+    left = set(young.state_file.names()) & set(leave.OF_THE_CLUSTER)
     assert not left
-    assert young.journal.values["epoch"] == 2, "others remember it"
-    events = [line["event"] for line in young.journal.values["history"] or []]
+    assert young.state_file.values["epoch"] == 2, "others remember it"
+    events = [line["event"] for line in young.state_file.values["history"] or []]
     assert events[-2:] == ["steps down", "stepped down"]
     assert not young.host.exists(RIVAL)
 
@@ -164,12 +161,12 @@ def test_a_cut_in_the_middle_only_delays_it(young: Young, old: Old) -> None:
     young.host.answers[reset] = {"status": 1, "err": "the power went"}
     with pytest.raises(Exception, match="the power went"):
         young.gives_way(old.where)
-    assert Journal(young.host).values["stepping_down"] == {"node": OTHER.node_id, "name": "pi-a"}
-    assert Journal(young.host).values["role"] == "control-plane"
+    assert StateFile(young.host).values["stepping_down"] == {"node": OTHER.node_id, "name": "pi-a"}
+    assert StateFile(young.host).values["role"] == "control-plane"
     old.endpoint.close()
     young.host.answers[reset] = ""
-    again = Journal(young.host)
-    healing.give_way(young.host, young.board, again, young.trust, young.key)
+    again = StateFile(young.host)
+    conflict.give_way(young.host, young.reporter, again, young.trust, young.key)
     assert again.values["role"] is None and again.values["stepping_down"] is None
 
 
@@ -179,7 +176,7 @@ def test_a_cluster_somebody_lives_in_stays(
     young: Young, old: Old, moved_in: dict[str, list[str]]
 ) -> None:
     young.host.answers.update(answers(**moved_in))
-    assert healing.meet(young.host, *old.where) == "both-stay"
+    assert conflict.meet(young.host, *old.where) == "both-stay"
     assert not young.gives_way(old.where)
     assert not any("reset" in line for line in young.host.ran)
 
@@ -187,21 +184,21 @@ def test_a_cluster_somebody_lives_in_stays(
 @pytest.mark.network
 def test_a_cluster_that_cannot_be_asked_stays(young: Young, old: Old) -> None:
     young.host.answers = {}
-    assert healing.meet(young.host, *old.where) == "both-stay"
+    assert conflict.meet(young.host, *old.where) == "both-stay"
     assert not young.gives_way(old.where)
 
 
 @pytest.mark.network
 def test_the_older_stays(young: Young, old: Old) -> None:
     old.tell(replace(OTHER, epoch=3))
-    assert healing.meet(young.host, *old.where) == "stay"
+    assert conflict.meet(young.host, *old.where) == "stay"
     assert not young.gives_way(old.where)
 
 
 @pytest.mark.network
 def test_an_echo_of_itself_is_nothing(young: Young, old: Old) -> None:
     old.tell(replace(OTHER, node_id=young.key.node_id))
-    assert healing.meet(young.host, *old.where) == "nothing"
+    assert conflict.meet(young.host, *old.where) == "nothing"
     assert not young.gives_way(old.where)
 
 
@@ -210,17 +207,17 @@ def test_an_echo_of_itself_is_nothing(young: Young, old: Old) -> None:
 def test_what_is_not_understood_moves_nobody(young: Young, old: Old, told: bytes) -> None:
     old.told.write_bytes(told)
     with pytest.raises(NoControlPlane):
-        healing.meet(young.host, *old.where)
+        conflict.meet(young.host, *old.where)
     assert not young.gives_way(old.where)
 
 
 @pytest.mark.network
 def test_a_control_plane_of_another_fleet_moves_nobody(young: Young, tmp_path: Path) -> None:
-    stranger = Old(tmp_path / "stranger", cards.make("other")[1])
+    stranger = Old(tmp_path / "stranger", fleet_file.make("other")[1])
     stranger.tell(OTHER)
     try:
         with pytest.raises(NoControlPlane):
-            healing.meet(young.host, *stranger.where)
+            conflict.meet(young.host, *stranger.where)
         assert not young.gives_way(stranger.where)
     finally:
         stranger.endpoint.close()
@@ -253,9 +250,9 @@ ASK = f"{AGENT} meet 10.0.0.9 6444"
 def hear(host: Machine, *said: Beacon) -> None:
     """A double of the network process."""
     sealed = [beacons.seal(KEY, one) for one in said]
-    host.make_folder(exchange.SERVE_FOLDER)
-    candidates = [exchange.Candidate("10.0.0.9", 6444, one, 1, 1) for one in sealed]
-    exchange.write_heard(host, 1, candidates)
+    host.make_folder(paths.SERVE)
+    candidates = [handoff.Candidate("10.0.0.9", 6444, one, 1, 1) for one in sealed]
+    handoff.write_heard(host, 1, candidates)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +265,7 @@ def hear(host: Machine, *said: Beacon) -> None:
 )  # fmt: skip
 def test_the_keeper_looks_out(tmp_path: Path, answer: object, goes_on: bool, trouble: bool) -> None:
     host = Machine(tmp_path, {ASK: answer})
-    lookout = Lookout(host)
+    lookout = RivalWatch(host)
     assert lookout.round([], 5.0) and host.ran == []
     worker = replace(RIVAL_BEACON, node_id="n-" + "d" * 16, role="worker")
     heard = [Heard(beacon, 5.0, 5.0) for beacon in (RIVAL_BEACON, worker)]
@@ -294,12 +291,12 @@ def test_both_stay_is_in_the_status_until_the_other_is_gone(
 ) -> None:
     monkeypatch.setattr(keeper, "kubelet_healthy", lambda: True)
     host = Machine(tmp_path, {ASK: "both-stay\n"})
-    Board(host).enter("ready", "Part of the cluster")
+    Reporter(host).enter("ready", "Part of the cluster")
     mine = replace(RIVAL_BEACON, node_id="n-" + "c" * 16, address="10.0.0.7")
     kept = handed_over(host, mine)
     hear(host, RIVAL_BEACON)
     assert kept.round() and kept.round()
-    shown = status.parse(host.read(status.PATH) or b"")["error"]
+    shown = model.parse(host.read(paths.STATUS) or b"")["error"]
     assert shown and shown["code"] == "E401" and "pi-b" in shown["reason"]
     explained = " ".join(CliRunner().invoke(main, ["explain", "E401"]).output.split())
     for command in re.findall("`(sudo .*?)`", shown["remedy"]):
@@ -307,13 +304,13 @@ def test_both_stay_is_in_the_status_until_the_other_is_gone(
     later = host.clock.monotonic() + 1000
     host.clock = replace(host.clock, monotonic=lambda: later)
     assert kept.round()
-    assert status.parse(host.read(status.PATH) or b"")["error"] is None
+    assert model.parse(host.read(paths.STATUS) or b"")["error"] is None
 
 
 def test_a_worker_does_not_look_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "kubelet_healthy", lambda: True)
     host = Machine(tmp_path)
-    Board(host).enter("ready", "Part of the cluster")
+    Reporter(host).enter("ready", "Part of the cluster")
     worker = replace(RIVAL_BEACON, role="worker", ready=False)
     kept = handed_over(host, worker)
     hear(host, RIVAL_BEACON)

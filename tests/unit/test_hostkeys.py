@@ -10,11 +10,11 @@ import pytest
 
 from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed
-from nodeagent.host import identity as names
+from nodeagent.host import identity
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.hostkeys import FOLDER, NewHostKeys
-from nodeagent.steps.card_in_board import MACHINE_ID, Board
+from nodeagent.steps.card_in_board import MACHINE_ID, CardInBoard
 from tests.unit.machine import Machine, put
 
 OLD = "an old key"
@@ -53,10 +53,10 @@ def test_a_machine_id_of_each_cards_own(tmp_path: Path) -> None:
     old = "0123456789abcdef0123456789abcdef"
     put(tmp_path, {MACHINE_ID: old + "\n", "/var/lib/dbus/machine-id": old + "\n"})
     host = Machine(tmp_path, live=False)
-    for action in Board().plan(Facts(host), Settings()):
+    for action in CardInBoard().plan(Facts(host), Settings()):
         action.do(host)
     env = {**os.environ, "container_uuid": ""}
     subprocess.run(["systemd-machine-id-setup", "--root", tmp_path], check=True, env=env,
                    capture_output=True)  # fmt: skip
     new = Facts(host).machine_id
-    assert names.is_machine_id(new) and new != old
+    assert identity.is_machine_id(new) and new != old

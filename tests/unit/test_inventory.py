@@ -10,7 +10,7 @@ import pytest
 
 from nodeagent import __version__
 from nodeagent.agent import inventory
-from nodeagent.agent.reporter import Board
+from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import credentials
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
 from tests.unit.machine import NOW, Machine, dpkg_status, put
@@ -56,7 +56,7 @@ def test_it_fits_the_schema_and_warns_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine = node(tmp_path)
-    board = Board(machine)
+    board = Reporter(machine)
     board.take_stock(inventory.take(machine))
     board.take_stock(inventory.take(machine))
     CHECK.validate(json.loads(machine.read("/run/nodeagent/status.json") or b""))

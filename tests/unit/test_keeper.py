@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-from nodeagent.agent import keeper
-from nodeagent.agent import rival_watch as lookout
-from nodeagent.agent.reporter import Board
+from nodeagent import paths
+from nodeagent.agent import keeper, rival_watch
+from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import health
-from nodeagent.fleet import handoff as exchange
+from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon, open_, seal
-from nodeagent.join import waiting_file as doorstep
-from nodeagent.status import model as status
-from nodeagent.status import schema
+from nodeagent.join import waiting_file
+from nodeagent.status import model, schema
 from tests.unit.machine import Became, Machine
 
 KEY = bytes(32)
@@ -34,7 +33,7 @@ BEACON = Beacon(
 def machine(tmp_path: Path) -> Machine:
     """A formed node whose agent has just handed over."""
     machine = Machine(tmp_path)
-    Board(machine).enter("ready", "Part of the cluster")
+    Reporter(machine).enter("ready", "Part of the cluster")
     with pytest.raises(Became):
         keeper.hand_over(machine, BEACON, KEY, "auto", True)
     return machine
@@ -46,7 +45,7 @@ def healthy(monkeypatch: pytest.MonkeyPatch, answer: bool) -> None:
 
 
 def test_the_handover_is_private(machine: Machine) -> None:
-    assert machine.mode(keeper.HANDOVER) == 0o600
+    assert machine.mode(paths.HANDOVER) == 0o600
 
 
 def test_it_goes_on_announcing_and_counts_up(
@@ -55,7 +54,7 @@ def test_it_goes_on_announcing_and_counts_up(
     healthy(monkeypatch, True)
     kept = keeper.Keeper(machine)
     assert kept.round()
-    said = exchange.read_announcement(machine)
+    said = handoff.read_announcement(machine)
     assert said is not None
     beacon = open_(KEY, said.beacon)
     assert (beacon.seq, beacon.phase, beacon.name) == (42, "ready", "pi-1")
@@ -68,11 +67,11 @@ def test_a_sick_kubelet_is_shown_and_calls_the_agent_back(
     healthy(monkeypatch, False)
     rounds = [kept.round() for _ in range(keeper.PATIENCE)]
     assert rounds == [True] * (keeper.PATIENCE - 1) + [False]
-    shown = status.parse(machine.read(status.PATH) or b"")
+    shown = model.parse(machine.read(paths.STATUS) or b"")
     assert shown["error"] and shown["error"]["reason"] == "The kubelet does not answer."
     healthy(monkeypatch, True)
     assert kept.round()
-    assert status.parse(machine.read(status.PATH) or b"")["error"] is None
+    assert model.parse(machine.read(paths.STATUS) or b"")["error"] is None
 
 
 KUBECONFIG = """\
@@ -88,7 +87,7 @@ def test_a_worker_says_that_its_control_plane_is_away(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its kubelet is well all the while."""
-    machine.write(keeper.KUBECONFIG, KUBECONFIG.encode())
+    machine.write(paths.KUBELET_CONF, KUBECONFIG.encode())
     healthy(monkeypatch, True)
     there, asked = [False], []
 
@@ -103,18 +102,18 @@ def test_a_worker_says_that_its_control_plane_is_away(
         for _ in range(looks * int(keeper.API_LOOK / keeper.ROUND)):
             machine.clock.sleep(keeper.ROUND)
             assert kept.round()
-        return status.parse(machine.read(status.PATH) or b"")
+        return model.parse(machine.read(paths.STATUS) or b"")
 
     shown = after(keeper.AWAY - 1)
-    assert shown["error"] is None and status.exit_code(shown) == 0
+    assert shown["error"] is None and model.exit_code(shown) == 0
     shown = after(1)
     assert asked == [("10.0.0.1", 6443)] * keeper.AWAY
     assert shown["error"] is not None
     assert shown["error"]["reason"].startswith("The control plane at 10.0.0.1 does not answer.")
-    assert shown["phase"] == "ready" and status.exit_code(shown) == 1
+    assert shown["phase"] == "ready" and model.exit_code(shown) == 1
     there[0] = True
     shown = after(1)
-    assert shown["error"] is None and status.exit_code(shown) == 0
+    assert shown["error"] is None and model.exit_code(shown) == 0
 
 
 @pytest.mark.parametrize(
@@ -140,7 +139,7 @@ def test_once_a_day_it_has_the_repository_keys_looked_at(
     assert kept.round() and machine.ran == []
     kept.keys_seen -= keeper.DAY
     assert kept.round() and kept.round(), "it fails here, and the node stays well"
-    assert machine.ran == [f"{lookout.AGENT} renew-keys"]
+    assert machine.ran == [f"{rival_watch.AGENT} renew-keys"]
 
 
 @pytest.mark.parametrize("role", ["control-plane", "worker"])
@@ -156,23 +155,23 @@ def test_only_a_leader_goes_on_hearing_the_fleet(
         "address": "10.0.0.5",
         "since": 1000,
     }
-    doorstep.write(machine, [waits])
+    waiting_file.write(machine, [waits])
     kept = keeper.Keeper(machine)
     other = replace(BEACON, node_id="n-bbbbbbbbbbbbbbbb", name="pi-2", role="worker")
     for seq, phase in enumerate(("joining", "ready")):
         sealed = seal(KEY, replace(other, seq=seq, phase=phase))
-        candidate = exchange.Candidate("10.0.0.8", 6444, sealed, 1, 2)
-        junk = exchange.Candidate("10.0.0.9", 6444, "A" * 80, 1, 2)
-        exchange.write_heard(machine, 1, [junk, candidate])
+        candidate = handoff.Candidate("10.0.0.8", 6444, sealed, 1, 2)
+        junk = handoff.Candidate("10.0.0.9", 6444, "A" * 80, 1, 2)
+        handoff.write_heard(machine, 1, [junk, candidate])
         assert kept.round()
-    shown = status.parse(machine.read(status.PATH) or b"")
+    shown = model.parse(machine.read(paths.STATUS) or b"")
     heard = [("pi-2", "ready")] if role == "control-plane" else []
     assert [(peer["name"], peer["phase"]) for peer in shown["peers"]] == heard
     assert len(shown["timeline"]) == 2 * len(heard)
     assert shown["approvals"] == ([waits] if role == "control-plane" else [])
-    doorstep.write(machine, [])
+    waiting_file.write(machine, [])
     assert kept.round()
-    assert status.parse(machine.read(status.PATH) or b"")["approvals"] == []
+    assert model.parse(machine.read(paths.STATUS) or b"")["approvals"] == []
 
 
 def test_once_an_hour_it_has_certificates_and_hardware_looked_at(
@@ -180,12 +179,12 @@ def test_once_an_hour_it_has_certificates_and_hardware_looked_at(
 ) -> None:
     healthy(monkeypatch, True)
     found = {"v": 1, "versions": {"nodeagent": "9"}, "certificates": [], "hardware": []}
-    machine.answers[f"{lookout.AGENT} inventory"] = json.dumps(found)
+    machine.answers[f"{rival_watch.AGENT} inventory"] = json.dumps(found)
     kept = keeper.Keeper(machine)
     kept.looked -= keeper.HOUR
     assert kept.round() and kept.round()
-    assert machine.ran == [f"{lookout.AGENT} inventory"]
-    assert status.parse(machine.read(status.PATH) or b"")["versions"] == {"nodeagent": "9"}
+    assert machine.ran == [f"{rival_watch.AGENT} inventory"]
+    assert model.parse(machine.read(paths.STATUS) or b"")["versions"] == {"nodeagent": "9"}
 
 
 @pytest.mark.parametrize(
@@ -194,11 +193,11 @@ def test_once_an_hour_it_has_certificates_and_hardware_looked_at(
 def test_a_damaged_handover_gives_the_node_back_to_the_agent(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    machine.write(keeper.HANDOVER, content)
+    machine.write(paths.HANDOVER, content)
     monkeypatch.setattr(keeper, "Host", lambda: machine)
     with pytest.raises(Became) as caught:
         keeper.main()
-    assert caught.value.args[0] == (lookout.AGENT, "run")
+    assert caught.value.args[0] == (rival_watch.AGENT, "run")
 
 
 @pytest.mark.processes

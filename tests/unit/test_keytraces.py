@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import pki
+from nodeagent.trust import fleet_file, pki
 from tests import keytraces
 from tests.unit.test_linters import tool
 
@@ -64,11 +63,11 @@ def test_what_everybody_may_see_is_no_trace() -> None:
 
 @pytest.mark.processes
 def test_planted_keys_are_found_in_a_file_system_and_after_removal(tmp_path: Path) -> None:
-    full = cards.make("home")[1]
+    full = fleet_file.make("home")[1]
     keys = keytraces.secrets(full)
     (tmp_path / "tree" / "etc").mkdir(parents=True)
     (tmp_path / "tree" / "etc" / "card").write_bytes(full)
-    (tmp_path / "tree" / "other").write_bytes(cards.make("home")[1])
+    (tmp_path / "tree" / "other").write_bytes(fleet_file.make("home")[1])
     image = tmp_path / "image"
     with image.open("wb") as file:
         file.truncate(8 << 20)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.agent import leave as leaving
-from nodeagent.agent.reporter import Board
-from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent import paths
+from nodeagent.agent import leave
+from nodeagent.agent.reporter import Reporter
+from nodeagent.cluster import kubelet_api
 from nodeagent.config import settings as config
 from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.join import leave as farewell
-from nodeagent.statefile import Journal
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import store as trust
+from nodeagent.statefile import StateFile
+from nodeagent.trust import fleet_file, store
 from nodeagent.trust.node_key import NodeKey
 from tests.unit.machine import Machine, put
 
@@ -27,9 +27,9 @@ class Leaver:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         put(root, {
-            trust.CARD_FILES[0]: cards.make("home")[1],
+            store.CARD_FILES[0]: fleet_file.make("home")[1],
             "/usr/bin/kubeadm": "", "/proc/sys/kernel/hostname": "pi-2\n",
-            ownnode.KUBELET_CONF: "server: https://10.0.0.2:6443",
+            paths.KUBELET_CONF: "server: https://10.0.0.2:6443",
             "/var/lib/nodeagent/kubeadm/formed": "worker\n", "/etc/cni/net.d/x": "",
             "/sys/class/net/cni0/address": "",
         })  # fmt: skip
@@ -37,17 +37,17 @@ class Leaver:
             RESET: "", "ip link delete cni0": "", "sync": "", "systemctl stop kubelet": "",
             "rm -rf -- /etc/cni/net.d /var/lib/nodeagent/kubeadm": "",
         })  # fmt: skip
-        self.journal = Journal(self.host)
-        self.trust = trust.import_card(self.host, self.journal)
+        self.state_file = StateFile(self.host)
+        self.trust = store.import_card(self.host, self.state_file)
         self.key = NodeKey.load_or_create(self.host)
-        self.journal.set(
+        self.state_file.set(
             role="worker", node_name="pi-2", last_known=["10.0.0.9:6443"], epoch=4,
             vote={"node": "n-" + "a" * 16, "epoch": 4}, stepping_down={"role": "control-plane"},
         )  # fmt: skip
         self.uid: str | None = UID
         self.why = ""
-        monkeypatch.setattr(ownnode, "drain", lambda host, name, say: host.ran.append("drain"))
-        monkeypatch.setattr(ownnode, "uid", lambda host, name: self.uid)
+        monkeypatch.setattr(kubelet_api, "drain", lambda host, name, say: host.ran.append("drain"))
+        monkeypatch.setattr(kubelet_api, "uid", lambda host, name: self.uid)
         monkeypatch.setattr(farewell, "tell", self.tell)
 
     def tell(self, *asked: object) -> str:
@@ -58,7 +58,7 @@ class Leaver:
 
     def goes(self) -> None:
         """The agent's start."""
-        leaving.step_down(self.host, Board(self.host), self.journal, self.trust, self.key)
+        leave.step_down(self.host, Reporter(self.host), self.state_file, self.trust, self.key)
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ def test_the_order_of_a_workers_leaving(leaver: Leaver) -> None:
         "rm -rf -- /etc/cni/net.d /var/lib/nodeagent/kubeadm", "sync",
     ]  # fmt: skip
     assert config.load(leaver.host).settings.role == "control-plane"
-    kept = set(leaver.journal.names())
+    kept = set(leaver.state_file.names())
     assert kept == {"imported", "last_known", "epoch", "history"}, "no vote, no role, no intent"
-    assert (leaver.journal.values["history"] or [])[-1]["event"] == "stepped down"
+    assert (leaver.state_file.values["history"] or [])[-1]["event"] == "stepped down"
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_control_plane_that_is_not_told_holds_nobody(
 ) -> None:
     leaver.uid, leaver.why = uid, why
     leaver.goes()
-    assert RESET in leaver.host.ran and leaver.journal.values["role"] is None
-    noted = (leaver.journal.values["history"] or [])[-1]
+    assert RESET in leaver.host.ran and leaver.state_file.values["role"] is None
+    noted = (leaver.state_file.values["history"] or [])[-1]
     assert (noted.get("left", "") == "On the control plane run: kubectl delete node pi-2") is left
 
 
@@ -103,14 +103,14 @@ def test_a_failure_keeps_the_intent(leaver: Leaver) -> None:
     leaver.host.answers[RESET] = {"status": 1, "err": "the power went"}
     with pytest.raises(CommandFailed, match="the power went"):
         leaver.goes()
-    again = Journal(leaver.host)
+    again = StateFile(leaver.host)
     assert again.values["stepping_down"] == {"role": "control-plane"}
     assert again.values["role"] == "worker"
     assert not leaver.host.exists(config.ROLE_FILE)
     leaver.host.answers[RESET] = ""
-    leaver.journal = again
+    leaver.state_file = again
     leaver.goes()
-    assert not set(Journal(leaver.host).names()) & {"stepping_down", "role"}
+    assert not set(StateFile(leaver.host).names()) & {"stepping_down", "role"}
 
 
 def test_a_kubeadm_at_work_is_waited_for_before_anything_is_said(leaver: Leaver) -> None:
@@ -123,14 +123,14 @@ def test_a_kubeadm_at_work_is_waited_for_before_anything_is_said(leaver: Leaver)
 @pytest.mark.parametrize("half", ["admin.conf", "journal"])
 def test_a_control_plane_takes_leave_of_nobody(half: str, leaver: Leaver) -> None:
     if half == "admin.conf":
-        put(leaver.host.root, {leaving.ADMIN: "x"})
+        put(leaver.host.root, {paths.ADMIN_CONF: "x"})
     else:  # kubeadm reset was cut off in its middle
-        leaver.journal.set(role="control-plane")
+        leaver.state_file.set(role="control-plane")
     leaver.goes()
     assert "drain" not in leaver.host.ran and RESET in leaver.host.ran
 
 
 def test_without_an_intent_nothing_is_done(leaver: Leaver) -> None:
-    leaver.journal.set(stepping_down=None)
+    leaver.state_file.set(stepping_down=None)
     leaver.goes()
-    assert leaver.host.ran == [] and leaver.journal.values["role"] == "worker"
+    assert leaver.host.ran == [] and leaver.state_file.values["role"] == "worker"

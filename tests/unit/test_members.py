@@ -18,11 +18,9 @@ from nodeagent.broker.broker import Unadmitted
 from nodeagent.cli import admissions
 from nodeagent.cli.main import main
 from nodeagent.errors import Blocked, CommandFailed, NeedsRoot, NodeAgentError, Refused, Usage
-from nodeagent.join import broker_protocol as frame
+from nodeagent.join import broker_protocol
 from nodeagent.join.approval import code
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import pki
-from nodeagent.trust import store as trusts
+from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
 from tests.unit.fleet.test_broker import Setup
 from tests.unit.machine import Machine, put
@@ -43,11 +41,11 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.machine = Machine(folder / "r", {KUBECTL: json.dumps(NODES)})
         put(self.machine.root, {"/etc/kubernetes/admin.conf": "x", "/run/x": ""})
-        trust = trusts.from_card(cards.parse(cards.make("home", approve=True)[1]))
+        trust = store.from_card(fleet_file.parse(fleet_file.make("home", approve=True)[1]))
         self.setup = Setup(folder, trust)
         self.key = NodeKey(pki.new_key())
         self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(self.machine.path(frame.SOCKET)))
+        self.listener.bind(str(self.machine.path(broker_protocol.SOCKET)))
         self.listener.listen(4)
         self.service = broker_main.Service(self.machine, self.setup.broker, self.listener)
         self.uid = 0
@@ -60,8 +58,8 @@ class Place:
             except OSError:
                 return
             with connection:
-                asked = frame.receive(connection)
-                frame.send(connection, self.service.answer(asked, self.uid))
+                asked = broker_protocol.receive(connection)
+                broker_protocol.send(connection, self.service.answer(asked, self.uid))
 
     def asks(self) -> str:
         """What the node is told: "" where it gets a grant."""
@@ -178,7 +176,7 @@ def test_only_root_and_only_on_a_control_plane(words: list[str], place: Place) -
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: words[0])
 def test_a_broker_that_is_away_is_said(words: list[str], place: Place) -> None:
-    place.machine.remove(frame.SOCKET)
+    place.machine.remove(broker_protocol.SOCKET)
     done = run(*words)
     assert done.exit_code == Blocked.exit_code
     assert "does not answer" in done.output

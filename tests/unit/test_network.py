@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cluster import addresses as networks
-from nodeagent.cluster import cni, kubeadm
-from nodeagent.cluster import packages as runtime
+from nodeagent.cluster import addresses, cni, kubeadm, packages
 from nodeagent.config.settings import Network, Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
@@ -149,10 +147,10 @@ def test_ipv4_comes_first_unless_the_settings_say_otherwise(tmp_path: Path) -> N
 
 
 def test_ipv6_alone_takes_networks_of_its_own() -> None:
-    settings = networks.fitted(Settings(), "fd00::23")
-    assert settings.network.pod_cidr == networks.POD_CIDR6
-    assert networks.fitted(Settings(), "10.0.0.7") == Settings()
-    tested = runtime.tested(settings)
+    settings = addresses.fitted(Settings(), "fd00::23")
+    assert settings.network.pod_cidr == addresses.POD_CIDR6
+    assert addresses.fitted(Settings(), "10.0.0.7") == Settings()
+    tested = packages.tested(settings)
     told = kubeadm.init_configuration(settings, tested, "pi", "fd00::23", False).decode()
     assert "controlPlaneEndpoint: '[fd00::23]:6443'" in told and "10.244" not in told
     assert '{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd00:10:244::/56", ' in (
@@ -164,24 +162,24 @@ def test_ipv6_alone_takes_networks_of_its_own() -> None:
 def test_networks_that_somebody_chose_are_not_overruled() -> None:
     chosen = Settings(network=Network(pod_cidr="10.42.0.0/16"))
     with pytest.raises(Blocked, match="only IPv6"):
-        networks.fitted(chosen, "fd00::23")
+        addresses.fitted(chosen, "fd00::23")
 
 
 @pytest.mark.parametrize(
     ("address", "endpoint"), [("10.0.0.7", "10.0.0.7:6443"), ("fd00::7", "[fd00::7]:6443")]
 )
 def test_endpoints(address: str, endpoint: str) -> None:
-    assert networks.endpoint(address) == endpoint
-    assert networks.host_of(endpoint) == address
-    assert networks.version(endpoint) == networks.version(address)
+    assert addresses.endpoint(address) == endpoint
+    assert addresses.host_of(endpoint) == address
+    assert addresses.version(endpoint) == addresses.version(address)
 
 
 def test_a_node_joins_with_an_address_of_the_clusters_version(tmp_path: Path) -> None:
     put(tmp_path, {"/proc/net/route": HEAD + WIRE + WIRE_NET, "/proc/net/fib_trie": TRIE,
                    "/proc/net/if_inet6": SIX["unique"], **sysfs("eth0")})  # fmt: skip
     facts = Facts(Machine(tmp_path))
-    assert networks.own_address(facts, Settings(), "[fd00::1]:6443") == "fd00::23"
-    assert networks.own_address(facts, Settings(), "192.168.1.1:6443") == "192.168.1.23"
+    assert addresses.own_address(facts, Settings(), "[fd00::1]:6443") == "fd00::23"
+    assert addresses.own_address(facts, Settings(), "192.168.1.1:6443") == "192.168.1.23"
     put(tmp_path, {"/proc/net/if_inet6": None})
     with pytest.raises(Blocked, match="no IPv6 address, only 192"):
-        networks.own_address(Facts(Machine(tmp_path)), Settings(), "[fd00::1]:6443")
+        addresses.own_address(Facts(Machine(tmp_path)), Settings(), "[fd00::1]:6443")

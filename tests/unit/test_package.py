@@ -15,7 +15,7 @@ import yaml
 from nodeagent import __version__
 from nodeagent.config import settings as config
 from nodeagent.host.host import Host
-from nodeagent.join import waiting_file as doorstep
+from nodeagent.join import waiting_file
 from tests.unit.test_linters import tool
 
 CHECKOUT = Path(__file__).parents[2]
@@ -130,9 +130,9 @@ def test_nothing_of_this_project_is_a_key_in_user_data() -> None:
 def test_the_broker_can_say_who_waits() -> None:
     """Its machine is read-only but for its own folders (systemd.exec(5), ProtectSystem=)."""
     service = (CHECKOUT / "systemd" / "nodeagent-broker.service").read_text().splitlines()
-    folder = f"RuntimeDirectory={Path(doorstep.PATH).parent.name}"
+    folder = f"RuntimeDirectory={Path(waiting_file.PATH).parent.name}"
     assert {folder, "RuntimeDirectoryMode=0755"} <= set(service)
-    assert Path(doorstep.PATH).parent.parent == Path("/run")
+    assert Path(waiting_file.PATH).parent.parent == Path("/run")
 
 
 def test_the_broker_keeps_its_socket() -> None:

@@ -54,8 +54,8 @@ def test_the_uncut_run_holds_and_remembers(role: str, fleet: Fleet, tmp_path: Pa
     assert (pi.root / CMDLINE).read_text() == NEW
     planned = engine.plan(steps.SEQUENCE, pi, load(pi).settings)
     assert [(step.name, actions) for step, actions, _ in planned if actions] == []
-    journal = json.loads((pi.root / JOURNAL.lstrip("/")).read_text())
-    events = [line["event"] for line in journal["history"]]
+    state_file = json.loads((pi.root / JOURNAL.lstrip("/")).read_text())
+    events = [line["event"] for line in state_file["history"]]
     assert events == ["reboot", *(["claim", "initialised"] if role == ROLES[0] else ["joined"])]
 
 

@@ -12,16 +12,15 @@ from typing import IO, Any, cast
 
 import pytest
 
-from nodeagent.cluster import credentials
-from nodeagent.cluster import kubeadm_state as state
+from nodeagent import paths
+from nodeagent.cluster import credentials, kubeadm_state
 from nodeagent.doctor import redact, report
 from nodeagent.errors import Refused
 from nodeagent.host.host import Result
-from nodeagent.statefile import Journal
-from nodeagent.status import model as status
-from nodeagent.trust import fleet_file
+from nodeagent.statefile import StateFile
+from nodeagent.status import model
+from nodeagent.trust import fleet_file, store
 from nodeagent.trust import node_key as keys
-from nodeagent.trust import store as trust
 from nodeagent.trust.node_key import NodeKey
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
 from tests.unit.machine import NOW, Machine, put
@@ -42,13 +41,13 @@ def planted(machine: Machine) -> dict[str, str]:
     beacon = base64.b64encode(bytes(range(32))).decode()
     put(machine.root, {
         "/boot/firmware/nodeagent.fleet": card,
-        trust.FLEET_FILE: json.dumps({"enrol": {"key": user_key.decode()}, "beacon_key": beacon}),
+        store.FLEET_FILE: json.dumps({"enrol": {"key": user_key.decode()}, "beacon_key": beacon}),
         "/run/nodeagent/keep.json": json.dumps({"key": beacon, "beacon": {"node_id": NODE}}),
         "/var/lib/nodeagent-broker/state.json": json.dumps({"tokens": [{"grant": JWT}]}),
         "/etc/kubernetes/admin.conf": kubeconfig,
         "/home/pi/.kube/config": kubeconfig,
         "/etc/kubernetes/pki/ca.key": CA_KEY,
-        f"{state.FOLDER}/join.yaml": f"tlsBootstrapToken: {TOKEN}\n",
+        f"{kubeadm_state.FOLDER}/join.yaml": f"tlsBootstrapToken: {TOKEN}\n",
         "/etc/NetworkManager/system-connections/home.nmconnection": f"[wifi]\npsk={WIFI}\n",
         "/etc/shadow": f"pi:{HASH}:20000:0:99999:7:::\n",
         "/boot/firmware/nodeagent.yaml":
@@ -96,12 +95,12 @@ def machine(tmp_path: Path) -> Talkative:
     machine = Talkative(tmp_path)
     machine.secrets = {}
     machine.secrets = planted(machine)
-    Journal(machine).note("joined", name="pi-1")
+    StateFile(machine).note("joined", name="pi-1")
     bare = [secret for name, secret in machine.secrets.items() if name != "named"]
     everything = " ".join([*bare, f"password={BARE}"])
     put(tmp_path, {
         "/etc/hostname": "pi-1\n",
-        status.PATH: json.dumps({**status.empty(), "node_id": NODE, "detail": everything}),
+        paths.STATUS: json.dumps({**model.empty(), "node_id": NODE, "detail": everything}),
         "/var/log/dpkg.log": f"{everything}\n" * 3,
         "/etc/hosts": everything,
     })  # fmt: skip
@@ -137,7 +136,7 @@ def test_what_is_no_secret_stays(machine: Talkative) -> None:
     content = opened(machine, report.make(machine, "/home", lambda part: None))
     log = content["commands/journal-kubelet.log"]
     assert f"node {NODE} 192.168.1.40" in log and "journalctl was run" in log
-    assert '"event": "joined"' in content["files/var/lib/nodeagent/journal.json"]
+    assert '"event": "joined"' in content["files/var/lib/nodeagent/state.json"]
     assert "doctor.json" in content and json.loads(content["doctor.json"])["findings"]
     assert "files/run/nodeagent/status.json" in content["CONTENTS.txt"]
     assert "commands/pods.txt" in content, "this is a control plane"

@@ -11,16 +11,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.agent import change_role as rerole
+from nodeagent import paths
+from nodeagent.agent import change_role
 from nodeagent.agent.role_table import Leave, Nothing
 from nodeagent.cli.main import main
 from nodeagent.config import settings as config
 from nodeagent.errors import CommandFailed, Refused
-from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff as exchange
-from nodeagent.statefile import Journal, State
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import store as trust
+from nodeagent.fleet import beacon, handoff
+from nodeagent.statefile import State, StateFile
+from nodeagent.trust import fleet_file, store
 from tests.unit.cluster.test_inhabitants import GET, answers
 from tests.unit.machine import Machine, put
 from tests.unit.test_healing import OTHER, RIVAL_BEACON, Old
@@ -34,7 +33,7 @@ START = "systemctl start --no-block nodeagent.service nodeagent-serve.service"
 @pytest.fixture
 def card() -> bytes:
     """The fleet's card file."""
-    return cards.make("home")[1]
+    return fleet_file.make("home")[1]
 
 
 @pytest.fixture
@@ -48,11 +47,11 @@ def old(tmp_path: Path, card: bytes) -> Iterator[Old]:
 
 def node(root: Path, card: bytes, files: dict[str, str], role: str | None) -> Machine:
     """A node of the fleet with these files and this role in its journal."""
-    put(root, {trust.CARD_FILES[0]: card, "/proc/sys/kernel/hostname": "pi-2\n", **files})
+    put(root, {store.CARD_FILES[0]: card, "/proc/sys/kernel/hostname": "pi-2\n", **files})
     host = Machine(root, {STOP: "", START: ""})
-    journal = Journal(host)
-    trust.import_card(host, journal)
-    journal.set(role=role)
+    state_file = StateFile(host)
+    store.import_card(host, state_file)
+    state_file.set(role=role)
     return host
 
 
@@ -64,16 +63,16 @@ def worker(tmp_path: Path, card: bytes) -> Machine:
         "/etc/kubernetes/pki/ca.crt": CA,
         "/var/lib/nodeagent/kubeadm/formed": "worker\n",
     }, "worker")  # fmt: skip
-    trust.Trust.load(host).drop_issuer(host)
+    store.Trust.load(host).drop_issuer(host)
     return host
 
 
 def hears(host: Machine, old: Old) -> None:
     """A double of the network process: it heard the control plane's beacon."""
     said = replace(RIVAL_BEACON, address=old.where[0], port=old.where[1])
-    host.make_folder(exchange.SERVE_FOLDER)
-    sealed = beacons.seal(trust.Trust.load(host).beacon_key, said)
-    exchange.write_heard(host, 1, [exchange.Candidate(*old.where, sealed, 1, 1)])
+    host.make_folder(paths.SERVE)
+    sealed = beacon.seal(store.Trust.load(host).beacon_key, said)
+    handoff.write_heard(host, 1, [handoff.Candidate(*old.where, sealed, 1, 1)])
 
 
 @pytest.fixture
@@ -96,21 +95,21 @@ def leader(tmp_path: Path, card: bytes) -> Machine:
 @pytest.mark.parametrize("wish", ["control-plane", "worker", "auto"])
 def test_before_it_is_decided_the_wish_is_written(tmp_path: Path, wish: str) -> None:
     host = Machine(tmp_path)
-    plan = rerole.foresee(host, wish, False)
+    plan = change_role.foresee(host, wish, False)
     assert not plan.leaves
-    assert "takes it up now" in rerole.begin(host, plan)
+    assert "takes it up now" in change_role.begin(host, plan)
     assert config.load(host).settings.role == wish and host.ran == []
 
 
 @pytest.mark.network
 def test_a_worker_of_the_fleets_leader_stays(worker: Machine, old: Old) -> None:
     hears(worker, old)
-    plan = rerole.foresee(worker, "worker", False)
+    plan = change_role.foresee(worker, "worker", False)
     assert isinstance(plan.way, Nothing)
-    assert rerole.begin(worker, plan) == "This node is a worker already."
+    assert change_role.begin(worker, plan) == "This node is a worker already."
     with pytest.raises(Refused, match="pi-a leads this fleet"):
-        rerole.foresee(worker, "control-plane", True)
-    assert worker.ran == [] and Journal(worker).values["stepping_down"] is None
+        change_role.foresee(worker, "control-plane", True)
+    assert worker.ran == [] and StateFile(worker).values["stepping_down"] is None
     assert not worker.exists(config.ROLE_FILE)
 
 
@@ -118,13 +117,13 @@ def test_a_worker_of_the_fleets_leader_stays(worker: Machine, old: Old) -> None:
 def test_it_moves_to_the_leader_of_another_cluster(worker: Machine, old: Old) -> None:
     old.tell(OTHER)
     hears(worker, old)
-    plan = rerole.foresee(worker, "auto", False)
+    plan = change_role.foresee(worker, "auto", False)
     assert plan.leaves and "joins pi-a" in " ".join(plan.lines)
     assert worker.ran == [], "looking changes nothing"
-    rerole.begin(worker, plan)
+    change_role.begin(worker, plan)
     assert worker.ran == [STOP, START]
-    assert Journal(worker).values["stepping_down"] == {"role": "auto"}
-    assert Journal(worker).values["role"] == "worker", "until it has left"
+    assert StateFile(worker).values["stepping_down"] == {"role": "auto"}
+    assert StateFile(worker).values["role"] == "worker", "until it has left"
 
 
 @pytest.mark.network
@@ -132,37 +131,37 @@ def test_what_anybody_announces_is_no_leader(worker: Machine, old: Old) -> None:
     hears(worker, old)
     old.endpoint.close()
     with pytest.raises(Refused, match="does not answer"):
-        rerole.foresee(worker, "control-plane", False)
+        change_role.foresee(worker, "control-plane", False)
 
 
 @pytest.mark.network
 def test_to_lead_it_takes_the_key_from_the_card_anew(worker: Machine, card: bytes) -> None:
     with pytest.raises(Refused, match="no key to lead"):
-        rerole.foresee(worker, "control-plane", True)
-    put(worker.root, {trust.CARD_FILES[0]: cards.make("other")[1]})
+        change_role.foresee(worker, "control-plane", True)
+    put(worker.root, {store.CARD_FILES[0]: fleet_file.make("other")[1]})
     with pytest.raises(Refused, match="no key to lead"):
-        rerole.foresee(worker, "control-plane", True)
-    put(worker.root, {trust.CARD_FILES[0]: card})
-    plan = rerole.foresee(worker, "control-plane", True)
+        change_role.foresee(worker, "control-plane", True)
+    put(worker.root, {store.CARD_FILES[0]: card})
+    plan = change_role.foresee(worker, "control-plane", True)
     assert isinstance(plan.way, Leave) and plan.way.anew
-    rerole.begin(worker, plan)
+    change_role.begin(worker, plan)
     assert worker.ran == [STOP, "sync", START]
-    journal = Journal(worker)
-    assert journal.values["stepping_down"] == {"role": "control-plane"}
-    assert trust.import_card(worker, journal).may_lead, "as at the agent's next start"
-    assert cards.is_scrubbed(worker.read(trust.CARD_FILES[0]) or b"")
+    state_file = StateFile(worker)
+    assert state_file.values["stepping_down"] == {"role": "control-plane"}
+    assert store.import_card(worker, state_file).may_lead, "as at the agent's next start"
+    assert fleet_file.is_scrubbed(worker.read(store.CARD_FILES[0]) or b"")
 
 
 def test_the_only_control_plane_is_not_lost_unasked(leader: Machine) -> None:
     with pytest.raises(Refused, match=r"only control plane, and it has another node \(pi-3\)"):
-        rerole.foresee(leader, "worker", False)
+        change_role.foresee(leader, "worker", False)
     assert len(leader.ran) == 1, "one look is enough"
     nodes = leader.answers[GET.format("nodes")]
     leader.answers[GET.format("nodes")] = {"status": 1, "err": "refused"}
     with pytest.raises(Refused, match="cannot be looked up"):
-        rerole.foresee(leader, "worker", False)
+        change_role.foresee(leader, "worker", False)
     leader.answers[GET.format("nodes")] = nodes
-    plan = rerole.foresee(leader, "worker", True)
+    plan = change_role.foresee(leader, "worker", True)
     assert plan.leaves and "The cluster that this node leads ends" in plan.lines[0]
 
 
@@ -184,22 +183,22 @@ def test_the_only_control_plane_is_not_lost_unasked(leader: Machine) -> None:
 )
 def test_the_role_that_is_shown(remembered: State, shown: str, tmp_path: Path) -> None:
     host = Machine(tmp_path)
-    Journal(host).set(**remembered)
-    assert rerole.show(host) == shown
+    StateFile(host).set(**remembered)
+    assert change_role.show(host) == shown
 
 
 def test_a_reset_that_was_begun_ends_first(leader: Machine) -> None:
-    Journal(leader).set(resetting={"identity": False})
+    StateFile(leader).set(resetting={"identity": False})
     with pytest.raises(Refused, match="reset of this node was begun"):
-        rerole.foresee(leader, "worker", True)
+        change_role.foresee(leader, "worker", True)
 
 
 def test_an_agent_that_does_not_stop_keeps_the_journal(leader: Machine) -> None:
-    plan = rerole.foresee(leader, "worker", True)
+    plan = change_role.foresee(leader, "worker", True)
     leader.answers[STOP] = {"status": 1, "err": "Job timed out"}
     with pytest.raises(CommandFailed, match="timed out"):
-        rerole.begin(leader, plan)
-    assert Journal(leader).values["stepping_down"] is None
+        change_role.begin(leader, plan)
+    assert StateFile(leader).values["stepping_down"] is None
 
 
 @pytest.mark.parametrize(
@@ -219,7 +218,7 @@ def test_it_says_what_happens_and_asks(
     monkeypatch.setattr("nodeagent.host.host.Host", lambda: leader)
     asked = CliRunner().invoke(main, ["role", "--worker", *words], input=typed)
     assert (STOP in leader.ran) is begun is (asked.exit_code == 0)
-    assert bool(Journal(leader).values["stepping_down"]) is begun
+    assert bool(StateFile(leader).values["stepping_down"]) is begun
     if "--end-cluster" in words:
         assert "The cluster that this node leads ends" in asked.output
     else:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent import steps
+from nodeagent import paths, steps
 from nodeagent.agent import reset
-from nodeagent.agent.reporter import Board
+from nodeagent.agent.reporter import Reporter
 from nodeagent.cli.main import main
 from nodeagent.cluster import membership
 from nodeagent.config.settings import ROLE_FILE, Settings
@@ -20,11 +20,9 @@ from nodeagent.errors import Blocked, CommandFailed, ConfigError, OtherVersion, 
 from nodeagent.host import durable
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Result
-from nodeagent.statefile import PATH, Journal
-from nodeagent.steps import card_in_board as board
-from nodeagent.steps import containerd, engine, identity, packages, watchdog
-from nodeagent.trust import node_key as keys
-from nodeagent.trust import store as trust
+from nodeagent.statefile import PATH, StateFile
+from nodeagent.steps import card_in_board, containerd, engine, identity, packages, watchdog
+from nodeagent.trust import node_key, store
 from tests.unit.machine import Machine, dpkg_status, put
 from tests.unit.powercut import FRESH, WAYS, Disk, PowerCut, VirtualPi, prepare
 
@@ -42,8 +40,8 @@ MEMBER = {
     "/etc/nodeagent/config.d/90-role.yaml": "role: worker\n",
     "/etc/nodeagent/config.d/50-mine.yaml": "expected_nodes: 2\n",
     "/var/lib/nodeagent-broker/config.json": "{}",
-    trust.FLEET_FILE: "fleet",
-    keys.PATH: "key",
+    store.FLEET_FILE: "fleet",
+    node_key.PATH: "key",
     "/proc/sys/kernel/hostname": "kitchen\n",
     "/var/lib/dpkg/status": dpkg_status(dict.fromkeys(KUBERNETES, "1.36.4-1.1 hold")),
     PATH: json.dumps({"role": "worker", "imported": True, "node_name": "kitchen", "epoch": 3,
@@ -92,17 +90,17 @@ def test_the_order_of_a_workers_reset(member: Machine) -> None:
     ]  # fmt: skip
     assert any("kubectl delete node kitchen" in line for line in todo)
     assert any("systemctl enable --now nodeagent" in line for line in todo)
-    journal = Journal(member)
-    assert set(journal.names()) == {"imported", "board", "history", "epoch"}
-    assert (journal.values["history"] or [])[-1]["event"] == "reset"
-    assert member.text(trust.FLEET_FILE) == "fleet" and member.text(keys.PATH) == "key"
+    state_file = StateFile(member)
+    assert set(state_file.names()) == {"imported", "board", "history", "epoch"}
+    assert (state_file.values["history"] or [])[-1]["event"] == "reset"
+    assert member.text(store.FLEET_FILE) == "fleet" and member.text(node_key.PATH) == "key"
     assert not member.exists(ROLE_FILE) and member.exists("/etc/nodeagent/config.d/50-mine.yaml")
 
 
 def test_forget_fleet_forgets_the_keys_and_that_they_were_imported(member: Machine) -> None:
     todo = reset.reset(member, True, lambda _: None)
-    assert not member.exists(trust.FLEET_FILE) and not member.exists(keys.PATH)
-    assert Journal(member).values["imported"] is None
+    assert not member.exists(store.FLEET_FILE) and not member.exists(node_key.PATH)
+    assert StateFile(member).values["imported"] is None
     assert any("nodeagent.fleet" in line for line in todo)
 
 
@@ -112,13 +110,13 @@ def test_a_journal_of_a_later_version_stops_it_before_anything_is_changed(member
     with pytest.raises(OtherVersion, match="format 2"):
         reset.reset(member, True, lambda _: None)
     assert member.read(PATH) == later and member.ran == []
-    assert member.exists(trust.FLEET_FILE)
+    assert member.exists(store.FLEET_FILE)
 
 
 def test_a_damaged_journal_is_no_hindrance(member: Machine) -> None:
     put(member.root, {PATH: "{"})
     reset.reset(member, False, lambda _: None)
-    assert Journal(member).names() == ["history"]
+    assert StateFile(member).names() == ["history"]
 
 
 def test_a_kubeadm_at_work_is_waited_for(member: Machine) -> None:
@@ -133,14 +131,14 @@ def test_a_command_that_fails_says_what_to_do(member: Machine) -> None:
     with pytest.raises(CommandFailed) as caught:
         reset.reset(member, False, lambda _: None)
     assert "busy" in caught.value.reason and "run the reset again" in caught.value.remedy
-    assert Journal(member).values["role"] == "worker"
+    assert StateFile(member).values["role"] == "worker"
 
 
 def test_a_member_without_kubeadm_is_refused_before_anything_is_lost(member: Machine) -> None:
     put(member.root, {"/usr/bin/kubeadm": None})
     with pytest.raises(Refused, match="kubeadm"):
         reset.reset(member, False, lambda _: None)
-    assert Journal(member).values["role"] == "worker"
+    assert StateFile(member).values["role"] == "worker"
 
 
 def test_what_is_lost_is_said(tmp_path: Path) -> None:
@@ -196,16 +194,18 @@ def test_after_a_reset_a_copied_card_gets_an_identity_of_its_own(member: Machine
         {membership.BOARD_FILE: "1234567\n", "/proc/device-tree/serial-number": "7654321\0"},
     )
     assert "copy" in membership.moved_note(Facts(member))
-    assert list(board.Board().plan(Facts(member), Settings())) == []
+    assert list(card_in_board.CardInBoard().plan(Facts(member), Settings())) == []
     reset.reset(member, False, lambda _: None)
     put(member.root, {"/etc/kubernetes/kubelet.conf": None})  # as kubeadm does
-    planned = [action.show() for action in board.Board().plan(Facts(member), Settings())]
-    assert f"remove {keys.PATH}" in planned and "run systemd-machine-id-setup" in planned
+    planned = [
+        action.show() for action in card_in_board.CardInBoard().plan(Facts(member), Settings())
+    ]
+    assert f"remove {node_key.PATH}" in planned and "run systemd-machine-id-setup" in planned
 
 
 @pytest.mark.parametrize("before", [None, 'disabled_plugins = ["cri"]\n'])
 def test_containerd_gets_its_former_configuration_back(tmp_path: Path, before: str | None) -> None:
-    put(tmp_path, {containerd.CONFIG: before, "/var/lib/dpkg/status": dpkg_status({})})
+    put(tmp_path, {paths.CONTAINERD_CONFIG: before, "/var/lib/dpkg/status": dpkg_status({})})
     host = Machine(tmp_path, live=False)
     step = containerd.ContainerdConfig()
     for action in step.plan(Facts(host), Settings()):
@@ -213,7 +213,7 @@ def test_containerd_gets_its_former_configuration_back(tmp_path: Path, before: s
     assert host.exists(containerd.DROP_IN)
     for action in step.undo(Facts(host), Settings()):
         action.do(host)
-    assert host.text(containerd.CONFIG) == before and not host.exists(containerd.DROP_IN)
+    assert host.text(paths.CONTAINERD_CONFIG) == before and not host.exists(containerd.DROP_IN)
     assert host.names("/etc/containerd") == (["config.toml"] if before else [])
 
 
@@ -244,11 +244,11 @@ def test_wrong_settings_stop_it_before_anything_is_changed(member: Machine) -> N
     put(member.root, {"/etc/nodeagent/config.d/50-mine.yaml": "expected_nods: 2\n"})
     with pytest.raises(ConfigError, match="expected_nods"):
         reset.reset(member, False, lambda _: None)
-    assert member.ran == [] and Journal(member).values["role"] == "worker"
+    assert member.ran == [] and StateFile(member).values["role"] == "worker"
 
 
 def test_the_steps_know_the_path_of_the_node_key() -> None:
-    assert board.NODE_KEY == keys.PATH
+    assert card_in_board.NODE_KEY == node_key.PATH
 
 
 def test_every_step_that_writes_can_be_taken_back() -> None:
@@ -302,7 +302,7 @@ def agent(pi: VirtualPi) -> Callable[[], object]:
 
     def begin() -> None:
         if pi.disk.tree().get(LINK):
-            reset.resume(pi, Board(pi), Journal(pi))
+            reset.resume(pi, Reporter(pi), StateFile(pi))
 
     return begin
 
@@ -317,8 +317,8 @@ def prepared(tmp_path: Path) -> tuple[VirtualPi, object]:
     assert state(pi) != before
     put(tmp_path, {"/var/lib/nodeagent-broker/config.json": "{}", "/var/lib/cni/x": "x",
                    LINK: {"link": "/usr/lib/systemd/system/nodeagent.service"},
-                   keys.PATH: "key"})  # fmt: skip
-    Journal(pi).set(role="worker", imported=True)
+                   node_key.PATH: "key"})  # fmt: skip
+    StateFile(pi).set(role="worker", imported=True)
 
     def sleep(_: float) -> None:
         raise Off
@@ -342,14 +342,14 @@ def test_a_cut_anywhere_in_a_reset(way: str, prepared: tuple[VirtualPi, object])
         pi.disk.become(begun)
         pi.boot()
         assert go(pi, typed(pi, identity=True), cut_at, way)
-        intent = Journal(pi).values["resetting"]
+        intent = StateFile(pi).values["resetting"]
         assert not go(pi, agent(pi), None, way)
         if intent is None and LINK in pi.disk.tree():
             continue  # it was not begun, and the board goes on as it was
         ended += 1
         assert state(pi) == before, f"cut before call {cut_at}, {way}"
-        assert Journal(pi).values["role"] is None or intent, "off, with the journal to be cleared"
-        assert not pi.exists(keys.PATH)
+        assert StateFile(pi).values["role"] is None or intent, "off, with the journal to be cleared"
+        assert not pi.exists(node_key.PATH)
         assert pi.text("/etc/hostname") == "raspberrypi\n"
     assert ended > calls / 2 - 10
 
@@ -357,7 +357,7 @@ def test_a_cut_anywhere_in_a_reset(way: str, prepared: tuple[VirtualPi, object])
 def test_a_cut_while_the_agent_ends_it(prepared: tuple[VirtualPi, object]) -> None:
     pi, before = prepared
     way = WAYS[1]
-    Journal(pi).set(resetting={"identity": True})
+    StateFile(pi).set(resetting={"identity": True})
     pi.disk.settle()
     begun = pi.disk.tree()
     assert not go(pi, agent(pi), None, way)
@@ -369,7 +369,7 @@ def test_a_cut_while_the_agent_ends_it(prepared: tuple[VirtualPi, object]) -> No
         assert not go(pi, agent(pi), None, way)
         assert state(pi) == before, f"cut before call {cut_at}, {way}"
         assert LINK not in pi.disk.tree(), "it never forms again by itself"
-        assert not pi.exists(keys.PATH)
+        assert not pi.exists(node_key.PATH)
 
 
 def test_enabled_after_the_last_instant_it_only_clears_the_journal(
@@ -377,9 +377,9 @@ def test_enabled_after_the_last_instant_it_only_clears_the_journal(
 ) -> None:
     pi, before = prepared
     assert not go(pi, typed(pi), None, WAYS[0])
-    assert pi.exists(keys.PATH) and pi.text("/etc/hostname") == "pi-cdef12\n"
-    Journal(pi).set(resetting={"identity": False}, role="worker")  # the cut came just before
+    assert pi.exists(node_key.PATH) and pi.text("/etc/hostname") == "pi-cdef12\n"
+    StateFile(pi).set(resetting={"identity": False}, role="worker")  # the cut came just before
     put(pi.root, {LINK: {"link": "/usr/lib/systemd/system/nodeagent.service"}})
     assert not go(pi, agent(pi), None, WAYS[0])
-    assert Journal(pi).values["resetting"] is None and Journal(pi).values["role"] is None
+    assert StateFile(pi).values["resetting"] is None and StateFile(pi).values["role"] is None
     assert state(pi) == before

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from nodeagent.agent import role_table as rolechange
+from nodeagent.agent import role_table
 from nodeagent.agent.role_table import Choose, Leave, Nothing, Situation
 from nodeagent.cluster.kubeadm_state import State
 from nodeagent.errors import Refused
@@ -89,10 +89,10 @@ def test_the_table(case: str) -> None:
     at, wish, end_cluster, wanted, word = TABLE[case]
     if wanted is Refused:
         with pytest.raises(Refused) as caught:
-            rolechange.way(at, wish, end_cluster)
+            role_table.way(at, wish, end_cluster)
         assert word in caught.value.reason and caught.value.remedy.count(".") <= 3
         return
-    way = rolechange.way(at, wish, end_cluster)
+    way = role_table.way(at, wish, end_cluster)
     assert type(way) is wanted
     told = way.lines if isinstance(way, Leave) else (way.why,) if isinstance(way, Nothing) else ()
     assert word in " ".join(told)
@@ -100,7 +100,7 @@ def test_the_table(case: str) -> None:
 
 def test_keys_are_taken_from_the_card_where_they_are_missing() -> None:
     for at, anew in ((GIVEN, True), (replace(GIVEN, may_lead=True), False)):
-        way = rolechange.way(at, CP, END)
+        way = role_table.way(at, CP, END)
         assert isinstance(way, Leave) and way.anew is anew
 
 
@@ -111,7 +111,7 @@ STATES = [FRESH, SPLIT, MAKING, JOINING, LEADS, FULL, UNKNOWN, WORKS, AWAY, MOVE
 @pytest.mark.parametrize("wish", [CP, WORKER, AUTO])
 def test_never_a_second_leader_and_nothing_lost_unasked(at: Situation, wish: str) -> None:
     try:
-        way = rolechange.way(at, wish, False)
+        way = role_table.way(at, wish, False)
     except Refused:
         return
     if isinstance(way, Leave):

@@ -11,18 +11,17 @@ from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 import jsonschema
 import pytest
 
-from nodeagent import steps
-from nodeagent.agent.reporter import Board
+from nodeagent import paths, steps
+from nodeagent.agent.reporter import Reporter
 from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.election import Heard
 from nodeagent.fleet.peers import Roster
 from nodeagent.host.host import Clock, Host
-from nodeagent.status import model as status
-from nodeagent.status import schema
+from nodeagent.status import model, schema
 from nodeagent.status import text as statustext
 
-SCHEMA = json.loads((Path(status.__file__).parent / "status.schema.json").read_text())
+SCHEMA = json.loads((Path(model.__file__).parent / "status.schema.json").read_text())
 CHECK = jsonschema.Draft202012Validator(
     # Strict here: a key that the schema does not know is a fault of the agent's, not of a reader.
     {**SCHEMA, "additionalProperties": False}
@@ -33,18 +32,18 @@ NO_SLEEP = Clock(sleep=lambda seconds: None)
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Board:
+def board(tmp_path: Path) -> Reporter:
     """A board on a folder."""
     ticks = iter(float(n) for n in range(1000, 9999))
-    return Board(Host(tmp_path, clock=Clock(now=lambda: next(ticks))))
+    return Reporter(Host(tmp_path, clock=Clock(now=lambda: next(ticks))))
 
 
-def published(board: Board) -> Any:
+def published(board: Reporter) -> Any:
     """What the file says."""
-    return status.parse((board._host.root / "run/nodeagent/status.json").read_bytes())
+    return model.parse((board._host.root / "run/nodeagent/status.json").read_bytes())
 
 
-def test_a_phase_is_written_once_with_its_time(board: Board) -> None:
+def test_a_phase_is_written_once_with_its_time(board: Reporter) -> None:
     board.enter("electing", "Listening")
     board.enter("electing", "Holding down")
     shown = published(board)
@@ -52,7 +51,7 @@ def test_a_phase_is_written_once_with_its_time(board: Board) -> None:
     assert [entry["phase"] for entry in shown["phases"]] == ["preparing", "electing"]
 
 
-def test_trouble_shows_code_reason_and_remedy_and_goes_with_the_next_phase(board: Board) -> None:
+def test_trouble_shows_code_reason_and_remedy_and_goes_with_the_next_phase(board: Reporter) -> None:
     board.trouble(Blocked("The clock is not set.", "Wait."), failed=True)
     shown = published(board)
     assert shown["phase"] == "failed"
@@ -62,21 +61,21 @@ def test_trouble_shows_code_reason_and_remedy_and_goes_with_the_next_phase(board
     assert published(board)["error"] is None
 
 
-def test_status_is_world_readable(board: Board) -> None:
+def test_status_is_world_readable(board: Reporter) -> None:
     board.enter("ready")
-    assert board._host.mode(status.PATH) == 0o644
+    assert board._host.mode(paths.STATUS) == 0o644
 
 
 @pytest.mark.parametrize(
     ("phase", "code"), [("ready", 0), ("joining", 1), ("failed", 2), ("unheard-of", 2)]
 )
 def test_exit_codes(phase: str, code: int) -> None:
-    assert status.exit_code({**status.empty(), "phase": phase}) == code
+    assert model.exit_code({**model.empty(), "phase": phase}) == code
 
 
 def test_rendering_fits_80_columns() -> None:
     shown: schema.Status = {
-        **status.empty(),
+        **model.empty(),
         "phase": "preparing",
         "node_name": "pi-0a1b2c",
         "since": 1000.0,
@@ -100,25 +99,25 @@ def test_rendering_fits_80_columns() -> None:
 
 def test_no_title_of_a_step_is_cut_short() -> None:
     for step in steps.SEQUENCE:
-        shown: schema.Status = {**status.empty(), "steps": [
+        shown: schema.Status = {**model.empty(), "steps": [
             {"name": step.name, "title": step.title, "state": "done", "seconds": 1.0}]}  # fmt: skip
         assert step.title in statustext.render(shown, 1061.0)
 
 
 def test_an_error_names_the_command_that_explains_it() -> None:
     error: schema.Error = {"code": "E105", "reason": "No mirror.", "remedy": "Look."}
-    text = statustext.render({**status.empty(), "error": error}, 1061.0)
+    text = statustext.render({**model.empty(), "error": error}, 1061.0)
     assert "  more: nodeagent explain E105\n" in text
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\xff", b'{"version":'])
 def test_a_damaged_file_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
-        status.parse(data)
+        model.parse(data)
 
 
 def test_json_round_trip() -> None:
-    assert status.parse(json.dumps(status.empty()).encode()) == status.empty()
+    assert model.parse(json.dumps(model.empty()).encode()) == model.empty()
 
 
 PEER = Beacon(
@@ -127,7 +126,7 @@ PEER = Beacon(
     seq=1,
 )  # fmt: skip
 FULL: schema.Status = {
-    **status.empty(),
+    **model.empty(),
     "phase": "failed",
     "since": 1000.0,
     "node_name": "pi-0a1b2c",
@@ -148,9 +147,9 @@ FULL: schema.Status = {
 }  # fmt: skip
 
 
-def test_what_the_agent_writes_fits_the_schema(board: Board) -> None:
+def test_what_the_agent_writes_fits_the_schema(board: Reporter) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    CHECK.validate(status.empty())
+    CHECK.validate(model.empty())
     board.enter("discovering", "It waits.", until=5000.4)
     board.trouble(Blocked("The clock is not set.", "Wait.", within=30.0), failed=False)
     CHECK.validate(published(board))
@@ -203,12 +202,12 @@ def test_the_types_are_those_of_the_schema() -> None:
 
 
 def test_the_schema_knows_every_key_and_phase() -> None:
-    assert set(SCHEMA["properties"]) == set(SCHEMA["required"]) == set(status.empty())
-    assert set(SCHEMA["properties"]["phase"]["enum"]) == set(status.PHASES)
+    assert set(SCHEMA["properties"]) == set(SCHEMA["required"]) == set(model.empty())
+    assert set(SCHEMA["properties"]["phase"]["enum"]) == set(model.PHASES)
     CHECK.validate(FULL)
 
 
-def test_status_is_one_line_of_json(board: Board) -> None:
+def test_status_is_one_line_of_json(board: Reporter) -> None:
     """Scripts on a node read it with the shell's `read`."""
     board.trouble(Blocked("Two\nlines.", "Wait."), failed=True)
     raw = (board._host.root / "run/nodeagent/status.json").read_text()
@@ -226,7 +225,7 @@ def test_everything_at_once_fits_80_columns(colour: bool) -> None:
         assert words in plain
 
 
-def test_an_error_stays_known_when_it_is_over(board: Board) -> None:
+def test_an_error_stays_known_when_it_is_over(board: Reporter) -> None:
     board.enter("preparing", "Looking")
     board.trouble(CommandFailed("apt-get ended.", "Wait."), failed=True)
     board.enter("preparing", "Looking")
@@ -237,7 +236,7 @@ def test_an_error_stays_known_when_it_is_over(board: Board) -> None:
     assert "last problem (E101" in statustext.render(published(board), 1061.0)
 
 
-def test_a_wait_with_a_bound_says_until_when(board: Board) -> None:
+def test_a_wait_with_a_bound_says_until_when(board: Reporter) -> None:
     board.trouble(Blocked("Waiting for the time.", "Wait.", within=90.0), failed=False)
     shown = published(board)
     assert 1000 < shown["waiting"]["until"] < 1200
@@ -247,7 +246,7 @@ def test_a_wait_with_a_bound_says_until_when(board: Board) -> None:
 
 def test_watching_without_a_terminal_says_each_change_once() -> None:
     states: list[schema.Status]
-    states = [{**status.empty(), "detail": text} for text in ("one", "one", "two")]
+    states = [{**model.empty(), "detail": text} for text in ("one", "one", "two")]
     pieces = statustext.watch(lambda: states.pop(0), False, False, NO_SLEEP)
     said = [next(pieces) for _ in range(2)]
     assert [line.split(" ", 1)[1] for line in said] == ["preparing: one\n", "preparing: two\n"]
@@ -262,8 +261,8 @@ def test_watching_outlives_an_agent_that_is_away() -> None:
 
 
 def test_a_dead_agent_is_told_by_its_pid() -> None:
-    assert status.running({**status.empty(), "pid": 1})
-    assert not status.running({**status.empty(), "pid": 2**22 + 1}), "above every pid_max"
+    assert model.running({**model.empty(), "pid": 1})
+    assert not model.running({**model.empty(), "pid": 2**22 + 1}), "above every pid_max"
 
 
 def test_the_fleet_goes_from_phase_to_phase() -> None:

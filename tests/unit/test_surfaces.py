@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from nodeagent.agent import package_progress as packagewatch
-from nodeagent.agent import surfaces
-from nodeagent.agent.reporter import Board
+from nodeagent import paths
+from nodeagent.agent import package_progress, surfaces
+from nodeagent.agent.reporter import Reporter
 from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.host import led
 from nodeagent.host.apt.actions import PROGRESS, AptInstall
 from nodeagent.host.host import Clock
-from nodeagent.status import model as status
-from nodeagent.status import schema
+from nodeagent.status import model, schema
 from tests.unit.machine import Machine, put
 from tests.unit.test_linters import tool
 
@@ -42,7 +41,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_the_boot_partition_tells_a_laptop_what_the_matter_is(machine: Machine) -> None:
-    board = Board(machine)
+    board = Reporter(machine)
     board.enter("preparing", "Looking")
     assert not machine.exists(FILE), "within minutes that would be wrong"
     board.trouble(CommandFailed("apt-get ended.", "Look at the network."), failed=True)
@@ -61,7 +60,7 @@ def test_the_boot_partition_is_written_once_for_a_trouble_that_stays(
         write(name, *more)
 
     monkeypatch.setattr(machine, "write", noted)
-    board = Board(machine)
+    board = Reporter(machine)
     for _ in range(50):
         board.enter("preparing", "Looking what is to do")
         board.trouble(CommandFailed("apt-get ended.", "Wait."), failed=True)
@@ -69,14 +68,14 @@ def test_the_boot_partition_is_written_once_for_a_trouble_that_stays(
 
 
 def test_the_keeper_writes_nothing_of_it(machine: Machine) -> None:
-    board = Board(machine)
+    board = Reporter(machine)
     board.enter("ready", "Part of the cluster")
     machine.remove(FILE)
-    kept = Board(machine, status.parse(machine.read(status.PATH) or b""))
+    kept = Reporter(machine, model.parse(machine.read(paths.STATUS) or b""))
     for _ in range(9):
         kept.trouble(Blocked("The kubelet does not answer.", "Wait."), failed=False)
         kept.enter("ready", "Part of the cluster")
-        kept.set(address="10.0.0.9", page=status.page("10.0.0.9", True))
+        kept.set(address="10.0.0.9", page=model.page("10.0.0.9", True))
     # An address that changed is worth one.
     assert (machine.text(FILE) or "").count("10.0.0.9") == 1
 
@@ -84,13 +83,13 @@ def test_the_keeper_writes_nothing_of_it(machine: Machine) -> None:
 def test_no_boot_partition_no_screen_no_led(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     shown = surfaces.Surfaces(machine)
-    for phase in status.PHASES:
-        shown.show({**status.empty(), "phase": phase})
+    for phase in model.PHASES:
+        shown.show({**model.empty(), "phase": phase})
     assert not list(tmp_path.rglob("*")) and not machine.ran
 
 
 def test_the_console_shows_plain_text_only(machine: Machine) -> None:
-    shown: schema.Status = {**status.empty(), "phase": "failed", "error": {
+    shown: schema.Status = {**model.empty(), "phase": "failed", "error": {
         "code": "E101", "reason": "it said \x1b[2J\\n and ü.", "remedy": "Look."}}  # fmt: skip
     surfaces.Surfaces(machine).show(shown)
     text = machine.text(surfaces.ISSUE) or ""
@@ -108,7 +107,7 @@ def test_agetty_reads_that_folder() -> None:
     assert "--reload" in said
 
 
-@pytest.mark.parametrize("phase", list(status.PHASES))
+@pytest.mark.parametrize("phase", list(model.PHASES))
 def test_the_led_blinks_as_the_table_says(machine: Machine, phase: str) -> None:
     led.show(machine, phase)
     trigger, on, off = led.PATTERNS.get(phase, (TRIGGERS, 0, 0))
@@ -137,7 +136,7 @@ def test_an_led_without_such_a_trigger_is_left_alone(machine: Machine) -> None:
 
 
 def test_reset_takes_all_of_it_back(machine: Machine) -> None:
-    Board(machine).trouble(CommandFailed("apt-get ended.", "Wait."), failed=True)
+    Reporter(machine).trouble(CommandFailed("apt-get ended.", "Wait."), failed=True)
     assert machine.exists(FILE) and machine.exists(surfaces.ISSUE) and machine.exists(led.BEFORE)
     surfaces.withdraw(machine)
     assert not machine.exists("/etc/issue.d")
@@ -148,21 +147,21 @@ def test_apt_tells_how_far_an_installation_is() -> None:
     """Lines that the real apt 2.6 wrote (Debian 12), which unpacked and configured by turns."""
     recorded = (Path(__file__).parent / "recordings" / "apt-status").read_text()
     lines = recorded.splitlines(keepends=True)
-    seen = [packagewatch.parse("".join(lines[:end])) for end in range(len(lines) + 1)]
+    seen = [package_progress.parse("".join(lines[:end])) for end in range(len(lines) + 1)]
     assert seen[0] == {"kind": "packages", "text": "asking the mirrors", "done": 0, "total": 0}
     assert next(one for one in seen if one["text"] == "Retrieving file 7 of 12")["total"] == 0
     assert {one["total"] for one in seen if "Unpacking" in one["text"]} == {12}
     done = [one["done"] for one in seen]
     assert done == sorted(done) and done[-1] == 12
-    half = packagewatch.parse(recorded[:-20])
+    half = package_progress.parse(recorded[:-20])
     assert half["done"] == 11 and half["text"] == "Configuring hello (amd64)"
 
 
 def test_packages_that_were_here_already_count_when_they_are_begun() -> None:
     begun = "pmstatus:dpkg-exec:0.0000:Running dpkg\n"
-    assert packagewatch.parse(begun)["total"] == 0
+    assert package_progress.parse(begun)["total"] == 0
     begun += "pmstatus:kubelet:9.0909:Unpacking kubelet (arm64)\n"
-    assert packagewatch.parse(begun)["total"] == 1
+    assert package_progress.parse(begun)["total"] == 1
 
 
 def test_the_progress_of_an_installation_is_shown(machine: Machine) -> None:
@@ -176,15 +175,15 @@ def test_the_progress_of_an_installation_is_shown(machine: Machine) -> None:
         machine.clock = Clock(now=machine.clock.now, sleep=sleep)
         board.acting = acting
         with pytest.raises(Done):
-            packagewatch.watch(machine, board)
+            package_progress.watch(machine, board)
         return board.values["progress"]
 
-    board = Board(machine)
+    board = Reporter(machine)
     put(machine.root, {PROGRESS: "pmstatus:kubelet:9.1:Unpacking kubelet (arm64)\n"})
     assert look(None) is None
     action = AptInstall(("kubelet",))
     assert look(action)["text"] == "Unpacking kubelet (arm64)"
     board.set(progress=None)
     board.acting = None
-    board.installing(action, packagewatch.parse(""))
+    board.installing(action, package_progress.parse(""))
     assert board.values["progress"] is None, "it has ended meanwhile"

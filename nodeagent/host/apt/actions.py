@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 
 from nodeagent.errors import Blocked, CommandFailed, FetchFailed, NodeAgentError
-from nodeagent.host.apt import locks as aptlock
+from nodeagent.host.apt import locks
 from nodeagent.host.apt.messages import RULES
 from nodeagent.host.host import Host, Result
 
@@ -140,7 +140,7 @@ def failure(host: Host, argv: tuple[str, ...], result: Result) -> NodeAgentError
     held = _HELD_BY.search(said)
     if held is not None or _HELD.search(said):
         pid = int(held[1] or held[2]) if held is not None else 0
-        return aptlock.describe(host, pid).blocked()
+        return locks.describe(host, pid).blocked()
     for rule in RULES:
         found = re.search(rule.pattern, said, re.MULTILINE)
         if found is not None:

@@ -10,21 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nodeagent import paths
 from nodeagent.host.facts import Facts
 
-FOLDER = "/var/lib/apt/lists"
 SIGNED_TO_THE_END = "-----END PGP SIGNATURE-----"  # RFC 9580 7
 
 
 def damaged(facts: Facts) -> Iterator[str]:
     """All lists, where any of them was cut off: apt looks at none of them apart."""
-    names = [name for name in facts.names(FOLDER) if _is_release(name) or "_Packages" in name]
+    names = [
+        name for name in facts.names(paths.APT_LISTS) if _is_release(name) or "_Packages" in name
+    ]
     if not all(_is_whole(facts, name, names) for name in names):
-        yield from (f"{FOLDER}/{name}" for name in names)
+        yield from (f"{paths.APT_LISTS}/{name}" for name in names)
 
 
 def _is_whole(facts: Facts, name: str, names: list[str]) -> bool:
-    path = f"{FOLDER}/{name}"
+    path = f"{paths.APT_LISTS}/{name}"
     if facts.size(path) == 0:
         return False
     if not _is_release(name):
@@ -37,7 +39,7 @@ def _is_whole(facts: Facts, name: str, names: list[str]) -> bool:
     sizes = {words[2].replace("/", "_"): words[1] for words in lines if len(words) == 3}
     indexes = {other: other.removeprefix(stem) for other in names if other.startswith(stem)}
     return all(
-        str(facts.size(f"{FOLDER}/{other}")) == sizes[index]
+        str(facts.size(f"{paths.APT_LISTS}/{other}")) == sizes[index]
         for other, index in indexes.items()
         if index in sizes
     )

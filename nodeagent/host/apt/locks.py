@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from nodeagent import paths
 from nodeagent.errors import Blocked
 from nodeagent.host import parse
 from nodeagent.host.host import Host
@@ -93,5 +94,5 @@ def describe(host: Host, pid: int) -> Holder:
     seconds = 0.0
     if len(fields) > 19 and fields[19].isdecimal():
         begun = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        seconds = max(0.0, parse.seconds_up(host.text("/proc/uptime") or "") - begun)
+        seconds = max(0.0, parse.seconds_up(host.text(paths.UPTIME) or "") - begun)
     return Holder(pid, who, command, seconds)

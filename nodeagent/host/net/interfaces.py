@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import Protocol
 
+from nodeagent import paths
 from nodeagent.host import parse
 
-SYSFS = "/sys/class/net"
 ETHERNET = "1"  # ARPHRD_ETHER, linux/if_arp.h: wired and wireless cards, not tunnels
 # What a person may make of real cards; other kinds (vxlan, macvlan) carry the pods' traffic.
 STACKED = ("bridge", "bond", "vlan")
@@ -47,7 +47,7 @@ def lan(machine: Machine) -> tuple[str, ...]:
     bond or VLAN on a real card. Where there is no card at all, as in a container, an Ethernet
     interface that is none of these and has no name of a container's.
     """
-    names = machine.names(SYSFS)
+    names = machine.names(paths.INTERFACES)
     single = [name for name in names if _is_ethernet(machine, name)]
     found = [name for name in single if _has_card(machine, name)]
     if not found:
@@ -56,7 +56,7 @@ def lan(machine: Machine) -> tuple[str, ...]:
 
 
 def _is_ethernet(machine: Machine, name: str) -> bool:
-    folder = f"{SYSFS}/{name}"
+    folder = f"{paths.INTERFACES}/{name}"
     if machine.exists(f"{folder}/master") or machine.exists(f"{folder}/tun_flags"):
         return False
     return (machine.text(f"{folder}/type") or "").strip() == ETHERNET
@@ -64,23 +64,29 @@ def _is_ethernet(machine: Machine, name: str) -> bool:
 
 def _has_card(machine: Machine, name: str, depth: int = 4) -> bool:
     """True for a card, and for what is stacked on one; a card with ``master`` counts here."""
-    if machine.exists(f"{SYSFS}/{name}/device"):
+    if machine.exists(f"{paths.INTERFACES}/{name}/device"):
         return True
-    below = machine.names(f"{SYSFS}/{name}") if _kind(machine, name) in STACKED and depth else []
+    below = (
+        machine.names(f"{paths.INTERFACES}/{name}")
+        if _kind(machine, name) in STACKED and depth
+        else []
+    )
     lower = [entry.removeprefix("lower_") for entry in below if entry.startswith("lower_")]
     return any(_has_card(machine, one, depth - 1) for one in lower)
 
 
 def _kind(machine: Machine, name: str) -> str:
     """``bridge``, ``vxlan``, ``wlan`` …: DEVTYPE of the device; empty for plain cards and veth."""
-    text = machine.text(f"{SYSFS}/{name}/uevent") or ""
+    text = machine.text(f"{paths.INTERFACES}/{name}/uevent") or ""
     found = re.search(r"^DEVTYPE=(\S+)", text, re.MULTILINE)
     return found[1] if found else ""
 
 
 def is_wired(machine: Machine, name: str) -> bool:
     """True unless cfg80211 (phy80211) or the wireless extensions (wireless) drive it."""
-    return not any(machine.exists(f"{SYSFS}/{name}/{sign}") for sign in ("phy80211", "wireless"))
+    return not any(
+        machine.exists(f"{paths.INTERFACES}/{name}/{sign}") for sign in ("phy80211", "wireless")
+    )
 
 
 def main_interface(machine: Machine) -> str | None:
@@ -97,7 +103,7 @@ def main_interface(machine: Machine) -> str | None:
 
 def _is_lan(machine: Machine, name: str) -> bool:
     """As ``lan``, without a look at all the others in the usual case: there may be many pods."""
-    if not machine.exists(f"{SYSFS}/{name}"):  # no sysfs, as in some containers
+    if not machine.exists(f"{paths.INTERFACES}/{name}"):  # no sysfs, as in some containers
         return not NOT_LAN.fullmatch(name)
     return (_is_ethernet(machine, name) and _has_card(machine, name)) or name in lan(machine)
 

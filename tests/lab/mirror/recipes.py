@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nodeagent.cluster.cni import flannel as F
+from nodeagent.cluster.cni import flannel
 from nodeagent.cluster.versions import DEFAULT as V
 
 CNI_PLUGINS = "1.9.1"
@@ -133,9 +133,9 @@ COMPONENTS: tuple[Component, ...] = (
     ),
     Component(
         name="flannel",
-        modules={FLANNEL: F.VERSION},
+        modules={FLANNEL: flannel.VERSION},
         programs={"flanneld": FLANNEL, "install-conf": f"{FLANNEL}/cmd/install_conf"},
-        symbols={f"{FLANNEL}/pkg/version.Version": F.VERSION},
+        symbols={f"{FLANNEL}/pkg/version.Version": flannel.VERSION},
         # The udp backend is C and amd64 only; without C flannel does not compile there.
         cgo=("amd64",),
         # The backend for Tencent's cloud: the module proxy at hand refuses that cloud's SDK.

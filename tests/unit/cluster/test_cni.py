@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 import yaml
 
-from nodeagent.agent import leave as leaving
-from nodeagent.cluster import cni, kubeadm, packet_filter, ports, versions, workloads
-from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent.agent import leave
+from nodeagent.cluster import (
+    cni,
+    control_plane,
+    kubeadm,
+    kubelet_api,
+    packet_filter,
+    ports,
+    versions,
+    workloads,
+)
 from nodeagent.cluster.acceptance import _advice
 from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.cluster.kubeadm_state import State
@@ -179,8 +186,8 @@ def test_ready_is_what_kubernetes_says_with_no_file_of_any_network(
 ) -> None:
     listed = [{"type": kind, "status": status} for kind, status in conditions.items()]
     answer = (200, {"status": {"conditions": listed}})
-    monkeypatch.setattr(ownnode, "ask", lambda host, method, path: answer)
-    assert node.ready(Machine(tmp_path), "pi-2") is ready
+    monkeypatch.setattr(kubelet_api, "ask", lambda host, method, path: answer)
+    assert control_plane.ready(Machine(tmp_path), "pi-2") is ready
 
 
 SAVED = """\
@@ -200,7 +207,7 @@ def test_a_reset_takes_all_of_it_away_whatever_the_settings_say_now(
     settings: str, tmp_path: Path
 ) -> None:
     put(tmp_path, {
-        "/boot/firmware/nodeagent.yaml": settings, leaving.KUBEADM: "",
+        "/boot/firmware/nodeagent.yaml": settings, leave.KUBEADM: "",
         "/sys/class/net/other0/address": "", "/etc/cni/net.d/05-other.conf": "",
         "/var/lib/other/x": "",
     })  # fmt: skip
@@ -212,7 +219,7 @@ def test_a_reset_takes_all_of_it_away_whatever_the_settings_say_now(
         "nft delete table inet other": "", "rm -rf -- /etc/cni/net.d /var/lib/other": "",
     }  # fmt: skip
     machine = Machine(tmp_path, said)
-    leaving.leave_cluster(machine, lambda _: None)
+    leave.leave_cluster(machine, lambda _: None)
     assert {*said} <= {*machine.ran}
     assert packet_filter.removal(SAVED.splitlines()) == REMOVAL
 

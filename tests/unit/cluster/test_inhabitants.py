@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent.cluster import workloads as inhabitants
+from nodeagent.cluster import workloads
 from nodeagent.errors import CommandFailed
 from tests.unit.machine import Machine
 
@@ -30,7 +30,7 @@ def answers(**changes: Any) -> dict[str, str]:
         kind: [{"metadata": {"name": name}} for name in names]
         for kind, names in {**named, **changes}.items()
     }
-    said[f"{inhabitants.KINDS} --all-namespaces"] = [
+    said[f"{workloads.KINDS} --all-namespaces"] = [
         {"kind": kind, "metadata": {"namespace": space, "name": name}}
         for kind, space, name in objects
     ]
@@ -52,11 +52,11 @@ def answers(**changes: Any) -> dict[str, str]:
     ],
 )
 def test_who_lives_there(tmp_path: Path, changes: dict[str, Any], alone: bool) -> None:
-    assert inhabitants.alone(Machine(tmp_path, answers(**changes)), "pi-1") is alone
+    assert workloads.alone(Machine(tmp_path, answers(**changes)), "pi-1") is alone
 
 
 def test_a_cluster_that_does_not_answer_is_not_called_empty(tmp_path: Path) -> None:
     said = answers()
     del said[GET.format("persistentvolumes")]
     with pytest.raises(CommandFailed):
-        inhabitants.alone(Machine(tmp_path, said), "pi-1")
+        workloads.alone(Machine(tmp_path, said), "pi-1")

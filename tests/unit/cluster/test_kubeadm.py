@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import kubeadm, versions
+from nodeagent.cluster import control_plane, kubeadm, versions
 from nodeagent.cluster.cni import flannel
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed
@@ -167,8 +166,8 @@ def test_flannel_gets_images_and_pod_network() -> None:
     ],
 )
 def test_the_first_human_user(passwd: str, user: tuple[str, str] | None) -> None:
-    assert node._user(passwd) == user
+    assert control_plane._user(passwd) == user
 
 
 def test_a_node_asked_of_a_silent_cluster_is_not_ready(tmp_path: Path) -> None:
-    assert node.ready(Machine(tmp_path), "pi-1") is False
+    assert control_plane.ready(Machine(tmp_path), "pi-1") is False

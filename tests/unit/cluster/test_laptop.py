@@ -9,7 +9,7 @@ import pytest
 import yaml
 from cryptography import x509
 
-from nodeagent.cluster import admin_kubeconfig as laptop
+from nodeagent.cluster import admin_kubeconfig
 from nodeagent.errors import Refused
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
 from tests.unit.machine import NOW, Machine, put
@@ -26,14 +26,14 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_it_leads_to_the_cluster_as_a_user_of_its_own(machine: Machine) -> None:
-    text = laptop.kubeconfig(machine, "home")
+    text = admin_kubeconfig.kubeconfig(machine, "home")
     config = yaml.safe_load(text)
     assert text.startswith("# Whoever has this file is administrator")
     assert config["clusters"][0]["cluster"]["server"] == "https://192.168.1.40:6443"
     assert config["current-context"] == config["contexts"][0]["name"] == "home"
     user = config["users"][0]["user"]
     cert = x509.load_pem_x509_certificate(base64.b64decode(user["client-certificate-data"]))
-    assert cert.subject.rfc4514_string() == f"CN={laptop.USER},O={laptop.GROUP}"
+    assert cert.subject.rfc4514_string() == f"CN={admin_kubeconfig.USER},O={admin_kubeconfig.GROUP}"
     authority = x509.load_pem_x509_certificate(CA_CERT)
     assert cert.issuer == authority.subject
     assert b"PRIVATE KEY" in base64.b64decode(user["client-key-data"])
@@ -42,11 +42,11 @@ def test_it_leads_to_the_cluster_as_a_user_of_its_own(machine: Machine) -> None:
 
 def test_a_worker_has_none(tmp_path: Path) -> None:
     with pytest.raises(Refused):
-        laptop.kubeconfig(Machine(tmp_path, now=NOW), "home")
+        admin_kubeconfig.kubeconfig(Machine(tmp_path, now=NOW), "home")
 
 
 def test_a_file_that_is_there_is_kept(machine: Machine) -> None:
     put(machine.root, {"/home/pi/config": "mine"})
     with pytest.raises(Refused):
-        laptop.give(machine, lambda: "home", "/home/pi/config")
+        admin_kubeconfig.give(machine, lambda: "home", "/home/pi/config")
     assert machine.text("/home/pi/config") == "mine"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cluster import packet_filter as netfilter
+from nodeagent.cluster import packet_filter
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host, Result, run_process
 from tests.support import namespaces
@@ -64,15 +64,15 @@ COMMIT
 
 
 def test_only_the_clusters_own_is_removed() -> None:
-    assert netfilter.removal(SAVED.splitlines()) == REMOVAL
-    assert netfilter.removal([]) == ""
+    assert packet_filter.removal(SAVED.splitlines()) == REMOVAL
+    assert packet_filter.removal([]) == ""
     without = [line for line in SAVED.splitlines() if "KUBE" not in line and "FLANNEL" not in line]
-    assert netfilter.removal(without) == ""
+    assert packet_filter.removal(without) == ""
 
 
 def test_a_board_without_the_tools_has_nothing_to_remove(tmp_path: Path) -> None:
     host = Machine(tmp_path)
-    netfilter.clear(host)
+    packet_filter.clear(host)
     assert host.ran == ["iptables-save", "ip6tables-save", "nft list tables"]
 
 
@@ -80,7 +80,7 @@ def test_a_filter_that_is_not_changed_stops_it(tmp_path: Path) -> None:
     failed = {"status": 4, "err": "Another app is currently holding the xtables lock"}
     answers = {"iptables-save": SAVED, "iptables-restore --noflush --wait 60": failed}
     with pytest.raises(CommandFailed, match="xtables lock"):
-        netfilter.clear(Machine(tmp_path, answers))
+        packet_filter.clear(Machine(tmp_path, answers))
 
 
 SETUP = """\
@@ -104,14 +104,14 @@ def test_the_real_filter_loses_the_clusters_rules_and_no_other(tmp_path: Path) -
             return run_process(enter(*argv), timeout, stdin)
 
         host = Host(tmp_path, run)
-        for tool in netfilter.TOOLS:
+        for tool in packet_filter.TOOLS:
             host.call(f"{tool}-restore", "--noflush", stdin=SETUP)
         host.call("nft", "add", "table", "ip", "kube-proxy")
         host.call("nft", "add", "table", "ip", "mine")
-        netfilter.clear(host)
-        for tool in netfilter.TOOLS:
+        packet_filter.clear(host)
+        for tool in packet_filter.TOOLS:
             left = host.call(f"{tool}-save")
             assert "KUBE" not in left and "-A INPUT -p tcp -m tcp --dport 22 -j MINE" in left
         tables = host.call("nft", "list", "tables")
         assert "kube-proxy" not in tables and "table ip mine" in tables
-        netfilter.clear(host)
+        packet_filter.clear(host)

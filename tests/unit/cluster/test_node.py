@@ -16,16 +16,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import credentials, kubectl
-from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent import paths
+from nodeagent.cluster import control_plane, credentials, kubectl
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host, Result
 from tests.unit.cluster.authority import CA_CERT, CA_KEY
 from tests.unit.machine import NOW, Machine, put
 
 GET = "kubectl --kubeconfig {} get {} -o json --request-timeout=20s"
-OURS = f"{node.MARK}\n"
+OURS = f"{control_plane.MARK}\n"
 
 
 def item(name: str, leads: bool, ready: str, address: str = "10.0.0.7") -> dict[str, Any]:
@@ -44,10 +43,10 @@ def item(name: str, leads: bool, ready: str, address: str = "10.0.0.7") -> dict[
 
 def test_nodes(tmp_path: Path) -> None:
     answer = {"items": [item("pi-1", True, "True"), item("pi-2", False, "Unknown", "10.0.0.8")]}
-    machine = Machine(tmp_path, {GET.format(kubectl.ADMIN, "nodes"): json.dumps(answer)})
-    assert node.nodes(machine) == [
-        node.NodeInfo("pi-1", True, "control-plane", "v1.36.4", "10.0.0.7"),
-        node.NodeInfo("pi-2", False, "worker", "v1.36.4", "10.0.0.8"),
+    machine = Machine(tmp_path, {GET.format(paths.ADMIN_CONF, "nodes"): json.dumps(answer)})
+    assert control_plane.nodes(machine) == [
+        control_plane.NodeInfo("pi-1", True, "control-plane", "v1.36.4", "10.0.0.7"),
+        control_plane.NodeInfo("pi-2", False, "worker", "v1.36.4", "10.0.0.8"),
     ]
 
 
@@ -55,10 +54,10 @@ def test_nodes(tmp_path: Path) -> None:
     "files",
     [
         {},
-        {ownnode.KUBELET_CONF: "server: https://10.0.0.7:6443"},
-        {ownnode.KUBELET_CONF: "server: elsewhere"},
+        {paths.KUBELET_CONF: "server: https://10.0.0.7:6443"},
+        {paths.KUBELET_CONF: "server: elsewhere"},
         {
-            ownnode.KUBELET_CONF: "server: https://10.0.0.7:6443",
+            paths.KUBELET_CONF: "server: https://10.0.0.7:6443",
             "/etc/kubernetes/pki/ca.crt": "no certificate",
         },
     ],
@@ -67,7 +66,7 @@ def test_a_node_without_what_it_needs_to_ask_is_not_ready(
     tmp_path: Path, files: dict[str, str]
 ) -> None:
     put(tmp_path, files)
-    assert node.ready(Machine(tmp_path), "pi-2") is False
+    assert control_plane.ready(Machine(tmp_path), "pi-2") is False
 
 
 @pytest.mark.parametrize(
@@ -85,11 +84,11 @@ def test_it_asks_the_api_server_of_the_kubelet_also_when_ready_over_ipv6(
     monkeypatch.setattr("http.client.HTTPSConnection", connect)
     cert, key = credentials.client("system:node:pi-2", CA_CERT, CA_KEY, NOW)
     put(tmp_path, {
-        ownnode.KUBELET_CLIENT: cert + key,
-        ownnode.KUBELET_CONF: f"    server: https://{server}\n  name: default-cluster\n",
+        paths.KUBELET_CLIENT: cert + key,
+        paths.KUBELET_CONF: f"    server: https://{server}\n  name: default-cluster\n",
         "/etc/kubernetes/pki/ca.crt": CA_CERT,
     })  # fmt: skip
-    assert node.ready(Machine(tmp_path), "pi-2") is False
+    assert control_plane.ready(Machine(tmp_path), "pi-2") is False
     assert asked == [(address, 6443)]
 
 
@@ -101,8 +100,8 @@ def test_manifests_go_by_stdin_and_open_doors_are_closed(tmp_path: Path) -> None
         return Result(0)
 
     host = Host(tmp_path, run)
-    kubectl.apply_text(host, node.policy())
-    node.close_doors(host)
+    kubectl.apply_text(host, control_plane.policy())
+    control_plane.close_doors(host)
     (apply, text), (delete, doors) = said
     assert apply.endswith("apply --server-side --force-conflicts -f -")
     assert text is not None and "nodeagent-broker-secrets" in text
@@ -114,7 +113,7 @@ def test_manifests_go_by_stdin_and_open_doors_are_closed(tmp_path: Path) -> None
 def test_the_brokers_certificate(tmp_path: Path) -> None:
     put(tmp_path, {"/etc/kubernetes/pki/ca.crt": CA_CERT, "/etc/kubernetes/pki/ca.key": CA_KEY})
     machine = Machine(tmp_path)
-    cert_pem, key_pem = node.broker_credentials(machine)
+    cert_pem, key_pem = control_plane.broker_credentials(machine)
     cert = x509.load_pem_x509_certificate(cert_pem)
     assert cert.subject.rfc4514_string() == "CN=nodeagent:broker"  # and no group
     authority = x509.load_pem_x509_certificate(CA_CERT).public_key()
@@ -130,7 +129,7 @@ def test_the_brokers_certificate(tmp_path: Path) -> None:
 
 def test_a_worker_has_no_broker(tmp_path: Path) -> None:
     with pytest.raises(Refused):
-        node.broker_credentials(Machine(tmp_path))
+        control_plane.broker_credentials(Machine(tmp_path))
 
 
 class Home:
@@ -140,7 +139,7 @@ class Home:
         self.home = root / "home" / "pi"
         self.home.mkdir(parents=True)
         passwd = f"root:x:0:0::/root:/bin/sh\npi:x:1000:1000:,,,:{self.home}:/bin/bash\n"
-        put(root, {"/etc/passwd": passwd, kubectl.ADMIN: "admin\n"})
+        put(root, {"/etc/passwd": passwd, paths.ADMIN_CONF: "admin\n"})
         self.host = Host(root, self._run)
         self.config = self.home / ".kube" / "config"
 
@@ -155,12 +154,12 @@ class Home:
 @pytest.mark.processes
 def test_the_users_file_is_made_and_renewed(tmp_path: Path) -> None:
     place = Home(tmp_path)
-    assert node.install_user_kubeconfig(place.host)
+    assert control_plane.install_user_kubeconfig(place.host)
     assert place.config.read_text() == f"{OURS}admin\n"
     assert place.config.stat().st_mode & 0o777 == 0o600
     assert place.config.parent.stat().st_mode & 0o777 == 0o700
-    put(tmp_path, {kubectl.ADMIN: "new\n"})
-    assert node.install_user_kubeconfig(place.host)
+    put(tmp_path, {paths.ADMIN_CONF: "new\n"})
+    assert control_plane.install_user_kubeconfig(place.host)
     assert place.config.read_text() == f"{OURS}new\n"
     assert [path.name for path in place.config.parent.iterdir()] == ["config"]
 
@@ -171,7 +170,7 @@ def test_the_users_own_file_is_kept(tmp_path: Path, own: str) -> None:
     place = Home(tmp_path)
     place.config.parent.mkdir()
     place.config.write_text(own)
-    assert not node.install_user_kubeconfig(place.host)
+    assert not control_plane.install_user_kubeconfig(place.host)
     assert place.config.read_text() == own
 
 
@@ -184,7 +183,7 @@ def test_planted_links_are_not_followed(tmp_path: Path, planted: str, content: s
     target.write_text(content)
     place.config.parent.mkdir()
     (place.config.parent / planted).symlink_to(target)
-    assert node.install_user_kubeconfig(place.host)
+    assert control_plane.install_user_kubeconfig(place.host)
     assert target.read_text() == content
     assert not place.config.is_symlink()
 
@@ -193,21 +192,21 @@ def test_planted_links_are_not_followed(tmp_path: Path, planted: str, content: s
 def test_a_strange_home_does_not_stop_the_cluster(tmp_path: Path) -> None:
     place = Home(tmp_path)
     (place.home / ".kube").write_text("a file, no folder")
-    assert not node.install_user_kubeconfig(place.host)
+    assert not control_plane.install_user_kubeconfig(place.host)
     (place.home / ".kube").unlink()
     place.home.rmdir()
-    assert not node.install_user_kubeconfig(place.host)
+    assert not control_plane.install_user_kubeconfig(place.host)
 
 
-@pytest.mark.parametrize("missing", ["/etc/passwd", kubectl.ADMIN])
+@pytest.mark.parametrize("missing", ["/etc/passwd", paths.ADMIN_CONF])
 def test_without_a_user_or_a_cluster_nothing_is_run(tmp_path: Path, missing: str) -> None:
-    put(tmp_path, {"/etc/passwd": "pi:x:1000:1000::/home/pi:/bin/sh\n", kubectl.ADMIN: "x"})
+    put(tmp_path, {"/etc/passwd": "pi:x:1000:1000::/home/pi:/bin/sh\n", paths.ADMIN_CONF: "x"})
     put(tmp_path, {missing: None})
     machine = Machine(tmp_path)
-    assert not node.install_user_kubeconfig(machine)
+    assert not control_plane.install_user_kubeconfig(machine)
     assert machine.ran == []
 
 
 def test_a_failing_kubectl_names_itself(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="kubectl"):
-        node.nodes(Machine(tmp_path))
+        control_plane.nodes(Machine(tmp_path))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent.cluster import kubelet_api as ownnode
+from nodeagent.cluster import kubelet_api
 from tests.unit.machine import NOW, Machine
 
 LIST = "/api/v1/pods?fieldSelector=spec.nodeName%3Dpi-2"
@@ -54,11 +54,11 @@ class Server:
 
 def drained(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """What it says at the end."""
-    monkeypatch.setattr(ownnode, "ask", server)
+    monkeypatch.setattr(kubelet_api, "ask", server)
     host = Machine(tmp_path)
     said: list[str] = []
-    ownnode.drain(host, "pi-2", said.append)
-    assert host.time.now - NOW <= ownnode.DRAIN_BOUND + ownnode.DRAIN_LOOK
+    kubelet_api.drain(host, "pi-2", said.append)
+    assert host.time.now - NOW <= kubelet_api.DRAIN_BOUND + kubelet_api.DRAIN_LOOK
     return " ".join(said)
 
 
@@ -68,7 +68,7 @@ def test_it_evicts_what_somebody_would_miss(
     server = Server(
         pod("web-1"), pod("web-2"), pod("done", phase="Succeeded"),
         pod("proxy", ownerReferences=[{"kind": "DaemonSet"}]),
-        pod("static", annotations={ownnode.MIRROR: "x"}),
+        pod("static", annotations={kubelet_api.MIRROR: "x"}),
     )  # fmt: skip
     assert drained(server, tmp_path, monkeypatch) == "2 pods moved away"
     assert server.patched == [("/api/v1/nodes/pi-2", {"spec": {"unschedulable": True}})]
@@ -111,9 +111,9 @@ def test_answers_that_are_not_understood_end_it(
 def test_the_uid(
     answer: object, uid: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ownnode, "ask", lambda *_: answer)
-    assert ownnode.uid(Machine(tmp_path), "pi-2") == uid
+    monkeypatch.setattr(kubelet_api, "ask", lambda *_: answer)
+    assert kubelet_api.uid(Machine(tmp_path), "pi-2") == uid
 
 
 def test_without_a_certificate_nobody_is_asked(tmp_path: Path) -> None:
-    assert ownnode.ask(Machine(tmp_path), "GET", "/") is None
+    assert kubelet_api.ask(Machine(tmp_path), "GET", "/") is None

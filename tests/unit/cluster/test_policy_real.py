@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from nodeagent import paths
 from nodeagent.broker.kube_api import SECRETS, Api
 from nodeagent.cluster import cni, kubeadm, kubectl, versions
 from nodeagent.cluster import control_plane as node
@@ -56,12 +57,12 @@ subjects:
 def control_plane(cluster: Cluster) -> Host:
     """A control plane of this cluster: the real kubectl and kubeadm, with the cluster's file."""
     root = cluster.folder / "root"
-    admin = root / kubectl.ADMIN[1:]
+    admin = root / paths.ADMIN_CONF[1:]
     admin.parent.mkdir(parents=True, exist_ok=True)
     admin.write_bytes(cluster.admin.read_bytes())
 
     def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
-        words = [str(admin) if word == kubectl.ADMIN else word for word in argv]
+        words = [str(admin) if word == paths.ADMIN_CONF else word for word in argv]
         words[0] = str(KUBERNETES / words[0])
         done = subprocess.run(
             words, input=stdin, capture_output=True, text=True, timeout=timeout, check=False

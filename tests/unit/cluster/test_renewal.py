@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from nodeagent.cluster import credentials, kubeadm, renewal
-from nodeagent.cluster import kubeadm_state as state
+from nodeagent import paths
+from nodeagent.cluster import credentials, kubeadm, kubeadm_state, renewal
 from nodeagent.errors import CommandFailed
 from nodeagent.trust import pki
 from tests.unit.machine import NOW, Machine, put
@@ -48,7 +48,7 @@ def control_plane(root: Path, age: int, **answers: Any) -> Machine:
     put(root, {
         "/etc/kubernetes/pki/ca.crt": pki.cert_pem(CA), "/etc/kubernetes/pki/ca.key":
         pki.key_pem(CA_KEY), "/var/lib/kubelet/pki/kubelet-client-2026.pem": pem,
-        state.CLIENT_PEM: {"link": "/var/lib/kubelet/pki/kubelet-client-2026.pem"},
+        paths.KUBELET_CLIENT: {"link": "/var/lib/kubelet/pki/kubelet-client-2026.pem"},
     })  # fmt: skip
     lists = {f"crictl ps -q --name ^{name}$": f"id-{name}\n" for name in renewal.STATIC_PODS}
     stops = {f"crictl stop id-{name}": "" for name in renewal.STATIC_PODS}
@@ -95,19 +95,19 @@ def test_after_a_year_in_a_drawer_the_kubelet_too(tmp_path: Path) -> None:
     machine = control_plane(tmp_path, YEAR + 40 * DAY)
     assert renewal.renew(machine, "pi-1", NOW)
     assert machine.ran.index(RENEW) < machine.ran.index(RESTART)
-    link = machine.path(state.CLIENT_PEM, follow=False)
+    link = machine.path(paths.KUBELET_CLIENT, follow=False)
     assert link.is_symlink(), "the kubelet refuses a plain file there"
-    data = machine.read(state.CLIENT_PEM) or b""
+    data = machine.read(paths.KUBELET_CLIENT) or b""
     assert renewal.end(data) == NOW - 3600 + YEAR
     certificate = x509.load_pem_x509_certificate(data)
     subject = {e.oid: e.value for e in certificate.subject}
     assert subject == {NameOID.ORGANIZATION_NAME: "system:nodes",
                        NameOID.COMMON_NAME: "system:node:pi-1"}  # fmt: skip
-    key = state.KEY.search(data)
+    key = kubeadm_state.KEY.search(data)
     assert key is not None
     private = serialization.load_pem_private_key(key[0], None)
     assert pki.spki(private.public_key()) == pki.spki(certificate.public_key())
-    assert machine.mode(state.CLIENT_PEM) == 0o600
+    assert machine.mode(paths.KUBELET_CLIENT) == 0o600
     assert not renewal.expired(machine, NOW)
 
 
@@ -151,8 +151,8 @@ def test_the_brokers_own_certificate_calls_the_agent(tmp_path: Path) -> None:
 def test_a_worker_asks_with_a_token_as_at_first(tmp_path: Path) -> None:
     machine = Machine(tmp_path, {RESTART: ""})
     renewal.rejoin(machine, "10.0.0.7:6443", b"CA", "abcdef.0123456789abcdef")
-    assert machine.mode(state.BOOTSTRAP_CONF) == 0o600
-    conf = yaml.safe_load(machine.read(state.BOOTSTRAP_CONF) or b"")
+    assert machine.mode(kubeadm_state.BOOTSTRAP_CONF) == 0o600
+    conf = yaml.safe_load(machine.read(kubeadm_state.BOOTSTRAP_CONF) or b"")
     (user,) = conf["users"]
     assert user["user"]["token"] == "abcdef.0123456789abcdef"
     assert conf["clusters"][0]["cluster"]["server"] == "https://10.0.0.7:6443"

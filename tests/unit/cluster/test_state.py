@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from nodeagent.cluster import credentials, kubeadm, versions
-from nodeagent.cluster import kubeadm_state as state
-from nodeagent.cluster.kubeadm_state import BEGUN, ETCD_DATA, FORMED, KUBELET_CONF, State
+from nodeagent import paths
+from nodeagent.cluster import credentials, kubeadm, kubeadm_state, versions
+from nodeagent.cluster.kubeadm_state import BEGUN, ETCD_DATA, FORMED, State
 from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Result
@@ -29,7 +29,7 @@ INIT_WRITES: tuple[Mapping[str, str], ...] = (
     {"/etc/kubernetes/pki/ca.key": ""},  # cut before its content was on the disk
     {"/etc/kubernetes/pki/ca.crt": "x"},
     {"/etc/kubernetes/admin.conf": "x"},
-    {"/var/lib/kubelet/config.yaml": "x", KUBELET_CONF: "x"},
+    {"/var/lib/kubelet/config.yaml": "x", paths.KUBELET_CONF: "x"},
     {"/etc/kubernetes/manifests/kube-apiserver.yaml": "x"},
     {"/etc/kubernetes/manifests/etcd.yaml": "x"},
     {"/var/lib/etcd/member/wal": "x"},
@@ -52,13 +52,13 @@ class Board(Machine):
         line = " ".join(argv)
         self.ran.append(line)
         if line.startswith(("kubeadm init", "kubeadm join")):
-            assert state.read(self) in (State.NOTHING, State.HALF_INIT, State.HALF_JOIN)
+            assert kubeadm_state.read(self) in (State.NOTHING, State.HALF_INIT, State.HALF_JOIN)
             for files in self.writes:
                 put(self.root, files)
             if self.cut:
                 raise PowerCut
         elif line.startswith("kubeadm reset"):
-            for path in state.LEFT_BEHIND:
+            for path in kubeadm_state.LEFT_BEHIND:
                 if path != ETCD_DATA:
                     self.remove(path)
         elif argv[0] == "rm":
@@ -95,9 +95,9 @@ def joined(name: str = "pi-2") -> dict[str, Any]:
     cert, key = credentials.client(f"system:node:{name}", CA_CERT, CA_KEY, NOW)
     return KUBELET | {
         "/etc/kubernetes/pki/ca.crt": CA_CERT,
-        KUBELET_CONF: "users: [{user: {client-certificate: /var/lib/kubelet/pki/x.pem}}]",
+        paths.KUBELET_CONF: "users: [{user: {client-certificate: /var/lib/kubelet/pki/x.pem}}]",
         "/var/lib/kubelet/pki/kubelet-client-2026.pem": cert + key,
-        state.CLIENT_PEM: {"link": "/var/lib/kubelet/pki/kubelet-client-2026.pem"},
+        paths.KUBELET_CLIENT: {"link": "/var/lib/kubelet/pki/kubelet-client-2026.pem"},
     }
 
 
@@ -113,7 +113,7 @@ def joined(name: str = "pi-2") -> dict[str, Any]:
         ({BEGUN: "init\n", FORMED: "control-plane\n", "/var/lib/etcd/member/wal": "x"},
          State.CONTROL_PLANE),
         # an empty file of the world is damage, and no reason to take a cluster away
-        ({FORMED: "control-plane\n", "/var/lib/etcd/member/wal": "", KUBELET_CONF: ""},
+        ({FORMED: "control-plane\n", "/var/lib/etcd/member/wal": "", paths.KUBELET_CONF: ""},
          State.CONTROL_PLANE),
         # names reach the disk in any order
         ({BEGUN: "init\n", "/etc/kubernetes/manifests/kube-scheduler.yaml": "x"},
@@ -121,17 +121,17 @@ def joined(name: str = "pi-2") -> dict[str, Any]:
         ({BEGUN: "init\n", "/etc/kubernetes/manifests/kube-controller-manager.yaml": ""},
          State.HALF_INIT),
         ({BEGUN: "join\n", "/etc/kubernetes/bootstrap-kubelet.conf": "x"}, State.HALF_JOIN),
-        ({BEGUN: "join\n", FORMED: "worker\n", KUBELET_CONF: "x"}, State.WORKER),
+        ({BEGUN: "join\n", FORMED: "worker\n", paths.KUBELET_CONF: "x"}, State.WORKER),
         # reset by hand, then joined half again
         ({BEGUN: "join\n", FORMED: "worker\n", "/etc/kubernetes/pki/ca.crt": "x"}, State.HALF_JOIN),
         ({"/etc/kubernetes/admin.conf": "x"}, State.FOREIGN),
-        ({KUBELET_CONF: "x"}, State.FOREIGN),
-        ({BEGUN: "", KUBELET_CONF: "x"}, State.FOREIGN),
+        ({paths.KUBELET_CONF: "x"}, State.FOREIGN),
+        ({BEGUN: "", paths.KUBELET_CONF: "x"}, State.FOREIGN),
     ],
 )  # fmt: skip
 def test_state_table(tmp_path: Path, files: dict[str, Any], expected: State) -> None:
     put(tmp_path, files)
-    assert state.read(Machine(tmp_path)) is expected
+    assert kubeadm_state.read(Machine(tmp_path)) is expected
 
 
 @pytest.mark.parametrize("done", range(len(INIT_WRITES) + 1))
@@ -144,7 +144,7 @@ def test_an_init_cut_off_anywhere_is_done_again_from_the_start(tmp_path: Path, d
     initialise(board)
     assert board.did("kubeadm init") == 2
     assert board.did("kubeadm reset") == (1 if done else 0)
-    assert state.read(board) is State.CONTROL_PLANE
+    assert kubeadm_state.read(board) is State.CONTROL_PLANE
     assert board.ran.index("sync") > board.ran.index(f"kubeadm init --config {kubeadm.INIT_FILE}")
 
 
@@ -156,7 +156,7 @@ def test_a_formed_control_plane_is_left_alone(tmp_path: Path) -> None:
     assert board.ran == []
     with pytest.raises(Refused, match="is a control-plane already"):
         join(board)
-    assert not board.did("kubeadm") and state.read(board) is State.CONTROL_PLANE
+    assert not board.did("kubeadm") and kubeadm_state.read(board) is State.CONTROL_PLANE
 
 
 @pytest.mark.parametrize("act", [initialise, join])
@@ -180,7 +180,7 @@ def test_a_worker_does_not_become_a_control_plane(tmp_path: Path) -> None:
     [
         {"/etc/kubernetes/bootstrap-kubelet.conf": "x"},
         {"/etc/kubernetes/bootstrap-kubelet.conf": "x", "/etc/kubernetes/pki/ca.crt": CA_CERT},
-        joined() | {KUBELET_CONF: ""},
+        joined() | {paths.KUBELET_CONF: ""},
         joined() | {"/var/lib/kubelet/config.yaml": ""},
         joined() | {"/var/lib/kubelet/kubeadm-flags.env": None},
         joined() | {"/var/lib/kubelet/pki/kubelet-client-2026.pem": b""},
@@ -198,7 +198,7 @@ def test_a_join_cut_off_is_done_again(tmp_path: Path, left: Mapping[str, Any]) -
     board.cut, board.writes = False, [joined()]
     join(board)
     assert (board.did("kubeadm reset"), board.did("kubeadm join")) == (1, 2)
-    assert state.read(board) is State.WORKER
+    assert kubeadm_state.read(board) is State.WORKER
 
 
 def test_a_join_that_lacks_only_our_word_is_not_repeated(tmp_path: Path) -> None:
@@ -211,8 +211,8 @@ def test_a_join_that_lacks_only_our_word_is_not_repeated(tmp_path: Path) -> None
     put(tmp_path, {kubeadm.JOIN_FILE: TOKEN, kubeadm.DISCOVERY_FILE: "x"})  # a cut removes nothing
     join(board)
     assert board.ran == ["systemctl enable --now kubelet", "sync"]
-    assert state.read(board) is State.WORKER
-    for path in (state.BOOTSTRAP_CONF, kubeadm.JOIN_FILE, kubeadm.DISCOVERY_FILE):
+    assert kubeadm_state.read(board) is State.WORKER
+    for path in (kubeadm_state.BOOTSTRAP_CONF, kubeadm.JOIN_FILE, kubeadm.DISCOVERY_FILE):
         assert not board.exists(path)
 
 
@@ -227,4 +227,4 @@ def test_a_reset_that_fails_is_tried_again_before_anything_else(tmp_path: Path) 
     put(tmp_path, {BEGUN: "join\n", "/etc/kubernetes/bootstrap-kubelet.conf": "x"})
     with pytest.raises(CommandFailed, match="busy"):
         join(board)
-    assert state.read(board) is State.HALF_JOIN and not board.did("kubeadm join")
+    assert kubeadm_state.read(board) is State.HALF_JOIN and not board.did("kubeadm join")

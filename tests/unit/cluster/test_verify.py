@@ -12,13 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from nodeagent.cluster import acceptance as verify
+from nodeagent.cluster import acceptance
 from nodeagent.cluster.cni import flannel
 from nodeagent.errors import CommandFailed, VerifyFailed
 from nodeagent.host.host import Clock, Host, Result
 
 SERVICE = "10.96.12.34"
-WEB = f"web.{verify.NAMESPACE}.svc.cluster.local"
+WEB = f"web.{acceptance.NAMESPACE}.svc.cluster.local"
 
 
 class Cluster(Host):
@@ -57,7 +57,7 @@ class Cluster(Host):
         """As the API server tells of a pod, v1."""
         state = {"running": {}} if ready else {"waiting": self.waiting}
         return {
-            "metadata": {"name": f"web-6d4b75cb6d-{number}", "namespace": verify.NAMESPACE},
+            "metadata": {"name": f"web-6d4b75cb6d-{number}", "namespace": acceptance.NAMESPACE},
             "spec": {"nodeName": self.nodes[number]},
             "status": {
                 "phase": "Running" if ready else "Pending",
@@ -77,7 +77,7 @@ class Cluster(Host):
             self.asked += 1
             return f"web-6d4b75cb6d-{self.asked % self.leads_to}"
         number = int(address.split(".")[2])
-        assert (port, address) == (verify.PORT, f"10.244.{number}.7")
+        assert (port, address) == (acceptance.PORT, f"10.244.{number}.7")
         if asked.path == "/hostname":
             if ("here", self.nodes[number]) in self.cut:
                 raise TimeoutError("timed out")
@@ -98,7 +98,9 @@ def cluster(tmp_path: Path) -> Cluster:
 
 
 def run(cluster: Cluster) -> list[str]:
-    return list(verify.verify(cluster, "registry.example/agnhost:1", flannel.NETWORK, cluster.get))
+    return list(
+        acceptance.verify(cluster, "registry.example/agnhost:1", flannel.NETWORK, cluster.get)
+    )
 
 
 def test_a_good_cluster(cluster: Cluster) -> None:
@@ -114,12 +116,12 @@ def test_what_is_deployed(cluster: Cluster) -> None:
     run(cluster)
     kinds = {one["kind"]: one for one in cluster.applied}
     assert set(kinds) == {"Namespace", "Deployment", "Service"}
-    assert {one["metadata"].get("namespace", verify.NAMESPACE) for one in cluster.applied} == {
-        verify.NAMESPACE
+    assert {one["metadata"].get("namespace", acceptance.NAMESPACE) for one in cluster.applied} == {
+        acceptance.NAMESPACE
     }
     pod = kinds["Deployment"]["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == "registry.example/agnhost:1"
-    assert kinds["Deployment"]["spec"]["replicas"] == verify.REPLICAS
+    assert kinds["Deployment"]["spec"]["replicas"] == acceptance.REPLICAS
     assert pod["securityContext"]["runAsNonRoot"] is True
 
 
@@ -160,8 +162,8 @@ def test_a_refused_manifest_is_removed_too(
         return Result(1 if "apply" in argv else 0, "", "denied")
 
     monkeypatch.setattr(cluster, "_run", refused)
-    monkeypatch.setattr(verify, "need_control_plane", lambda host: None)
+    monkeypatch.setattr(acceptance, "need_control_plane", lambda host: None)
     with pytest.raises(CommandFailed, match="denied") as caught:
-        list(verify.verify_cluster(cluster, None))
+        list(acceptance.verify_cluster(cluster, None))
     assert caught.value.remedy.endswith("run it again.")  # no agent does it instead
     assert "delete namespace" in cluster.ran[-1]

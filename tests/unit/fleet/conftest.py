@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from nodeagent.host.host import Host
-from nodeagent.statefile import Journal
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import store as trusts
+from nodeagent.statefile import StateFile
+from nodeagent.trust import fleet_file, store
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.pki import new_key
 from nodeagent.trust.store import Trust
@@ -18,19 +17,19 @@ from nodeagent.trust.store import Trust
 @pytest.fixture(scope="session")
 def card() -> bytes:
     """A fleet's card file."""
-    return cards.make("home")[1]
+    return fleet_file.make("home")[1]
 
 
 @pytest.fixture(scope="session")
 def trust(card: bytes) -> Trust:
     """What a node with that card trusts."""
-    return trusts.from_card(cards.parse(card))
+    return store.from_card(fleet_file.parse(card))
 
 
 @pytest.fixture(scope="session")
 def stranger() -> Trust:
     """Another fleet's."""
-    return trusts.from_card(cards.parse(cards.make("other")[1]))
+    return store.from_card(fleet_file.parse(fleet_file.make("other")[1]))
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +42,6 @@ def key() -> NodeKey:
 def host(tmp_path: Path, card: bytes) -> Host:
     """A node that has just imported its card."""
     host = Host(tmp_path / "root")
-    host.write(trusts.CARD_FILES[0], card, 0o600)
-    trusts.import_card(host, Journal(host))
+    host.write(store.CARD_FILES[0], card, 0o600)
+    store.import_card(host, StateFile(host))
     return host

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nodeagent.errors import Untrusted
 from nodeagent.fleet.beacon import Beacon, open_, seal
-from nodeagent.fleet.neighbours import Hearing
+from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.serve.mdns.message import from_txt, to_txt
 
 KEY = bytes(32)
@@ -113,46 +113,46 @@ class TestHearing:
     """A replayed beacon is not a node; a node once heard stays."""
 
     def test_only_a_moving_counter_is_life(self) -> None:
-        hearing = Hearing(KEY, "n-" + "a" * 16)
+        neighbours = Neighbours(KEY, "n-" + "a" * 16)
         first = seal(KEY, ME)
-        assert hearing.update(None, [first], 1.0)[1][0].last == 1.0
-        assert hearing.update(None, [first, seal(KEY, ME)], 50.0)[1][0].last == 1.0
+        assert neighbours.update(None, [first], 1.0)[1][0].last == 1.0
+        assert neighbours.update(None, [first, seal(KEY, ME)], 50.0)[1][0].last == 1.0
         moved = seal(KEY, replace(ME, seq=2))
-        heard = hearing.update(None, [first, moved], 60.0)[1]
+        heard = neighbours.update(None, [first, moved], 60.0)[1]
         assert [(h.first, h.last, h.beacon.seq) for h in heard] == [(1.0, 60.0, 2)]
 
     def test_an_earlier_boot_is_an_echo(self) -> None:
-        hearing = Hearing(KEY, "n-" + "a" * 16)
-        hearing.update(None, [seal(KEY, replace(ME, seq=7))], 1.0)
-        hearing.update(None, [seal(KEY, replace(ME, boot="aaaaaaaa", claim=False))], 2.0)
-        (heard,) = hearing.update(None, [seal(KEY, replace(ME, seq=9))], 3.0)[1]
+        neighbours = Neighbours(KEY, "n-" + "a" * 16)
+        neighbours.update(None, [seal(KEY, replace(ME, seq=7))], 1.0)
+        neighbours.update(None, [seal(KEY, replace(ME, boot="aaaaaaaa", claim=False))], 2.0)
+        (heard,) = neighbours.update(None, [seal(KEY, replace(ME, seq=9))], 3.0)[1]
         assert (heard.beacon.boot, heard.last) == ("aaaaaaaa", 2.0)
 
     def test_a_beacon_held_back_from_an_earlier_boot_deafens_nobody(self) -> None:
-        hearing = Hearing(KEY, "n-" + "a" * 16)
+        neighbours = Neighbours(KEY, "n-" + "a" * 16)
         now, held_back = replace(ME, boot="00000002"), replace(ME, boot="00000001", seq=99)
-        hearing.update(None, [seal(KEY, now)], 1.0)
-        hearing.update(None, [seal(KEY, held_back)], 2.0)
-        (heard,) = hearing.update(None, [seal(KEY, replace(now, seq=2))], 3.0)[1]
+        neighbours.update(None, [seal(KEY, now)], 1.0)
+        neighbours.update(None, [seal(KEY, held_back)], 2.0)
+        (heard,) = neighbours.update(None, [seal(KEY, replace(now, seq=2))], 3.0)[1]
         assert (heard.beacon.boot, heard.beacon.seq, heard.last) == ("00000002", 2, 3.0)
 
     def test_a_node_with_a_new_journal_is_heard_again_after_a_while(self) -> None:
-        hearing = Hearing(KEY, "n-" + "a" * 16)
-        hearing.update(None, [seal(KEY, replace(ME, boot="00000007"))], 1.0)
+        neighbours = Neighbours(KEY, "n-" + "a" * 16)
+        neighbours.update(None, [seal(KEY, replace(ME, boot="00000007"))], 1.0)
         anew = replace(ME, boot="00000001")
-        assert hearing.update(None, [seal(KEY, anew)], 500.0)[1][0].last == 1.0
-        (heard,) = hearing.update(None, [seal(KEY, replace(anew, seq=2))], 700.0)[1]
+        assert neighbours.update(None, [seal(KEY, anew)], 500.0)[1][0].last == 1.0
+        (heard,) = neighbours.update(None, [seal(KEY, replace(anew, seq=2))], 700.0)[1]
         assert (heard.beacon.boot, heard.last) == ("00000001", 700.0)
 
     def test_a_flood_of_forgeries_displaces_nobody(self) -> None:
-        hearing = Hearing(KEY, "n-" + "a" * 16)
-        hearing.update(None, [seal(KEY, ME)], 1.0)
+        neighbours = Neighbours(KEY, "n-" + "a" * 16)
+        neighbours.update(None, [seal(KEY, ME)], 1.0)
         flood = [base64.urlsafe_b64encode(os.urandom(150)).decode() for _ in range(5000)]
-        assert [h.beacon for h in hearing.update(None, flood, 2.0)[1]] == [ME]
+        assert [h.beacon for h in neighbours.update(None, flood, 2.0)[1]] == [ME]
 
     def test_the_own_beacon_is_no_other_node_and_its_mark_must_move(self) -> None:
-        hearing = Hearing(KEY, ME.node_id)
-        assert hearing.update(None, [seal(KEY, ME)], 1.0) == (None, ())
-        assert hearing.update(1700000000, [], 2.0)[0] == 2.0
-        assert hearing.update(1700000000, [], 99.0)[0] == 2.0
-        assert hearing.update(1700000005, [], 100.0)[0] == 100.0
+        neighbours = Neighbours(KEY, ME.node_id)
+        assert neighbours.update(None, [seal(KEY, ME)], 1.0) == (None, ())
+        assert neighbours.update(1700000000, [], 2.0)[0] == 2.0
+        assert neighbours.update(1700000000, [], 99.0)[0] == 2.0
+        assert neighbours.update(1700000005, [], 100.0)[0] == 100.0

@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
 from nodeagent import paths
-from nodeagent.agent import provision as install
+from nodeagent.agent import provision
 from nodeagent.broker import ledger
 from nodeagent.broker.broker import MAX_OUTSTANDING, TOKEN_LIFE, Broker, Offer, Overloaded, Stale
 from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import CommandFailed, FleetError, Untrusted
 from nodeagent.host.host import Clock, Host
-from nodeagent.join import messages as grants
+from nodeagent.join import messages
 from nodeagent.trust import pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
@@ -121,12 +121,12 @@ class Setup:
     def request(self, key: NodeKey, wish: str, nonce: str | None = None) -> bytes:
         nonce = nonce or self.broker.nonce()
         chain = self.trust.leaf("client", key.public)
-        return grants.build_request(self.trust.fleet_id, key, chain, wish, nonce, {})
+        return messages.build_request(self.trust.fleet_id, key, chain, wish, nonce, {})
 
-    def ask(self, key: NodeKey, wish: str) -> grants.Grant:
+    def ask(self, key: NodeKey, wish: str) -> messages.Grant:
         nonce = self.broker.nonce()
         data = self.broker.grant(self.request(key, wish, nonce), "10.77.0.12")
-        return grants.verify_grant(self.trust.anchors, data, key.node_id, nonce, self.now)
+        return messages.verify_grant(self.trust.anchors, data, key.node_id, nonce, self.now)
 
 
 @pytest.fixture
@@ -192,7 +192,9 @@ def test_nonces_are_ours_and_fresh(setup: Setup, key: NodeKey, tmp_path: Path) -
 
 def test_strangers_are_refused(setup: Setup, stranger: Trust, key: NodeKey) -> None:
     chain = stranger.leaf("client", key.public)
-    request = grants.build_request(stranger.fleet_id, key, chain, "pi-2", setup.broker.nonce(), {})
+    request = messages.build_request(
+        stranger.fleet_id, key, chain, "pi-2", setup.broker.nonce(), {}
+    )
     with pytest.raises(Untrusted):
         setup.broker.grant(request)
     assert not setup.cluster.tokens
@@ -461,14 +463,14 @@ def test_install_is_repeatable(host: Host) -> None:
     host.write(paths.KUBERNETES_CA, CA.encode())
     own = Trust.load(host)
     arguments = (host, own, (b"cert", b"key"), "10.77.0.11:6443", "1.36.4")
-    install.install(*arguments)
+    provision.install(*arguments)
     files = [paths.BROKER_CONFIG, paths.BROKER_KEY, paths.BROKER_CERT, paths.SERVER_CERT,
              paths.SERVER_KEY, paths.ROOT_CERT, paths.BROKER_CLIENT_KEY,
              paths.BROKER_CA]  # fmt: skip
     before = {name: host.read(name) for name in files}
     assert None not in before.values()
     assert {host.mode(name) for name in files} == {0o600}
-    install.install(*arguments)
+    provision.install(*arguments)
     assert {name: host.read(name) for name in files} == before
 
 
@@ -476,12 +478,12 @@ def test_only_a_card_that_may_lead_is_installed(host: Host) -> None:
     host.write(paths.KUBERNETES_CA, CA.encode())
     worker = Trust.load(host).drop_issuer(host)
     with pytest.raises(FleetError, match="worker's card"):
-        install.install(host, worker, (b"", b""), "10.77.0.11:6443", "1.36.4")
+        provision.install(host, worker, (b"", b""), "10.77.0.11:6443", "1.36.4")
 
 
 def test_install_needs_a_cluster(host: Host) -> None:
     with pytest.raises(FleetError, match="no cluster"):
-        install.install(host, Trust.load(host), (b"", b""), "10.77.0.11:6443", "1.36.4")
+        provision.install(host, Trust.load(host), (b"", b""), "10.77.0.11:6443", "1.36.4")
 
 
 def test_a_used_token_is_forgotten_once_its_request_cannot_come_again(

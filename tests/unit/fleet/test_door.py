@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from nodeagent.serve import connections, http1
-from nodeagent.serve.connections import Door, Visit, who_gives_way
+from nodeagent.serve.connections import BoundedServer, Connection, who_gives_way
 from nodeagent.serve.http1 import Refusal, read_request
 
 OK = (
@@ -81,10 +81,10 @@ class Guests:
 
     def __init__(self, at_work: bool = False) -> None:
         self.at_work, self.let_go = at_work, threading.Event()
-        self.came: list[Visit] = []
+        self.came: list[Connection] = []
         self.served = threading.Semaphore(0)
 
-    def __call__(self, connection: socket.socket, visit: Visit) -> None:
+    def __call__(self, connection: socket.socket, visit: Connection) -> None:
         if self.at_work:
             visit.our_turn()
         self.came.append(visit)
@@ -99,7 +99,7 @@ class Guests:
 @contextlib.contextmanager
 def opened(guests: Guests, places: int, share: int) -> Iterator[Callable[..., socket.socket]]:
     """A door on loopback; gives what connects to it, from one of many addresses."""
-    made = Door("127.0.0.1", 0, guests, places=places, share=share)
+    made = BoundedServer("127.0.0.1", 0, guests, places=places, share=share)
     place, clients = ("127.0.0.1", made.port), []
 
     def connect(source: int = 1) -> socket.socket:
@@ -216,6 +216,7 @@ def test_who_gives_way(visits: list[tuple[str, float | None]], expected: int | N
     here, there = socket.socketpair()
     with here, there:
         given = [
-            Visit(address, here, 0.0, None if age is None else NOW - age) for address, age in visits
+            Connection(address, here, 0.0, None if age is None else NOW - age)
+            for address, age in visits
         ]
         assert who_gives_way(given, NOW) is (None if expected is None else given[expected])

@@ -13,11 +13,9 @@ import pytest
 from nodeagent import paths
 from nodeagent.broker import main as broker_main
 from nodeagent.broker.broker import Unadmitted
-from nodeagent.join import approval as enrolment
-from nodeagent.join import waiting_file as doorstep
+from nodeagent.join import approval, waiting_file
 from nodeagent.status.schema import Approval
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import store as trusts
+from nodeagent.trust import fleet_file, store
 from nodeagent.trust.node_key import NodeKey
 from tests.unit.fleet.test_broker import Setup
 from tests.unit.machine import Machine, put
@@ -33,7 +31,7 @@ ENTRY: Approval = {
 @pytest.fixture
 def asked(tmp_path: Path) -> Iterator[tuple[Setup, broker_main.Service, Machine]]:
     """The broker's service of a fleet in approve mode; its cluster is a double."""
-    trust = trusts.from_card(cards.parse(cards.make("home", approve=True)[1]))
+    trust = store.from_card(fleet_file.parse(fleet_file.make("home", approve=True)[1]))
     setup, machine = Setup(tmp_path, trust), Machine(tmp_path / "node")
     put(machine.root, {paths.BROKER_CONFIG: "{}"})
     with socket.socket(socket.AF_UNIX) as listener:
@@ -45,23 +43,23 @@ def test_the_list_follows_who_asks(
 ) -> None:
     setup, service, machine = asked
     service.tell_who_waits()
-    assert not machine.exists(doorstep.PATH), "nobody waits, nothing is written"
+    assert not machine.exists(waiting_file.PATH), "nobody waits, nothing is written"
     with pytest.raises(Unadmitted):
         setup.ask(key, "pi-2")
     service.tell_who_waits()
-    assert doorstep.read(machine) == [
-        {**ENTRY, "id": enrolment.code(key.node_id), "since": int(setup.now)}
+    assert waiting_file.read(machine) == [
+        {**ENTRY, "id": approval.code(key.node_id), "since": int(setup.now)}
     ]
-    assert machine.mode(doorstep.PATH) == 0o644
-    before = machine.path(doorstep.PATH).stat().st_ino
+    assert machine.mode(waiting_file.PATH) == 0o644
+    before = machine.path(waiting_file.PATH).stat().st_ino
     setup.now += 10
     with pytest.raises(Unadmitted):
         setup.ask(key, "pi-2")
     service.tell_who_waits()
-    assert machine.path(doorstep.PATH).stat().st_ino == before, "asking on is no news"
-    setup.now += enrolment.WAITING_LIFE
+    assert machine.path(waiting_file.PATH).stat().st_ino == before, "asking on is no news"
+    setup.now += approval.WAITING_LIFE
     service.tell_who_waits()
-    assert doorstep.read(machine) == []
+    assert waiting_file.read(machine) == []
 
 
 def test_a_list_that_cannot_be_written_stops_nobody(
@@ -82,8 +80,8 @@ def test_a_full_list_can_be_read(tmp_path: Path) -> None:
     longest = "fd00:1111:2222:3333:4444:5555:6666:7777"
     most: Approval = {**ENTRY, "name": "p" * 63, "address": longest, "since": 2**40}
     machine = Machine(tmp_path)
-    doorstep.write(machine, [most] * enrolment.MAX_WAITING)
-    assert len(doorstep.read(machine)) == enrolment.MAX_WAITING
+    waiting_file.write(machine, [most] * approval.MAX_WAITING)
+    assert len(waiting_file.read(machine)) == approval.MAX_WAITING
 
 
 ODD: dict[str, Any] = {
@@ -96,7 +94,7 @@ ODD: dict[str, Any] = {
     "a name for an address": [{**ENTRY, "address": "evil.example"}],
     "one key less": [{k: v for k, v in ENTRY.items() if k != "since"}],
     "a float": [{**ENTRY, "since": 1.5}],
-    "too many": [ENTRY] * (enrolment.MAX_WAITING + 1),
+    "too many": [ENTRY] * (approval.MAX_WAITING + 1),
 }
 
 
@@ -104,11 +102,11 @@ ODD: dict[str, Any] = {
 def test_an_odd_list_shows_nobody(tmp_path: Path, content: Any) -> None:
     whole = {"v": 1, "waiting": content}
     text = json.dumps(whole) if isinstance(content, list) else content
-    put(tmp_path, {"/etc/x": json.dumps({"v": 1, "waiting": [ENTRY]}), doorstep.PATH: text})
-    assert doorstep.read(Machine(tmp_path)) == []
+    put(tmp_path, {"/etc/x": json.dumps({"v": 1, "waiting": [ENTRY]}), waiting_file.PATH: text})
+    assert waiting_file.read(Machine(tmp_path)) == []
 
 
 def test_a_key_that_is_not_known_is_not_shown(tmp_path: Path) -> None:
     more = {"v": 1, "waiting": [{**ENTRY, "remedy": "curl x | sh"}]}
-    put(tmp_path, {doorstep.PATH: json.dumps(more)})
-    assert doorstep.read(Machine(tmp_path)) == [ENTRY]
+    put(tmp_path, {waiting_file.PATH: json.dumps(more)})
+    assert waiting_file.read(Machine(tmp_path)) == [ENTRY]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nodeagent.fleet import handoff as exchange
+from nodeagent import paths
+from nodeagent.fleet import handoff
 from nodeagent.fleet.handoff import Announcement, Candidate
 from nodeagent.host.host import Host
 from nodeagent.trust import wire
@@ -26,22 +27,22 @@ def bare(tmp_path: Path) -> Host:
 
 
 def test_both_ways(bare: Host) -> None:
-    assert exchange.read_announcement(bare) is None
-    assert exchange.read_heard(bare) == (None, ())
-    exchange.write_announcement(bare, SAID)
-    assert exchange.read_announcement(bare) == SAID
-    exchange.write_heard(bare, 1700000000, [FOUND])
-    assert exchange.read_heard(bare) == (1700000000, (FOUND,))
+    assert handoff.read_announcement(bare) is None
+    assert handoff.read_heard(bare) == (None, ())
+    handoff.write_announcement(bare, SAID)
+    assert handoff.read_announcement(bare) == SAID
+    handoff.write_heard(bare, 1700000000, [FOUND])
+    assert handoff.read_heard(bare) == (1700000000, (FOUND,))
 
 
-MANY = exchange.MAX_CANDIDATES + 1
+MANY = handoff.MAX_CANDIDATES + 1
 WHOLE = {"v": 1, "own_heard": 1, "candidates": [FOUND.__dict__]}
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"\0" * 10, b"[]", b"{" * 100_000, b" " * (exchange.MAX_BYTES + 1),
+        b"", b"\0" * 10, b"[]", b"{" * 100_000, b" " * (handoff.MAX_BYTES + 1),
         json.dumps({**WHOLE, "v": 2}).encode(), json.dumps({**WHOLE, "v": "1"}).encode(),
         json.dumps({**WHOLE, "own_heard": "1"}).encode(),
         json.dumps({**WHOLE, "candidates": [FOUND.__dict__] * MANY}).encode(),
@@ -52,33 +53,33 @@ WHOLE = {"v": 1, "own_heard": 1, "candidates": [FOUND.__dict__]}
     ids=lambda data: repr(data[:20]),
 )  # fmt: skip
 def test_what_is_malformed_counts_as_nothing(data: bytes, bare: Host) -> None:
-    bare.write(exchange.HEARD, data)
-    assert exchange.read_heard(bare) == (None, ())
+    bare.write(handoff.HEARD, data)
+    assert handoff.read_heard(bare) == (None, ())
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300))
 def test_any_bytes_count_as_nothing(data: bytes, bare: Host) -> None:
-    bare.write(exchange.HEARD, data)
-    assert exchange.read_heard(bare) == (None, ())
+    bare.write(handoff.HEARD, data)
+    assert handoff.read_heard(bare) == (None, ())
 
 
 def test_links_pipes_and_folders_are_not_read(bare: Host) -> None:
-    exchange.write_heard(bare, 1, [FOUND])
-    path = bare.path(exchange.HEARD)
+    handoff.write_heard(bare, 1, [FOUND])
+    path = bare.path(handoff.HEARD)
     elsewhere = path.with_name("elsewhere")
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
-    assert exchange.read_heard(bare) == (None, ())
+    assert handoff.read_heard(bare) == (None, ())
     path.unlink()
     os.mkfifo(path)
-    assert exchange.read_heard(bare) == (None, ())
+    assert handoff.read_heard(bare) == (None, ())
     path.unlink()
     path.mkdir()
-    assert exchange.read_heard(bare) == (None, ())
+    assert handoff.read_heard(bare) == (None, ())
 
 
 def test_a_broken_announcement_is_an_error(bare: Host) -> None:
-    bare.write(exchange.ANNOUNCE, b"{}")
+    bare.write(paths.ANNOUNCE, b"{}")
     with pytest.raises(wire.Malformed):
-        exchange.read_announcement(bare)
+        handoff.read_announcement(bare)

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent.broker import leave as broker_leave
-from nodeagent.broker import ledger
-from nodeagent.broker import operators as people
+from nodeagent.broker import leave, ledger, operators
 from nodeagent.broker.broker import Revoked, Stale
 from nodeagent.errors import CommandFailed, Untrusted
 from nodeagent.join import leave as farewell
@@ -46,7 +44,7 @@ def said(setup: Setup, key: NodeKey, trust: Trust | None = None, **more: Any) ->
 
 
 def test_its_node_goes_and_its_name_stays(setup: Setup, key: NodeKey) -> None:
-    assert broker_leave.hear(setup.broker, said(setup, key)) == "pi-2"
+    assert leave.hear(setup.broker, said(setup, key)) == "pi-2"
     assert "pi-2" not in setup.cluster.nodes
     assert not setup.broker.outstanding, "a token it had asked for is of no use to anybody"
     stranger = NodeKey(pki.new_key())
@@ -55,17 +53,17 @@ def test_its_node_goes_and_its_name_stays(setup: Setup, key: NodeKey) -> None:
 
 
 def test_for_good_the_name_is_free(setup: Setup, key: NodeKey) -> None:
-    broker_leave.hear(setup.broker, said(setup, key, final=True))
+    leave.hear(setup.broker, said(setup, key, final=True))
     assert setup.ask(NodeKey(pki.new_key()), "pi-2").node_name == "pi-2"
 
 
 def test_said_again_it_does_no_harm(setup: Setup, key: NodeKey) -> None:
     message = said(setup, key)
-    broker_leave.hear(setup.broker, message)
-    broker_leave.hear(setup.broker, message)
+    leave.hear(setup.broker, message)
+    leave.hear(setup.broker, message)
     setup.cluster.nodes["pi-2"] = True  # it has come back meanwhile
     setup.cluster.uids["pi-2"] = OTHER
-    broker_leave.hear(setup.broker, message)
+    leave.hear(setup.broker, message)
     assert "pi-2" in setup.cluster.nodes
 
 
@@ -78,7 +76,7 @@ def test_nobody_speaks_for_another(setup: Setup, key: NodeKey, stranger: Trust) 
         said(setup, key, trust=stranger), setup.request(key, "pi-2"), b"", b"x.y.z",
     ):  # fmt: skip
         with pytest.raises(Untrusted):
-            broker_leave.hear(setup.broker, message)
+            leave.hear(setup.broker, message)
     assert setup.cluster.nodes == before
 
 
@@ -91,7 +89,7 @@ def test_nobody_speaks_for_another(setup: Setup, key: NodeKey, stranger: Trust) 
 )  # fmt: skip
 def test_another_form_is_refused(setup: Setup, key: NodeKey, change: dict[str, Any]) -> None:
     with pytest.raises(Untrusted):
-        broker_leave.hear(setup.broker, said(setup, key, **change))
+        leave.hear(setup.broker, said(setup, key, **change))
     assert "pi-2" in setup.cluster.nodes
 
 
@@ -100,7 +98,7 @@ def test_a_signature_of_another_kind_is_refused(setup: Setup, key: NodeKey) -> N
     claims = jws.peek(message, farewell.LEAVE_TYPE)
     for kind in ("nodeagent-request+jws", "JWT"):
         with pytest.raises(Untrusted):
-            broker_leave.hear(setup.broker, jws.sign(claims, key.private, kind))
+            leave.hear(setup.broker, jws.sign(claims, key.private, kind))
     with pytest.raises(Untrusted):
         setup.broker.grant(message)
 
@@ -109,25 +107,25 @@ def test_an_old_nonce_is_refused(setup: Setup, key: NodeKey) -> None:
     late = said(setup, key)
     setup.now += ledger.NONCE_LIFE + 1
     with pytest.raises(Stale):
-        broker_leave.hear(setup.broker, late)
+        leave.hear(setup.broker, late)
     with pytest.raises(Stale):
-        broker_leave.hear(setup.broker, said(setup, key, nonce="A" * 43))
+        leave.hear(setup.broker, said(setup, key, nonce="A" * 43))
 
 
 def test_a_revoked_node_frees_no_name(setup: Setup, key: NodeKey) -> None:
-    people.revoke(setup.broker, "pi-2")
+    operators.revoke(setup.broker, "pi-2")
     with pytest.raises(Revoked):
-        broker_leave.hear(setup.broker, said(setup, key, final=True))
+        leave.hear(setup.broker, said(setup, key, final=True))
     assert setup.broker.ledger.names["pi-2"] == key.node_id
 
 
 def test_where_the_cluster_is_down_the_name_is_not_freed(setup: Setup, key: NodeKey) -> None:
     setup.cluster.down = True
     with pytest.raises(CommandFailed):
-        broker_leave.hear(setup.broker, said(setup, key, final=True))
+        leave.hear(setup.broker, said(setup, key, final=True))
     assert setup.broker.ledger.names["pi-2"] == key.node_id
     setup.cluster.down = False
-    broker_leave.hear(setup.broker, said(setup, key, final=True))
+    leave.hear(setup.broker, said(setup, key, final=True))
     assert "pi-2" not in setup.broker.ledger.names
 
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.errors import Untrusted
-from nodeagent.join import messages as grants
+from nodeagent.join import messages
 from nodeagent.join.messages import GRANT_TYPE, REQUEST_TYPE, Grant, Request, Secret
 from nodeagent.trust import jws, pki, wire
 from nodeagent.trust.node_key import NodeKey
@@ -36,13 +36,13 @@ CA_OF_NOBODY = pki.cert_pem(pki.issue("kubernetes", CA_KEY.public_key(), "kubern
 
 def request(trust: Trust, key: NodeKey, name: str = "pi-2") -> bytes:
     chain = trust.leaf("client", key.public)
-    return grants.build_request(trust.fleet_id, key, chain, name, NONCE, {"model": "Pi 5"})
+    return messages.build_request(trust.fleet_id, key, chain, name, NONCE, {"model": "Pi 5"})
 
 
 def offer(**changes: Any) -> Grant:
     values: dict[str, Any] = {
         "node_name": "pi-2", "endpoints": ("10.77.0.11:6443",), "ca_cert": CA,
-        "ca_hash": grants.ca_hash(CA), "token": Secret("abcdef.0123456789abcdef"),
+        "ca_hash": messages.ca_hash(CA), "token": Secret("abcdef.0123456789abcdef"),
         "kubernetes_version": "1.36.4", "issued": NOW, "expires": NOW + 600,
     }  # fmt: skip
     return Grant(**{**values, **changes})
@@ -51,7 +51,7 @@ def offer(**changes: Any) -> Grant:
 def granted(trust: Trust, key: NodeKey, **changes: Any) -> bytes:
     (cert, _) = trust.leaf("broker", BROKER.public_key())
     asked = Request(key.node_id, "pi-2", NONCE, {})
-    return grants.build_grant(trust.fleet_id, BROKER, cert, asked, offer(**changes))
+    return messages.build_grant(trust.fleet_id, BROKER, cert, asked, offer(**changes))
 
 
 def claims(data: bytes) -> dict[str, Any]:
@@ -60,13 +60,13 @@ def claims(data: bytes) -> dict[str, Any]:
 
 
 def test_a_request_is_believed(trust: Trust, key: NodeKey) -> None:
-    proved = grants.verify_request(trust.anchors, request(trust, key, "PI-2"))
+    proved = messages.verify_request(trust.anchors, request(trust, key, "PI-2"))
     assert proved == Request(key.node_id, "pi-2", NONCE, {"model": "Pi 5"})
 
 
 def test_a_grant_is_believed(trust: Trust, key: NodeKey) -> None:
     data = granted(trust, key)
-    proved = grants.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW + 5)
+    proved = messages.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW + 5)
     assert proved == offer()
     assert "0123456789abcdef" not in repr(proved)
     assert "0123456789abcdef" not in str(proved)
@@ -107,7 +107,7 @@ def test_a_request_of_another_form_is_refused(
 ) -> None:
     forged = jws.sign(change(claims(request(trust, key))), key.private, REQUEST_TYPE)
     with pytest.raises(Untrusted):
-        grants.verify_request(trust.anchors, forged)
+        messages.verify_request(trust.anchors, forged)
 
 
 def test_a_request_needs_a_certificate_of_its_own_key(
@@ -120,9 +120,9 @@ def test_a_request_needs_a_certificate_of_its_own_key(
         trust.leaf("server", thief.public),  # not for clients
     ]
     for chain in chains:
-        data = grants.build_request(trust.fleet_id, thief, chain, "pi-2", NONCE, {})
+        data = messages.build_request(trust.fleet_id, thief, chain, "pi-2", NONCE, {})
         with pytest.raises(Untrusted):
-            grants.verify_request(trust.anchors, data)
+            messages.verify_request(trust.anchors, data)
 
 
 @pytest.mark.parametrize(
@@ -160,23 +160,23 @@ def test_a_grant_of_another_form_is_refused(
 ) -> None:
     forged = jws.sign(change(claims(granted(trust, key))), BROKER, GRANT_TYPE)
     with pytest.raises(Untrusted):
-        grants.verify_grant(trust.anchors, forged, key.node_id, NONCE, NOW)
+        messages.verify_grant(trust.anchors, forged, key.node_id, NONCE, NOW)
 
 
 def test_only_the_brokers_certificate_signs_grants(trust: Trust, key: NodeKey) -> None:
     for kind in ("client", "server"):
         (cert, _) = trust.leaf(kind, BROKER.public_key())
         asked = Request(key.node_id, "pi-2", NONCE, {})
-        data = grants.build_grant(trust.fleet_id, BROKER, cert, asked, offer())
+        data = messages.build_grant(trust.fleet_id, BROKER, cert, asked, offer())
         with pytest.raises(Untrusted):
-            grants.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
+            messages.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
 
 
 def test_an_unknown_clock_leaves_only_the_dates_out(trust: Trust, key: NodeKey) -> None:
     data = granted(trust, key)
-    assert grants.verify_grant(trust.anchors, data, key.node_id, NONCE, None) == offer()
+    assert messages.verify_grant(trust.anchors, data, key.node_id, NONCE, None) == offer()
     with pytest.raises(Untrusted):
-        grants.verify_grant(trust.anchors, data, key.node_id, "B" * 43, None)
+        messages.verify_grant(trust.anchors, data, key.node_id, "B" * 43, None)
 
 
 HEADERS: list[dict[str, Any]] = [
@@ -193,7 +193,7 @@ def test_other_headers_are_refused(header: dict[str, Any], trust: Trust, key: No
     signing = _b64(whole) + b"." + granted(trust, key).split(b".")[1]
     raw = jwt.get_algorithm_by_name("ES256").sign(signing, BROKER)
     with pytest.raises(Untrusted):
-        grants.verify_grant(trust.anchors, signing + b"." + _b64(raw), key.node_id, NONCE, NOW)
+        messages.verify_grant(trust.anchors, signing + b"." + _b64(raw), key.node_id, NONCE, NOW)
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "ES384"])
@@ -201,7 +201,7 @@ def test_other_algorithms_are_refused(algorithm: str, trust: Trust, key: NodeKey
     head = _b64(json.dumps({"alg": algorithm, "typ": GRANT_TYPE}).encode())
     data = b".".join([head, *granted(trust, key).split(b".")[1:]])
     with pytest.raises(Untrusted):
-        grants.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
+        messages.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
 
 
 def test_a_right_signature_by_another_algorithm_is_refused(trust: Trust, key: NodeKey) -> None:
@@ -210,7 +210,7 @@ def test_a_right_signature_by_another_algorithm_is_refused(trust: Trust, key: No
     r, s = decode_dss_signature(BROKER.sign(signing, ec.ECDSA(hashes.SHA384())))
     raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
     with pytest.raises(Untrusted):
-        grants.verify_grant(trust.anchors, signing + b"." + _b64(raw), key.node_id, NONCE, NOW)
+        messages.verify_grant(trust.anchors, signing + b"." + _b64(raw), key.node_id, NONCE, NOW)
 
 
 @pytest.mark.parametrize(
@@ -237,8 +237,8 @@ def test_a_header_that_says_something_twice_is_refused(key: NodeKey) -> None:
 
 def test_a_request_says_which_issuer_its_card_has(trust: Trust, key: NodeKey) -> None:
     leader = replace(trust, enrol=replace(trust.enrol, key=None))
-    assert not grants.verify_request(trust.anchors, request(trust, key)).may_lead
-    assert grants.verify_request(trust.anchors, request(leader, key)).may_lead
+    assert not messages.verify_request(trust.anchors, request(trust, key)).may_lead
+    assert messages.verify_request(trust.anchors, request(leader, key)).may_lead
 
 
 @given(st.integers(0, 5000), st.integers(1, 255))

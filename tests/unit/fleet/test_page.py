@@ -16,10 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from nodeagent.serve import status_page as statuspage
-from nodeagent.status import html as page
-from nodeagent.status import metrics
-from nodeagent.status import model as status
+from nodeagent import paths
+from nodeagent.serve import status_page
+from nodeagent.status import html, metrics, model
 from tests.unit.machine import Machine, put
 from tests.unit.test_status import FULL
 
@@ -60,8 +59,8 @@ def dumped(shown: Any) -> bytes:
 
 
 def test_whatever_a_text_says_no_element_comes_of_it() -> None:
-    plain = Tags(page.render(dumped(FULL), 1061.0).decode())
-    evil = Tags(page.render(dumped(spoiled(FULL)), 1061.0).decode())
+    plain = Tags(html.render(dumped(FULL), 1061.0).decode())
+    evil = Tags(html.render(dumped(spoiled(FULL)), 1061.0).decode())
     assert [tag for tag, _ in evil.found if tag != "a"] == [
         tag for tag, _ in plain.found if tag != "a"
     ]
@@ -70,19 +69,19 @@ def test_whatever_a_text_says_no_element_comes_of_it() -> None:
 
 
 def test_an_error_is_explained_and_a_code_that_nobody_knows_is_text() -> None:
-    text = page.render(dumped(FULL), 1061.0).decode()
+    text = html.render(dumped(FULL), 1061.0).decode()
     assert "<summary>What E105 means: Something could not be fetched</summary>" in text
     unknown = {**FULL, "error": {"code": EVIL, "reason": "", "remedy": ""}}
-    text = page.render(dumped(unknown), 1061.0).decode()
+    text = html.render(dumped(unknown), 1061.0).decode()
     assert "What E" not in text and "<img" not in text and "&lt;img" in text
 
 
 def test_it_loads_nothing_and_may_not() -> None:
-    text = page.render(dumped(FULL), 1061.0).decode()
+    text = html.render(dumped(FULL), 1061.0).decode()
     for tag, attributes in Tags(text).found:
         assert tag not in ("link", "img", "iframe", "object", "form", "base")
         assert not {"src", "style", "action"} & set(attributes)
-    (policy,) = re.findall(r"Content-Security-Policy: (.*)\r\n", page.HEADERS)
+    (policy,) = re.findall(r"Content-Security-Policy: (.*)\r\n", html.HEADERS)
     assert "default-src 'none'" in policy and "unsafe" not in policy
     for tag in ("script", "style"):
         (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
@@ -90,10 +89,10 @@ def test_it_loads_nothing_and_may_not() -> None:
         assert f"{tag}-src 'sha256-{digest}'" in policy
 
 
-@pytest.mark.parametrize("phase", [*status.PHASES, "unheard-of"])
+@pytest.mark.parametrize("phase", [*model.PHASES, "unheard-of"])
 def test_every_phase_has_a_page(phase: str) -> None:
-    shown = {**status.empty(), "phase": phase, "node_name": "pi-1", "since": 1000.0}
-    assert f"pi-1: {phase}".encode() in page.render(dumped(shown), 1061.0)
+    shown = {**model.empty(), "phase": phase, "node_name": "pi-1", "since": 1000.0}
+    assert f"pi-1: {phase}".encode() in html.render(dumped(shown), 1061.0)
 
 
 def test_the_fleet_shows_who_is_silent() -> None:
@@ -109,15 +108,15 @@ def test_the_fleet_shows_who_is_silent() -> None:
         }
         for heard in (1000.0, 800.0)
     ]
-    shown = {**status.empty(), "phase": "ready", "role": "control-plane", "peers": peers}
-    text = page.render(dumped(shown), 1060.0).decode()
+    shown = {**model.empty(), "phase": "ready", "role": "control-plane", "peers": peers}
+    text = html.render(dumped(shown), 1060.0).decode()
     assert "Fleet: 2 of 3 ready" in text and "silent for 4 min 20 s" in text
     assert 'href="http://10.0.0.2:6480/"' in text
 
 
 def test_a_worker_names_where_the_whole_fleet_is() -> None:
-    shown = {**status.empty(), "role": "worker", "control_plane": "10.0.0.1:6443"}
-    assert b'href="http://10.0.0.1:6480/"' in page.render(dumped(shown), 1060.0)
+    shown = {**model.empty(), "role": "worker", "control_plane": "10.0.0.1:6443"}
+    assert b'href="http://10.0.0.1:6480/"' in html.render(dumped(shown), 1060.0)
 
 
 BROKEN = (None, b"", b"{}", b"[]", b'{"version": 1, "since": ""}', b'{"version": 1, "peers": 3}',
@@ -126,13 +125,13 @@ BROKEN = (None, b"", b"{}", b"[]", b'{"version": 1, "since": ""}', b'{"version":
 
 @pytest.mark.parametrize("data", BROKEN)
 def test_a_damaged_status_breaks_nothing(data: bytes | None) -> None:
-    assert b"</html>" in page.render(data)
+    assert b"</html>" in html.render(data)
     assert metrics.render(data, 0.0).endswith(b"# EOF\n")
 
 
 def test_a_status_of_a_later_version_is_called_so() -> None:
     later = b'{"version": 2, "phases": "<b>"}'
-    text = page.render(later).decode()
+    text = html.render(later).decode()
     assert "written by another version of nodeagent (format 2; this one reads 1)" in text
     assert "systemctl restart nodeagent" in text
     assert b"nodeagent_up 0" in metrics.render(later, 0.0)
@@ -167,10 +166,10 @@ def test_metrics_say_one_phase() -> None:
     ],
 )
 def test_what_is_served(tmp_path: Path, request_line: str, answer: str, kind: str) -> None:
-    put(tmp_path, {status.PATH: json.dumps(FULL)})
+    put(tmp_path, {paths.STATUS: json.dumps(FULL)})
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    served = statuspage.StatusPage(Machine(tmp_path), "127.0.0.1", port)
+    served = status_page.StatusPage(Machine(tmp_path), "127.0.0.1", port)
     try:
         with socket.create_connection(("127.0.0.1", port), 5) as client:
             client.sendall(f"{request_line}\r\nHost: x\r\n\r\n".encode())
@@ -193,8 +192,8 @@ def test_one_rendering_serves_everybody_for_a_second(
         return dumped(FULL)
 
     monkeypatch.setattr(machine, "read", read)
-    monkeypatch.setattr(statuspage, "Door", lambda *_, **__: None)
-    served = statuspage.StatusPage(machine, "127.0.0.1", 0)
-    monkeypatch.setattr(statuspage, "FRESH", 1000.0)
+    monkeypatch.setattr(status_page, "Door", lambda *_, **__: None)
+    served = status_page.StatusPage(machine, "127.0.0.1", 0)
+    monkeypatch.setattr(status_page, "FRESH", 1000.0)
     assert len({served._body("/") for _ in range(50)}) == 1
     assert len(reads) == 1

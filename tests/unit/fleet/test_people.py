@@ -11,15 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.broker import ledger
-from nodeagent.broker import operators as people
+from nodeagent.broker import ledger, operators
 from nodeagent.broker.broker import Revoked, Stale, Unadmitted
 from nodeagent.errors import CommandFailed, FleetError, Refused
-from nodeagent.join import approval as enrolment
+from nodeagent.join import approval
 from nodeagent.join.approval import APPROVAL, SEALED, Seal, code, read_code
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import pki
-from nodeagent.trust import store as trusts
+from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Issuer, Trust
 from tests.unit.fleet.test_broker import NOW, Setup, csr
@@ -30,7 +27,7 @@ DAY = 86400
 @pytest.fixture(scope="session")
 def approving() -> Trust:
     """A fleet whose nodes wait for approval, as a control plane's card holds it."""
-    return trusts.from_card(cards.parse(cards.make("home", approve=True)[1]))
+    return store.from_card(fleet_file.parse(fleet_file.make("home", approve=True)[1]))
 
 
 @pytest.fixture
@@ -115,35 +112,35 @@ def test_when_enrolment_is_open(seal: Seal, now: float, seals_at: int, is_open: 
 def test_the_mode_is_signed_and_no_field_of_a_file(approving: Trust, trust: Trust) -> None:
     assert approving.anchors.by_approval and not trust.anchors.by_approval
     # Another enrol issuer than the root signed is no card.
-    data = cards.dump(cards.parse(cards.make("home")[1]))
-    mixed = replace(cards.parse(data), enrol_cert=pki.cert_pem(approving.enrol.cert))
+    data = fleet_file.dump(fleet_file.parse(fleet_file.make("home")[1]))
+    mixed = replace(fleet_file.parse(data), enrol_cert=pki.cert_pem(approving.enrol.cert))
     with pytest.raises(pki.BadCertificate):
-        trusts.from_card(mixed)
+        store.from_card(mixed)
 
 
 def test_a_node_waits_until_it_is_approved(approve_setup: Setup, key: NodeKey) -> None:
     setup = approve_setup
     assert why(setup, key) == APPROVAL
-    (asking,) = people.overview(setup.broker)["waiting"]
+    (asking,) = operators.overview(setup.broker)["waiting"]
     assert (asking["node_id"], asking["name"]) == (key.node_id, "pi-2")
     assert asking["source"] == "10.77.0.12"
-    assert people.approve(setup.broker, key.node_id)["state"] == "waiting"
+    assert operators.approve(setup.broker, key.node_id)["state"] == "waiting"
     setup.start()
     assert why(setup, key) == ""
     assert setup.broker.ledger.approved == {}, "it is used once"
     setup.start()
     assert why(setup, key, "pi-3") == "", "who is in may ask again"
-    assert people.approve(setup.broker, key.node_id)["state"] == "admitted"
+    assert operators.approve(setup.broker, key.node_id)["state"] == "admitted"
 
 
 def test_another_node_is_not_let_in_with_it(approve_setup: Setup, key: NodeKey) -> None:
-    people.approve(approve_setup.broker, key.node_id)
+    operators.approve(approve_setup.broker, key.node_id)
     assert why(approve_setup, NodeKey(pki.new_key())) == APPROVAL
 
 
 def test_an_approval_ends_by_itself(approve_setup: Setup, key: NodeKey) -> None:
-    assert people.approve(approve_setup.broker, key.node_id)["state"] == "unheard"
-    approve_setup.now += enrolment.APPROVAL_LIFE
+    assert operators.approve(approve_setup.broker, key.node_id)["state"] == "unheard"
+    approve_setup.now += approval.APPROVAL_LIFE
     assert why(approve_setup, key) == APPROVAL
 
 
@@ -156,13 +153,13 @@ def test_a_card_that_may_lead_needs_no_approval(
 
 def test_the_waiting_list_is_bounded_and_keeps_nobody_out(approve_setup: Setup) -> None:
     setup = approve_setup
-    crowd = [NodeKey(pki.new_key()) for _ in range(enrolment.MAX_WAITING + 5)]
+    crowd = [NodeKey(pki.new_key()) for _ in range(approval.MAX_WAITING + 5)]
     assert {why(setup, key) for key in crowd} == {APPROVAL}
-    assert len(people.overview(setup.broker)["waiting"]) == enrolment.MAX_WAITING
-    people.approve(setup.broker, crowd[-1].node_id)
+    assert len(operators.overview(setup.broker)["waiting"]) == approval.MAX_WAITING
+    operators.approve(setup.broker, crowd[-1].node_id)
     assert why(setup, crowd[-1]) == ""
-    setup.now += enrolment.WAITING_LIFE
-    assert people.overview(setup.broker)["waiting"] == []
+    setup.now += approval.WAITING_LIFE
+    assert operators.overview(setup.broker)["waiting"] == []
     assert not setup.host.read(ledger.PATH) or crowd[0].node_id.encode() not in (
         setup.host.read(ledger.PATH) or b""
     ), "what strangers ask is not written to the card"
@@ -181,9 +178,9 @@ def test_a_sealed_fleet_takes_no_new_keys_and_keeps_its_own(
 
 def test_seal_opens_for_a_while_and_closes_again(sealed: Setup) -> None:
     assert why(sealed, NodeKey(pki.new_key())) == SEALED
-    assert people.seal(sealed.broker, 3600)["until"] == int(NOW) + 3600
+    assert operators.seal(sealed.broker, 3600)["until"] == int(NOW) + 3600
     sealed.start()
-    assert people.overview(sealed.broker)["open"]
+    assert operators.overview(sealed.broker)["open"]
     assert why(sealed, NodeKey(pki.new_key())) == ""
     sealed.now += 3600
     sealed.broker.tick()
@@ -191,10 +188,10 @@ def test_seal_opens_for_a_while_and_closes_again(sealed: Setup) -> None:
 
 
 def test_sealing_by_hand_holds_over_a_restart(setup: Setup, key: NodeKey) -> None:
-    people.seal(setup.broker, 0)
+    operators.seal(setup.broker, 0)
     setup.start()
     assert why(setup, key) == SEALED
-    assert people.approve(setup.broker, key.node_id)["state"] == "waiting"
+    assert operators.approve(setup.broker, key.node_id)["state"] == "waiting"
     assert why(setup, key) == ""
 
 
@@ -204,7 +201,7 @@ def test_revoking_ends_all_of_it(setup: Setup, key: NodeKey) -> None:
     setup.cluster.nodes["pi-2"] = True
     granted = setup.broker.outstanding[0].token_id
     setup.cluster.csrs = [csr("late", granted)]
-    said = people.revoke(setup.broker, "pi-2")
+    said = operators.revoke(setup.broker, "pi-2")
     assert token and said == {"node_id": key.node_id, "names": ["pi-2"], "sealed": True}
     assert not setup.cluster.tokens and "pi-2" not in setup.cluster.nodes
     assert setup.cluster.barred == ["pi-2"]
@@ -215,7 +212,7 @@ def test_revoking_ends_all_of_it(setup: Setup, key: NodeKey) -> None:
         with pytest.raises(Revoked):
             setup.broker.grant(again)
     assert why(setup, NodeKey(pki.new_key()), "pi-9") == SEALED, "its card could make another key"
-    assert people.revoke(setup.broker, key.node_id)["names"] == ["pi-2"], "once more is no error"
+    assert operators.revoke(setup.broker, key.node_id)["names"] == ["pi-2"], "once more is no error"
     assert len(setup.broker.ledger.revoked) == 1
 
 
@@ -226,7 +223,7 @@ def test_a_token_of_a_revoked_node_goes_when_the_api_answers_again(
     setup.cluster.down = True
     setup.cluster.delete_token = _away  # type: ignore[method-assign]
     with pytest.raises(CommandFailed):
-        people.revoke(setup.broker, "pi-2")
+        operators.revoke(setup.broker, "pi-2")
     assert setup.broker.ledger.revocation(key.node_id), "the denial is durable first"
     del setup.cluster.delete_token
     setup.cluster.down = False
@@ -234,7 +231,7 @@ def test_a_token_of_a_revoked_node_goes_when_the_api_answers_again(
     setup.cluster.csrs = [csr("late", setup.broker.outstanding[0].token_id)]
     setup.broker.tick()
     assert not setup.cluster.tokens and not setup.cluster.approved
-    people.revoke(setup.broker, "pi-2")
+    operators.revoke(setup.broker, "pi-2")
     assert setup.cluster.barred == ["pi-2"]
 
 
@@ -244,30 +241,30 @@ def _away(token_id: str) -> None:
 
 def test_an_approval_takes_a_revocation_back(setup: Setup, key: NodeKey) -> None:
     setup.ask(key, "pi-2")
-    people.revoke(setup.broker, "pi-2")
-    people.approve(setup.broker, key.node_id)
+    operators.revoke(setup.broker, "pi-2")
+    operators.approve(setup.broker, key.node_id)
     assert setup.cluster.barred == []
     assert why(setup, key) == ""
 
 
 def test_what_the_cluster_was_not_told_is_not_lost(setup: Setup, key: NodeKey) -> None:
     setup.ask(key, "pi-2")
-    people.revoke(setup.broker, "pi-2")
+    operators.revoke(setup.broker, "pi-2")
     setup.cluster.down = True
     with pytest.raises(CommandFailed):
-        people.approve(setup.broker, key.node_id)
+        operators.approve(setup.broker, key.node_id)
     assert setup.broker.ledger.revocation(key.node_id), "else nobody would tell the cluster again"
-    setup.now += people.CERTIFICATE_LIFE
+    setup.now += operators.CERTIFICATE_LIFE
     with pytest.raises(CommandFailed):
-        people.forget(setup.broker, "pi-2")
+        operators.forget(setup.broker, "pi-2")
     assert setup.broker.ledger.names_of(key.node_id) == ["pi-2"]
     setup.cluster.down = False
-    people.approve(setup.broker, key.node_id)
+    operators.approve(setup.broker, key.node_id)
     assert setup.cluster.barred == [] and setup.broker.ledger.revoked == ()
 
 
 def test_a_key_that_never_came_can_be_revoked_by_its_code(setup: Setup, key: NodeKey) -> None:
-    assert people.revoke(setup.broker, key.node_id)["names"] == []
+    assert operators.revoke(setup.broker, key.node_id)["names"] == []
     with pytest.raises(Revoked):
         setup.ask(key, "pi-2")
 
@@ -275,15 +272,15 @@ def test_a_key_that_never_came_can_be_revoked_by_its_code(setup: Setup, key: Nod
 @pytest.mark.parametrize("who", ["pi-1", "nobody"])
 def test_only_who_was_let_in_is_revoked_by_name(who: str, setup: Setup) -> None:
     with pytest.raises(Refused, match="was let in here"):
-        people.revoke(setup.broker, who)
+        operators.revoke(setup.broker, who)
     assert setup.cluster.nodes == {"pi-1": True} and why(setup, NodeKey(pki.new_key())) == ""
 
 
 def test_forget_frees_a_name(sealed: Setup, key: NodeKey) -> None:
-    people.approve(sealed.broker, key.node_id)
+    operators.approve(sealed.broker, key.node_id)
     sealed.ask(key, "pi-2")
-    assert people.forget(sealed.broker, "pi-2") == {"forgotten": True}
-    assert people.forget(sealed.broker, "pi-2") == {"forgotten": False}
+    assert operators.forget(sealed.broker, "pi-2") == {"forgotten": True}
+    assert operators.forget(sealed.broker, "pi-2") == {"forgotten": False}
     sealed.cluster.tokens.clear()
     assert why(sealed, key) == SEALED, "its key is a stranger's now"
 
@@ -292,18 +289,18 @@ def test_a_revoked_nodes_name_stays_taken_while_its_certificate_lives(
     setup: Setup, key: NodeKey
 ) -> None:
     setup.ask(key, "pi-2")
-    people.revoke(setup.broker, "pi-2")
+    operators.revoke(setup.broker, "pi-2")
     with pytest.raises(Refused, match="366 days at most"):
-        people.forget(setup.broker, "pi-2")
-    setup.now += people.CERTIFICATE_LIFE
+        operators.forget(setup.broker, "pi-2")
+    setup.now += operators.CERTIFICATE_LIFE
     setup.broker.tick()
-    assert people.forget(setup.broker, "pi-2")["forgotten"]
+    assert operators.forget(setup.broker, "pi-2")["forgotten"]
     assert setup.cluster.barred == []
 
 
 FULL: dict[str, Callable[[Setup, NodeKey], Any]] = {
-    "approve": lambda setup, key: people.approve(setup.broker, key.node_id),
-    "revoke": lambda setup, key: people.revoke(setup.broker, key.node_id),
+    "approve": lambda setup, key: operators.approve(setup.broker, key.node_id),
+    "revoke": lambda setup, key: operators.revoke(setup.broker, key.node_id),
 }
 
 
@@ -323,7 +320,7 @@ def test_a_replayed_request_never_lists_anybody(approve_setup: Setup, key: NodeK
     approve_setup.now += ledger.NONCE_LIFE + 1
     with pytest.raises(Stale):
         approve_setup.broker.grant(old)
-    assert people.overview(approve_setup.broker)["waiting"] == []
+    assert operators.overview(approve_setup.broker)["waiting"] == []
 
 
 def test_all_of_it_is_audited(
@@ -332,12 +329,12 @@ def test_all_of_it_is_audited(
     caplog.set_level("INFO")
     for _ in range(3):
         why(sealed, key)
-    people.approve(sealed.broker, key.node_id)
+    operators.approve(sealed.broker, key.node_id)
     sealed.ask(key, "pi-2")
-    people.seal(sealed.broker, 60)
-    people.revoke(sealed.broker, "pi-2")
-    sealed.now += people.CERTIFICATE_LIFE
-    people.forget(sealed.broker, "pi-2")
+    operators.seal(sealed.broker, 60)
+    operators.revoke(sealed.broker, "pi-2")
+    sealed.now += operators.CERTIFICATE_LIFE
+    operators.forget(sealed.broker, "pi-2")
     events = [line.split('"')[3] for line in caplog.messages]
     assert events == [
         "waits", "approved", "granted", "opened", "revoked", "sealed", "token deleted", "forgotten",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file
 
 
 def ar(*members: tuple[str, bytes]) -> bytes:
@@ -32,7 +32,7 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def fleet(tmp_path: Path) -> Path:
     """The file to keep of a new fleet."""
-    kept, _ = cards.make("home")
+    kept, _ = fleet_file.make("home")
     path = tmp_path / "home.fleet"
     path.write_bytes(kept)
     return path

@@ -18,11 +18,10 @@ from nodeagent.cli.main import main
 from nodeagent.config import settings as config
 from nodeagent.errors import FetchFailed, ImageError
 from nodeagent.host.host import Host
-from nodeagent.imaging import bake, rootfs
-from nodeagent.imaging import build as workshop
+from nodeagent.imaging import bake, build, rootfs
 from nodeagent.imaging.customise import Custom
 from nodeagent.imaging.progress import Progress, Tell
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file
 from tests.unit.imaging import layouts
 from tests.unit.imaging.conftest import DEB
 
@@ -42,12 +41,12 @@ class Workshop:
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
-        self.jobs: list[workshop.Job] = []
+        self.jobs: list[build.Job] = []
         self.settings: list[config.Settings] = []
         self.fails: Exception | None = None
 
-    def __call__(self, job: workshop.Job, tell: Tell) -> None:
-        self.jobs.append(workshop.unpack(workshop.pack(job)))
+    def __call__(self, job: build.Job, tell: Tell) -> None:
+        self.jobs.append(build.unpack(build.pack(job)))
         self.settings.append(config.load(Host(job.settings)).settings)
         tell(Progress("filling", 1, 2))
         if self.fails:
@@ -87,7 +86,7 @@ def test_a_fleets_image(tmp_path: Path, fleet: Path, deb: Path, double: Workshop
                "--log", tmp_path / "log.jsonl")  # fmt: skip
     assert done.exit_code == 0, done.output
     files = layouts.files(tmp_path / "o.img")
-    assert cards.parse(files[cards.NAME]).control_plane_key
+    assert fleet_file.parse(files[fleet_file.NAME]).control_plane_key
     assert b"expected_nodes: 3\n" in files["nodeagent.yaml"]
     assert b"node_name: kitchen\n" in files["nodeagent.yaml"]
     assert b"mirror.example:5000" in files["nodeagent.yaml"]
@@ -113,11 +112,11 @@ def test_two_images_of_a_fleet(tmp_path: Path, fleet: Path, deb: Path, double: W
     assert done.exit_code == 0, done.output
     leader = layouts.files(tmp_path / "o-control-plane.img")
     worker = layouts.files(tmp_path / "o-worker.img")
-    assert cards.parse(leader[cards.NAME]).control_plane_key
-    assert cards.parse(worker[cards.NAME]).control_plane_key is None
+    assert fleet_file.parse(leader[fleet_file.NAME]).control_plane_key
+    assert fleet_file.parse(worker[fleet_file.NAME]).control_plane_key is None
     assert b"role: worker\n" in worker["nodeagent.yaml"] and "nodeagent.yaml" not in leader
     # Not even in free blocks is there what would let a worker's card lead.
-    issuer = cards.parse(leader[cards.NAME]).control_plane_key
+    issuer = fleet_file.parse(leader[fleet_file.NAME]).control_plane_key
     assert issuer is not None
     assert issuer.encode() not in (tmp_path / "o-worker.img").read_bytes()
     assert len(double.jobs) == 1 and not (tmp_path / "o.img").exists()
@@ -163,8 +162,8 @@ def _wrong_architecture(where: Path, stock: Path) -> list[str]:
 
 
 def _baked_before(where: Path, stock: Path) -> list[str]:
-    file = where / cards.NAME
-    file.write_bytes(cards.make("other")[1])
+    file = where / fleet_file.NAME
+    file.write_bytes(fleet_file.make("other")[1])
     layouts.call("mcopy", "-i", f"{stock}@@{layouts.BOOT_START}", str(file), "::")
     file.unlink()
     return []
@@ -287,7 +286,7 @@ def test_what_the_workshop_says_arrives(tmp_path: Path, deb: Path) -> None:
         file.seek(offset)
         file.write(bytes(4096))
     (tmp_path / "settings").mkdir()
-    job = workshop.Job(stock, tmp_path / "o", tmp_path, deb, tmp_path / "settings")
+    job = build.Job(stock, tmp_path / "o", tmp_path, deb, tmp_path / "settings")
     with pytest.raises(ImageError) as caught:
         bake._work(job, lambda told: None)
     assert "is not ext4" in caught.value.reason and caught.value.code == "E600"
@@ -301,9 +300,7 @@ def test_interrupted_work_ends(tmp_path: Path, deb: Path) -> None:
     (tree / "var/lib/dpkg/status").write_text(status)
     rootfs.build(stock, rootfs.find(stock), tree, tmp_path / "system.img")
     (tmp_path / "settings").mkdir()
-    job = workshop.Job(
-        tmp_path / "system.img", tmp_path / "o", tmp_path, deb, tmp_path / "settings"
-    )
+    job = build.Job(tmp_path / "system.img", tmp_path / "o", tmp_path, deb, tmp_path / "settings")
     told: list[Progress] = []
 
     def tell(progress: Progress) -> None:
@@ -324,7 +321,7 @@ def test_a_terminated_bake_leaves_nothing(
     stock = layouts.image("trixie", tmp_path)
     there, before = left(tmp_path), signal.getsignal(signal.SIGTERM)
 
-    def killed(job: workshop.Job, tell: Tell) -> None:
+    def killed(job: build.Job, tell: Tell) -> None:
         job.target.write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -336,5 +333,5 @@ def test_a_terminated_bake_leaves_nothing(
 
 def test_a_job_arrives_as_it_was_sent(tmp_path: Path) -> None:
     custom = Custom("ssh-ed25519 AAAA me", "Ö", "ab" * 32, "DE")
-    job = workshop.Job(tmp_path, tmp_path / "t", tmp_path, tmp_path / "d", tmp_path, True, custom)
-    assert workshop.unpack(workshop.pack(job)) == job
+    job = build.Job(tmp_path, tmp_path / "t", tmp_path, tmp_path / "d", tmp_path, True, custom)
+    assert build.unpack(build.pack(job)) == job

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.host.boot import cmdline
-from nodeagent.imaging import first_boot as firstboot
+from nodeagent.imaging import first_boot
 from nodeagent.steps.cgroup import WANTED
 from tests.unit.imaging import layouts
 
@@ -26,7 +26,7 @@ LEFT = b" " + b" ".join(word.encode() for word in WANTED)
 
 def seeded(line: bytes) -> bytes:
     """The line after a seeding: our hook, and the words of the cgroup."""
-    return cmdline.add(firstboot.with_hook(line), WANTED, ())
+    return cmdline.add(first_boot.with_hook(line), WANTED, ())
 
 
 LINES = {
@@ -60,7 +60,7 @@ def test_systemd_runs_every_hook_in_order_and_then_reboots(name: str, tmp_path: 
 
 def test_the_hook_is_put_in_once() -> None:
     for line, _ in LINES.values():
-        assert firstboot.with_hook(line) == line
+        assert first_boot.with_hook(line) == line
 
 
 Shell = Callable[[bytes], subprocess.CompletedProcess[bytes]]

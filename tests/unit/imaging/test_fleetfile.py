@@ -9,10 +9,8 @@ from click.testing import CliRunner
 
 from nodeagent.cli.main import main
 from nodeagent.errors import Refused
-from nodeagent.imaging import fleet_new as fleetfile
-from nodeagent.trust import fleet_file as cards
-from nodeagent.trust import pki, wire
-from nodeagent.trust import store as trust
+from nodeagent.imaging import fleet_new
+from nodeagent.trust import fleet_file, pki, store, wire
 from nodeagent.trust.node_key import NodeKey, node_id
 from tests import keytraces
 
@@ -48,22 +46,22 @@ def test_the_command_writes_files_for_their_owner_only(
 
 def test_one_file_in_the_way_and_none_is_written(tmp_path: Path) -> None:
     (tmp_path / "worker").mkdir()
-    (tmp_path / "worker" / cards.NAME).write_bytes(b"of another fleet")
+    (tmp_path / "worker" / fleet_file.NAME).write_bytes(b"of another fleet")
     with pytest.raises(Refused, match="already there"):
-        fleetfile.create("home", tmp_path, split=True)
-    assert set(files(tmp_path)) == {f"worker/{cards.NAME}"}
+        fleet_new.create("home", tmp_path, split=True)
+    assert set(files(tmp_path)) == {f"worker/{fleet_file.NAME}"}
 
 
 @pytest.mark.parametrize("name", ["", "Home", "a b", "../home", "-home", "h" * 33, "nodeagent"])
 def test_bad_names_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(Refused):
-        fleetfile.create(name, tmp_path)
+        fleet_new.create(name, tmp_path)
     assert not files(tmp_path)
 
 
 def test_the_card_of_a_leader_leads_and_a_worker_s_only_asks() -> None:
-    made = fleetfile.card_files(cards.make("home")[1], split=True)
-    leader, worker = (trust.from_card(cards.parse(data)) for data in made.values())
+    made = fleet_new.card_files(fleet_file.make("home")[1], split=True)
+    leader, worker = (store.from_card(fleet_file.parse(data)) for data in made.values())
     assert (leader.may_lead, worker.may_lead) == (True, False)
     assert leader.anchors == worker.anchors
     assert leader.beacon_key == worker.beacon_key
@@ -73,10 +71,10 @@ def test_the_card_of_a_leader_leads_and_a_worker_s_only_asks() -> None:
 
 
 def test_a_workers_card_never_held_the_control_plane_issuer() -> None:
-    kept, full = cards.make("home")
+    kept, full = fleet_file.make("home")
     keys = keytraces.secrets(kept)
     assert set(keys) == {"root", "control_plane", "enrol", "beacon_key"}
-    found = {trace.key for trace in keytraces.search(cards.for_workers(full), keys)}
+    found = {trace.key for trace in keytraces.search(fleet_file.for_workers(full), keys)}
     assert found == {"enrol", "beacon_key"}
     # The control: in the full card the tool finds it, and the root's key nowhere but in the kept.
     assert {t.key for t in keytraces.search(full, keys)} == {*found, "control_plane"}
@@ -84,9 +82,9 @@ def test_a_workers_card_never_held_the_control_plane_issuer() -> None:
 
 
 def test_only_a_whole_card_can_be_made_a_workers() -> None:
-    kept, full = cards.make("home")
+    kept, full = fleet_file.make("home")
     for wrong in (kept, full[:500], b""):
         with pytest.raises(wire.Malformed):
-            cards.for_workers(wrong)
-    once = cards.for_workers(full)
-    assert cards.for_workers(once) == once
+            fleet_file.for_workers(wrong)
+    once = fleet_file.for_workers(full)
+    assert fleet_file.for_workers(once) == once

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 
 from nodeagent.cli.main import main
 from nodeagent.errors import FleetError, Refused
-from nodeagent.imaging import fleet_files as fleetread
-from nodeagent.trust import fleet_file as cards
+from nodeagent.imaging import fleet_files
+from nodeagent.trust import fleet_file
 
-KEPT, FULL = cards.make("home")
-FILES = {"kept": KEPT, "card": FULL, "worker": cards.for_workers(FULL)}
+KEPT, FULL = fleet_file.make("home")
+FILES = {"kept": KEPT, "card": FULL, "worker": fleet_file.for_workers(FULL)}
 HOLDS = {
     "kept": "root key, control-plane issuer, enrol issuer, beacon key",
     "card": "control-plane issuer, enrol issuer, beacon key",
@@ -40,7 +40,7 @@ def show(path: Path) -> str:
 @pytest.mark.parametrize("name", FILES)
 def test_it_says_what_the_file_is_and_holds(name: str, place: Path) -> None:
     said = show(place / name)
-    card = cards.parse(FULL)
+    card = fleet_file.parse(FULL)
     assert "home" in said and card.fleet_id in said
     assert f"holds:  {HOLDS[name]}\n" in said
 
@@ -48,7 +48,7 @@ def test_it_says_what_the_file_is_and_holds(name: str, place: Path) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_no_line_of_it_has_a_secret(name: str, place: Path) -> None:
     said = show(place / name)
-    card = cards.parse(FULL)
+    card = fleet_file.parse(FULL)
     assert base64.b64encode(card.beacon_key).decode() not in said
     for line in FILES[name].replace(b"\\n", b"\n").decode().splitlines():
         if len(line) >= 40 and not line.startswith("#"):
@@ -62,16 +62,16 @@ def test_a_file_that_others_may_read_is_told(place: Path) -> None:
 
 
 def test_the_card_file_can_be_made_again_from_the_kept_file() -> None:
-    assert cards.from_kept(KEPT) == FULL
+    assert fleet_file.from_kept(KEPT) == FULL
 
 
 SPOILT = {
     "empty": b"",
     "cut": KEPT[:900],
     "text": b"# nothing\n",
-    "scrubbed": cards.scrub_text("home", len(FULL), 0),
-    "another root": KEPT.replace(cards.parse(FULL).fleet_id.encode(), b"f-aaaaaaaaaaaaaaaa"),
-    "long": KEPT + b" " * cards.MAX_BYTES,
+    "scrubbed": fleet_file.scrub_text("home", len(FULL), 0),
+    "another root": KEPT.replace(fleet_file.parse(FULL).fleet_id.encode(), b"f-aaaaaaaaaaaaaaaa"),
+    "long": KEPT + b" " * fleet_file.MAX_BYTES,
 }
 
 
@@ -86,10 +86,10 @@ def test_what_is_no_fleet_file_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_each_role_gets_its_card(place: Path) -> None:
     for name in ("kept", "card"):
-        fleet = fleetread.read(place / name)
+        fleet = fleet_files.read(place / name)
         assert fleet.card_file(None) == fleet.card_file("control-plane") == FULL
         assert fleet.card_file("worker") == FILES["worker"]
-    worker = fleetread.read(place / "worker")
+    worker = fleet_files.read(place / "worker")
     assert worker.card_file("worker") == worker.card_file(None) == FILES["worker"]
     with pytest.raises(Refused, match="cannot lead"):
         worker.card_file("control-plane")

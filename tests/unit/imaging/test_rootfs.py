@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.errors import ImageError
-from nodeagent.imaging import build as workshop
-from nodeagent.imaging import rootfs, tools
+from nodeagent.imaging import build, rootfs, tools
 from nodeagent.imaging.progress import Progress
 from tests.lab import disk
 from tests.unit.imaging import layouts
@@ -71,8 +70,8 @@ def unpacked(image: Path, target: Path) -> list[Progress]:
     told: list[Progress] = []
     root = rootfs.find(image)
     target.mkdir()
-    with workshop._mounted(image, root.offset, target.with_name("mount")) as mounted:
-        workshop._copy(mounted, target, root.used, told.append)
+    with build._mounted(image, root.offset, target.with_name("mount")) as mounted:
+        build._copy(mounted, target, root.used, told.append)
     target.with_name("mount").rmdir()
     return told
 

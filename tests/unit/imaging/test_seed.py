@@ -15,7 +15,7 @@ from nodeagent.cli.main import main
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.imaging import patch as splice
 from nodeagent.imaging import tools
-from nodeagent.trust import fleet_file as cards
+from nodeagent.trust import fleet_file
 from tests.unit.imaging import layouts
 from tests.unit.imaging.layouts import BOOT_START, LAYOUTS
 
@@ -61,7 +61,9 @@ def test_an_image_gets_what_it_needs_once_and_nothing_else_changes(
     words = found[line].split()
     assert [w for w in words if w in was[line].split()] == was[line].split()
     assert words.count(b"cgroup_enable=memory") == 1
-    assert cards.parse(found["nodeagent.fleet"]) == cards.parse(cards.from_kept(fleet.read_bytes()))
+    assert fleet_file.parse(found["nodeagent.fleet"]) == fleet_file.parse(
+        fleet_file.from_kept(fleet.read_bytes())
+    )
     # The table and the other partition are as they were, and so is the length.
     root = len(after) - layouts.ROOT_SIZE
     assert (len(after), after[:BOOT_START], after[root:]) == (
@@ -124,7 +126,7 @@ def test_settings_and_role_reach_the_card(tmp_path: Path, fleet: Path, bundle: P
     mine.write_text("# ours\nstatus_page: off\n")
     seeded(card, fleet, bundle, "--settings", str(mine), "--role", "worker")
     assert (card / "nodeagent.yaml").read_text() == "# ours\nstatus_page: off\nrole: worker\n"
-    assert cards.parse((card / "nodeagent.fleet").read_bytes()).control_plane_key is None
+    assert fleet_file.parse((card / "nodeagent.fleet").read_bytes()).control_plane_key is None
 
 
 def test_what_imager_does_afterwards_leaves_the_hook(
@@ -192,11 +194,11 @@ def full(image: Path) -> None:
 
 
 def of_another_fleet(image: Path) -> None:
-    put(image, "nodeagent.fleet", cards.make("other")[1])
+    put(image, "nodeagent.fleet", fleet_file.make("other")[1])
 
 
 def used(image: Path) -> None:
-    put(image, "nodeagent.fleet", cards.scrub_text("home", 4000, 0))
+    put(image, "nodeagent.fleet", fleet_file.scrub_text("home", 4000, 0))
 
 
 def damaged_card(image: Path) -> None:
