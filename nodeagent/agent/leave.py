@@ -20,6 +20,7 @@ from nodeagent.cluster import (
     kubelet_api,
     packet_filter,
 )
+from nodeagent.cluster.health import api_server
 from nodeagent.config import settings as config
 from nodeagent.errors import FleetError, Refused
 from nodeagent.fleet import beacon as beacons
@@ -142,8 +143,8 @@ def _take_leave(
 def places(host: Host, state_file: StateFile, trust: Trust) -> list[tuple[str, int]]:
     """Where control planes of the fleet may be: this node's own, the last known, and those heard
     by the network process. Hints: only TLS tells."""
-    found = kubelet_api.SERVER.search(host.text(paths.KUBELET_CONF) or "")
-    known = [found[1].strip("[]")] if found else []
+    server = api_server(host.text(paths.KUBELET_CONF) or "")
+    known = [server[0]] if server else []
     known += [addresses.host_of(one) for one in state_file.values["last_known"] or []]
     _, candidates = handoff.read_heard(host)
     _, heard = Neighbours(trust.beacon_key, "").update(None, [c.beacon for c in candidates], 0.0)

@@ -1,24 +1,23 @@
-"""The Kubernetes API as the broker uses it: bootstrap tokens, certificate requests, nodes.
-
-Plain HTTPS with requests: kubectl would cost 50 MB and a second a call on a small board.
-"""
+"""The Kubernetes API as the broker uses it: bootstrap tokens, certificate requests, nodes."""
 
 from __future__ import annotations
 
 import base64
+import functools
+import http.client
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-import requests
-
+from nodeagent.cluster import rest
 from nodeagent.errors import CommandFailed
 
 T = TypeVar("T")
 
-BOUND = (5, 20)  # seconds to connect, to read
 GROUP = "system:bootstrappers:nodeagent"
 SECRETS = "/api/v1/namespaces/kube-system/secrets"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
@@ -45,11 +44,9 @@ class Api:
     """One API server, ``server`` as ``https://ip:port``; the files are PEM."""
 
     def __init__(self, server: str, ca_file: str, cert_file: str, key_file: str) -> None:
-        self._server = server
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxy between a node and itself
-        self._session.verify = ca_file
-        self._session.cert = (cert_file, key_file)
+        where = urlsplit(server)
+        at = where.hostname or "", where.port or 443
+        self._request = functools.partial(rest.request, at, (ca_file, cert_file, key_file))
 
     def create_token(self, token_id: str, secret: str, node_name: str, expires: datetime) -> None:
         """A bootstrap token that can only authenticate (kubernetes.io, "Authenticating with
@@ -116,7 +113,7 @@ class Api:
     def ready_nodes(self) -> dict[str, bool]:
         """Name and readiness of every node. Raises CommandFailed."""
         answer = self._call("GET", f"/api/v1/nodes?limit={LIMIT}")
-        return _read(lambda: {i["metadata"]["name"]: _ready(i) for i in answer["items"]})
+        return _read(lambda: {i["metadata"]["name"]: rest.is_ready(i) for i in answer["items"]})
 
     def delete_node(self, name: str, uid: str = "") -> None:
         """Delete a Node object; one that is gone is no error, nor with ``uid`` that another one has
@@ -130,19 +127,19 @@ class Api:
         self, method: str, path: str, body: Any = None, accept: tuple[int, ...] = (200,)
     ) -> Any:
         try:
-            answer = self._session.request(method, self._server + path, json=body, timeout=BOUND)
-            if answer.status_code in accept:
-                value = answer.json()
+            answer = self._request(method, path, body)
+            if answer.status in accept:
+                value = json.loads(answer.body)
                 if isinstance(value, dict):
                     return value
                 said = "something that is no object"
             else:
                 # The body may repeat what was sent, a token among it: only status and reason.
-                said = f"status {answer.status_code} {answer.reason}"
-        except (requests.JSONDecodeError, RecursionError):
-            said = "something that is not JSON"
-        except requests.RequestException as error:
+                said = f"status {answer.status} {answer.reason}"
+        except (OSError, http.client.HTTPException) as error:
             said = type(error).__name__
+        except (ValueError, RecursionError):
+            said = "something that is not JSON"
         raise CommandFailed(
             f"The API server answered {method} {path.split('?')[0]} with {said}.",
             "It is tried again by itself; see `kubectl get --raw /readyz` on the control plane.",
@@ -184,8 +181,3 @@ def _request(item: dict[str, Any]) -> SigningRequest:
         pending=not item.get("status", {}).get("conditions"),
         created=item["metadata"].get("creationTimestamp", ""),
     )
-
-
-def _ready(item: dict[str, Any]) -> bool:
-    conditions = item["status"].get("conditions", [])
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from nodeagent import formats, paths
 from nodeagent.broker import leave, operators
 from nodeagent.broker.broker import Broker, Offer, Overloaded, Revoked, Stale, Unadmitted
+from nodeagent.broker.kube_api import Api
 from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Refused, Untrusted
 from nodeagent.host.host import Host
@@ -86,8 +87,6 @@ def inherited_socket(host: Host) -> socket.socket:
 
 def load(host: Host) -> Broker:
     """The broker as the agent set it up. Raises FleetError, OtherVersion, OSError."""
-    from nodeagent.broker.kube_api import Api
-
     try:
         config = _CONFIG.read(wire.loads(host.read(paths.BROKER_CONFIG) or b"", 64 * 1024))
         key = pki.read_key(host.read(paths.BROKER_KEY) or b"")

@@ -18,6 +18,7 @@ from nodeagent import paths
 from nodeagent.cluster import cni, kubectl
 from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.cluster.privilege import need_control_plane
+from nodeagent.cluster.rest import is_ready
 from nodeagent.config import settings as config
 from nodeagent.errors import CommandFailed, VerifyFailed
 from nodeagent.host.host import Host
@@ -149,7 +150,8 @@ def replicas(host: Host) -> list[Pod]:
     deadline = host.clock.monotonic() + READY_BOUND
     while True:
         found = kubectl.get(host, "pods", "-n", NAMESPACE, "-l", "app=web")["items"]
-        ready = [_pod(item) for item in found if _ready(item)]
+        stay = [item for item in found if not item["metadata"].get("deletionTimestamp")]
+        ready = [_pod(item) for item in stay if is_ready(item)]
         if len(ready) == REPLICAS:
             return sorted(ready, key=lambda pod: pod.name)
         if host.clock.monotonic() >= deadline:
@@ -237,13 +239,6 @@ def _responses(said: str) -> list[str]:
         return [str(one) for one in json.loads(said)["responses"]]
     except (ValueError, KeyError, TypeError):
         return []
-
-
-def _ready(item: dict[str, Any]) -> bool:
-    conditions = item["status"].get("conditions", [])
-    return not item["metadata"].get("deletionTimestamp") and any(
-        one["type"] == "Ready" and one["status"] == "True" for one in conditions
-    )
 
 
 def _pod(item: dict[str, Any]) -> Pod:

@@ -9,6 +9,7 @@ from typing import Any
 
 from nodeagent import paths
 from nodeagent.cluster import kubeadm, kubectl, kubelet_api
+from nodeagent.cluster.rest import is_ready
 from nodeagent.errors import Refused
 from nodeagent.host.host import Host
 
@@ -126,7 +127,7 @@ def _info(item: dict[str, Any]) -> NodeInfo:
     addresses = {a["type"]: a["address"] for a in status.get("addresses", [])}
     return NodeInfo(
         name=item["metadata"]["name"],
-        ready=_is(status, "Ready"),
+        ready=is_ready(item),
         role="control-plane" if leads else "worker",
         version=status["nodeInfo"]["kubeletVersion"],
         address=addresses.get("InternalIP", ""),
@@ -150,8 +151,7 @@ def ready(host: Host, name: str) -> bool:
     try:
         if answer is None or answer[0] != 200:
             return False
-        status = answer[1]["status"]
-        return _is(status, "Ready") and not _is(status, "NetworkUnavailable")
+        return is_ready(answer[1]) and not _is(answer[1]["status"], "NetworkUnavailable")
     except (KeyError, TypeError, AttributeError):
         return False
 

@@ -24,7 +24,7 @@ def kubelet_healthy() -> bool:
 
 def api_server(kubeconfig: str) -> tuple[str, int] | None:
     """Address and port of the cluster's API server, out of a kubelet's kubeconfig."""
-    found = re.search(r"^ +server: https://\[?([0-9A-Za-z.:-]+?)\]?:(\d+)/?$", kubeconfig, re.M)
+    found = re.search(r"^ *server: https://\[?([0-9A-Za-z.:-]+?)\]?:(\d+)/?$", kubeconfig, re.M)
     return (found[1], int(found[2])) if found else None
 
 

@@ -10,23 +10,19 @@ from __future__ import annotations
 import http.client
 import json
 import logging
-import re
-import ssl
 from collections.abc import Callable
 from typing import Any
 
 from nodeagent import paths
+from nodeagent.cluster import rest
+from nodeagent.cluster.health import api_server
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
 
-SERVER = re.compile(r"server: https://([0-9.]+|\[[0-9a-f:.]+\]):([0-9]+)")
-ANSWER_BOUND = 15.0  # seconds
-MAX_BYTES = 8 * 1024 * 1024  # of an answer; 110 pods are some hundred KB
 DRAIN_BOUND = 120.0  # seconds until pods that will not go are left to be stopped
 DRAIN_LOOK = 3.0  # seconds between looks
 MIRROR = "kubernetes.io/config.mirror"  # kubernetes.io, "Well-Known Labels, Annotations and Taints"
-STRATEGIC = "application/strategic-merge-patch+json"
 
 Answer = tuple[int, Any]  # HTTP status, JSON
 
@@ -34,23 +30,13 @@ Answer = tuple[int, Any]  # HTTP status, JSON
 def ask(host: Host, method: str, path: str, body: Any = None) -> Answer | None:
     """One request with the kubelet's certificate; None where nothing is answered that is JSON, or
     this node has no certificate. Never fails."""
-    found = SERVER.search(host.text(paths.KUBELET_CONF) or "")
-    if found is None:
+    where = api_server(host.text(paths.KUBELET_CONF) or "")
+    if where is None:
         return None
-    kind = STRATEGIC if method == "PATCH" else "application/json"
+    files = [str(host.path(name)) for name in (paths.KUBERNETES_CA, paths.KUBELET_CLIENT)]
     try:
-        context = ssl.create_default_context(cafile=str(host.path(paths.KUBERNETES_CA)))
-        context.load_cert_chain(host.path(paths.KUBELET_CLIENT))
-        connection = http.client.HTTPSConnection(
-            found[1].strip("[]"), int(found[2]), timeout=ANSWER_BOUND, context=context
-        )
-        try:
-            data = None if body is None else json.dumps(body)
-            connection.request(method, path, data, {"Content-Type": kind} if data else {})
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read(MAX_BYTES))
-        finally:
-            connection.close()
+        answer = rest.request(where, files, method, path, body)
+        return answer.status, json.loads(answer.body)
     except (OSError, http.client.HTTPException, ValueError):
         return None
 

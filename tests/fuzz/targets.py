@@ -20,13 +20,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import requests
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from nodeagent import paths
 from nodeagent.broker import kube_api
 from nodeagent.broker.broker import GROUP, SIGNER, fitting_key
 from nodeagent.broker.ledger import Token
+from nodeagent.cluster.rest import Answer
 from nodeagent.errors import CommandFailed, OtherVersion, Untrusted
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff, rivals
@@ -69,16 +69,14 @@ class Wire:
 
 
 class Answers:
-    """A double of a session with the API server: every answer has this body."""
+    """A double of an API server: every answer has this body."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
 
-    def request(self, *_: Any, **__: Any) -> requests.Response:
+    def __call__(self, *_: Any) -> Answer:
         """An answer with status 200."""
-        answer = requests.Response()
-        answer.status_code, answer._content = 200, self._body
-        return answer
+        return Answer(200, "OK", self._body)
 
 
 def beacon(data: bytes) -> None:
@@ -294,7 +292,7 @@ def card_file(data: bytes) -> None:
 def api_answer(data: bytes) -> None:
     """What an API server answers, whatever is behind its address."""
     server = kube_api.Api("https://10.77.0.11:6443", "", "", "")
-    server._session = Answers(data)  # type: ignore[assignment]
+    server._request = Answers(data)  # type: ignore[assignment]
     for ask in (server.requests, server.ready_nodes):
         with contextlib.suppress(CommandFailed):
             ask()

@@ -18,9 +18,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from nodeagent.broker.kube_api import REQUESTS, SECRETS
+from nodeagent.cluster.rest import Answer
 from tests.lab.test_policy import Cluster, bootstrap, csr
 
 TARGET = Path(__file__).parent / "recorded" / "apiserver.json"
@@ -51,24 +50,17 @@ def main() -> None:
             cluster.kubectl("apply", "-f", "-", stdin=json.dumps(NODE))
             time.sleep(5)
             broker = cluster.user("nodeagent:broker")
-            ask = broker._session.request
+            ask = broker._request
 
-            def asked(method: str, url: str, **more: Any) -> requests.Response:
+            def asked(method: str, path: str, body: Any = None) -> Answer:
                 begin = time.monotonic()
-                answer = ask(method, url, **more)
-                which = kind(method, url.removeprefix(broker._server))
+                answer = ask(method, path, body)
+                which = kind(method, path)
                 times[which].append(time.monotonic() - begin)
-                answers[which] = {
-                    "status": answer.status_code,
-                    "headers": {
-                        name: answer.headers[name]
-                        for name in ("Content-Type", "Cache-Control") if name in answer.headers
-                    },
-                    "body": answer.json(),
-                }  # fmt: skip
+                answers[which] = {"status": answer.status, "body": json.loads(answer.body)}
                 return answer
 
-            broker._session.request = asked  # type: ignore[method-assign, assignment]
+            broker._request = asked  # type: ignore[assignment]
             for number in range(ROUNDS):
                 token = f"rec{number:03d}"
                 soon = datetime.now(UTC) + timedelta(minutes=10)

@@ -114,8 +114,7 @@ class Answers(BaseHTTPRequestHandler):
         time.sleep(recorded["milliseconds"] / 1000)
         data = json.dumps(recorded["body"] if body is None else body).encode()
         self.send_response(status or recorded["status"])
-        for name, value in recorded["headers"].items():
-            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

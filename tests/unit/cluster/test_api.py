@@ -1,4 +1,4 @@
-"""The broker's view of the Kubernetes API, against a double of an HTTP session.
+"""The broker's view of the Kubernetes API, against a double of its requests.
 
 A real API server answers in test_policy_real.py and tests/lab.
 """
@@ -6,13 +6,16 @@ A real API server answers in test_policy_real.py and tests/lab.
 from __future__ import annotations
 
 import base64
+import http.client
+import json
+import ssl
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-import requests
 
 from nodeagent.broker.kube_api import Api, SigningRequest
+from nodeagent.cluster.rest import Answer
 from nodeagent.errors import CommandFailed
 
 SECRET = "0123456789abcdef"
@@ -21,35 +24,26 @@ EXPIRES = datetime(2026, 11, 21, 13, 30, tzinfo=timezone(timedelta(hours=2)))
 
 
 class Session:
-    """A double of requests.Session: notes what is asked, gives recorded answers in turn."""
+    """A double of rest.request: notes what is asked, gives recorded answers in turn."""
 
     def __init__(self, *answers: tuple[int, Any] | Exception) -> None:
         self.answers, self.asked = list(answers), list[tuple[str, str, Any]]()
 
-    def request(self, method: str, url: str, json: Any, timeout: Any) -> requests.Response:
-        assert all(0 < seconds < 60 for seconds in timeout)
-        self.asked.append((method, url.removeprefix("https://10.0.0.7:6443"), json))
+    def __call__(self, method: str, path: str, body: Any = None) -> Answer:
+        self.asked.append((method, path, body))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        response = requests.Response()
-        response.status_code, response.reason = answer[0], "Reason"
-        body = answer[1] if isinstance(answer[1], str) else _json(answer[1])
-        response._content = body.encode()
-        return response
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
+        said = answer[1] if isinstance(answer[1], str) else json.dumps(answer[1])
+        return Answer(answer[0], "Reason", said.encode())
 
 
 def api(*answers: tuple[int, Any] | Exception) -> tuple[Api, Session]:
     session = Session(*answers)
     made = Api("https://10.0.0.7:6443", "ca.crt", "client.crt", "client.key")
-    assert made._session.verify == "ca.crt" and not made._session.trust_env
-    made._session = session  # type: ignore[assignment]
+    files = ("ca.crt", "client.crt", "client.key")
+    assert made._request.args == (("10.0.0.7", 6443), files)
+    made._request = session  # type: ignore[assignment]
     return made, session
 
 
@@ -76,9 +70,10 @@ def test_a_token_only_authenticates_and_expires_in_utc() -> None:
         (403, {"message": SECRET}),
         (201, "<html>"),
         (503, "busy"),
-        requests.ConnectTimeout(),
-        requests.exceptions.SSLError(SECRET),
-        requests.ConnectionError(SECRET),
+        TimeoutError(),
+        ssl.SSLCertVerificationError(SECRET),
+        http.client.RemoteDisconnected(SECRET),
+        http.client.BadStatusLine(SECRET),
     ],
     ids=str,
 )
