@@ -11,11 +11,11 @@ import json
 import threading
 from typing import TypedDict, Unpack, cast
 
-from nodeagent import formats
+from nodeagent import formats, paths
 from nodeagent.errors import StateFileDamaged
 from nodeagent.host.host import Host
 
-FOLDER = "/var/lib/nodeagent"
+FOLDER = paths.STATE
 PATH = f"{FOLDER}/state.json"
 MAX_HISTORY = 500
 FORMAT = 1

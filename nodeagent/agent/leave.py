@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 BROKER_UNITS = ("nodeagent-broker.socket", "nodeagent-broker.service")
 # What kubeadm leaves to others (kubernetes.io, "kubeadm reset", cleanup of CNI configuration), and
 # the data of etcd where its member could not be asked any more.
-REMAINS = ("/etc/cni/net.d", paths.CNI_STATE, paths.ETCD, kubeadm_state.FOLDER)
+REMAINS = (paths.CNI_CONFIG, paths.CNI_STATE, paths.ETCD, kubeadm_state.FOLDER)
 # What the journal remembers of a cluster. Counters stay: the fleet's others remember them.
 OF_THE_CLUSTER: State = {
     "role": None, "initialised": None, "equipped": None, "claim": None, "born": None,

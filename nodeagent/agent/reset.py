@@ -44,7 +44,7 @@ UNITS = (
     "nodeagent-broker.socket",
     "nodeagent-broker.service",
 )
-VOLATILE = ("/run/nodeagent", paths.SERVE)
+VOLATILE = (paths.RUN, paths.SERVE)
 SECRETS = (FLEET_FILE, LEAD_KEY_FILE, node_key.PATH)
 STOP_BOUND = 180  # seconds
 

@@ -26,14 +26,13 @@ LOG = logging.getLogger("nodeagent")
 
 SOON = 30 * 86400  # seconds; a month of power cuts and wrong clocks to find a good moment in
 MARK, BEFORE = f"{FOLDER}/renewing", f"{FOLDER}/before-renewal"
-KUBERNETES = "/etc/kubernetes"
-PKI = f"{KUBERNETES}/pki"
+PKI = f"{paths.KUBERNETES}/pki"
 # kubernetes.io, "PKI certificates and requirements"; the CAs are not among them.
 KUBEADMS = (
     *(f"{PKI}/{name}.crt" for name in ("apiserver", "apiserver-etcd-client",
                                        "apiserver-kubelet-client", "front-proxy-client",
                                        "etcd/server", "etcd/peer", "etcd/healthcheck-client")),
-    *(f"{KUBERNETES}/{name}.conf" for name in ("admin", "super-admin", "controller-manager",
+    *(f"{paths.KUBERNETES}/{name}.conf" for name in ("admin", "super-admin", "controller-manager",
                                                "scheduler")),
 )  # fmt: skip
 # Made anew at each start of the agent on a control plane.
@@ -70,7 +69,7 @@ def is_due(host: Host, now: float) -> bool:
 
 def agent_has_to(host: Host) -> bool:
     """The same, where the clock is known to be right. Raises OSError."""
-    leads = host.exists(f"{KUBERNETES}/admin.conf")
+    leads = host.exists(f"{paths.KUBERNETES}/admin.conf")
     return leads and synchronised(Facts(host)) and is_due(host, host.clock.now())
 
 
@@ -92,7 +91,7 @@ def renew(host: Host, name: str, now: float) -> bool:
         return False
     LOG.info("renewing certificates: %s", ", ".join(late) or paths.KUBELET_CLIENT)
     if broken_off:
-        host.call("cp", "-a", f"{BEFORE}/.", KUBERNETES)
+        host.call("cp", "-a", f"{BEFORE}/.", paths.KUBERNETES)
     else:
         _keep(host)
     host.write(MARK, b"", 0o600)

@@ -142,7 +142,7 @@ def main(root: str, fleet: str) -> None:
         for name, double in {
             "nodeagent.agent.keeper.kubelet_healthy": lambda: True,
             "nodeagent.host.actions._download": lambda url: KEY_FILE.read_bytes(),
-            "nodeagent.agent.formation.node.ready": lambda host, name: pi.commands.ready(),
+            "nodeagent.agent.formation.control_plane.ready": lambda host, name: pi.commands.ready(),
         }.items():
             stack.enter_context(patch(name, double))
         try:

@@ -320,7 +320,7 @@ def doubles(pi: VirtualPi) -> Iterator[None]:
             "nodeagent.trust.pki.issue": _issue,
             "nodeagent.cluster.credentials.client": pi.broker_client,
             "nodeagent.agent.formation.client.ask": pi.ask,
-            "nodeagent.agent.formation.node.ready": lambda host, name: pi.commands.ready(),
+            "nodeagent.agent.formation.control_plane.ready": lambda host, name: pi.commands.ready(),
         }.items():
             stack.enter_context(patch(name, double))
         yield

@@ -103,7 +103,7 @@ def test_enrolment_ends_a_day_after_the_cluster_was_made(
     born: int | None, seals_at: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine, given = Machine(tmp_path), list[Any]()
-    monkeypatch.setattr("nodeagent.agent.formation.healing.publish", lambda *_, **__: None)
+    monkeypatch.setattr("nodeagent.agent.formation.conflict.publish", lambda *_, **__: None)
     monkeypatch.setattr(provision, "install", lambda *arguments: given.append(arguments[-1]))
     monkeypatch.setattr(node, "broker_credentials", lambda host: (b"", b""))
     forming = former(machine, "control-plane", synced=True)

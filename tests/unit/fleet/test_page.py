@@ -192,7 +192,7 @@ def test_one_rendering_serves_everybody_for_a_second(
         return dumped(FULL)
 
     monkeypatch.setattr(machine, "read", read)
-    monkeypatch.setattr(status_page, "Door", lambda *_, **__: None)
+    monkeypatch.setattr(status_page, "BoundedServer", lambda *_, **__: None)
     served = status_page.StatusPage(machine, "127.0.0.1", 0)
     monkeypatch.setattr(status_page, "FRESH", 1000.0)
     assert len({served._body("/") for _ in range(50)}) == 1
