@@ -60,6 +60,23 @@ settings.register_profile("nodeagent", deadline=None)
 settings.load_profile("nodeagent")
 
 
+def _memory() -> str:
+    """Where pytest makes the folders of tests, by the thousand: in memory, if that has room, runs
+    programs, and keeps attributes of files as a disk does (tmpfs of Linux 6.6 and newer)."""
+    shared = "/dev/shm"
+    try:
+        with tempfile.NamedTemporaryFile(dir=shared) as file:
+            os.setxattr(file.name, "user.test", b"")
+        found = os.statvfs(shared)
+    except OSError:
+        return tempfile.gettempdir()
+    fit = found.f_bavail * found.f_frsize > 2 << 30 and not found.f_flag & os.ST_NOEXEC
+    return shared if fit else tempfile.gettempdir()
+
+
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _memory())
+
+
 class TouchedTheMachine(BaseException):
     """A test of the unit tier used the real machine, or real time."""
 
@@ -119,8 +136,8 @@ def _no_fsync(descriptor: int, fsync: Callable[[int], None] = os.fsync) -> None:
         fsync(descriptor)
 
 
-# No test of the unit tier loses power: tests/unit/disk.py is a model of what fsync does. The true
-# one took most of the time of some.
+# No test of the unit tier loses power: tests/support/lossy_disk.py is a model of what fsync does.
+# The true one took most of the time of some.
 os.fsync = _no_fsync  # type: ignore[assignment]
 
 

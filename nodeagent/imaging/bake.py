@@ -39,7 +39,7 @@ from nodeagent.imaging.progress import Progress, Tell
 from nodeagent.imaging.seed import Wish, seed
 from nodeagent.trust.fleet_file import NAME as CARD
 
-PROGRAMS = ("unshare", "fuse2fs", "sfdisk", "mke2fs", "dumpe2fs", "e2fsck", "tar", "chroot",
+PROGRAMS = ("unshare", "fuse2fs", "sfdisk", "mke2fs", "debugfs", "e2fsck", "tar", "chroot",
             "mount", "umount", "mdir", "mcopy")  # fmt: skip
 APART = ("--mount", "--pid", "--fork", "--kill-child")
 AS_USER = ("--user", "--map-root-user", "--map-auto")  # subuid(5), by newuidmap(1)

@@ -52,7 +52,10 @@ def find(image: Path) -> Root:
         file.seek(offset + MAGIC_AT)
         if file.read(2) != MAGIC:
             raise ImageError(f"The last partition of {image} is not ext4.", FRESH)
-    said = tools.run("dumpe2fs", "-h", f"{image}?offset={offset}").decode(errors="replace")
+    # Not dumpe2fs: that of Debian 13 (1.47.2) takes a name with "=" for a tag such as LABEL=.
+    said = tools.run("debugfs", "-R", "stats -h", f"{image}?offset={offset}").decode(
+        errors="replace"
+    )
     pairs = (line.split(":", 1) for line in said.splitlines() if ":" in line)
     found = {name: value.strip() for name, value in pairs}
     features = found["Filesystem features"].split()

@@ -11,7 +11,7 @@ from nodeagent.errors import CommandFailed, ToolMissing
 
 PACKAGES = {
     **dict.fromkeys(("mcopy", "mdir", "mmd", "mtype"), "mtools"),
-    **dict.fromkeys(("mke2fs", "dumpe2fs", "e2fsck"), "e2fsprogs"),
+    **dict.fromkeys(("mke2fs", "debugfs", "e2fsck"), "e2fsprogs"),
     "sfdisk": "fdisk",
     "unshare": "util-linux",
 }

@@ -26,8 +26,7 @@ from nodeagent.statefile import StateFile
 from nodeagent.status import schema
 from nodeagent.trust import fleet_file, pki, store
 from tests.formats.forms import FOLDER, FORMS, NONCE, NOW, UID, Fleet, plain
-from tests.reliability.explore import fast_folder
-from tests.unit.machine import Machine
+from tests.support.machine import Machine, fast_folder
 
 VERSION = 1
 WARNING = "TEST KEYS of the recordings in tests/formats; they are in no fleet and worth nothing"

@@ -28,8 +28,7 @@ from nodeagent.status import eventlog, events, model, schema
 from nodeagent.status import text as statustext
 from nodeagent.steps.engine import Progress
 from tests.guide.pages import MADE, words
-from tests.unit.machine import NOW, Machine
-from tests.unit.test_steps import machine as laid_out
+from tests.support.machine import NOW, Machine, laid_out
 
 CASE = Path(__file__).parents[1] / "unit" / "doctor" / "troubled.yaml"
 FOLDER = "pictures"  # below docs/

@@ -15,7 +15,7 @@ from nodeagent.status import events, model
 from nodeagent.status import metrics as openmetrics
 from tests.guide import settings as table
 from tests.guide.commands import visible
-from tests.unit.test_status import FULL
+from tests.support.statuses import FULL
 
 MADE = "<!-- Made of the program itself by `make guide`; a test compares the two. -->\n"
 SCHEMA = Path(model.__file__).with_name("status.schema.json")

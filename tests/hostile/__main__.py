@@ -20,14 +20,14 @@ PARTS: tuple[str, ...] = (
     "handshakes",
     "fuzzing",
     "enrolment",
-    "census",
+    "raw_partitions",
     "sandboxes",
     "flood",
     "connections",
     "impostors",
     "load",
     "fleets",
-    "defects",
+    "trust_defects",
 )
 CHECKOUT = Path(__file__).parents[2]
 REPORT = CHECKOUT / "docs" / "security.md"

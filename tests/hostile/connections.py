@@ -12,9 +12,9 @@ from nodeagent.serve import status_page
 from nodeagent.trust import fleet_file
 from tests.hostile.flood import LIMIT
 from tests.hostile.section import Section
-from tests.net import connect_process
-from tests.net.lan import PORT, Node, eventually, ip, plugged, processor, status
-from tests.net.test_join import answers, ask, control_plane
+from tests.support import connect_process
+from tests.support.joining import answers, ask, control_plane
+from tests.support.virtual_lan import PORT, Node, eventually, ip, plugged, processor, status
 
 COUNT, RATE = 2000, 150  # connections of each kind, and a second
 SOURCES = 100  # addresses they come from
@@ -85,7 +85,7 @@ def _one(
         port = status_page.PORT if kind == "page" else PORT
         what = f"{what}, to the status page" if kind == "page" else what
         attack = attacker.start(
-            "tests.net.connect_process", leader.address, str(port), kind, str(COUNT), str(RATE),
+            "tests.support.connect_process", leader.address, str(port), kind, str(COUNT), str(RATE),
             str(attacker.host.root), *sources,
         )  # fmt: skip
         assert attack.stdout is not None

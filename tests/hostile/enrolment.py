@@ -29,8 +29,7 @@ from nodeagent.trust import fleet_file, jws, pki, store
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 from tests.hostile.section import Section
-from tests.unit.fleet.test_broker import Csr, Setup
-from tests.unit.fleet.test_grant import BROKER, claims, granted
+from tests.support.admission import BROKER, Csr, Setup, claims, granted
 
 REFUSED = (NodeAgentError, Stale, Overloaded, Revoked, Unadmitted)
 FLIPS, EDITS = 4000, 1500

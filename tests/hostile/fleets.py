@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from nodeagent.fleet import handoff
 from tests.hostile.section import Section
-from tests.net.fleet import Board, Boards, Outcome, boards
-from tests.net.lan import ip
+from tests.support.boards import Board, Boards, Outcome, boards
+from tests.support.virtual_lan import ip
 
 NODES = 12
 TEXT = """Each row is a fleet of real agents (`nodeagent run`), network processes and the broker, in

@@ -13,9 +13,9 @@ from nodeagent.serve.mdns.message import TYPE
 from nodeagent.trust import fleet_file
 from tests.hostile.listening import until_heard
 from tests.hostile.section import Section
-from tests.net import flood_process
-from tests.net.lan import Lan, Node, plugged, processor, status
-from tests.net.test_join import ask, control_plane
+from tests.support import flood_process
+from tests.support.joining import ask, control_plane
+from tests.support.virtual_lan import Lan, Node, plugged, processor, status
 
 RATE = 870  # packets a second; what filled a library's memory in the experiments
 SECONDS = 10.0
@@ -51,7 +51,7 @@ def run(seed: int) -> Section:
 
 def _flood(attacker: Node, kind: str, seconds: float, victim: Node) -> subprocess.Popen[bytes]:
     process = attacker.start(
-        "tests.net.flood_process", attacker.address, kind, str(RATE), str(seconds),
+        "tests.support.flood_process", attacker.address, kind, str(RATE), str(seconds),
         victim.address, victim.key.node_id,
     )  # fmt: skip
     assert process.stdout is not None

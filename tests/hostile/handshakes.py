@@ -54,9 +54,9 @@ def run(seed: int) -> Section:
 
 
 def _table(python: list[str]) -> dict[str, Any]:
-    """What `python -m tests.handshakes` says there."""
+    """What `python -m tests.support.tls_cases` says there."""
     done = subprocess.run(
-        [*python, "-m", "tests.handshakes"],
+        [*python, "-m", "tests.support.tls_cases"],
         cwd=pythons.CHECKOUT, capture_output=True, text=True, timeout=BOUND, check=False,
     )  # fmt: skip
     if done.returncode:

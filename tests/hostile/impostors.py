@@ -14,9 +14,9 @@ from nodeagent.fleet.handoff import Announcement
 from nodeagent.trust import fleet_file
 from tests.hostile.listening import until_heard
 from tests.hostile.section import Section
-from tests.net import impostor_process
-from tests.net.lan import PORT, Lan, Node, ip, plugged
-from tests.net.test_join import ask, control_plane
+from tests.support import impostor_process
+from tests.support.joining import ask, control_plane
+from tests.support.virtual_lan import PORT, Lan, Node, ip, plugged
 
 FEW, HUNDREDS = 24, 300  # addresses beside the true one
 BOUND = 240.0  # seconds after which a node counts as kept out
@@ -42,7 +42,7 @@ class Case:
         batch.write_text(commands)
         ip("-n", self.attacker.space, "-batch", str(batch))
         self.process = self.attacker.start(
-            "tests.net.impostor_process", kind, str(self.attacker.host.root)
+            "tests.support.impostor_process", kind, str(self.attacker.host.root)
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline().startswith(b"listening"), self.attacker.logs()
@@ -124,8 +124,8 @@ def _replayed(lan: Lan, leader: Node, bare: float) -> tuple[tuple[str, ...], lis
         Announcement(replayer.address, leader.key.node_id, sealed, PORT, False, False),
     )
     replayer.serve()
-    replayer.start("tests.net.impostor_process", "silent", os.fspath(replayer.host.root))
-    spoofer.start("tests.net.attacker_process", spoofer.address, leader.key.node_id, "200")
+    replayer.start("tests.support.impostor_process", "silent", os.fspath(replayer.host.root))
+    spoofer.start("tests.support.attacker_process", spoofer.address, leader.key.node_id, "200")
     time.sleep(3)
     worker.announce()
     worker.serve()

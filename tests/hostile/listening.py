@@ -1,4 +1,4 @@
-"""What the agent does with what serve heard, without the agent: for nodes of tests/net/lan.py."""
+"""What the agent does with what serve heard, without the agent: on a virtual LAN."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 from nodeagent.fleet import handoff
 from nodeagent.fleet.neighbours import Neighbours
-from tests.net.lan import Node
+from tests.support.virtual_lan import Node
 
 RENEW = 5.0  # seconds between new beacons of the control plane, as radio.RENEW
 TICK = 1.0  # seconds between looks, as radio.TICK

@@ -22,8 +22,8 @@ from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 from tests.hostile.flood import LIMIT
 from tests.hostile.section import Section
-from tests.net.lan import Lan, Node, ip, plugged, processor, status
-from tests.net.test_join import control_plane
+from tests.support.joining import control_plane
+from tests.support.virtual_lan import Lan, Node, ip, plugged, processor, status
 
 JOINERS = 1000
 JOINING = 1.5  # seconds that a kubelet takes here
@@ -68,7 +68,7 @@ def join(lan: Lan, leader: Node, folder: Path, count: int, at_once: int) -> dict
     card = folder / "card"
     card.write_bytes(lan.card)
     process = crowd.start(
-        "tests.net.joiners_process", str(card), str(folder), str(count), str(at_once),
+        "tests.support.joiners_process", str(card), str(folder), str(count), str(at_once),
         leader.address, *addresses,
     )  # fmt: skip
     assert process.stdout is not None

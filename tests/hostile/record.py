@@ -1,7 +1,7 @@
 """Records what a real API server answers to the broker: ``python -m tests.hostile.record``.
 
-Writes ``recorded/apiserver.json``, which ``tests/net/apiserver_process.py`` replays. Needs the API
-server and etcd that the lab built (`make lab`); runs them on loopback for about a minute.
+Writes ``recorded/apiserver.json``, which ``tests/support/apiserver_process.py`` replays. Needs the
+API server and etcd that the lab built (`make lab`); runs them on loopback for about a minute.
 """
 
 from __future__ import annotations

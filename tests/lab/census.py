@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 from nodeagent.trust import fleet_file
-from tests import keytraces
+from tests.support import keytraces
 
 from . import checks, disk, results, toolbox
 from .board import Board

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.trust import fleet_file
-from tests.net.lan import Lan, plugged
+from tests.support.virtual_lan import Lan, plugged
 
 
 @pytest.fixture(scope="session")

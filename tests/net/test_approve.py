@@ -14,8 +14,8 @@ from nodeagent.errors import Refused
 from nodeagent.join import waiting_file
 from nodeagent.join.approval import code
 from nodeagent.trust import fleet_file
-from tests.net.lan import Lan, Node, eventually
-from tests.net.test_join import ask, certificate_request, control_plane
+from tests.support.joining import ask, certificate_request, control_plane
+from tests.support.virtual_lan import Lan, Node, eventually
 
 
 @pytest.fixture(scope="module")

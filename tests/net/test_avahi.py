@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.net.lan import PROJECT, Lan, Node, eventually
 from tests.net.test_discovery import hears
 from tests.support import namespaces
+from tests.support.virtual_lan import PROJECT, Lan, Node, eventually
 
 UNPACKED = PROJECT / "build" / "avahi"
 PORT = "14E9"  # 5353 in /proc/net/udp

@@ -20,7 +20,7 @@ import pytest
 from nodeagent.host.host import Host
 from nodeagent.serve import status_page
 from nodeagent.status import model
-from tests.unit.test_linters import tool
+from tests.support.tools import tool
 
 KEPT = Path(__file__).parents[2] / "build" / "screenshots"
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

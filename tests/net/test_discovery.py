@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.net.lan import Lan, Node, eventually
+from tests.support.virtual_lan import Lan, Node, eventually
 
 
 def test_nodes_hear_each_other_and_themselves(lan: Lan) -> None:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nodeagent.cli.main import main
-from tests.unit.cluster import authority
+from tests.support import authority
 
 IMAGE = bytes(range(256)) * 4096 * 3  # 3 MiB, no two of them alike in place
 HASH = hashlib.sha256(IMAGE).hexdigest()

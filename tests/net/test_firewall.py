@@ -17,9 +17,9 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.net import nft
 from nodeagent.steps.firewall import Firewall
-from tests.net.lan import Lan, Node
 from tests.support import namespaces
-from tests.unit.machine import Machine, put
+from tests.support.machine import Machine, put
+from tests.support.virtual_lan import Lan, Node
 
 RULES = """
 table inet filter {

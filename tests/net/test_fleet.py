@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.net.fleet import boards
+from tests.support.boards import boards
 
 pytestmark = pytest.mark.xdist_group("lan")  # as tests/conftest.py has it for the fixture
 

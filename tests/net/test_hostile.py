@@ -15,8 +15,8 @@ from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.serve import status_page
 from nodeagent.trust import fleet_file
 from tests.hostile import load
-from tests.net.lan import PORT, Lan, Node, eventually, ip, status
-from tests.net.test_join import answers, ask, control_plane
+from tests.support.joining import answers, ask, control_plane
+from tests.support.virtual_lan import PORT, Lan, Node, eventually, ip, status
 
 SERVE_LIMIT_KIB = 64 * 1024  # MemoryMax= of the unit
 SERVE_TASKS = 128  # TasksMax= of the unit
@@ -42,7 +42,7 @@ def rounds(leader: Node, worker: Node) -> Callable[[], tuple[Heard, ...]]:
 def test_a_spoofer_and_a_flood_do_not_hide_the_control_plane(lan: Lan) -> None:
     leader, worker, attacker = control_plane(lan), lan.add(), lan.add()
     process = attacker.start(
-        "tests.net.attacker_process", attacker.address, leader.key.node_id, "25"
+        "tests.support.attacker_process", attacker.address, leader.key.node_id, "25"
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"at it\n"
@@ -68,7 +68,7 @@ def test_no_flood_fills_the_memory_or_hides_a_node(lan: Lan, kind: str) -> None:
     leader, worker, attacker = control_plane(lan), lan.add(), lan.add()
     rate = "20" if kind == "victim" else "870"
     process = attacker.start(
-        "tests.net.flood_process", attacker.address, kind, rate, "60",
+        "tests.support.flood_process", attacker.address, kind, rate, "60",
         leader.address, leader.key.node_id,
     )  # fmt: skip
     assert process.stdout is not None
@@ -96,7 +96,7 @@ def test_connections_from_many_addresses_keep_nobody_out(lan: Lan, kind: str) ->
         ip("-n", attacker.space, "addr", "add", f"{source}/24", "dev", "eth0")
     port = status_page.PORT if kind == "page" else PORT
     process = attacker.start(
-        "tests.net.connect_process", leader.address, str(port), kind, "3000", "100",
+        "tests.support.connect_process", leader.address, str(port), kind, "3000", "100",
         str(attacker.host.root), *sources,
     )  # fmt: skip
     assert process.stdout is not None
@@ -116,7 +116,7 @@ def test_impostors_only_cost_time(lan: Lan, kind: str) -> None:
     addresses = [f"10.77.0.{100 + number}" for number in range(20)]
     for address in addresses:
         ip("-n", attacker.space, "addr", "add", f"{address}/24", "dev", "eth0")
-    process = attacker.start("tests.net.impostor_process", kind, str(attacker.host.root))
+    process = attacker.start("tests.support.impostor_process", kind, str(attacker.host.root))
     assert process.stdout is not None
     assert process.stdout.readline().startswith(b"listening"), attacker.logs()
     assert ask(worker, "pi-2", *addresses, leader.address)["name"] == "pi-2"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from nodeagent.fleet.handoff import read_heard
-from tests.net.lan import Lan, Node, eventually, ip
+from tests.support.virtual_lan import Lan, Node, eventually, ip
 
 
 def talk(*nodes: Node) -> None:

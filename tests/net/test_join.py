@@ -6,93 +6,15 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
-from typing import Any
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
 
 from nodeagent import paths
-from nodeagent.agent import provision
-from nodeagent.cluster import addresses as networks
-from nodeagent.cluster import credentials
-from nodeagent.join import broker_protocol
 from nodeagent.serve import status_page
 from nodeagent.status import model, schema
-from nodeagent.trust import fleet_file, pki
-from tests.net.lan import PORT, Lan, Node, eventually
+from nodeagent.trust import fleet_file
 from tests.support import namespaces
-
-
-def control_plane(
-    lan: Lan, card: bytes | None = None, joining: float | None = None, *, four: bool = True,
-    broker: tuple[str, ...] = (),
-) -> Node:  # fmt: skip
-    """A node that gives grants; with a double of the API server where ``joining`` says how many
-    seconds a kubelet takes, else with one that is files. ``broker``: what starts the broker.
-    Processes: [API server,] broker, serve."""
-    node = lan.add(card=card, four=four)
-    key = pki.new_key()
-    ca = pki.issue("kubernetes", key.public_key(), "kubernetes", key, path_length=0)
-    node.host.write(paths.KUBERNETES_CA, pki.cert_pem(ca).encode())
-    endpoint = networks.endpoint(node.address)
-    user = credentials.client(
-        "nodeagent:broker", pki.cert_pem(ca).encode(), pki.key_pem(key).encode(), time.time()
-    )
-    provision.install(node.host, node.trust, user, endpoint, "1.36.4")
-    if joining is not None:
-        node.host.write("/cluster-ca.key", pki.key_pem(key).encode(), 0o600)
-        server = node.start(
-            "tests.net.apiserver_process", str(node.host.root), node.address, str(joining)
-        )
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"listening\n", node.logs()
-    command = (*broker, "tests.net.broker_process", str(node.host.root))
-    node.start(*command, "files" if joining is None else "api")
-    node.announce(endpoint=True)
-    node.serve()
-    assert eventually(lambda: answers(node) and node.host.exists(broker_protocol.SOCKET)), (
-        node.logs()
-    )
-    return node
-
-
-def answers(node: Node, port: int = PORT) -> bool:
-    """True when the port is open, as seen from the node itself."""
-    probe = f"import socket; socket.create_connection(({node.address!r}, {port}), 1)"
-    command = namespaces.inside(node.space, sys.executable, "-c", probe)
-    return subprocess.run(command, capture_output=True, timeout=10).returncode == 0
-
-
-def ask(node: Node, wish: str, *addresses: str, by: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What the node is told; ``by``: what starts the process that asks."""
-    command = (*by, "tests.net.ask_process", str(node.host.root), wish, *addresses)
-    process = node.start(*command)
-    out, _ = process.communicate(timeout=200)
-    said: dict[str, Any] = json.loads(out or b'{"error": "crashed"}')
-    assert said.get("error") != "crashed", node.logs()
-    return said
-
-
-def certificate_request(token: str, name: str) -> dict[str, Any]:
-    """What a kubelet with this token asks for."""
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:nodes"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"system:node:{name}"),
-        ]
-    )
-    csr = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    signed = csr.sign(pki.new_key(), hashes.SHA256())
-    return {
-        "username": f"system:bootstrap:{token.partition('.')[0]}",
-        "groups": ["system:bootstrappers:nodeagent", "system:authenticated"],
-        "signer": "kubernetes.io/kube-apiserver-client-kubelet",
-        "usages": ["digital signature", "client auth"],
-        "csr": signed.public_bytes(serialization.Encoding.PEM).decode(),
-    }
+from tests.support.joining import answers, ask, certificate_request, control_plane
+from tests.support.virtual_lan import Lan, eventually
 
 
 def test_a_node_joins_and_its_token_ends(lan: Lan) -> None:

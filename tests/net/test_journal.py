@@ -13,7 +13,7 @@ import pytest
 from nodeagent.host.host import Host, Result
 from nodeagent.status import eventlog, events, model, schema
 from tests.support import namespaces
-from tests.unit.test_linters import tool
+from tests.support.tools import tool
 
 CHECKOUT = Path(__file__).parents[2]
 SEND = """

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.net.lan import Lan, Node
-from tests.net.test_join import ask, control_plane
+from tests.support.joining import ask, control_plane
+from tests.support.virtual_lan import Lan, Node
 
 UID = "0f3b1a52-7a55-4d0e-9a47-7c5f4a9e2b11"
 
@@ -15,7 +15,7 @@ def says(node: Node, name: str, *addresses: str, final: bool = False) -> str:
     """Why it was not heard."""
     word = "final" if final else "for now"
     process = node.start(
-        "tests.net.leave_process", str(node.host.root), name, UID, word, *addresses
+        "tests.support.leave_process", str(node.host.root), name, UID, word, *addresses
     )
     out, _ = process.communicate(timeout=200)
     assert process.returncode == 0, node.logs()

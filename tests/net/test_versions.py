@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.net.fleet import AGENT, BROKER, SERVE, Board, Boards, boards
-from tests.net.lan import Lan, eventually
-from tests.net.test_join import ask, control_plane
+from tests.support.boards import AGENT, BROKER, SERVE, Board, Boards, boards
+from tests.support.joining import ask, control_plane
 from tests.support.released import RELEASES
+from tests.support.virtual_lan import Lan, eventually
 
 GROWN, RAISED = (("tests.net.next_process", how) for how in ("grown", "raised"))
 SAID = "was written by another version of nodeagent (format 2; this one reads 1)"
@@ -89,7 +89,7 @@ def test_each_message_of_a_later_version_has_its_sentence(lan: Lan) -> None:
     assert f"A join request {SAID}" in said["reason"]
     assert ask(worker, "pi-2", leader.address, by=GROWN)["name"] == "pi-2"
     gone = worker.start(
-        *RAISED, "tests.net.leave_process", str(worker.host.root), "pi-2",
+        *RAISED, "tests.support.leave_process", str(worker.host.root), "pi-2",
         "0f3b1a52-7a55-4d0e-9a47-7c5f4a9e2b11", "final", leader.address,
     ).communicate(timeout=200)[0].decode()  # fmt: skip
     assert f"A farewell {SAID}" in gone

@@ -7,9 +7,10 @@ import os
 import sys
 import time
 
-from tests.reliability import blocks, defects, explore, kills, report, roads
-from tests.reliability.firstboot import ROLES, Fleet
-from tests.support import untouched
+from tests.reliability import blocks, durability_defects, explore, kills, report, roads
+from tests.support import seeded, untouched
+from tests.support.firstboot import ROLES, Fleet
+from tests.support.machine import fast_folder
 
 BEGUN = time.monotonic()
 
@@ -59,7 +60,7 @@ def _explore(figures: report.Figures, workers: int) -> None:
 
 def _leave(figures: report.Figures) -> None:
     for name in roads.ROADS:
-        with explore.fast_folder() as base:
+        with fast_folder() as base:
             fleet = Fleet(base / "store")
             found, runs = roads.quick(name, figures.seed, 0, fleet, base / "card")
         divergences = len(found.problems)
@@ -89,11 +90,11 @@ def _kill(figures: report.Figures, workers: int) -> None:
 
 
 def _seed(figures: report.Figures) -> None:
-    said = defects.green()
+    said = seeded.green(durability_defects.DEFECTS)
     if said:
         figures.faults.append(f"the named tests fail on the true tree: {said}")
-    for defect in defects.DEFECTS:
-        verdict = defects.verdict(defect)
+    for defect in durability_defects.DEFECTS:
+        verdict = seeded.verdict(defect)
         say(f"defect {defect.name}: {'red' if verdict.caught else 'NOT CAUGHT'}")
         figures.verdicts.append(verdict)
         if not verdict.caught:

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from commands import Commands  # type: ignore[import-not-found]  # beside it, in the namespace
+from programs import Commands  # type: ignore[import-not-found]  # beside it, in the namespace
 
 HARNESS = Path("/harness")
 CALLS, EVENTS, PLAN, REBOOTING = (HARNESS / n for n in ("calls", "events", "plan", "rebooting"))

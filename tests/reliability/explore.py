@@ -14,12 +14,10 @@ import logging
 import multiprocessing
 import random
 import re
-import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -37,8 +35,9 @@ from nodeagent.statefile import PATH as JOURNAL
 from nodeagent.trust import fleet_file, pki
 from nodeagent.trust import node_key as keys
 from nodeagent.trust.store import FLEET_FILE, LEAD_KEY_FILE
-from tests.reliability.firstboot import CARD, CMDLINE, NEW, OLD, Fleet, Outcome, VirtualPi
-from tests.unit.disk import Tree
+from tests.support.firstboot import CARD, CMDLINE, NEW, OLD, Fleet, Outcome, VirtualPi
+from tests.support.lossy_disk import Tree
+from tests.support.machine import fast_folder
 
 HALF_DONE = (durable.TEMPORARY, ".dpkg-new", "/config.nodeagent")  # the next write replaces these
 MEMBER = ("etc/kubernetes/", "var/lib/kubelet/")  # what kubeadm writes and nothing else
@@ -275,17 +274,6 @@ def _begin(fleet: Fleet, role: str, base: str, seed: int) -> None:
 def _work(task: tuple[str, Tree, str]) -> tuple[str, Found]:
     name, tree, cuts = task
     return name, _EXPLORER[0].follow(tree, cuts)
-
-
-@contextmanager
-def fast_folder() -> Iterator[Path]:
-    """A folder in memory where there is one; gone afterwards."""
-    shared = Path("/dev/shm")
-    folder = tempfile.mkdtemp(prefix="nodeagent-", dir=shared if shared.is_dir() else None)
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def explore(role: str, seed: int, workers: int) -> Explored:

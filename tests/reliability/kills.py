@@ -26,13 +26,13 @@ from pathlib import Path
 from nodeagent import paths
 from nodeagent.fleet import handoff
 from nodeagent.host.host import Host
-from tests.reliability.commands import ADDRESS, Commands
-from tests.reliability.explore import fast_folder, settled
-from tests.reliability.firstboot import CARD, FINGERPRINT, FRESH, KEY_FILE, Fleet
+from tests.reliability.explore import settled
 from tests.reliability.servers import api_server, key_server
 from tests.support import namespaces
-from tests.unit.disk import Tree
-from tests.unit.machine import put
+from tests.support.firstboot import CARD, FINGERPRINT, FRESH, KEY_FILE, Fleet
+from tests.support.lossy_disk import Tree
+from tests.support.machine import fast_folder, put
+from tests.support.programs import ADDRESS, Commands
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NAMES = (
@@ -100,10 +100,9 @@ class Machine:
         place = self.root / CHECKOUT.relative_to("/")
         place.mkdir(parents=True)
         _run("mount", "--bind", "-o", "ro", str(CHECKOUT), str(place))
-        here = Path(__file__).parent
         self.harness.mkdir()
-        for name in ("commands.py", "command_process.py"):
-            shutil.copy(here / name, self.harness)
+        for module in ("support/programs.py", "reliability/command_process.py"):
+            shutil.copy(CHECKOUT / "tests" / module, self.harness)
         shutil.copytree(self.fleet.folder, self.harness / "store")
         _run("mount", "--bind", str(self.harness), str(self.root / "harness"))
         for path, content in FRESH.items():

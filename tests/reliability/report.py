@@ -14,10 +14,10 @@ from typing import Any
 from tests import provenance
 from tests.reliability import blockdev
 from tests.reliability.blocks import OPTIONS, Replayed
-from tests.reliability.defects import Verdict
 from tests.reliability.explore import Explored
 from tests.reliability.kills import Killed
-from tests.unit import disk
+from tests.support import lossy_disk
+from tests.support.seeded import Verdict
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 REPORT = CHECKOUT / "docs" / "reliability.md"
@@ -141,7 +141,10 @@ def _first_boot(explored: list[Explored]) -> list[str]:
          "different disks", "divergences"), rows,
     )  # fmt: skip
     sampled = ", ".join(f"{e.sampled} ({e.role})" for e in explored)
-    lines += ["", SAMPLED.format(sampled=sampled, limit=disk.LIMIT, chance=disk.LIMIT // 3)]
+    lines += [
+        "",
+        SAMPLED.format(sampled=sampled, limit=lossy_disk.LIMIT, chance=lossy_disk.LIMIT // 3),
+    ]
     lines += ["Instants by what the agent was doing:", ""]
     phases = dict.fromkeys(phase for e in explored for phase in e.phases)
     lines += table(

@@ -22,8 +22,8 @@ from nodeagent.statefile import PATH as JOURNAL
 from nodeagent.trust import node_key
 from nodeagent.trust.store import FLEET_FILE
 from tests.reliability.explore import Found, same, settled
-from tests.reliability.firstboot import CMDLINE, NEW, OLD, Fleet, Outcome, VirtualPi
-from tests.unit.disk import Tree
+from tests.support.firstboot import CMDLINE, NEW, OLD, Fleet, Outcome, VirtualPi
+from tests.support.lossy_disk import Tree
 
 WANTS = "etc/systemd/system/multi-user.target.wants"
 AGENT = f"{WANTS}/{UNITS[0]}"

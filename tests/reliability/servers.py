@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.reliability.commands import ADDRESS, Commands
-from tests.reliability.firstboot import Fleet
-from tests.unit.cluster import authority
+from tests.support import authority
+from tests.support.firstboot import Fleet
+from tests.support.programs import ADDRESS, Commands
 
 Handler = type[http.server.BaseHTTPRequestHandler]
 

@@ -9,20 +9,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.reliability.defects import Verdict, green, verdict
-from tests.simulate import defects, report
-from tests.simulate.fleets import draw
+from tests.simulate import election_defects, election_report
 from tests.simulate.growth import NODES, SEEDS, Growth, grow
+from tests.simulate.plans import draw
 from tests.simulate.run import live
+from tests.support.seeded import Verdict, green, verdict
 
 FLEETS = 100_000
 BATCH = 250
 WORKERS = 2
 
 
-def batch(first: int) -> list[report.Row]:
+def batch(first: int) -> list[election_report.Row]:
     """The fleets of some seeds."""
-    return [report.row(live(draw(seed))) for seed in range(first, first + BATCH)]
+    return [election_report.row(live(draw(seed))) for seed in range(first, first + BATCH)]
 
 
 def replay(seed: int) -> int:
@@ -66,11 +66,11 @@ def main() -> int:
         growth = _growth(pool, args.seed, args.nodes, tell)
         seeded = _seeded(pool, tell)
     minutes = (time.monotonic() - began) / 60
-    text = report.render(rows, growth, seeded, args.seed, minutes)
+    text = election_report.render(rows, growth, seeded, args.seed, minutes)
     if args.fleets >= FLEETS and args.nodes >= NODES[-1]:
-        report.REPORT.parent.mkdir(exist_ok=True)
-        report.REPORT.write_text(text)
-        tell(f"wrote {report.REPORT}")
+        election_report.REPORT.parent.mkdir(exist_ok=True)
+        election_report.REPORT.write_text(text)
+        tell(f"wrote {election_report.REPORT}")
     else:
         sys.stdout.write(text)
     missed = seeded[0] or any(not v.caught for v in seeded[1])
@@ -81,8 +81,8 @@ def main() -> int:
 
 def _fleets(
     pool: ProcessPoolExecutor, first: int, count: int, tell: Callable[[str], None]
-) -> list[report.Row]:
-    rows: list[report.Row] = []
+) -> list[election_report.Row]:
+    rows: list[election_report.Row] = []
     for found in pool.map(batch, range(first, first + count, BATCH)):
         rows += found
         if len(rows) % 5000 < BATCH or len(rows) >= count:
@@ -111,8 +111,8 @@ def _growth(
 
 def _seeded(pool: ProcessPoolExecutor, tell: Callable[[str], None]) -> tuple[str, list[Verdict]]:
     """What the named tests say of the true tree ("" where all pass), and each defect's verdict."""
-    true, verdicts = pool.submit(green, defects.DEFECTS), []
-    for one in pool.map(verdict, defects.DEFECTS):
+    true, verdicts = pool.submit(green, election_defects.DEFECTS), []
+    for one in pool.map(verdict, election_defects.DEFECTS):
         verdicts.append(one)
         tell(f"defect {one.defect.name}: {'red' if one.caught else 'NOT CAUGHT'}")
     return true.result(), verdicts

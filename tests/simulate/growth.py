@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from nodeagent.fleet import beacon
 from tests.simulate.air import Air
-from tests.simulate.fleets import NEVER, Plan
 from tests.simulate.pi import KEY, Make
+from tests.simulate.plans import NEVER, Plan
 from tests.simulate.run import Life
 
 NODES = (1, 4, 16, 64, 256, 1000)

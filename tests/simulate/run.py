@@ -7,9 +7,9 @@ import random
 from dataclasses import dataclass, field
 
 from tests.simulate.air import Air
-from tests.simulate.fleets import NEVER, Plan
 from tests.simulate.memory import PowerCut
 from tests.simulate.pi import Pi
+from tests.simulate.plans import NEVER, Plan
 
 PATIENCE = 1500.0  # true seconds after the last disturbance, until a run is over in any case
 CUT = 20.0  # seconds without power after a cut at a write

@@ -35,7 +35,7 @@ from nodeagent.statefile import StateFile, Vote
 from nodeagent.status import model, text
 from nodeagent.trust import fleet_file, store
 from nodeagent.trust.node_key import NodeKey
-from tests.unit.machine import NOW, Machine, Time, put
+from tests.support.machine import NOW, Machine, Time, put
 
 
 def failing(*errors: Exception) -> Any:

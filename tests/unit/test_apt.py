@@ -13,7 +13,7 @@ from nodeagent import errors
 from nodeagent.host.apt import actions
 from nodeagent.host.apt.actions import Apt, AptInstall, AptUpdate
 from nodeagent.host.host import Result
-from tests.unit.machine import Machine, put
+from tests.support.machine import Machine, put
 
 RECORDED = yaml.safe_load((Path(__file__).parent / "apt_messages.yaml").read_text())
 OURS = "/etc/apt/sources.list.d/nodeagent-kubernetes.sources"

@@ -14,8 +14,8 @@ from nodeagent.host.host import Result
 from nodeagent.host.hostkeys import FOLDER, WORKSHOP
 from nodeagent.steps.card_in_board import MACHINE_ID
 from nodeagent.trust import node_key
-from tests.unit.machine import put
-from tests.unit.powercut import WAYS, Disk, PowerCut, VirtualPi, prepare
+from tests.support.machine import put
+from tests.support.powercut import WAYS, Disk, PowerCut, VirtualPi, prepare
 
 OLD_ID = "0123456789abcdef0123456789abcdef"
 KEY = "ssh_host_ed25519_key"

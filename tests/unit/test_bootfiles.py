@@ -46,7 +46,7 @@ from nodeagent.host.host import Host
 from nodeagent.statefile import StateFile
 from nodeagent.steps import engine, show
 from nodeagent.steps.cgroup import OFF, WANTED, Cgroup
-from tests.unit.machine import Machine, put
+from tests.support.machine import Machine, put
 
 CASES = sorted((Path(__file__).parent / "bootfiles").glob("*.yaml"))
 BOOT = "/boot/firmware"

@@ -9,7 +9,7 @@ import pytest
 from nodeagent.host.boot import undo
 from nodeagent.host.boot.files import BACKUP
 from nodeagent.host.facts import Facts
-from tests.unit.machine import Machine, put
+from tests.support.machine import Machine, put
 
 OURS = ("cgroup_enable=memory", "cgroup_memory=1")
 ADDED = " cgroup_enable=memory cgroup_memory=1"

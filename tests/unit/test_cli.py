@@ -18,7 +18,7 @@ from nodeagent.imaging import bake
 from nodeagent.status import eventlog
 from nodeagent.status import model as status
 from nodeagent.steps.show import renew_keys
-from tests.unit.machine import Machine, dpkg_status, put
+from tests.support.machine import Machine, dpkg_status, put
 
 
 def run(*words: str) -> Any:

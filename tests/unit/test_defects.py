@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.defects import DEFECTS as HOSTILE
-from tests.reliability.defects import DEFECTS as RELIABILITY
-from tests.reliability.defects import Defect
-from tests.simulate.defects import DEFECTS as SIMULATE
+from tests.hostile.trust_defects import DEFECTS as HOSTILE
+from tests.reliability.durability_defects import DEFECTS as RELIABILITY
+from tests.simulate.election_defects import DEFECTS as SIMULATE
+from tests.support.seeded import Defect
 
 TESTS = Path(__file__).parents[1]
 DEFECTS = (*RELIABILITY, *HOSTILE, *SIMULATE)

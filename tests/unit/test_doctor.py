@@ -29,9 +29,8 @@ from nodeagent.host.host import Host
 from nodeagent.statefile import StateFile
 from nodeagent.trust import fleet_file
 from nodeagent.trust.store import import_card
-from tests.unit.cluster.authority import CA_CERT, CA_KEY
-from tests.unit.machine import NOW, Machine, put
-from tests.unit.test_steps import machine
+from tests.support.authority import CA_CERT, CA_KEY
+from tests.support.machine import NOW, Machine, laid_out, put
 
 CASES = sorted((Path(__file__).parent / "doctor").glob("*.yaml"))
 LEVELS = ("pass", "warning", "failure", "unknown")
@@ -61,7 +60,7 @@ def everything(root: Path) -> dict[str, bytes]:
 def test_case(path: Path, tmp_path: Path) -> None:
     case = yaml.safe_load(path.read_text())
     assert case["why"]
-    host = machine(case, tmp_path)
+    host = laid_out(case, tmp_path)
     before = everything(tmp_path)
     findings = by_name(host)
     for name, (level, words) in case["expect"].items():
@@ -78,7 +77,7 @@ def test_case(path: Path, tmp_path: Path) -> None:
 
 
 def test_every_step_is_a_check(tmp_path: Path) -> None:
-    found = by_name(machine({}, tmp_path))
+    found = by_name(laid_out({}, tmp_path))
     assert {step.name for step in steps.SEQUENCE} <= set(found)
 
 
@@ -86,7 +85,7 @@ def test_a_plan_that_is_empty_passes_and_one_that_is_not_names_what_is_to_do(
     tmp_path: Path,
 ) -> None:
     files = {"/proc/meminfo": "MemTotal: 4000000 kB\n", "/etc/fstab": "/dev/sda2 none swap sw 0 0"}
-    found = by_name(machine({"files": files}, tmp_path))
+    found = by_name(laid_out({"files": files}, tmp_path))
     assert found["swap"].value.startswith("to do: write /etc/fstab (")
     assert "systemctl start nodeagent" in found["swap"].remedy
     put(tmp_path, {"/etc/fstab": "# none\n"})
@@ -148,7 +147,7 @@ def test_certificates_that_end(tmp_path: Path, days: int, level: str) -> None:
 
 
 def test_the_fleet(tmp_path: Path) -> None:
-    host = machine({}, tmp_path)
+    host = laid_out({}, tmp_path)
     _, card = fleet_file.make("home")
     put(tmp_path, {"/boot/firmware/nodeagent.fleet": card})
     assert by_name(host)["fleet"].level == "warning"
@@ -234,7 +233,7 @@ def test_exit_codes(levels: list[Any]) -> None:
 def test_online_names_who_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = "pkgs.k8s.io"
     monkeypatch.setattr(health, "answers", lambda host, *_: host != silent)
-    host = machine({}, tmp_path)
+    host = laid_out({}, tmp_path)
     assert "online" not in by_name(host)
     assert by_name(host, online=True)["online"].value == "no answer from pkgs.k8s.io:443"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.host import durable
-from tests.unit.disk import FAT, Disk
+from tests.support.lossy_disk import FAT, Disk
 
 OLD, NEW = b"old content\n", b"new content, longer than a word\n"
 Writer = Callable[[Path, bytes, int], None]

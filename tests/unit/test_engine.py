@@ -15,7 +15,7 @@ from nodeagent.host.facts import Facts
 from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
 from nodeagent.steps.step import Step
-from tests.unit.machine import Machine, put
+from tests.support.machine import Machine, put
 
 BOOT = "/proc/sys/kernel/random/boot_id"
 SETTINGS = Settings()

@@ -19,7 +19,8 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.net import nft
 from nodeagent.host.net.firewalls import UfwRule, kept_ports, ufw_rules, zones
 from nodeagent.steps.firewall import Firewall
-from tests.unit.test_steps import machine, short
+from tests.support.machine import laid_out
+from tests.unit.test_steps import short
 
 RECORDED = Path(__file__).parent / "nft"
 CASES = Path(__file__).parent / "steps" / "firewall"
@@ -184,7 +185,7 @@ FIREWALLD = {
     ("image", []),
 ])  # fmt: skip
 def test_undo_takes_back_what_is_ours(case: str, expected: list[str], tmp_path: Path) -> None:
-    host = machine(yaml.safe_load((CASES / f"{case}.yaml").read_text()), tmp_path)
+    host = laid_out(yaml.safe_load((CASES / f"{case}.yaml").read_text()), tmp_path)
     assert [short(a) for a in Firewall().undo(Facts(host), Settings())] == expected
 
 
@@ -199,7 +200,7 @@ def test_undo_takes_back_what_is_ours(case: str, expected: list[str], tmp_path: 
     ]),
 ])  # fmt: skip
 def test_the_remedy_names_the_rules_to_add(case: str, rules: list[str], tmp_path: Path) -> None:
-    host = machine(yaml.safe_load((CASES / f"{case}.yaml").read_text()), tmp_path)
+    host = laid_out(yaml.safe_load((CASES / f"{case}.yaml").read_text()), tmp_path)
     with pytest.raises(Blocked) as blocked:
         list(Firewall().plan(Facts(host), Settings()))
     assert re.findall("`(.*?)`", blocked.value.remedy) == rules
@@ -209,6 +210,6 @@ def test_one_command_where_a_tool_is_there_and_none_where_none_is(tmp_path: Path
     for case, ran in (("none", []), ("ufw-off", []), ("ufw-on", ["ufw status"]),
                       ("firewalld-fresh", ["firewall-cmd --list-all-zones"]),
                       ("nftables-empty", ["nft -j list ruleset"])):  # fmt: skip
-        host = machine(yaml.safe_load((CASES / f"{case}.yaml").read_text()), tmp_path / case)
+        host = laid_out(yaml.safe_load((CASES / f"{case}.yaml").read_text()), tmp_path / case)
         list(Firewall().plan(Facts(host), Settings()))
         assert host.ran == ran, case

@@ -17,7 +17,7 @@ from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.statefile import StateFile
 from nodeagent.trust import fleet_file, store, wire
 from tests.formats.forms import FOLDER, FORMS, Fleet, Form, plain, seal
-from tests.unit.machine import Machine
+from tests.support.machine import Machine
 
 LATER = r"written by another version of nodeagent \(format 2; this one reads 1\)"
 NOT_SO = ("damaged", "another fleet", "not sealed by this fleet", "Check the card for faults")

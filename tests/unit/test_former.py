@@ -20,8 +20,8 @@ from nodeagent.host.timesync import SYNCHRONISED
 from nodeagent.join import client
 from nodeagent.join.messages import Secret
 from nodeagent.statefile import StateFile
+from tests.support.machine import NOW, Machine, put
 from tests.unit.cluster.test_renewal import DAY, RENEW, RESTART, YEAR, control_plane, made
-from tests.unit.machine import NOW, Machine, put
 
 
 def former(machine: Machine, role: str, synced: bool) -> Formation:

@@ -18,7 +18,7 @@ from nodeagent.cli.main import main
 from tests import guide
 from tests.guide import hook
 from tests.guide.commands import visible
-from tests.unit.test_linters import tool
+from tests.support.tools import tool
 
 CHECKOUT = guide.CHECKOUT
 DOCS = CHECKOUT / "docs"

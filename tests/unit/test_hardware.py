@@ -13,7 +13,7 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.hardware import Power
 from nodeagent.host.net import sockets
 from nodeagent.host.net.sockets import Holder, Listener
-from tests.unit.machine import Machine, put
+from tests.support.machine import Machine, put
 
 
 @pytest.mark.parametrize(("text", "expected"), [

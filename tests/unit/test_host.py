@@ -23,7 +23,7 @@ from nodeagent.host.apt import dpkg, openpgp
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host, run_process
 from nodeagent.host.storage import fsync_latency_ms
-from tests.unit.machine import KEYS, NOW, Machine, dpkg_status, put
+from tests.support.machine import KEYS, NOW, Machine, dpkg_status, put
 
 LASTING = "DA802A6C250A4E635956AA65EFFABA7524165FA9"  # as gpg --show-keys prints them
 EXPIRING = "AE26EC676BCF1144EEE511FA3CA62DD192BFDEE1"

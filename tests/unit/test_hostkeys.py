@@ -15,7 +15,7 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.hostkeys import FOLDER, NewHostKeys
 from nodeagent.steps.card_in_board import MACHINE_ID, CardInBoard
-from tests.unit.machine import Machine, put
+from tests.support.machine import Machine, put
 
 OLD = "an old key"
 

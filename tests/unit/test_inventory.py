@@ -12,9 +12,9 @@ from nodeagent import __version__
 from nodeagent.agent import inventory
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import credentials
-from tests.unit.cluster.authority import CA_CERT, CA_KEY
-from tests.unit.machine import NOW, Machine, dpkg_status, put
-from tests.unit.test_status import CHECK
+from tests.support.authority import CA_CERT, CA_KEY
+from tests.support.machine import NOW, Machine, dpkg_status, put
+from tests.support.statuses import CHECK
 
 TOKEN = {"name": "pi-2", "expires": int(NOW) + 600, "deleted": False, "grant": "eyJhbGciOi.secret"}
 

@@ -19,7 +19,7 @@ from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon, open_, seal
 from nodeagent.join import waiting_file
 from nodeagent.status import model, schema
-from tests.unit.machine import Became, Machine
+from tests.support.machine import Became, Machine
 
 KEY = bytes(32)
 BEACON = Beacon(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from nodeagent.trust import fleet_file, pki
-from tests import keytraces
-from tests.unit.test_linters import tool
+from tests.support import keytraces
+from tests.support.tools import tool
 
 KEY = pki.new_key()
 PEM = pki.key_pem(KEY).encode()

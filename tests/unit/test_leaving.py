@@ -16,7 +16,7 @@ from nodeagent.join import leave as farewell
 from nodeagent.statefile import StateFile
 from nodeagent.trust import fleet_file, store
 from nodeagent.trust.node_key import NodeKey
-from tests.unit.machine import Machine, put
+from tests.support.machine import Machine, put
 
 RESET = "kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock"
 UID = "0f3b1a52-7a55-4d0e-9a47-7c5f4a9e2b11"

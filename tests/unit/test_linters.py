@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.tools import tool
+
 CHECKOUT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 
 pytestmark = pytest.mark.processes
-
-
-def tool(name: str, remedy: str) -> str:
-    """Where a tool is: in the virtual environment of this Python, or on the machine."""
-    found = shutil.which(name, path=f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin")
-    if found is None:
-        pytest.fail(f"{name} is not installed. {remedy}", pytrace=False)
-    return found
 
 
 def check(*command: str, cwd: Path = CHECKOUT) -> None:

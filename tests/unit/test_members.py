@@ -22,8 +22,8 @@ from nodeagent.join import broker_protocol
 from nodeagent.join.approval import code
 from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
-from tests.unit.fleet.test_broker import Setup
-from tests.unit.machine import Machine, put
+from tests.support.admission import Setup
+from tests.support.machine import Machine, put
 
 pytestmark = pytest.mark.network  # a Unix socket in the test's own folder
 

@@ -11,7 +11,7 @@ from nodeagent.cluster import addresses, cni, kubeadm, packages
 from nodeagent.config.settings import Network, Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
-from tests.unit.machine import Machine, put
+from tests.support.machine import Machine, put
 
 HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
 WIFI = "wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n"

@@ -16,7 +16,7 @@ from nodeagent import __version__
 from nodeagent.config import settings as config
 from nodeagent.host.host import Host
 from nodeagent.join import waiting_file
-from tests.unit.test_linters import tool
+from tests.support.tools import tool
 
 CHECKOUT = Path(__file__).parents[2]
 UNITS = sorted((CHECKOUT / "systemd").iterdir())

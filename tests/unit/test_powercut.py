@@ -19,7 +19,7 @@ from nodeagent.statefile import PATH as JOURNAL
 from nodeagent.steps import engine
 from tests.reliability import roads
 from tests.reliability.explore import quick
-from tests.reliability.firstboot import CMDLINE, NEW, ROLES, Fleet, VirtualPi
+from tests.support.firstboot import CMDLINE, NEW, ROLES, Fleet, VirtualPi
 
 SEED = 1
 CUTS = int(os.environ.get("NODEAGENT_CUTS", "25"))
@@ -42,7 +42,7 @@ def test_a_cut_anywhere_of_the_first_boot(role: str, fleet: Fleet, tmp_path: Pat
     found, runs = quick(role, SEED, CUTS, fleet, tmp_path / "card")
     assert found.instants > 400 and len(found.new) > 800, "the model sees what is done"
     assert runs == min(CUTS, len(found.new))
-    assert not found.unknown, "a command without a double: tests/reliability/commands.py"
+    assert not found.unknown, "a command without a double: tests/support/programs.py"
     assert found.problems == []
 
 
@@ -64,7 +64,7 @@ def test_a_cut_anywhere_of_the_way_out(name: str, fleet: Fleet, tmp_path: Path) 
     found, runs = roads.quick(name, SEED, CUTS // 4, fleet, tmp_path / "card")
     assert found.instants > 100 and len(found.new) > 150, "the model sees what is done"
     assert runs == CUTS // 4
-    assert not found.unknown, "a command without a double: tests/reliability/commands.py"
+    assert not found.unknown, "a command without a double: tests/support/programs.py"
     assert found.problems == []
 
 

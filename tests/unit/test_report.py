@@ -22,8 +22,8 @@ from nodeagent.status import model
 from nodeagent.trust import fleet_file, store
 from nodeagent.trust import node_key as keys
 from nodeagent.trust.node_key import NodeKey
-from tests.unit.cluster.authority import CA_CERT, CA_KEY
-from tests.unit.machine import NOW, Machine, put
+from tests.support.authority import CA_CERT, CA_KEY
+from tests.support.machine import NOW, Machine, put
 
 TOKEN = "q7w2mz.5x3c6v7b8n9m0a1s"
 LEFTOVER = "z9y8x7.0123456789abcdef"  # of a cluster before, in no file any more

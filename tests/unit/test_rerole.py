@@ -20,8 +20,8 @@ from nodeagent.errors import CommandFailed, Refused
 from nodeagent.fleet import beacon, handoff
 from nodeagent.statefile import State, StateFile
 from nodeagent.trust import fleet_file, store
+from tests.support.machine import Machine, put
 from tests.unit.cluster.test_inhabitants import GET, answers
-from tests.unit.machine import Machine, put
 from tests.unit.test_healing import OTHER, RIVAL_BEACON, Old
 
 CA = "a certificate"

@@ -23,8 +23,8 @@ from nodeagent.host.host import Result
 from nodeagent.statefile import PATH, StateFile
 from nodeagent.steps import card_in_board, containerd, engine, identity, packages, watchdog
 from nodeagent.trust import node_key, store
-from tests.unit.machine import Machine, dpkg_status, put
-from tests.unit.powercut import FRESH, WAYS, Disk, PowerCut, VirtualPi, prepare
+from tests.support.machine import Machine, dpkg_status, put
+from tests.support.powercut import FRESH, WAYS, Disk, PowerCut, VirtualPi, prepare
 
 KEPT = ("etc/hostname", "etc/hosts", "var/lib/nodeagent/")
 

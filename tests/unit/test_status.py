@@ -20,13 +20,7 @@ from nodeagent.fleet.peers import Roster
 from nodeagent.host.host import Clock, Host
 from nodeagent.status import model, schema
 from nodeagent.status import text as statustext
-
-SCHEMA = json.loads((Path(model.__file__).parent / "status.schema.json").read_text())
-CHECK = jsonschema.Draft202012Validator(
-    # Strict here: a key that the schema does not know is a fault of the agent's, not of a reader.
-    {**SCHEMA, "additionalProperties": False}
-)
-
+from tests.support.statuses import CHECK, FULL, SCHEMA
 
 NO_SLEEP = Clock(sleep=lambda seconds: None)
 
@@ -125,26 +119,6 @@ PEER = Beacon(
     fitness=(1,), epoch=0, claim=False, ready=False, expected=0, address="10.0.0.8", port=6444,
     seq=1,
 )  # fmt: skip
-FULL: schema.Status = {
-    **model.empty(),
-    "phase": "failed",
-    "since": 1000.0,
-    "node_name": "pi-0a1b2c",
-    "role": "worker",
-    "role_why": "pi-1 is the control plane. " * 4,
-    "detail": "Install the packages: run apt-get install " + "kubelet=1.36.4-1.1 " * 30,
-    "progress": {"kind": "packages", "text": "unpacking kubelet", "done": 3, "total": 12},
-    "waiting": {"for": "An answer.", "until": 1100.0},
-    "certificates": [{"name": "/x/" + "y" * 60, "expires": 2000.0, "renewal": "automatic"}],
-    "tokens": [{"name": "pi-" + "z" * 60, "expires": 1500.0}],
-    "approval": "ABCD-EFGH-JKLM-NPQR",
-    "approvals": [{"id": "ABCDEFGH", "name": "pi-9", "address": "10.0.0.9", "since": 900.0}],
-    "hardware": [{"name": "power", "level": "failure", "text": "low " * 30, "remedy": "Cable. "}],
-    "error": {"code": "E105", "reason": "No mirror " + "x" * 300, "remedy": "Look \x1b[31m at it."},
-    "notes": ["A note. " * 20],
-    "peers": [{"node_id": "n-a", "name": "n" * 64, "phase": "initialising", "since": 1.0,
-               "role": "control-plane", "address": "255.255.255.255", "heard": 2.0}],
-}  # fmt: skip
 
 
 def test_what_the_agent_writes_fits_the_schema(board: Reporter) -> None:

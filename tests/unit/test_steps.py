@@ -21,7 +21,6 @@ A case is a file ``steps/STEP/CASE.yaml``:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -32,24 +31,10 @@ from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action, FetchKey, Reboot, Write
 from nodeagent.host.apt.actions import AptUpdate
 from nodeagent.host.facts import Facts
-from tests.unit.machine import NOW, Machine, dpkg_status, put
+from tests.support.machine import Machine, laid_out, put
 
 CASES = sorted((Path(__file__).parent / "steps").glob("*/*.yaml"))
 STEPS = {step.name: step for step in steps.SEQUENCE}
-
-
-def machine(case: dict[str, Any], root: Path) -> Machine:
-    """The machine of a case."""
-    put(root, {"/var/lib/dpkg/status": dpkg_status(
-        case.get("packages", {}), case.get("architecture", "arm64"))})  # fmt: skip
-    if "model" in case:
-        put(root, {"/proc/device-tree/model": case["model"] + "\0"})
-    put(root, {"/proc/uptime": f"{case.get('uptime', 30)}.00 40.00\n"})
-    put(root, case.get("files", {}))
-    if "settings" in case:
-        put(root, {"/etc/nodeagent/config.d/case.yaml": yaml.safe_dump(case["settings"])})
-    live, now = case.get("live", True), case.get("now", NOW)
-    return Machine(root, case.get("commands", {}), now, live is True, live == "baked")
 
 
 def short(action: Action) -> str:
@@ -67,7 +52,7 @@ def short(action: Action) -> str:
 def test_step(path: Path, tmp_path: Path) -> None:
     case = yaml.safe_load(path.read_text())
     assert case["why"]
-    host = machine(case, tmp_path)
+    host = laid_out(case, tmp_path)
     settings = config.load(host).settings
     step = STEPS[path.parent.name]
 
@@ -124,7 +109,7 @@ def test_the_order_of_the_sequence() -> None:
 def test_an_image_gets_file_actions_from_on_image_steps_only(
     step: steps.Step, tmp_path: Path
 ) -> None:
-    host = machine({"live": False, "files": {
+    host = laid_out({"live": False, "files": {
         "/boot/firmware/cmdline.txt": "console=tty1 root=LABEL=writable\n",
         "/etc/os-release": "ID=debian\nVERSION_CODENAME=trixie\n"}}, tmp_path)  # fmt: skip
     actions = list(step.plan(Facts(host), config.Settings()))
@@ -182,7 +167,7 @@ UNDOABLE = {"swap", "modules", "sysctls", "watchdog"}
 )
 def test_undo_gives_back_every_byte(path: Path, tmp_path: Path) -> None:
     case = yaml.safe_load(path.read_text())
-    host = machine(case, tmp_path)
+    host = laid_out(case, tmp_path)
     step = STEPS[path.parent.name]
     assert isinstance(step, steps.Undoable)
     before, there_before = disk(tmp_path), folders(tmp_path)

@@ -17,8 +17,8 @@ from nodeagent.host import led
 from nodeagent.host.apt.actions import PROGRESS, AptInstall
 from nodeagent.host.host import Clock
 from nodeagent.status import model, schema
-from tests.unit.machine import Machine, put
-from tests.unit.test_linters import tool
+from tests.support.machine import Machine, put
+from tests.support.tools import tool
 
 CHECKOUT = Path(__file__).parents[2]
 FILE = f"/boot/firmware/{surfaces.NAME}"

@@ -10,7 +10,7 @@ import pytest
 
 from nodeagent.cluster import workloads
 from nodeagent.errors import CommandFailed
-from tests.unit.machine import Machine
+from tests.support.machine import Machine
 
 GET = "kubectl --kubeconfig /etc/kubernetes/admin.conf get {} -o json --request-timeout=20s"
 SYSTEM = [

@@ -13,7 +13,7 @@ from nodeagent.cluster import control_plane, kubeadm, versions
 from nodeagent.cluster.cni import flannel
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed
-from tests.unit.machine import Machine
+from tests.support.machine import Machine
 
 TOKEN = "abcdef.0123456789abcdef"
 JOIN = f"kubeadm join --config {kubeadm.JOIN_FILE}"

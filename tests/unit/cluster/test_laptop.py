@@ -11,8 +11,8 @@ from cryptography import x509
 
 from nodeagent.cluster import admin_kubeconfig
 from nodeagent.errors import Refused
-from tests.unit.cluster.authority import CA_CERT, CA_KEY
-from tests.unit.machine import NOW, Machine, put
+from tests.support.authority import CA_CERT, CA_KEY
+from tests.support.machine import NOW, Machine, put
 
 ADMIN = "clusters:\n- cluster: {server: 'https://192.168.1.40:6443'}\n  name: kubernetes\n"
 

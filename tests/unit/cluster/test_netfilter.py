@@ -11,7 +11,7 @@ from nodeagent.cluster import packet_filter
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host, Result, run_process
 from tests.support import namespaces
-from tests.unit.machine import Machine
+from tests.support.machine import Machine
 
 # As iptables-save shows a worker with Docker and a rule of the user's beside the cluster.
 SAVED = """\

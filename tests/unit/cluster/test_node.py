@@ -20,8 +20,8 @@ from nodeagent import paths
 from nodeagent.cluster import control_plane, credentials, kubectl
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host, Result
-from tests.unit.cluster.authority import CA_CERT, CA_KEY
-from tests.unit.machine import NOW, Machine, put
+from tests.support.authority import CA_CERT, CA_KEY
+from tests.support.machine import NOW, Machine, put
 
 GET = "kubectl --kubeconfig {} get {} -o json --request-timeout=20s"
 OURS = f"{control_plane.MARK}\n"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nodeagent.cluster import kubelet_api
-from tests.unit.machine import NOW, Machine
+from tests.support.machine import NOW, Machine
 
 LIST = "/api/v1/pods?fieldSelector=spec.nodeName%3Dpi-2"
 

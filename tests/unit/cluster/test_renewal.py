@@ -1,5 +1,5 @@
 """Certificates that end: which are due, and a board that was in a drawer for a year. kubeadm,
-kubelet and crictl are doubles here; the real kubeadm renews in tests/lab/test_renewal.py."""
+kubelet and crictl are doubles here; the real kubeadm renews in tests/lab/test_renewal_real.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nodeagent import paths
 from nodeagent.cluster import credentials, kubeadm, kubeadm_state, renewal
 from nodeagent.errors import CommandFailed
 from nodeagent.trust import pki
-from tests.unit.machine import NOW, Machine, put
+from tests.support.machine import NOW, Machine, put
 
 DAY = 86400
 YEAR = 365 * DAY

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from nodeagent.cluster import credentials, rest
-from tests.unit.cluster import authority
-from tests.unit.machine import NOW
+from tests.support import authority
+from tests.support.machine import NOW
 
 pytestmark = pytest.mark.network
 

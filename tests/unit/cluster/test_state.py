@@ -18,8 +18,8 @@ from nodeagent.cluster.kubeadm_state import BEGUN, ETCD_DATA, FORMED, State
 from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Result
-from tests.unit.cluster.authority import CA_CERT, CA_KEY, OTHER_CA_CERT
-from tests.unit.machine import NOW, Machine, put
+from tests.support.authority import CA_CERT, CA_KEY, OTHER_CA_CERT
+from tests.support.machine import NOW, Machine, put
 
 TOKEN = "abcdef.0123456789abcdef"
 KUBELET = {"/var/lib/kubelet/config.yaml": "x", "/var/lib/kubelet/kubeadm-flags.env": "x"}

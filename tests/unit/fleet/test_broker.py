@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,138 +18,22 @@ from cryptography.x509.oid import NameOID
 from nodeagent import paths
 from nodeagent.agent import provision
 from nodeagent.broker import ledger
-from nodeagent.broker.broker import MAX_OUTSTANDING, TOKEN_LIFE, Broker, Offer, Overloaded, Stale
+from nodeagent.broker.broker import MAX_OUTSTANDING, TOKEN_LIFE, Overloaded, Stale
 from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import CommandFailed, FleetError, Untrusted
-from nodeagent.host.host import Clock, Host
+from nodeagent.host.host import Host
 from nodeagent.join import messages
 from nodeagent.trust import pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
-from tests.unit.fleet.test_grant import CA
-from tests.unit.powercut import WAYS, Disk, PowerCut
-
-NOW = 1_795_000_000.0
-
-
-@dataclass(frozen=True)
-class Csr:
-    """A certificate signing request as the API shows it."""
-
-    name: str
-    username: str
-    csr_pem: bytes
-    groups: tuple[str, ...] = ("system:bootstrappers:nodeagent", "system:authenticated")
-    signer: str = "kubernetes.io/kube-apiserver-client-kubelet"
-    usages: tuple[str, ...] = ("digital signature", "client auth")
-    pending: bool = True
-    created: str = "2026-11-21T12:00:00Z"
-
-    @property
-    def uid(self) -> str:
-        """As good as the API's: of one content."""
-        return hashlib.sha256(self.csr_pem).hexdigest()
-
-
-@dataclass
-class Cluster:
-    """A double of the Kubernetes API."""
-
-    tokens: dict[str, str] = field(default_factory=dict)
-    csrs: list[Csr] = field(default_factory=list)
-    approved: list[str] = field(default_factory=list)
-    nodes: dict[str, bool] = field(default_factory=lambda: {"pi-1": True})
-    uids: dict[str, str] = field(default_factory=dict)
-    down: bool = False
-    barred: list[str] = field(default_factory=list)
-    now: Callable[[], float] = lambda: NOW
-
-    def create_token(self, token_id: str, secret: str, node_name: str, expires: datetime) -> None:
-        if self.down:
-            raise CommandFailed("The API server is away.", "Wait.")
-        assert expires.timestamp() == self.now() + TOKEN_LIFE
-        self.tokens[token_id] = secret
-
-    def delete_token(self, token_id: str) -> None:
-        self.tokens.pop(token_id, None)
-
-    def requests(self) -> list[Csr]:
-        return [replace(csr, pending=csr.name not in self.approved) for csr in self.csrs]
-
-    def approve(self, name: str, uid: str, reason: str) -> None:
-        assert uid == next(csr.uid for csr in self.csrs if csr.name == name)
-        self.approved.append(name)
-
-    def bar(self, names: Sequence[str]) -> None:
-        if self.down:
-            raise CommandFailed("The API server is away.", "Wait.")
-        self.barred = list(names)
-
-    def ready_nodes(self) -> dict[str, bool]:
-        return self.nodes
-
-    def delete_node(self, name: str, uid: str = "") -> None:
-        if self.down:
-            raise CommandFailed("The API server is away.", "Wait.")
-        if uid in ("", self.uids.get(name, "")):
-            self.nodes.pop(name, None)
-
-
-class Setup:
-    """A broker with its doubles, and nodes that ask it."""
-
-    def __init__(self, folder: Path, trust: Trust, seals_at: int = 0) -> None:
-        self.now, self.seals_at = NOW, seals_at
-        self.trust = trust
-        self.host = Host(folder / "broker", clock=Clock(now=lambda: self.now))
-        self.cluster = Cluster(now=lambda: self.now)
-        self.key = pki.new_key()
-        self.start()
-
-    def start(self) -> None:
-        """The process begins; the disk is what it was."""
-        offer = Offer(("10.77.0.11:6443",), CA, "1.36.4")
-        (cert, _) = self.trust.leaf("broker", self.key.public_key())
-        self.broker = Broker(
-            self.trust.anchors, self.key, cert, offer, self.cluster, Ledger(self.host),
-            lambda: self.now, self.seals_at,
-        )  # fmt: skip
-
-    def request(self, key: NodeKey, wish: str, nonce: str | None = None) -> bytes:
-        nonce = nonce or self.broker.nonce()
-        chain = self.trust.leaf("client", key.public)
-        return messages.build_request(self.trust.fleet_id, key, chain, wish, nonce, {})
-
-    def ask(self, key: NodeKey, wish: str) -> messages.Grant:
-        nonce = self.broker.nonce()
-        data = self.broker.grant(self.request(key, wish, nonce), "10.77.0.12")
-        return messages.verify_grant(self.trust.anchors, data, key.node_id, nonce, self.now)
+from tests.support.admission import CA, NOW, Setup, csr
+from tests.support.powercut import WAYS, Disk, PowerCut
 
 
 @pytest.fixture
 def setup(tmp_path: Path, trust: Trust) -> Setup:
     """A fresh broker."""
     return Setup(tmp_path, trust)
-
-
-def csr(
-    name: str, token: str, cn: str = "system:node:pi-2", o: str = "system:nodes", **more: Any
-) -> Csr:
-    """What a kubelet asks for with a token."""
-    extra = more.pop("extra", None)
-    builder = x509.CertificateSigningRequestBuilder().subject_name(
-        x509.Name([
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, o),
-            x509.NameAttribute(NameOID.COMMON_NAME, cn),
-            *(more.pop("subject", [])),
-        ])
-    )  # fmt: skip
-    if extra:
-        builder = builder.add_extension(extra, False)
-    key = more.pop("key", None) or pki.new_key()
-    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    user = f"system:bootstrap:{token.partition('.')[0]}"
-    return Csr(**{"name": name, "username": user, "csr_pem": pem, **more})
 
 
 def test_a_grant_carries_a_token_of_its_own(setup: Setup, key: NodeKey) -> None:

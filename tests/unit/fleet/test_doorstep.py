@@ -17,8 +17,8 @@ from nodeagent.join import approval, waiting_file
 from nodeagent.status.schema import Approval
 from nodeagent.trust import fleet_file, store
 from nodeagent.trust.node_key import NodeKey
-from tests.unit.fleet.test_broker import Setup
-from tests.unit.machine import Machine, put
+from tests.support.admission import Setup
+from tests.support.machine import Machine, put
 
 ENTRY: Approval = {
     "id": "ABCD-EFGH-IJ23-4567",

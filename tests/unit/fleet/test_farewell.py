@@ -14,7 +14,7 @@ from nodeagent.join import leave as farewell
 from nodeagent.trust import jws, pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
-from tests.unit.fleet.test_broker import Setup
+from tests.support.admission import Setup
 
 UID = "0f3b1a52-7a55-4d0e-9a47-7c5f4a9e2b11"
 OTHER = "11111111-2222-4333-8444-555555555555"

@@ -18,45 +18,14 @@ from hypothesis import strategies as st
 
 from nodeagent.errors import Untrusted
 from nodeagent.join import messages
-from nodeagent.join.messages import GRANT_TYPE, REQUEST_TYPE, Grant, Request, Secret
+from nodeagent.join.messages import GRANT_TYPE, REQUEST_TYPE, Request
 from nodeagent.trust import jws, pki, wire
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
-
-NONCE = "A" * 43
-NOW = 1_795_000_000
-BROKER = pki.new_key()
-CA_KEY = pki.new_key()
-CA = pki.cert_pem(pki.issue("kubernetes", CA_KEY.public_key(), "kubernetes", CA_KEY, path_length=0))
-
+from tests.support.admission import BROKER, CA_KEY, NONCE, NOW, claims, granted, offer, request
 
 # An end certificate in the CA's place.
 CA_OF_NOBODY = pki.cert_pem(pki.issue("kubernetes", CA_KEY.public_key(), "kubernetes", CA_KEY))
-
-
-def request(trust: Trust, key: NodeKey, name: str = "pi-2") -> bytes:
-    chain = trust.leaf("client", key.public)
-    return messages.build_request(trust.fleet_id, key, chain, name, NONCE, {"model": "Pi 5"})
-
-
-def offer(**changes: Any) -> Grant:
-    values: dict[str, Any] = {
-        "node_name": "pi-2", "endpoints": ("10.77.0.11:6443",), "ca_cert": CA,
-        "ca_hash": messages.ca_hash(CA), "token": Secret("abcdef.0123456789abcdef"),
-        "kubernetes_version": "1.36.4", "issued": NOW, "expires": NOW + 600,
-    }  # fmt: skip
-    return Grant(**{**values, **changes})
-
-
-def granted(trust: Trust, key: NodeKey, **changes: Any) -> bytes:
-    (cert, _) = trust.leaf("broker", BROKER.public_key())
-    asked = Request(key.node_id, "pi-2", NONCE, {})
-    return messages.build_grant(trust.fleet_id, BROKER, cert, asked, offer(**changes))
-
-
-def claims(data: bytes) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(base64.urlsafe_b64decode(data.split(b".")[1] + b"=="))
-    return value
 
 
 def test_a_request_is_believed(trust: Trust, key: NodeKey) -> None:

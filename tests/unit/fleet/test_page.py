@@ -19,8 +19,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from nodeagent import paths
 from nodeagent.serve import status_page
 from nodeagent.status import html, metrics, model
-from tests.unit.machine import Machine, put
-from tests.unit.test_status import FULL
+from tests.support.machine import Machine, put
+from tests.support.statuses import FULL
 
 EVIL = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
 

@@ -19,7 +19,7 @@ from nodeagent.join.approval import APPROVAL, SEALED, Seal, code, read_code
 from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Issuer, Trust
-from tests.unit.fleet.test_broker import NOW, Setup, csr
+from tests.support.admission import NOW, Setup, csr
 
 DAY = 86400
 

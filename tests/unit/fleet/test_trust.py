@@ -15,7 +15,7 @@ from nodeagent.statefile import StateFile
 from nodeagent.trust import fleet_file, node_key, pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import CARD_FILES, FLEET_FILE, LEAD_KEY_FILE, Trust, import_card
-from tests.unit.powercut import WAYS, Disk, PowerCut
+from tests.support.powercut import WAYS, Disk, PowerCut
 
 CARD = CARD_FILES[0]
 

@@ -11,7 +11,7 @@ import yaml
 
 from nodeagent.errors import Refused
 from nodeagent.imaging import customise
-from tests.unit.machine import Machine, put
+from tests.support.machine import Machine, put
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtleQ me@laptop"
 CLOUD = {"/etc/cloud/cloud.cfg.d": {"folder": True}, "/usr/sbin/netplan": ""}

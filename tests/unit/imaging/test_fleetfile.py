@@ -12,7 +12,7 @@ from nodeagent.errors import Refused
 from nodeagent.imaging import fleet_new
 from nodeagent.trust import fleet_file, pki, store, wire
 from nodeagent.trust.node_key import NodeKey, node_id
-from tests import keytraces
+from tests.support import keytraces
 
 
 def files(folder: Path) -> dict[str, Path]:

@@ -1,5 +1,5 @@
-"""A stranger who connects: ``python -m tests.net.connect_process ADDRESS PORT KIND COUNT RATE ROOT
-SOURCE...``.
+"""A stranger who connects: ``python -m tests.support.connect_process ADDRESS PORT KIND COUNT RATE
+ROOT SOURCE...``.
 
 Opens COUNT connections, RATE a second, from all SOURCE addresses in turn, and keeps each open
 until the server ends it. ROOT is the folder of a node of the fleet, for those that are a member's.

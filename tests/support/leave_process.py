@@ -1,4 +1,4 @@
-"""A leaving node's word: ``python -m tests.net.leave_process ROOT NAME UID FINAL ADDRESS...``;
+"""A leaving node's word: ``python -m tests.support.leave_process ROOT NAME UID FINAL ADDRESS...``;
 prints why it was not heard, empty where it was."""
 
 from __future__ import annotations

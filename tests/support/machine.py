@@ -1,15 +1,20 @@
-"""Doubles of a machine for the unit tier."""
+"""Doubles of a machine, and folders for them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
+
 from nodeagent.host.host import Clock, Host, Result
 
-KEYS = Path(__file__).parent / "steps" / "keys"
+KEYS = Path(__file__).parents[1] / "unit" / "steps" / "keys"
 NOW = 1_795_000_000.0  # 2026-11-18, seconds since the epoch
 
 
@@ -76,6 +81,17 @@ class Machine(Host):
         return Result(0, answer) if isinstance(answer, str) else Result(**answer)
 
 
+@contextmanager
+def fast_folder() -> Iterator[Path]:
+    """A folder in memory where there is one; gone afterwards."""
+    shared = Path("/dev/shm")
+    folder = tempfile.mkdtemp(prefix="nodeagent-", dir=shared if shared.is_dir() else None)
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def put(root: Path, files: Mapping[str, Any]) -> None:
     """Lay out files: text, bytes, None (gone), or {link: TARGET}, {folder: true}, {key: NAME},
     {locked: PATH, by: PID} for the kernel's list with a lock on a file that is there."""
@@ -119,3 +135,17 @@ def _words(text: str) -> tuple[str, str, str, str]:
     defaults = ("", "install", "installed", "ok")
     filled = [*words, *defaults[len(words) :]]
     return filled[0], filled[1], filled[2], filled[3]
+
+
+def laid_out(case: dict[str, Any], root: Path) -> Machine:
+    """The machine of a case, as tests/unit/test_steps.py describes it."""
+    put(root, {"/var/lib/dpkg/status": dpkg_status(
+        case.get("packages", {}), case.get("architecture", "arm64"))})  # fmt: skip
+    if "model" in case:
+        put(root, {"/proc/device-tree/model": case["model"] + "\0"})
+    put(root, {"/proc/uptime": f"{case.get('uptime', 30)}.00 40.00\n"})
+    put(root, case.get("files", {}))
+    if "settings" in case:
+        put(root, {"/etc/nodeagent/config.d/case.yaml": yaml.safe_dump(case["settings"])})
+    live, now = case.get("live", True), case.get("now", NOW)
+    return Machine(root, case.get("commands", {}), now, live is True, live == "baked")

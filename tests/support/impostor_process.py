@@ -1,4 +1,4 @@
-"""Who answers in a control plane's place: ``python -m tests.net.impostor_process KIND ROOT``.
+"""Who answers in a control plane's place: ``python -m tests.support.impostor_process KIND ROOT``.
 
 Listens on port 6444 of all addresses. ROOT is the folder of the node whose keys it uses, where it
 uses any. Prints a line once it listens.

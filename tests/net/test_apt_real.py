@@ -19,7 +19,7 @@ from nodeagent.host.apt.actions import Apt, AptInstall, AptUpdate
 from nodeagent.host.apt.dpkg import STATUS
 from nodeagent.host.facts import Facts
 from nodeagent.steps.packages import CONFIGURE
-from tests.net.mirror import DAY, AptHost, Mirror, mirror
+from tests.net.apt_mirror import DAY, AptHost, Mirror, mirror
 
 OURS = "/etc/apt/sources.list.d/nodeagent-kubernetes.sources"
 KUBERNETES = {"kubelet": "1.36.4-1.1", "kubeadm": "1.36.4-1.1"}

@@ -23,8 +23,8 @@ from nodeagent.host.host import Host
 from nodeagent.statefile import StateFile
 from nodeagent.trust import fleet_file, store
 from nodeagent.trust.store import FLEET_FILE, LEAD_KEY_FILE, Trust
-from tests import keytraces
 from tests.hostile.section import Section
+from tests.support import keytraces
 
 MIB = 1 << 20
 SECTOR = 512

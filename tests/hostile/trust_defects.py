@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.hostile.section import Section
-from tests.reliability import defects as machinery
-from tests.reliability.defects import Defect
+from tests.support import seeded
+from tests.support.seeded import Defect
 
 FLEET = "tests/unit/fleet"
 PATCHES = Path(__file__).parent / "defects"
@@ -22,7 +22,7 @@ def _defect(name: str, what: str, test: str) -> Defect:
 DEFECTS: tuple[Defect, ...] = (
     _defect(
         "no-name-check", "a node does not look at the name in a control plane's certificate",
-        f"{FLEET}/test_handshake.py::test_verdicts",
+        f"{FLEET}/test_tls.py::test_verdicts",
     ),
     _defect(
         "no-audience-check", "a grant for another node is taken",
@@ -70,12 +70,12 @@ DEFECTS: tuple[Defect, ...] = (
 def run(seed: int) -> Section:
     """Seed each and run its test; on the true tree all of these tests must be green."""
     faults = []
-    said = machinery.green(DEFECTS)
+    said = seeded.green(DEFECTS)
     if said:
         faults.append(f"the named tests fail on the true tree: {said}")
     rows = []
     for defect in DEFECTS:
-        verdict = machinery.verdict(defect)
+        verdict = seeded.verdict(defect)
         rows.append((defect.what, f"`{defect.test}`", "red" if verdict.caught else "NOT CAUGHT"))
         if not verdict.caught:
             faults.append(f"defect {defect.name} was not caught: {verdict.why}")

@@ -19,17 +19,16 @@ from nodeagent import paths
 from nodeagent.host.host import Host
 from nodeagent.statefile import StateFile
 from nodeagent.status import model as status
-from tests.net import lan
-from tests.net.lan import ip
-from tests.net.pi_process import EVENTS
-from tests.reliability.commands import Commands
-from tests.reliability.explore import fast_folder
-from tests.reliability.firstboot import CARD, CMDLINE, FINGERPRINT, FRESH, NEW, Fleet
-from tests.support import namespaces, released
-from tests.unit.machine import put
+from tests.support import namespaces, released, virtual_lan
+from tests.support.firstboot import CARD, CMDLINE, FINGERPRINT, FRESH, NEW, Fleet
+from tests.support.machine import fast_folder, put
+from tests.support.pi_process import EVENTS
+from tests.support.programs import Commands
+from tests.support.virtual_lan import ip
 
 VOLATILE = ("run", "proc", "sys", "dev", "tmp")
-AGENT, SERVE, BROKER = "tests.net.pi_process", "nodeagent.serve.main", "tests.net.broker_process"
+AGENT, SERVE = "tests.support.pi_process", "nodeagent.serve.main"
+BROKER = "tests.support.broker_process"
 BROKER_WANTED = "/etc/systemd/system/sockets.target.wants/nodeagent-broker.socket"
 SETTINGS = """\
 {role}{expected}timing: {{listen: 3, hold_down: 2, solo_wait: 600, network_wait: 1}}
@@ -53,9 +52,9 @@ class Board:
     it is of a made-up next one (``next_process``).
     """
 
-    def __init__(self, plugged: lan.Lan, root: Path, fleet: Path, number: int) -> None:
+    def __init__(self, plugged: virtual_lan.Lan, root: Path, fleet: Path, number: int) -> None:
         self.lan, self.host, self.fleet, self.number = plugged, Host(root), fleet, number
-        self.node: lan.Node
+        self.node: virtual_lan.Node
         self.powered = False
         self.runs: dict[str, str] = {}
         self._boots = 0
@@ -150,7 +149,7 @@ class Outcome:
 class Boards:
     """All machines of a fleet on one bridge."""
 
-    def __init__(self, folder: Path, plugged: lan.Lan) -> None:
+    def __init__(self, folder: Path, plugged: virtual_lan.Lan) -> None:
         self.folder, self.lan = folder, plugged
         self.material = Fleet(folder / "store")
         (folder / "apis").mkdir()
@@ -178,7 +177,7 @@ class Boards:
         if name:
             put(root, {"/etc/hostname": f"{name}\n", "/etc/hosts": f"127.0.1.1 {name}\n"})
         board = Board(self.lan, root, self.folder, number)
-        board.node = self.lan.attach(lan.Node(self.lan.name, number, root), four=four)
+        board.node = self.lan.attach(virtual_lan.Node(self.lan.name, number, root), four=four)
         self.route(board)
         self.all.append(board)
         return board
@@ -254,5 +253,8 @@ class Boards:
 @contextmanager
 def boards() -> Iterator[Boards]:
     """An empty fleet, which leaves nothing behind."""
-    with fast_folder() as folder, lan.plugged(f"nf{secrets.token_hex(3)}", folder, b"") as plugged:
+    with (
+        fast_folder() as folder,
+        virtual_lan.plugged(f"nf{secrets.token_hex(3)}", folder, b"") as plugged,
+    ):
         yield Boards(folder, plugged)

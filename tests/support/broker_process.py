@@ -1,5 +1,6 @@
-"""The real broker service on a double of the cluster: ``python -m tests.net.broker_process ROOT``,
-or with ``api`` behind it on what answers as API server (``apiserver_process.py``).
+"""The real broker service on a double of the cluster: ``python -m
+tests.support.broker_process ROOT``, or with ``api`` behind it on what answers as API server
+(``apiserver_process.py``).
 
 The double keeps what it is told in files below ROOT/cluster: tokens/ID, csr/NAME.json (put there
 by the test), approved/NAME, nodes/NAME.

@@ -1,4 +1,5 @@
-"""A stranger who floods: ``python -m tests.net.flood_process ADDRESS KIND RATE SECONDS VICTIM ID``.
+"""A stranger who floods: ``python -m tests.support.flood_process ADDRESS KIND RATE SECONDS VICTIM
+ID``.
 
 Sends RATE packets a second to the mDNS group, of one of the kinds in KINDS. VICTIM is the address
 of a node and ID its instance, for those that speak in its name. Prints how many it sent.

@@ -1,5 +1,5 @@
-"""Many nodes that ask for a grant at once: ``python -m tests.net.joiners_process CARD FOLDER COUNT
-AT_ONCE ADDRESS SOURCE...``.
+"""Many nodes that ask for a grant at once: ``python -m tests.support.joiners_process CARD FOLDER
+COUNT AT_ONCE ADDRESS SOURCE...``.
 
 Each is a thread with a key and a folder of its own, and asks as the agent does: the real client,
 the agent's own pauses. At most AT_ONCE at a time, from all SOURCE addresses in turn.

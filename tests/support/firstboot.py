@@ -2,7 +2,7 @@
 
 `Agent.run` is the product's own, from the settings to a Ready node: import and scrub of the card,
 node key, the steps, the reboot, election, kubeadm, handover to the keeper. Doubles are the
-commands (`commands.py`), the disk (`unit/disk.py`), time, which moves when somebody sleeps,
+commands (`programs.py`), the disk (`lossy_disk.py`), time, which moves when somebody sleeps,
 and what the network would bring. Threads run in turn: the radio looks whenever the agent waits.
 So the same disk always leads to the same run, and no random number comes back on another one.
 """
@@ -32,10 +32,10 @@ from nodeagent.statefile import PATH as JOURNAL
 from nodeagent.trust import fleet_file, pki
 from nodeagent.trust import node_key as keys
 from nodeagent.trust import store as trust
-from tests.reliability.commands import NAME, Commands, dpkg_status
-from tests.unit.cluster import authority
-from tests.unit.disk import VOLATILE, Disk, Tree
-from tests.unit.machine import KEYS, NOW, put
+from tests.support import authority
+from tests.support.lossy_disk import VOLATILE, Disk, Tree
+from tests.support.machine import KEYS, NOW, put
+from tests.support.programs import NAME, Commands, dpkg_status
 
 OLD = "console=tty1 root=PARTUUID=1-02 rootwait\n"
 NEW = OLD.rstrip() + " cgroup_enable=memory cgroup_memory=1\n"

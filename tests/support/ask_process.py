@@ -1,5 +1,5 @@
-"""A joining node's question: ``python -m tests.net.ask_process ROOT WISH ADDRESS...``; prints the
-grant, or the error, as JSON."""
+"""A joining node's question: ``python -m tests.support.ask_process ROOT WISH ADDRESS...``; prints
+the grant, or the error, as JSON."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The real agent on a machine made of folders: ``python -m tests.net.pi_process ROOT FLEET``.
+"""The real agent on a machine made of folders: ``python -m tests.support.pi_process ROOT FLEET``.
 
 What is real: `Agent.run` from the settings to the handover, the radio, the keeper's rounds, the
 question for a grant over TLS, and the network: /proc/net and /sys/class/net are the kernel's own
-of this namespace. Doubles: the commands (`tests/reliability/commands.py`), the packages' key
+of this namespace. Doubles: the commands (`tests/support/programs.py`), the packages' key
 server, the package's users, and the API server's word that the node is Ready.
 """
 
@@ -24,9 +24,9 @@ from nodeagent.agent import keeper
 from nodeagent.agent.main import Agent
 from nodeagent.cluster import addresses
 from nodeagent.host.host import Host, Result
-from tests.net.test_join import certificate_request
-from tests.reliability.commands import Answer, Commands
-from tests.reliability.firstboot import KEY_FILE
+from tests.support.firstboot import KEY_FILE
+from tests.support.joining import certificate_request
+from tests.support.programs import Answer, Commands
 
 REAL = ("/proc/net", "/sys/class/net", "/sys/devices")
 EVENTS = "/events"

@@ -10,7 +10,7 @@ import pytest
 
 from nodeagent.trust import pki, tls
 from nodeagent.trust.store import Trust
-from tests.handshakes import TABLE, good, late, shake
+from tests.support.tls_cases import TABLE, good, late, shake
 
 pytestmark = pytest.mark.network
 

@@ -1,4 +1,4 @@
-"""A double of a Pi that boots from a disk that forgets what was not synced (`disk.py`)."""
+"""A double of a Pi that boots from a disk that forgets what was not synced (`lossy_disk.py`)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from nodeagent.config.settings import Settings
 from nodeagent.host.host import Clock, Host, Result
 from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
-from tests.unit.disk import WAYS, Disk, PowerCut, Tree
-from tests.unit.machine import NOW, dpkg_status, put
+from tests.support.lossy_disk import WAYS, Disk, PowerCut, Tree
+from tests.support.machine import NOW, dpkg_status, put
 
 __all__ = ["FRESH", "WAYS", "Disk", "PowerCut", "Tree", "VirtualPi", "prepare"]
 

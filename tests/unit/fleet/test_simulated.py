@@ -8,9 +8,9 @@ import pytest
 
 from nodeagent.statefile import empty
 from tests.simulate.air import Partition
-from tests.simulate.fleets import NEVER, Plan, draw
 from tests.simulate.memory import Memory, PowerCut
 from tests.simulate.pi import Make
+from tests.simulate.plans import NEVER, Plan, draw
 from tests.simulate.run import Outcome, live
 
 

@@ -1,7 +1,7 @@
 """Who gets through TLS with which certificate: real handshakes, judged by both sides.
 
 Needs no more than Python and cryptography, so that every Python can run it by itself:
-``python -m tests.handshakes`` prints what came of each case as JSON. The cases are those an
+``python -m tests.support.tls_cases`` prints what came of each case as JSON. The cases are those an
 attacker can make: with the material of another fleet, of a worker's card, of a joined node.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.reliability.defects import Defect
+from tests.support.seeded import Defect
 
 HERE = Path(__file__).parent / "defects"
 DECISIONS = "tests/unit/fleet/test_election.py::test_decisions"

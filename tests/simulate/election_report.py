@@ -13,10 +13,10 @@ from pathlib import Path
 from nodeagent.fleet.handoff import MAX_CANDIDATES
 from nodeagent.serve.mdns.candidates import HOLD
 from tests import provenance
-from tests.reliability.defects import Verdict
-from tests.simulate.fleets import SIZES
 from tests.simulate.growth import Growth
+from tests.simulate.plans import SIZES
 from tests.simulate.run import Outcome
+from tests.support.seeded import Verdict
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 REPORT = CHECKOUT / "docs" / "election.md"

@@ -1,5 +1,5 @@
 """A double of the Kubernetes API server and of joining kubelets, held to recorded answers:
-``python -m tests.net.apiserver_process ROOT ADDRESS SECONDS``.
+``python -m tests.support.apiserver_process ROOT ADDRESS SECONDS``.
 
 What it answers, and how long it takes, was recorded from a real API server
 (``tests/hostile/record.py``). For each token a kubelet asks for its certificate at once, and its
@@ -28,7 +28,7 @@ from cryptography.x509.oid import NameOID
 from nodeagent import paths
 from nodeagent.broker.kube_api import GROUP, REQUESTS, SECRETS
 from nodeagent.trust import pki
-from tests.unit.cluster import authority
+from tests.support import authority
 
 RECORDED: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "hostile" / "recorded" / "apiserver.json").read_text()

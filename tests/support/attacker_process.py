@@ -1,4 +1,4 @@
-"""A stranger on the LAN: ``python -m tests.net.attacker_process ADDRESS INSTANCE SECONDS``.
+"""A stranger on the LAN: ``python -m tests.support.attacker_process ADDRESS INSTANCE SECONDS``.
 
 Answers in the name of INSTANCE with an address and a beacon of its own, which displaces the true
 records in every cache (RFC 6762 10.2, cache-flush), and floods with instances that nobody has.

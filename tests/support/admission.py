@@ -1,0 +1,171 @@
+"""Requests, grants and certificate requests, and a broker on a double of the Kubernetes API."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
+
+from nodeagent.broker.broker import TOKEN_LIFE, Broker, Offer
+from nodeagent.broker.ledger import Ledger
+from nodeagent.errors import CommandFailed
+from nodeagent.host.host import Clock, Host
+from nodeagent.join import messages
+from nodeagent.join.messages import Grant, Request, Secret
+from nodeagent.trust import pki
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
+
+NONCE = "A" * 43
+NOW = 1_795_000_000
+BROKER = pki.new_key()
+CA_KEY = pki.new_key()
+CA = pki.cert_pem(pki.issue("kubernetes", CA_KEY.public_key(), "kubernetes", CA_KEY, path_length=0))
+
+
+def request(trust: Trust, key: NodeKey, name: str = "pi-2") -> bytes:
+    chain = trust.leaf("client", key.public)
+    return messages.build_request(trust.fleet_id, key, chain, name, NONCE, {"model": "Pi 5"})
+
+
+def offer(**changes: Any) -> Grant:
+    values: dict[str, Any] = {
+        "node_name": "pi-2", "endpoints": ("10.77.0.11:6443",), "ca_cert": CA,
+        "ca_hash": messages.ca_hash(CA), "token": Secret("abcdef.0123456789abcdef"),
+        "kubernetes_version": "1.36.4", "issued": NOW, "expires": NOW + 600,
+    }  # fmt: skip
+    return Grant(**{**values, **changes})
+
+
+def granted(trust: Trust, key: NodeKey, **changes: Any) -> bytes:
+    (cert, _) = trust.leaf("broker", BROKER.public_key())
+    asked = Request(key.node_id, "pi-2", NONCE, {})
+    return messages.build_grant(trust.fleet_id, BROKER, cert, asked, offer(**changes))
+
+
+def claims(data: bytes) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(base64.urlsafe_b64decode(data.split(b".")[1] + b"=="))
+    return value
+
+
+@dataclass(frozen=True)
+class Csr:
+    """A certificate signing request as the API shows it."""
+
+    name: str
+    username: str
+    csr_pem: bytes
+    groups: tuple[str, ...] = ("system:bootstrappers:nodeagent", "system:authenticated")
+    signer: str = "kubernetes.io/kube-apiserver-client-kubelet"
+    usages: tuple[str, ...] = ("digital signature", "client auth")
+    pending: bool = True
+    created: str = "2026-11-21T12:00:00Z"
+
+    @property
+    def uid(self) -> str:
+        """As good as the API's: of one content."""
+        return hashlib.sha256(self.csr_pem).hexdigest()
+
+
+@dataclass
+class Cluster:
+    """A double of the Kubernetes API."""
+
+    tokens: dict[str, str] = field(default_factory=dict)
+    csrs: list[Csr] = field(default_factory=list)
+    approved: list[str] = field(default_factory=list)
+    nodes: dict[str, bool] = field(default_factory=lambda: {"pi-1": True})
+    uids: dict[str, str] = field(default_factory=dict)
+    down: bool = False
+    barred: list[str] = field(default_factory=list)
+    now: Callable[[], float] = lambda: NOW
+
+    def create_token(self, token_id: str, secret: str, node_name: str, expires: datetime) -> None:
+        if self.down:
+            raise CommandFailed("The API server is away.", "Wait.")
+        assert expires.timestamp() == self.now() + TOKEN_LIFE
+        self.tokens[token_id] = secret
+
+    def delete_token(self, token_id: str) -> None:
+        self.tokens.pop(token_id, None)
+
+    def requests(self) -> list[Csr]:
+        return [replace(csr, pending=csr.name not in self.approved) for csr in self.csrs]
+
+    def approve(self, name: str, uid: str, reason: str) -> None:
+        assert uid == next(csr.uid for csr in self.csrs if csr.name == name)
+        self.approved.append(name)
+
+    def bar(self, names: Sequence[str]) -> None:
+        if self.down:
+            raise CommandFailed("The API server is away.", "Wait.")
+        self.barred = list(names)
+
+    def ready_nodes(self) -> dict[str, bool]:
+        return self.nodes
+
+    def delete_node(self, name: str, uid: str = "") -> None:
+        if self.down:
+            raise CommandFailed("The API server is away.", "Wait.")
+        if uid in ("", self.uids.get(name, "")):
+            self.nodes.pop(name, None)
+
+
+class Setup:
+    """A broker with its doubles, and nodes that ask it."""
+
+    def __init__(self, folder: Path, trust: Trust, seals_at: int = 0) -> None:
+        self.now, self.seals_at = NOW, seals_at
+        self.trust = trust
+        self.host = Host(folder / "broker", clock=Clock(now=lambda: self.now))
+        self.cluster = Cluster(now=lambda: self.now)
+        self.key = pki.new_key()
+        self.start()
+
+    def start(self) -> None:
+        """The process begins; the disk is what it was."""
+        offer = Offer(("10.77.0.11:6443",), CA, "1.36.4")
+        (cert, _) = self.trust.leaf("broker", self.key.public_key())
+        self.broker = Broker(
+            self.trust.anchors, self.key, cert, offer, self.cluster, Ledger(self.host),
+            lambda: self.now, self.seals_at,
+        )  # fmt: skip
+
+    def request(self, key: NodeKey, wish: str, nonce: str | None = None) -> bytes:
+        nonce = nonce or self.broker.nonce()
+        chain = self.trust.leaf("client", key.public)
+        return messages.build_request(self.trust.fleet_id, key, chain, wish, nonce, {})
+
+    def ask(self, key: NodeKey, wish: str) -> messages.Grant:
+        nonce = self.broker.nonce()
+        data = self.broker.grant(self.request(key, wish, nonce), "10.77.0.12")
+        return messages.verify_grant(self.trust.anchors, data, key.node_id, nonce, self.now)
+
+
+def csr(
+    name: str, token: str, cn: str = "system:node:pi-2", o: str = "system:nodes", **more: Any
+) -> Csr:
+    """What a kubelet asks for with a token."""
+    extra = more.pop("extra", None)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(
+        x509.Name([
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, o),
+            x509.NameAttribute(NameOID.COMMON_NAME, cn),
+            *(more.pop("subject", [])),
+        ])
+    )  # fmt: skip
+    if extra:
+        builder = builder.add_extension(extra, False)
+    key = more.pop("key", None) or pki.new_key()
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    user = f"system:bootstrap:{token.partition('.')[0]}"
+    return Csr(**{"name": name, "username": user, "csr_pem": pem, **more})
