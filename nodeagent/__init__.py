@@ -1,3 +1,3 @@
 """nodeagent: turns freshly flashed Raspberry Pis into a Ready Kubernetes cluster."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -16,7 +16,7 @@ class Lesson(NamedTuple):
     examples: tuple[tuple[str, str], ...]
 
 
-SEED = "--fleet home.fleet --deb dist/nodeagent_0.1.0_all.deb"
+SEED = "--fleet home.fleet --deb dist/nodeagent_0.2.0_all.deb"
 
 LESSONS: dict[str, Lesson] = {
     "status": Lesson(
@@ -180,7 +180,7 @@ LESSONS: dict[str, Lesson] = {
                 "boards that need no internet at all",
             ),
             (
-                "nodeagent image bake fresh.img.xz --out any.img --deb nodeagent_0.1.0_all.deb",
+                "nodeagent image bake fresh.img.xz --out any.img --deb nodeagent_0.2.0_all.deb",
                 "an image of no fleet yet; seed it later with --no-install",
             ),
         ),
