@@ -12,7 +12,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 # Version -> commit, oldest first. A release stays here for good.
-RELEASES: dict[str, str] = {}
+RELEASES = {"0.2.0": "a7795810648c3b7263a34daf849e7683f04014d5"}
 
 
 def checkout(version: str) -> Path:
