@@ -1,4 +1,4 @@
-"""Durable memory: what the world itself cannot tell. Not a list of what is done.
+"""The state file: what the agent must remember because the system itself cannot tell it.
 
 Kept in ``/var/lib/nodeagent/state.json``, replaced whole and durably at each change: role and
 epoch, reboots asked for, when each step first held, and a bounded history for people. What a later

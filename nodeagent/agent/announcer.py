@@ -1,4 +1,4 @@
-"""The radio: tells the fleet where this node stands, hears the others, and keeps the decision.
+"""Announces where this node stands, hears the others, and keeps the election's decision.
 
 A thread of the agent. Twice a second at most it looks at what the network process heard, opens
 the seals, asks the pure election, and says what changed. It is root but parses only beacons that
@@ -86,7 +86,7 @@ class Announcer:
         while True:
             try:
                 self.look()
-            except Exception as error:  # noqa: BLE001  one bad look must not end the radio
+            except Exception as error:  # noqa: BLE001  one bad look must not end the announcing
                 LOG.warning("the network could not be looked at: %s", error)
             self.host.clock.sleep(self._tick())
 

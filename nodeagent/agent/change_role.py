@@ -1,4 +1,4 @@
-"""``nodeagent role``: look how the node stands, say what comes of the wish, and begin it.
+"""``nodeagent role``: look at the node's state, say what a change leads to, and begin it.
 
 The command only writes the intent to the journal. The agent carries it out at its start
 (``leaving``), so what is begun here ends by itself, whether this terminal or the power goes away.

@@ -1,4 +1,4 @@
-"""The one road out of a cluster: for a younger control plane, a changed role, and a reset.
+"""Leaves the cluster (drain, delete the Node, kubeadm reset, clean up), for every reason to.
 
 Whoever sends a node on it has written that to the journal first. Each part can be repeated from any
 point, so after a power cut the next start walks it again from the beginning, and ends it.

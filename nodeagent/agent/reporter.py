@@ -1,4 +1,4 @@
-"""The board: the one place where the running agent says what it does.
+"""The one place where the running agent says what it does.
 
 Keeps the status model, writes it to ``/run/nodeagent/status.json`` when it changed, tells systemd
 (STATUS=, WATCHDOG=, sd_notify(3)), the journal, and whoever stands before the board. Thread-safe.

@@ -1,4 +1,4 @@
-"""The keeper's eye on other control planes of the fleet, on a node that leads one itself.
+"""Detects other control planes of the fleet, on a node that is one itself.
 
 A beacon is only a hint, and asking costs: so each rival in sight is asked now and then, by a
 process of its own (``nodeagent meet``), which alone loads what that needs.

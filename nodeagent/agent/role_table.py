@@ -1,4 +1,4 @@
-"""What a wish for another role leads to, in each state a node can be in. Pure: a table of cases.
+"""What a change of role leads to, in each state a node can be in. Pure: a table of cases.
 
 A fleet has one leader. So nothing here makes a second one, and nothing that people may have put
 into a cluster is lost but where they said so with ``--end-cluster``.

@@ -1,1 +1,1 @@
-"""broker."""
+"""The broker process of a control plane: decides on join requests and signs grants."""

@@ -1,4 +1,4 @@
-"""What the broker needs of the Kubernetes API, and nothing more. ``cluster/api.py`` has it."""
+"""What the broker needs of the Kubernetes API, no more; ``broker/kube_api.py`` implements it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nodeagent verify``: the closing test of every tutorial, on this very cluster.
+"""``nodeagent verify``: tries the cluster with a small web Deployment, as tutorials end with.
 
 A small web Deployment, its replicas spread over the nodes; each replica is fetched from here, each
 fetches each other, and all through the Service by address and by name. Everything is in one

@@ -1,4 +1,4 @@
-"""The API server for who has a client certificate: the broker, and a node's own kubelet.
+"""Requests to the API server with a client certificate: the broker's, or the kubelet's.
 
 With http.client: a kubectl costs 50 MB and a second on a small board, requests 4 MB. What needs the
 administrator's rights goes through ``kubectl``.

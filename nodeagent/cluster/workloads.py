@@ -1,4 +1,4 @@
-"""Whether anybody lives in the cluster of this control plane: other nodes, or workloads."""
+"""Whether the cluster of this control plane has other nodes or user workloads."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""config."""
+"""Settings: read, checked, shown."""

@@ -1,4 +1,4 @@
-"""Runs the checks over a node. Whatever happens in one, the others are done."""
+"""Runs all checks on a node; a failure in one does not stop the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nodeagent report``: what a helper needs to see of a node, in one file, without its secrets.
+"""``nodeagent report``: all that somebody who helps needs to see of a node, without its secrets.
 
 Only what is listed here is taken, each bounded; all of it goes through ``redact``, which knows the
 secrets of this very node. What cannot be had is noted instead: a report never fails for one part.

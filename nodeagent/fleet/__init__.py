@@ -1,1 +1,1 @@
-"""Who belongs to us: keys, beacons, election, grants, and the network that carries them."""
+"""The nodes of a fleet among themselves: beacons, neighbours, the election."""

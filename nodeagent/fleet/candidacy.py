@@ -1,7 +1,7 @@
 """A node's own part in the election: its claim and its vote, each durable before it is told.
 
-The pure election says what to do; here it is remembered. No thread, no file, no clock: the radio
-drives it with the journal, the simulator with a journal that loses power.
+The pure election says what to do; here it is remembered. No thread, no file, no clock: it is
+driven by the announcer with the state file, by the simulator with one that loses power.
 """
 
 from __future__ import annotations

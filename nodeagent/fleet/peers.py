@@ -1,4 +1,4 @@
-"""The fleet as people want to see it: who stands where since when, and who went through what.
+"""The fleet as people see it: each node's phase and since when, and a timeline.
 
 Made of the beacons that the agent opened. Pure: times are told to it.
 """

@@ -1,4 +1,4 @@
-"""Rebooting so that it does not get into the way of a system update that waits for its trial."""
+"""Rebooting without disturbing a system update that waits for its trial boot."""
 
 from __future__ import annotations
 

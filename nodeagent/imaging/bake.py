@@ -1,7 +1,7 @@
 """``nodeagent image bake``: an image with everything inside, from a stock one, which is only read.
 
 The root file system is unpacked into a folder, filled there by its own package tools and the
-agent's own steps (``workshop``, in namespaces of its own), and made anew; the boot partition is
+agent's own steps (``build``, in namespaces of its own), and made anew; the boot partition is
 then seeded. The result appears under its name when it is whole, or not at all.
 """
 
@@ -205,7 +205,7 @@ def _check_room(folder: Path, image: Path, wish: Bake) -> None:
 
 
 def _settings(folder: Path, wish: Bake) -> Path:
-    """Where the workshop finds the settings. Raises ConfigError."""
+    """Where the build process finds the settings. Raises ConfigError."""
     place = folder / "settings"
     place.mkdir()
     if wish.settings is not None:
@@ -216,7 +216,7 @@ def _settings(folder: Path, wish: Bake) -> Path:
 
 
 def _work(job: build.Job, tell: Tell) -> None:
-    """Run the workshop. Raises what it raised."""
+    """Run the build process. Raises what it raised."""
     apart = [*APART, *(() if os.geteuid() == 0 else AS_USER)]
     argv = ["unshare", *apart, sys.executable, "-m", "nodeagent.imaging.build"]
     process = subprocess.Popen(

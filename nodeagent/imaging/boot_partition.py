@@ -84,7 +84,7 @@ class ImageFile:
         return int(found[1].replace(" ", ""))
 
     def write(self, changes: Changes) -> None:
-        """The image itself is written last, see ``splice``."""
+        """The image itself is written last, see ``write_back``."""
         with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=".nodeagent-") as folder:
             work, one = Path(folder) / "boot.img", Path(folder) / "file"
             self._copy(work)
@@ -101,7 +101,7 @@ class ImageFile:
                         partition.AGAIN,
                     )
             self._hide()
-            patch.splice(self.path, self.part.offset, work)
+            patch.write_back(self.path, self.part.offset, work)
 
     def _hide(self) -> None:
         """What holds the fleet's keys is nobody else's to read."""

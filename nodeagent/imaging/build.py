@@ -66,7 +66,7 @@ class Job:
 
 
 def pack(job: Job) -> bytes:
-    """The job as it goes to the workshop."""
+    """The job as it goes to the build process."""
     return json.dumps(asdict(job), default=str).encode()
 
 

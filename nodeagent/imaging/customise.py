@@ -1,4 +1,4 @@
-"""What a person wants of one's own boards: a key for SSH, and Wi-Fi, in a root file system.
+"""A user's own settings in a root file system: SSH key and Wi-Fi.
 
 Raspberry Pi Imager does the same through cloud-init or its script; this is for images that are
 written without it.

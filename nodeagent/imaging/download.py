@@ -1,4 +1,4 @@
-"""``nodeagent image fetch``: an image from its publisher, gone on with after an interruption, and
+"""``nodeagent image fetch``: an image from its publisher, resumed after an interruption, and
 kept under its name only when its SHA-256 is the one that was expected.
 """
 

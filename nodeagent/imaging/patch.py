@@ -1,4 +1,4 @@
-"""Puts a changed partition back into its image so that no half of it can stay.
+"""Writes a changed partition back into its image: all of it, or nothing.
 
 The old blocks are kept in a file beside the image, durably, before the first new one is written.
 Where writing fails they come back at once; where this computer lost power they come back with the
@@ -24,7 +24,7 @@ _HEAD = struct.Struct("<QQ32s")  # inode and size of the image, SHA-256 of what 
 _ENTRY = struct.Struct("<QI")  # offset and length of a block; the block follows
 
 
-def splice(image: Path, offset: int, changed: Path) -> int:
+def write_back(image: Path, offset: int, changed: Path) -> int:
     """Write the blocks of ``changed`` that differ into ``image`` from ``offset`` on.
 
     Gives how many bytes were written. Raises OSError; the image is then as before, or comes back
@@ -54,7 +54,7 @@ def splice(image: Path, offset: int, changed: Path) -> int:
 
 
 def recover(image: Path) -> bool:
-    """Bring back what an interrupted ``splice`` left; True where there was something.
+    """Bring back what an interrupted ``write_back`` left; True where there was something.
 
     Raises Refused where the file of old blocks is of another image with this name; OSError.
     """

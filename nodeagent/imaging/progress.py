@@ -1,4 +1,4 @@
-"""What long work on images tells while it goes on: for bars, and for logs that programs read."""
+"""Progress of long work on images: for progress bars, and for logs that programs read."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""join."""
+"""Joining and leaving: the messages of both ends, and how a node asks."""

@@ -1,4 +1,4 @@
-"""Who may enrol: the code that people type, when enrolment is open, who waits for approval.
+"""Who may enrol: the code that people type, when enrolment is open, requests pending approval.
 
 Approve mode is no setting and no file that could be missing: the fleet's root signed an enrol
 issuer of another name (``card.make``), and every request under it waits for a person. A sealed

@@ -1,4 +1,4 @@
-"""A node says that it leaves: the one message with which its Node object goes from the cluster.
+"""The message with which a leaving node asks for its Node object to be deleted.
 
 A kubelet may not delete its Node, the broker may. It is signed by the node's own key, of a type of
 its own so that nothing else is taken for it, and names the object's uid: said again, by whomever,

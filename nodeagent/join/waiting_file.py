@@ -1,4 +1,4 @@
-"""Who waits for a person's say, as the broker tells it: a file that lasts as long as the broker.
+"""Join requests pending approval, as the broker tells them: a file that lives as long as it does.
 
 The broker writes ``/run/nodeagent-broker/waiting.json`` where the list changed, the keeper reads it
 for the status. systemd removes the folder with the process (systemd.exec(5), RuntimeDirectory=),

@@ -1,1 +1,1 @@
-"""serve."""
+"""The network process: everything that strangers can send packets to."""

@@ -1,4 +1,4 @@
-"""A small TCP door that strangers may knock at: bounded connections, threads and time.
+"""Bounded TCP server for untrusted clients: connections, threads and time are limited.
 
 The TLS handshake is the connection's own thread's work, never the accept loop's: one silent
 client must not keep others out. Where all places are taken, a connection on which we wait for the

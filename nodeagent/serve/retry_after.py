@@ -1,4 +1,4 @@
-"""When those who were turned away shall come again: the more there were, the later.
+"""Retry-After (RFC 9110 10.2.3) for rejected clients: the more there were, the later.
 
 A small board does a few dozen TLS handshakes a second. Were all who wait to come back as soon as
 they like, they would keep it busy with turning them away.

@@ -1,1 +1,1 @@
-"""trust."""
+"""What nodes of a fleet prove to each other: keys, certificates, signed messages."""

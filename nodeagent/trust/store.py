@@ -1,4 +1,4 @@
-"""What this node trusts and may issue; how it is taken over from the card (import and scrub).
+"""What this node trusts and may issue; imported from the card file, which is then scrubbed.
 
 Kept in ``/var/lib/nodeagent/trust/`` (root, 0700): ``fleet.json`` and, apart from it so that a
 worker can drop it, ``control-plane.key``.

@@ -1,1 +1,1 @@
-"""apt."""
+"""apt and dpkg: what they hold, do and say."""

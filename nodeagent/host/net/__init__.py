@@ -1,1 +1,1 @@
-"""net."""
+"""Interfaces, sockets and firewalls of the machine."""

@@ -1,1 +1,1 @@
-"""mdns."""
+"""Multicast DNS: announces the own beacon and collects those of others."""

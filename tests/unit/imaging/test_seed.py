@@ -359,7 +359,7 @@ def test_old_blocks_of_another_image_are_not_put_into_this_one(tmp_path: Path) -
     image, changed = tmp_path / "x.img", tmp_path / "new"
     image.write_bytes(bytes(100_000))
     changed.write_bytes(b"x" * 100_000)
-    assert splice.splice(image, 0, changed) == 100_000
+    assert splice.write_back(image, 0, changed) == 100_000
     undo = image.with_name(image.name + splice.SUFFIX)
     body = b""
     head = splice._HEAD.pack(1, 1, hashlib.sha256(body).digest())
