@@ -16,9 +16,10 @@ from cryptography import x509
 
 from nodeagent.host.host import Host
 from nodeagent.join import client
+from nodeagent.join.messages import signed_by_node
 from nodeagent.join.search import Search, plain
 from nodeagent.trust import jws, node_key, pki, wire
-from nodeagent.trust.anchors import Anchors, server_name, untrusted
+from nodeagent.trust.anchors import Anchors, server_name
 from nodeagent.trust.store import Trust
 
 LEAVE_TYPE = "nodeagent-leave+jws"
@@ -78,14 +79,7 @@ def build(
 
 def verify(anchors: Anchors, data: bytes) -> Leave:
     """The message, if a node of the fleet signed it. Raises Untrusted, OtherVersion."""
-    try:
-        claimed = _LEAVE.read(jws.peek(data, LEAVE_TYPE))
-        key = anchors.node_key(claimed["chain"])
-        proved = _LEAVE.read(jws.verify(data, key, LEAVE_TYPE))
-        if proved["fleet"] != anchors.fleet_id or proved["node"] != node_key.node_id(key):
-            raise wire.Malformed("made for another fleet or by another node")
-    except wire.Malformed as error:
-        raise untrusted("A farewell", error) from error
+    proved = signed_by_node(anchors, data, LEAVE_TYPE, _LEAVE, "A farewell")
     return Leave(proved["node"], proved["name"], proved["uid"], proved["final"], proved["nonce"])
 
 

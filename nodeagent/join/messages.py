@@ -141,19 +141,29 @@ def build_request(
     return jws.sign(_REQUEST.stamp(claims), key.private, REQUEST_TYPE)
 
 
+def signed_by_node(
+    anchors: Anchors, data: bytes, kind: str, form: wire.Form, what: str
+) -> dict[str, Any]:
+    """The claims of a message that a node of the fleet signed: its ``chain`` proves the key, whose
+    hash is the ``node`` it names. ``what`` begins the sentence of a refusal. Raises Untrusted,
+    OtherVersion."""
+    try:
+        claimed = form.read(jws.peek(data, kind))
+        key = anchors.node_key(claimed["chain"])
+        proved: dict[str, Any] = form.read(jws.verify(data, key, kind))
+        if proved["fleet"] != anchors.fleet_id or proved["node"] != node_key.node_id(key):
+            raise wire.Malformed("made for another fleet or by another node")
+    except wire.Malformed as error:
+        raise untrusted(what, error) from error
+    return proved
+
+
 def verify_request(anchors: Anchors, data: bytes) -> Request:
     """The request, if a node of this fleet signed it. Raises Untrusted, OtherVersion.
 
     Whether the nonce is one of ours is the broker's to say.
     """
-    try:
-        claimed = _REQUEST.read(jws.peek(data, REQUEST_TYPE))
-        key = anchors.node_key(claimed["chain"])
-        proved = _REQUEST.read(jws.verify(data, key, REQUEST_TYPE))
-        if proved["fleet"] != anchors.fleet_id or proved["node"] != node_key.node_id(key):
-            raise wire.Malformed("made for another fleet or by another node")
-    except wire.Malformed as error:
-        raise untrusted("A join request", error) from error
+    proved = signed_by_node(anchors, data, REQUEST_TYPE, _REQUEST, "A join request")
     return Request(
         proved["node"],
         proved["name"],
