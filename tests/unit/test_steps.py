@@ -160,6 +160,11 @@ def folders(root: Path) -> set[str]:
 UNDOABLE = {"swap", "modules", "sysctls", "watchdog"}
 
 
+def test_what_a_case_says_of_undoing_is_tried() -> None:
+    said = {p.parent.name for p in CASES if "undone" in yaml.safe_load(p.read_text())}
+    assert said <= UNDOABLE, f"name these in UNDOABLE: {said - UNDOABLE}"
+
+
 @pytest.mark.parametrize(
     "path",
     [p for p in CASES if p.parent.name in UNDOABLE],
