@@ -36,7 +36,7 @@ JOINED_PERHAPS = (State.HALF_JOIN, State.WORKER, State.FOREIGN)
 TIMEOUTS = {
     "controlPlaneComponentHealthCheck": "15m0s",
     "kubeletHealthCheck": "10m0s",
-    "kubernetesAPICall": "5m0s",
+    "kubernetesAPICall": "15m0s",
     "etcdAPICall": "5m0s",
     "tlsBootstrap": "5m0s",
     "discovery": "10m0s",
