@@ -105,6 +105,26 @@ def test_a_tree_survives_whole(tmp_path: Path, gpt: bool) -> None:
     assert stock.read_bytes() == before
 
 
+def test_hard_links_survive_a_driver_that_hides_them(tmp_path: Path) -> None:
+    """As the fuse2fs of Debian 13 does: it says how many names a file has, and not which."""
+    tree, copy = tmp_path / "tree", tmp_path / "copy"
+    for folder in (tree, copy):
+        (folder / "bin").mkdir(parents=True)
+        for name, content in (("a", b"one"), ("b", b"two")):
+            (folder / name).write_bytes(content)
+            for other in (f"bin/{name}", f"{name}2"):
+                if folder is tree:
+                    (folder / other).hardlink_to(folder / name)
+                else:
+                    (folder / other).write_bytes(content)
+        (folder / "alone").write_bytes(b"one")
+        for path in folder.rglob("*"):
+            os.utime(path, (10**9, 10**9))
+    assert seen(copy) != seen(tree)
+    workshop._link(tree, copy)
+    assert seen(copy) == seen(tree)
+
+
 @pytest.mark.parametrize("gpt", [False, True], ids=["mbr", "gpt"])
 def test_it_grows_and_keeps_its_identity(tmp_path: Path, gpt: bool) -> None:
     stock = image("noble", tmp_path, gpt)
