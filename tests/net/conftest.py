@@ -6,11 +6,11 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from nodeagent.trust import fleet_file
+from tests.support.machine import fast_folder
 from tests.support.virtual_lan import Lan, plugged
 
 
@@ -21,9 +21,10 @@ def card() -> bytes:
 
 
 @pytest.fixture
-def lan(tmp_path: Path, card: bytes) -> Iterator[Lan]:
+def lan(card: bytes) -> Iterator[Lan]:
     """An empty LAN."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and iproute2")
-    with plugged(f"na{secrets.token_hex(3)}", tmp_path, card) as made:
+    # Not tmp_path: the path of a Unix socket has 107 bytes at most (unix(7)).
+    with fast_folder() as folder, plugged(f"na{secrets.token_hex(3)}", folder, card) as made:
         yield made
