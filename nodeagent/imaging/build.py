@@ -197,12 +197,12 @@ def _link(source: Path, target: Path) -> None:
                 what = (now.st_nlink, now.st_size, now.st_mtime_ns, now.st_mode, now.st_uid,
                         now.st_gid)  # fmt: skip
                 alike[what].append(target / path.relative_to(source))
-    for (links, *_), paths in alike.items():
-        while paths:
-            first = paths.pop(0)
-            same = [path for path in paths if filecmp.cmp(first, path, shallow=False)]
+    for (links, *_), left in alike.items():
+        while left:
+            first = left.pop(0)
+            same = [path for path in left if filecmp.cmp(first, path, shallow=False)]
             for path in same[: links - 1]:
-                paths.remove(path)
+                left.remove(path)
                 path.unlink()
                 path.hardlink_to(first)
 

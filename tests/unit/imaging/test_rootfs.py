@@ -121,7 +121,7 @@ def test_hard_links_survive_a_driver_that_hides_them(tmp_path: Path) -> None:
         for path in folder.rglob("*"):
             os.utime(path, (10**9, 10**9))
     assert seen(copy) != seen(tree)
-    workshop._link(tree, copy)
+    build._link(tree, copy)
     assert seen(copy) == seen(tree)
 
 
