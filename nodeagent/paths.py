@@ -30,7 +30,6 @@ ROOT_CERT = f"{ENDPOINT}/root.crt"
 # Settings that people write (nodeagent.yaml(5)), and the boot partition they lie on: /boot before
 # Raspberry Pi OS bookworm.
 BOOT = "/boot/firmware"
-BOOT_CMDLINE = f"{BOOT}/cmdline.txt"
 SETTINGS, OLD_SETTINGS = f"{BOOT}/nodeagent.yaml", "/boot/nodeagent.yaml"
 
 # kubeadm's and the kubelet's (kubernetes.io, kubeadm "Implementation details").

@@ -78,11 +78,11 @@ def empty() -> State:
 
 
 def remembered(data: bytes | None) -> State:
-    """What a journal's bytes say, for those who only look; empty where they cannot be read."""
+    """What a state file's bytes say, for those who only look; empty where they cannot be read."""
     try:
         values = json.loads(data or b"{}")
     except ValueError:
-        values = None  # the agent itself stops at a damaged journal, and says so
+        values = None  # the agent itself stops at a damaged one, and says so
     return _filled(values) if isinstance(values, dict) else empty()
 
 
@@ -98,7 +98,7 @@ class StateFile:
     """A small dictionary on disk. Read ``values``; ``set`` is durable when it returns."""
 
     def __init__(self, host: Host) -> None:
-        """Raises JournalDamaged, OtherVersion; a missing file is an empty journal."""
+        """Raises StateFileDamaged, OtherVersion; a missing file means nothing is remembered."""
         self._host = host
         self._lock = threading.RLock()
         data = host.read(PATH)

@@ -11,6 +11,7 @@ import logging
 import secrets
 from dataclasses import replace
 
+from nodeagent import paths
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster.requirements import can_lead
 from nodeagent.config import settings as config
@@ -36,7 +37,6 @@ LOG = logging.getLogger("nodeagent")
 TICK = 1.0  # seconds between looks while the fleet forms
 CALM_TICK = 3.0  # before the election, and while kubeadm needs the processor
 IDLE_TICK = 10.0  # seconds between looks on a formed node
-PORT = 6444
 
 
 class Announcer:
@@ -177,7 +177,7 @@ class Announcer:
             ready=self.serves_grants,
             expected=self.settings.expected_nodes or 0,
             address=address,
-            port=PORT,
+            port=paths.ENDPOINT_PORT,
             seq=self._sequence,
             uptime=int(facts.uptime),
             leader=known_leader(self.heard, self.host.clock.monotonic()),
@@ -229,7 +229,7 @@ class Announcer:
                 interface_address=address,
                 instance=self.key.node_id,
                 beacon=beacons.seal(self.trust.beacon_key, mine),
-                port=PORT,
+                port=paths.ENDPOINT_PORT,
                 endpoint=self.serves_grants,
                 status_page=self.settings.status_page == "lan",
                 phase=mine.phase if self.settings.status_page == "lan" else "",

@@ -1,7 +1,7 @@
 """``nodeagent role``: look at the node's state, say what a change leads to, and begin it.
 
 The command only writes the intent to the journal. The agent carries it out at its start
-(``leaving``), so what is begun here ends by itself, whether this terminal or the power goes away.
+(``leave``), so what is begun here ends by itself, whether this terminal or the power goes away.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Plan:
 
 
 def show(host: Host) -> str:
-    """The role this node has or wishes, in one line. Raises NeedsRoot, ConfigError, JournalDamaged,
-    OSError."""
+    """The role this node has or wishes, in one line. Raises NeedsRoot, ConfigError,
+    StateFileDamaged, OSError."""
     need_root(host)
     state_file = StateFile(host)
     decided = state_file.values["role"]
@@ -66,7 +66,7 @@ def show(host: Host) -> str:
 
 
 def foresee(host: Host, wish: str, end_cluster: bool) -> Plan:
-    """What the wish leads to; changes nothing. Raises Refused, ConfigError, JournalDamaged,
+    """What the wish leads to; changes nothing. Raises Refused, ConfigError, StateFileDamaged,
     OSError."""
     need_root(host)
     if StateFile(host).values["resetting"] is not None:
@@ -106,7 +106,7 @@ def begin(host: Host, plan: Plan) -> str:
 
 def look(host: Host) -> Situation:
     """How this node stands. Asks its cluster and the fleet's control planes only where that
-    matters. Raises ConfigError, JournalDamaged, OSError."""
+    matters. Raises ConfigError, StateFileDamaged, OSError."""
     state_file, found = StateFile(host), kubeadm_state.read(host)
     decided = state_file.values["role"] or ""
     expected = config.load(host).settings.expected_nodes or 0

@@ -1,7 +1,7 @@
 """Two control planes of one fleet: they ask each other, and the younger gives way where it can.
 
 ``split`` judges; here the facts are gathered. Giving way is written to the journal first, and
-``leaving`` carries it out, so a power cut in its middle only delays it. Afterwards the node is an
+``leave`` carries it out, so a power cut in its middle only delays it. Afterwards the node is an
 ordinary one, and joins whoever proves to lead the fleet.
 """
 

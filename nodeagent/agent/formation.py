@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from nodeagent import paths
 from nodeagent.agent import conflict, provision
-from nodeagent.agent.announcer import PORT, Announcer
+from nodeagent.agent.announcer import Announcer
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import (
     addresses,
@@ -189,7 +190,7 @@ class Formation:
         heard = [(h.beacon.address, h.beacon.port) for h in self.announcer.heard if h.beacon.ready]
         known = [*settings.control_plane]
         known += [addresses.host_of(one) for one in self.state_file.values["last_known"] or []]
-        return list(dict.fromkeys([*heard, *((address, PORT) for address in known)]))
+        return list(dict.fromkeys([*heard, *((address, paths.ENDPOINT_PORT) for address in known)]))
 
     def follow(self, settings: Settings) -> None:
         """A worker that has joined: wait until it is Ready, drop what it needs no more."""

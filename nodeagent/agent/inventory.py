@@ -19,10 +19,9 @@ PKI = (paths.KUBERNETES_PKI, paths.ETCD_PKI)
 OTHERS = (
     paths.KUBELET_CLIENT,
     paths.BROKER_CLIENT_CERT,
-    "/var/lib/nodeagent-broker/broker.crt",
-    "/run/nodeagent/endpoint/server.crt",
+    paths.BROKER_CERT,
+    paths.SERVER_CERT,
 )
-LEDGER = "/var/lib/nodeagent-broker/state.json"  # as fleet/ledger.py
 MAX_LEDGER = 2 * 1024 * 1024
 MAX_TOKENS = 100
 MAX_TEXT = 300
@@ -116,7 +115,7 @@ def tokens(host: Host) -> list[Token]:
     """Join tokens that the broker has given out, by the node they are for; nothing else of its
     memory is shown. Another user's file: where it is odd, nothing."""
     try:
-        path = host.path(LEDGER, follow=False)
+        path = host.path(paths.LEDGER, follow=False)
         if path.is_symlink() or path.stat().st_size > MAX_LEDGER:
             return []
         entries = json.loads(path.read_bytes())["tokens"]

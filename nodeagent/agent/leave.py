@@ -48,7 +48,6 @@ OF_THE_CLUSTER: State = {
     "node_name": None, "stepping_down": None,
 }  # fmt: skip
 KUBEADM = "/usr/bin/kubeadm"
-PORT = 6444  # the endpoint of a control plane
 
 
 def step_down(
@@ -149,7 +148,7 @@ def places(host: Host, state_file: StateFile, trust: Trust) -> list[tuple[str, i
     _, candidates = handoff.read_heard(host)
     _, heard = Neighbours(trust.beacon_key, "").update(None, [c.beacon for c in candidates], 0.0)
     said = [(h.beacon.address, h.beacon.port) for h in heard if _may_lead(h.beacon)]
-    return list(dict.fromkeys([*((address, PORT) for address in known), *said]))
+    return list(dict.fromkeys([*((address, paths.ENDPOINT_PORT) for address in known), *said]))
 
 
 def _may_lead(beacon: beacons.Beacon) -> bool:

@@ -129,7 +129,7 @@ class Reporter:
 
     def meet(self, roster: Roster, heard: Iterable[Heard], others: Iterable[str] = ()) -> None:
         """Show what was heard of the fleet; ``roster`` is the caller's memory of it, ``others``
-        tells of nodes that run another version (``Hearing.other_versions``)."""
+        tells of nodes that run another version (``Neighbours.other_versions``)."""
         clock = self._host.clock
         for peer in roster.update(heard, clock.monotonic(), clock.now()):
             words = f"{peer['name']} ({peer['address'] or 'no address'}): {peer['phase']}"

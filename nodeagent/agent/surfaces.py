@@ -29,7 +29,7 @@ LINK = "/etc/issue.d/60-nodeagent.issue"
 AGETTY = "/usr/sbin/agetty"
 
 NAME = "nodeagent-status.txt"
-BOOT_FOLDERS = (paths.BOOT, "/boot")  # as host/bootfiles.py, which is too much for the keeper
+BOOT_FOLDERS = (paths.BOOT, "/boot")  # as host/boot/files.py, which is too much for the keeper
 # A folder with one of them is the boot partition, and it is mounted.
 BOOT_FILES = ("config.txt", "cmdline.txt")
 # The boot partition is written to seldom: when a person with the card in a laptop would want to

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from nodeagent.broker.kube_api_protocol import ClusterApi, SigningRequest
+from nodeagent.broker.kube_api_protocol import GROUP, SIGNER, ClusterApi, SigningRequest
 from nodeagent.broker.ledger import MAX_TOKENS, Admission, Ledger, Token
 from nodeagent.join import messages
 from nodeagent.join.approval import APPROVAL, SEALED, Waiting, WaitingRoom, code
@@ -29,8 +29,6 @@ LOG = logging.getLogger("nodeagent.audit")
 
 TOKEN_LIFE = 600  # seconds
 MAX_OUTSTANDING = 32
-SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
-GROUP = "system:bootstrappers:nodeagent"
 # What kubelets ask for: with ECDSA keys the first set, with RSA keys the second (Kubernetes docs,
 # "Certificate Signing Requests", Kubernetes signers).
 USAGES = (

@@ -8,36 +8,20 @@ import http.client
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from nodeagent.broker.kube_api_protocol import GROUP, SIGNER, SigningRequest
 from nodeagent.cluster import rest
 from nodeagent.errors import CommandFailed
 
 T = TypeVar("T")
 
-GROUP = "system:bootstrappers:nodeagent"
 SECRETS = "/api/v1/namespaces/kube-system/secrets"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 BARRED = "/api/v1/namespaces/kube-system/configmaps/nodeagent-revoked"
 LIMIT = "500"  # objects an answer; a fleet has far fewer open requests
-
-
-@dataclass(frozen=True)
-class SigningRequest:
-    """A CertificateSigningRequest (certificates.k8s.io/v1). ``csr_pem`` is PKCS #10."""
-
-    name: str
-    uid: str
-    username: str
-    groups: tuple[str, ...]
-    signer: str
-    usages: tuple[str, ...]
-    csr_pem: bytes
-    pending: bool
-    created: str
 
 
 class Api:
@@ -74,7 +58,7 @@ class Api:
 
     def requests(self) -> list[SigningRequest]:
         """Certificate requests of node clients. Raises CommandFailed."""
-        selector = "spec.signerName=kubernetes.io/kube-apiserver-client-kubelet"
+        selector = f"spec.signerName={SIGNER}"
         answer = self._call("GET", f"{REQUESTS}?fieldSelector={selector}&limit={LIMIT}")
         return _read(lambda: [_request(item) for item in answer["items"]])
 

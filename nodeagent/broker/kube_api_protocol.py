@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+# What kubelets' signing requests are for (kubernetes.io, "Certificate Signing Requests").
+SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
+GROUP = "system:bootstrappers:nodeagent"  # of whoever shows a bootstrap token of the broker's
 
-class SigningRequest(Protocol):
+
+@dataclass(frozen=True)
+class SigningRequest:
     """A CertificateSigningRequest (certificates.k8s.io/v1). ``pending``: neither approved nor
     denied; ``csr_pem`` is PKCS #10 in PEM; ``uid`` is never used twice, a name may be; ``created``
     is in RFC 3339, UTC, to the second."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def uid(self) -> str: ...
-    @property
-    def username(self) -> str: ...
-    @property
-    def groups(self) -> tuple[str, ...]: ...
-    @property
-    def signer(self) -> str: ...
-    @property
-    def usages(self) -> tuple[str, ...]: ...
-    @property
-    def csr_pem(self) -> bytes: ...
-    @property
-    def pending(self) -> bool: ...
-    @property
-    def created(self) -> str: ...
+    name: str
+    uid: str
+    username: str
+    groups: tuple[str, ...]
+    signer: str
+    usages: tuple[str, ...]
+    csr_pem: bytes
+    pending: bool
+    created: str
 
 
 class ClusterApi(Protocol):

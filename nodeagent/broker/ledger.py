@@ -19,14 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from nodeagent import formats
+from nodeagent import formats, paths
 from nodeagent.errors import FleetError
 from nodeagent.host.host import Host
 from nodeagent.join.approval import Seal
-from nodeagent.paths import BROKER
 from nodeagent.trust import wire
 
-PATH = f"{BROKER}/state.json"
 MAX_BYTES = 2 * 1024 * 1024
 MAX_NAMES = 1000
 MAX_NAMES_EACH = 4
@@ -119,7 +117,7 @@ def _names(value: object) -> dict[str, str]:
 
 
 _STATE = wire.Form(
-    PATH,
+    paths.LEDGER,
     1,
     {
         "secret": wire.binary(32),
@@ -152,7 +150,7 @@ class Ledger:
         self._secret = os.urandom(32)
         self._held = self._changed = False
         self._more: dict[str, object] = {}  # of a later version, kept as it is
-        data = host.read(PATH)
+        data = host.read(paths.LEDGER)
         if data is None:
             self._save()
             return
@@ -161,7 +159,7 @@ class Ledger:
             value = _STATE.read(content)
         except wire.Malformed as error:
             raise FleetError(
-                f"The broker's memory in {PATH} is damaged: {error}.",
+                f"The broker's memory in {paths.LEDGER} is damaged: {error}.",
                 "Check the card for faults. Removing the file frees every name that was claimed.",
             ) from error
         self._more = {k: v for k, v in content.items() if k not in (*value, formats.KEY)}
@@ -308,4 +306,4 @@ class Ledger:
             "revoked": [vars(entry) for entry in self.revoked],
             "seal": vars(self.seal),
         }
-        self._host.write(PATH, json.dumps(_STATE.stamp(content)).encode(), 0o600)
+        self._host.write(paths.LEDGER, json.dumps(_STATE.stamp(content)).encode(), 0o600)

@@ -3,7 +3,7 @@
 systemd starts it when somebody knocks at /run/nodeagent-broker.sock and hands the socket over
 (sd_listen_fds(3)); it ends when there is nothing to do for a minute. Who may ask what is decided
 by the kernel's word on who asks (unix(7), SO_PEERCRED), not by what they say. What is spoken is
-in ``fleet/frame.py``, the files it reads are in ``fleet/install.py``.
+in ``join/broker_protocol.py``, the files it reads are in ``agent/provision.py``.
 """
 
 from __future__ import annotations

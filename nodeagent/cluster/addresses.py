@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nodeagent import paths
 from nodeagent.config.settings import Network, Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
 
-API_PORT = 6443
 # Where the node has IPv6 only and nobody chose networks. Unique local (RFC 4193), used inside the
 # cluster only; a /56 has a /64 for each of 256 nodes, and the API server takes no Service network
 # larger than /108 (kube-apiserver, --service-cluster-ip-range).
@@ -43,7 +43,7 @@ def fitted(settings: Settings, address: str) -> Settings:
     return replace(settings, network=fit)
 
 
-def endpoint(address: str, port: int = API_PORT) -> str:
+def endpoint(address: str, port: int = paths.API_PORT) -> str:
     """``10.0.0.1:6443`` or ``[fd00::1]:6443`` (RFC 3986 3.2.2)."""
     return f"[{address}]:{port}" if version(address) == 6 else f"{address}:{port}"
 

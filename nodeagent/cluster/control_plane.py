@@ -9,7 +9,7 @@ from typing import Any
 
 from nodeagent import paths
 from nodeagent.cluster import kubeadm, kubectl, kubelet_api
-from nodeagent.cluster.rest import is_ready
+from nodeagent.cluster.rest import condition, is_ready
 from nodeagent.errors import Refused
 from nodeagent.host.host import Host
 
@@ -134,12 +134,6 @@ def _info(item: dict[str, Any]) -> NodeInfo:
     )
 
 
-def _is(status: dict[str, Any], kind: str) -> bool:
-    """True where a Node's condition of this type is true; one that nobody has set is not."""
-    conditions = status.get("conditions", [])
-    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
-
-
 def ready(host: Host, name: str) -> bool:
     """True when Kubernetes calls the node Ready and its pod network there (kubernetes.io, "Node
     Status", conditions). A cluster that does not answer: False.
@@ -151,7 +145,7 @@ def ready(host: Host, name: str) -> bool:
     try:
         if answer is None or answer[0] != 200:
             return False
-        return is_ready(answer[1]) and not _is(answer[1]["status"], "NetworkUnavailable")
+        return is_ready(answer[1]) and not condition(answer[1], "NetworkUnavailable")
     except (KeyError, TypeError, AttributeError):
         return False
 

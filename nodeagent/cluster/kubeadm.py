@@ -26,7 +26,6 @@ INIT_FILE, JOIN_FILE = f"{FOLDER}/init.yaml", f"{FOLDER}/join.yaml"
 DISCOVERY_FILE = f"{FOLDER}/discovery.conf"
 API = "kubeadm.k8s.io/v1beta4"
 SOCKET = "unix:///run/containerd/containerd.sock"
-PORT = addresses.API_PORT
 INIT_BOUND, JOIN_BOUND, PULL_BOUND, RESET_BOUND, SYNC_BOUND = 2400, 1800, 1800, 600, 600  # seconds
 REMAINS = (paths.ETCD, paths.CNI_STATE)
 JOINED_PERHAPS = (State.HALF_JOIN, State.WORKER, State.FOREIGN)
@@ -87,7 +86,7 @@ def init_configuration(
         {
             "apiVersion": API,
             "kind": "InitConfiguration",
-            "localAPIEndpoint": {"advertiseAddress": address, "bindPort": PORT},
+            "localAPIEndpoint": {"advertiseAddress": address, "bindPort": paths.API_PORT},
             "nodeRegistration": registration(
                 name, address, [] if settings.expected_nodes == 1 else None
             ),
@@ -103,7 +102,7 @@ def init_configuration(
             # Every TLS handshake signs with it; RSA costs a small board ten times as much, and
             # its keys some seconds each to make.
             "encryptionAlgorithm": "ECDSA-P256",
-            "controlPlaneEndpoint": addresses.endpoint(address, PORT),
+            "controlPlaneEndpoint": addresses.endpoint(address),
             "networking": {
                 "podSubnet": settings.network.pod_cidr,
                 "serviceSubnet": settings.network.service_cidr,
@@ -226,9 +225,8 @@ def join(
     finally:
         host.remove(JOIN_FILE)
         host.remove(DISCOVERY_FILE)
-    host.remove(
-        kubeadm_state.BOOTSTRAP_CONF
-    )  # it holds the token; kubeadm removes it unless cut off
+    # It holds the token; kubeadm removes it unless cut off.
+    host.remove(kubeadm_state.BOOTSTRAP_CONF)
     formed(host, "worker")
 
 

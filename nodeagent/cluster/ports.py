@@ -1,7 +1,7 @@
 """The ports of a node, who uses them, and from where. A helper, not a step.
 
-Sources: Kubernetes docs, "Ports and Protocols"; RFC 6762 for mDNS; the agent's own from ``radio``
-and ``fleet/statuspage``; the pod network's from ``cni``. NodePorts are not among them: kube-proxy
+Sources: Kubernetes docs, "Ports and Protocols"; RFC 6762 for mDNS; the agent's own from ``paths``
+and ``serve/status_page``; the pod network's from ``cni``. NodePorts are not among them: kube-proxy
 forwards those to pods, so that they never come to a socket of the node.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nodeagent import paths
 from nodeagent.cluster import cni
 from nodeagent.config.settings import Settings
 
@@ -26,7 +27,7 @@ class Port:
     leads: bool = False
 
 
-STATUS_PAGE = Port("tcp", 6480, "the status page", lan=True, exclusive=False)
+STATUS_PAGE = Port("tcp", paths.PAGE_PORT, "the status page", lan=True, exclusive=False)
 PORTS = (
     Port("udp", 5353, "mDNS", lan=True, exclusive=False),  # shared with avahi (RFC 6762, 15.1)
     Port("tcp", 10250, "the kubelet", lan=True),
@@ -34,8 +35,8 @@ PORTS = (
     Port("tcp", 10249, "kube-proxy's metrics"),
     Port("tcp", 10256, "kube-proxy's health check"),
     STATUS_PAGE,
-    Port("tcp", 6443, "the API server", lan=True, leads=True),
-    Port("tcp", 6444, "nodeagent's endpoint for joins", lan=True, leads=True),
+    Port("tcp", paths.API_PORT, "the API server", lan=True, leads=True),
+    Port("tcp", paths.ENDPOINT_PORT, "nodeagent's endpoint for joins", lan=True, leads=True),
     # One control plane: its etcd has no other members, and only the API server here asks it.
     Port("tcp", 2379, "etcd", leads=True),
     Port("tcp", 2380, "etcd's peers", leads=True),

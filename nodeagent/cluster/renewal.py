@@ -4,7 +4,7 @@ kubeadm's live a year and are renewed by nobody but `kubeadm upgrade` (kubernete
 Management with kubeadm"); a kubelet renews its own while it runs, and cannot once it has expired.
 So a control plane renews a month ahead, and a board that lay in a drawer for a year comes back by
 itself: the CA, which lives ten years, is on the control plane, and a worker asks for a new grant.
-Fleet certificates do not end (``fleet/pki.py``).
+Fleet certificates do not end (``trust/pki.py``).
 """
 
 from __future__ import annotations

@@ -47,7 +47,12 @@ def request(
 
 
 def is_ready(item: dict[str, Any]) -> bool:
-    """True for a Node or Pod with the condition Ready. Raises KeyError, TypeError, AttributeError
-    for what is neither."""
+    """True for a Node or Pod with the condition Ready. Raises as ``condition``."""
+    return condition(item, "Ready")
+
+
+def condition(item: dict[str, Any], kind: str) -> bool:
+    """True where a Node's or Pod's condition of this type is true; one that nobody has set is not.
+    Raises KeyError, TypeError, AttributeError for what is neither."""
     conditions = item["status"].get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return any(one["type"] == kind and one["status"] == "True" for one in conditions)

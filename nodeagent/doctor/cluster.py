@@ -12,7 +12,6 @@ from nodeagent.statefile import StateFile
 from nodeagent.trust.store import CARD_FILES, Trust
 
 PKI = (paths.KUBERNETES_PKI, paths.ETCD_PKI)
-API_PORT = 6443
 SOON, DAY = 30, 86400.0  # days, seconds
 START = "sudo systemctl start nodeagent"
 
@@ -72,10 +71,10 @@ def control_plane(node: Node) -> Seen:
         return well("not needed yet: the node is in no cluster")
     if not address:
         return unknown("not known: the agent is not running", f"Start it: {START}")
-    if health.answers(address, API_PORT, 2.0):
-        return well(f"{address}:{API_PORT} answers")
+    if health.answers(address, paths.API_PORT, 2.0):
+        return well(f"{address}:{paths.API_PORT} answers")
     return fail(
-        f"{address}:{API_PORT} does not answer",
+        f"{address}:{paths.API_PORT} does not answer",
         "Check that the control plane is powered on and on this network; see `nodeagent status`"
         " there.",
     )

@@ -1,7 +1,7 @@
 """Beacons: a node's short announcement, sealed with the fleet's beacon key.
 
 ChaCha20-Poly1305 (RFC 8439) with a random nonce; base64url text. Sealed beacons can be replayed,
-so a beacon alone proves nothing; see ``hearing`` for what tells an echo from a node.
+so a beacon alone proves nothing; see ``neighbours`` for what tells an echo from a node.
 
 Inside is a list, since names of fields would double the size: the version of the format, then the
 fields in their order. A later nodeagent adds fields at the end without raising the version. In

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
 
+from nodeagent import paths
 from nodeagent.errors import TABLE, OtherVersion
 from nodeagent.status import model
 from nodeagent.status.model import duration
@@ -21,7 +22,7 @@ from nodeagent.status.model import duration
 if TYPE_CHECKING:
     from nodeagent.status import schema
 
-PORT = model.PAGE_PORT
+PORT = paths.PAGE_PORT
 MAX_MOMENTS = 40
 MAX_ROWS = 200
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_BYTES = 256 * 1024
-PAGE_PORT = 6480
 # Others count as silent when nothing was heard of them for so many seconds; a beacon is renewed
 # every 20 s, and what was heard is written down every 30 s.
 SILENT = 120.0
@@ -100,7 +99,7 @@ def dump(status: Status) -> str:
 
 def page(address: str, served: bool) -> str:
     """Where the status page of the node at ``address`` is; empty where it is not ``served``."""
-    return f"http://{address}:{PAGE_PORT}/" if address and served else ""
+    return f"http://{address}:{paths.PAGE_PORT}/" if address and served else ""
 
 
 def exit_code(status: Status) -> int:

@@ -137,7 +137,7 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
         "announce.json": paths.ANNOUNCE, "heard.json": handoff.HEARD,
         "waiting.json": waiting_file.PATH, "status.json": paths.STATUS, "keep.json": paths.HANDOVER,
         "rival.json": rival_watch.RIVAL, "state.json": statefile.PATH,
-        "broker-state.json": ledger.PATH, "broker-config.json": paths.BROKER_CONFIG,
+        "broker-state.json": paths.LEDGER, "broker-config.json": paths.BROKER_CONFIG,
         "fleet.json": store.FLEET_FILE,
     }.items():  # fmt: skip
         found[file] = host.read(path) or b""

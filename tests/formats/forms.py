@@ -207,7 +207,7 @@ FORMS = {
         Form("inventory", "inventory.json",
              lambda fleet, host, data: inventory.parse(data.decode()), quiet=True),
         Form("journal", "state.json", _file(statefile.PATH, _journal), statefile.PATH),
-        Form("broker's memory", "broker-state.json", _file(ledger.PATH, _ledger), ledger.PATH),
+        Form("broker's memory", "broker-state.json", _file(paths.LEDGER, _ledger), paths.LEDGER),
         Form("broker's configuration", "broker-config.json", _config, paths.BROKER_CONFIG,
              optional=("seals_at",)),
         Form("card file", "card.fleet", _card, **_COMMENTED),

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from nodeagent import paths
 from nodeagent.broker import kube_api
-from nodeagent.broker.broker import GROUP, SIGNER, fitting_key
+from nodeagent.broker.broker import fitting_key
+from nodeagent.broker.kube_api_protocol import GROUP, SIGNER
 from nodeagent.broker.ledger import Token
 from nodeagent.cluster.rest import Answer
 from nodeagent.errors import CommandFailed, OtherVersion, Untrusted

@@ -21,15 +21,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
+from nodeagent import paths
 from nodeagent.broker import ledger, operators
 from nodeagent.broker.broker import MAX_OUTSTANDING, Overloaded, Revoked, Stale, Unadmitted
+from nodeagent.broker.kube_api_protocol import SigningRequest
 from nodeagent.errors import NodeAgentError
 from nodeagent.join import approval, messages
 from nodeagent.trust import fleet_file, jws, pki, store
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 from tests.hostile.section import Section
-from tests.support.admission import BROKER, Csr, Setup, claims, granted
+from tests.support.admission import BROKER, Setup, claims, granted, signing_request
 
 REFUSED = (NodeAgentError, Stale, Overloaded, Revoked, Unadmitted)
 FLIPS, EDITS = 4000, 1500
@@ -231,7 +233,7 @@ def _stolen_tokens(setup: Setup, other: Trust, dice: random.Random) -> tuple[int
         "system:kube-controller-manager",
     ]
     groups = [["system:masters"], ["system:nodes", "system:masters"], [], ["system:nodes"] * 2]
-    csrs: list[Csr] = []
+    csrs: list[SigningRequest] = []
     for number in range(400):
         name, group = "system:node:pi-2", ["system:nodes"]
         changes: dict[str, Any] = {}
@@ -283,7 +285,7 @@ def _stolen_tokens(setup: Setup, other: Trust, dice: random.Random) -> tuple[int
             )
         )
         pem = builder.sign(pki.new_key(), hashes.SHA256())
-        asked = Csr(
+        asked = signing_request(
             f"csr-{number}",
             f"system:bootstrap:{token}",
             pem.public_bytes(serialization.Encoding.PEM),
@@ -322,7 +324,7 @@ def _outcasts(setup: Setup, other: Trust, dice: random.Random) -> tuple[int, int
     through = sum(_accepted(setup, ask()) for _ in range(40) for ask in asks)
     assert len(operators.overview(setup.broker)["waiting"]) == approval.MAX_WAITING
     assert setup.ask(member, "pi-3").node_name == "pi-3", "members may always ask again"
-    state = json.loads(setup.host.read(ledger.PATH) or b"")
+    state = json.loads(setup.host.read(paths.LEDGER) or b"")
     assert len(state["names"]) == 2
     return 200, through
 

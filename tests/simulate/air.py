@@ -80,8 +80,8 @@ class Air:
     def heard(self, receiver: int, now: float) -> list[tuple[int, Any]]:
         """What came in since the last look: of each source the last.
 
-        As ``fleet/pool.py`` has it: what came lately, read or not, draws lots for its places; the
-        own echo needs none.
+        As ``serve/mdns/candidates.py`` has it: what came lately, read or not, draws lots for its
+        places; the own echo needs none.
         """
         inbox = self.inboxes[receiver]
         if not inbox:

@@ -83,10 +83,10 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 SIMULATOR = """\
 The simulator drives the shipped code: `fleet/election.py`, `fleet/candidacy.py` (claim and vote,
-recorded in the journal), `fleet/hearing.py` and `fleet/split.py`. Doubles are the network, time,
-the journal's card (power is cut at its writes too), the threads and kubeadm. Two shortcuts, both
-left out in every 500th fleet: beacons are handed over without their seals, and a look is skipped
-where only counters moved before the date that the election asked for.
+recorded in the state file), `fleet/neighbours.py` and `fleet/rivals.py`. Doubles are the network,
+time, the state file's card (power is cut at its writes too), the threads and kubeadm. Two
+shortcuts, both left out in every 500th fleet: beacons are handed over without their seals, and a
+look is skipped where only counters moved before the date that the election asked for.
 
 A fleet follows from its seed alone: `python -m tests.simulate --replay SEED` tells its life.
 """

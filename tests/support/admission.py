@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from nodeagent.broker.broker import TOKEN_LIFE, Broker, Offer
+from nodeagent.broker.kube_api_protocol import SigningRequest
 from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Clock, Host
@@ -57,23 +58,18 @@ def claims(data: bytes) -> dict[str, Any]:
     return value
 
 
-@dataclass(frozen=True)
-class Csr:
-    """A certificate signing request as the API shows it."""
-
-    name: str
-    username: str
-    csr_pem: bytes
-    groups: tuple[str, ...] = ("system:bootstrappers:nodeagent", "system:authenticated")
-    signer: str = "kubernetes.io/kube-apiserver-client-kubelet"
-    usages: tuple[str, ...] = ("digital signature", "client auth")
-    pending: bool = True
-    created: str = "2026-11-21T12:00:00Z"
-
-    @property
-    def uid(self) -> str:
-        """As good as the API's: of one content."""
-        return hashlib.sha256(self.csr_pem).hexdigest()
+def signing_request(name: str, username: str, csr_pem: bytes, **more: Any) -> SigningRequest:
+    """A certificate signing request as the API shows it; the uid is as good as its own: of one
+    content."""
+    usual: dict[str, Any] = {
+        "groups": ("system:bootstrappers:nodeagent", "system:authenticated"),
+        "signer": "kubernetes.io/kube-apiserver-client-kubelet",
+        "usages": ("digital signature", "client auth"),
+        "pending": True,
+        "created": "2026-11-21T12:00:00Z",
+        "uid": hashlib.sha256(csr_pem).hexdigest(),
+    }
+    return SigningRequest(name=name, username=username, csr_pem=csr_pem, **(usual | more))
 
 
 @dataclass
@@ -81,7 +77,7 @@ class Cluster:
     """A double of the Kubernetes API."""
 
     tokens: dict[str, str] = field(default_factory=dict)
-    csrs: list[Csr] = field(default_factory=list)
+    csrs: list[SigningRequest] = field(default_factory=list)
     approved: list[str] = field(default_factory=list)
     nodes: dict[str, bool] = field(default_factory=lambda: {"pi-1": True})
     uids: dict[str, str] = field(default_factory=dict)
@@ -98,7 +94,7 @@ class Cluster:
     def delete_token(self, token_id: str) -> None:
         self.tokens.pop(token_id, None)
 
-    def requests(self) -> list[Csr]:
+    def requests(self) -> list[SigningRequest]:
         return [replace(csr, pending=csr.name not in self.approved) for csr in self.csrs]
 
     def approve(self, name: str, uid: str, reason: str) -> None:
@@ -153,7 +149,7 @@ class Setup:
 
 def csr(
     name: str, token: str, cn: str = "system:node:pi-2", o: str = "system:nodes", **more: Any
-) -> Csr:
+) -> SigningRequest:
     """What a kubelet asks for with a token."""
     extra = more.pop("extra", None)
     builder = x509.CertificateSigningRequestBuilder().subject_name(
@@ -168,4 +164,4 @@ def csr(
     key = more.pop("key", None) or pki.new_key()
     pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     user = f"system:bootstrap:{token.partition('.')[0]}"
-    return Csr(**{"name": name, "username": user, "csr_pem": pem, **more})
+    return signing_request(**{"name": name, "username": user, "csr_pem": pem, **more})

@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from nodeagent import paths
-from nodeagent.broker.kube_api import GROUP, REQUESTS, SECRETS
+from nodeagent.broker.kube_api import REQUESTS, SECRETS
+from nodeagent.broker.kube_api_protocol import GROUP
 from nodeagent.trust import pki
 from tests.support import authority
 

@@ -14,25 +14,11 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from nodeagent.broker import main as broker_main
+from nodeagent.broker.kube_api_protocol import SigningRequest
 from nodeagent.host.host import Host
 from nodeagent.join import broker_protocol
-
-
-class Request(NamedTuple):
-    """A certificate request as the test wrote it."""
-
-    name: str
-    username: str
-    groups: tuple[str, ...]
-    signer: str
-    usages: tuple[str, ...]
-    csr_pem: bytes
-    pending: bool
-    uid: str = ""
-    created: str = ""
 
 
 class ClusterInFiles:
@@ -49,19 +35,21 @@ class ClusterInFiles:
     def delete_token(self, token_id: str) -> None:
         (self._folder / "tokens" / token_id).unlink(missing_ok=True)
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[SigningRequest]:
         return [self._request(path) for path in sorted((self._folder / "csr").glob("*.json"))]
 
-    def _request(self, path: Path) -> Request:
+    def _request(self, path: Path) -> SigningRequest:
         item = json.loads(path.read_text())
-        return Request(
-            path.stem,
-            item["username"],
-            tuple(item["groups"]),
-            item["signer"],
-            tuple(item["usages"]),
-            item["csr"].encode(),
-            not (self._folder / "approved" / path.stem).exists(),
+        return SigningRequest(
+            name=path.stem,
+            uid="",
+            username=item["username"],
+            groups=tuple(item["groups"]),
+            signer=item["signer"],
+            usages=tuple(item["usages"]),
+            csr_pem=item["csr"].encode(),
+            pending=not (self._folder / "approved" / path.stem).exists(),
+            created="",
         )
 
     def approve(self, name: str, uid: str, reason: str) -> None:

@@ -467,7 +467,7 @@ class Commands:
         return 0, "", ""
 
     def _kubeconfig(self, stdin: str) -> Answer:
-        """The shell lines of cluster/node.py, which `tests/unit` runs for real."""
+        """The shell lines of cluster/control_plane.py, which `tests/unit` runs for real."""
         there = self.text("/home/pi/.kube/config")
         if not stdin:  # the way back
             if "nodeagent" in there.partition("\n")[0]:

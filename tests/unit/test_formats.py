@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent import formats, statefile
+from nodeagent import formats, paths, statefile
 from nodeagent.broker import ledger
 from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Untrusted
 from nodeagent.fleet import handoff
@@ -217,13 +217,13 @@ def test_what_a_later_version_added_to_the_state_is_kept(machine: Machine) -> No
         "v": 1, "role": "worker", "epoch": 3, "next": {"a": [1.5]}
     }  # fmt: skip
     ledger.Ledger(machine)
-    said = json.loads(machine.read(ledger.PATH) or b"")
-    machine.write(ledger.PATH, json.dumps({**said, "next": {"a": [1]}}).encode())
+    said = json.loads(machine.read(paths.LEDGER) or b"")
+    machine.write(paths.LEDGER, json.dumps({**said, "next": {"a": [1]}}).encode())
     ledger.Ledger(machine).claim("pi-2", f"n-{'a' * 16}", frozenset())
     again = ledger.Ledger(machine)
     again.forget("pi-2")
     again.set_seal(again.seal)
-    assert json.loads(machine.read(ledger.PATH) or b"")["next"] == {"a": [1]}
+    assert json.loads(machine.read(paths.LEDGER) or b"")["next"] == {"a": [1]}
 
 
 def test_a_journal_without_a_version_is_of_the_first(machine: Machine) -> None:

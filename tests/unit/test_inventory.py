@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nodeagent import __version__
+from nodeagent import __version__, paths
 from nodeagent.agent import inventory
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import credentials
@@ -74,7 +74,7 @@ def test_an_inventory_that_failed_changes_nothing(text: str) -> None:
 def test_outstanding_tokens_are_shown_by_the_name_they_are_for(tmp_path: Path) -> None:
     tokens = [TOKEN, {**TOKEN, "name": "pi-3", "deleted": True},
               {**TOKEN, "name": "pi-4", "expires": int(NOW) - 1}]  # fmt: skip
-    put(tmp_path, {inventory.LEDGER: json.dumps({"tokens": tokens})})
+    put(tmp_path, {paths.LEDGER: json.dumps({"tokens": tokens})})
     assert inventory.tokens(Machine(tmp_path)) == [{"name": "pi-2", "expires": TOKEN["expires"]}]
 
 
@@ -83,5 +83,5 @@ def test_outstanding_tokens_are_shown_by_the_name_they_are_for(tmp_path: Path) -
     [None, "", "[]", '{"tokens": 3}', '{"tokens": [3]}', '{"tokens": [{}]}', {"link": "/etc/x"}],
 )
 def test_an_odd_ledger_shows_nothing(tmp_path: Path, content: Any) -> None:
-    put(tmp_path, {"/etc/x": json.dumps({"tokens": [TOKEN]}), inventory.LEDGER: content})
+    put(tmp_path, {"/etc/x": json.dumps({"tokens": [TOKEN]}), paths.LEDGER: content})
     assert inventory.tokens(Machine(tmp_path)) == []

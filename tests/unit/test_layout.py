@@ -275,3 +275,20 @@ def test_a_path_stands_in_one_place() -> None:
                 where.setdefault(node.value, set()).add(name)
     twice = {path: sorted(names) for path, names in where.items() if len(names) > 1}
     assert not twice, f"name these in nodeagent/paths.py: {twice}"
+
+
+def test_the_modules_that_are_named_exist() -> None:
+    """In comments, docstrings and documents, as `fleet/election.py`."""
+    checkout = PACKAGE.parent
+    tops = "|".join(sorted(name for name in packages() if (PACKAGE / name).is_dir()))
+    named = re.compile(rf"(?<![\w/.])(?:nodeagent/)?((?:{tops})/[a-z0-9_/]+\.py)\b")
+    places = (PACKAGE, checkout / "tests", checkout / "tests" / "unit")
+    texts = [*PACKAGE.rglob("*.py"), *(checkout / "tests").rglob("*.py"),
+             *(checkout / "docs").rglob("*.md"), *checkout.glob("*.md")]  # fmt: skip
+    gone = {
+        f"{text.relative_to(checkout)} names {name}"
+        for text in texts
+        for name in named.findall(text.read_text())
+        if not any((place / name).exists() for place in places)
+    }
+    assert not gone

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from nodeagent.broker.kube_api import Api, SigningRequest
+from nodeagent.broker.kube_api import Api
+from nodeagent.broker.kube_api_protocol import SigningRequest
 from nodeagent.cluster.rest import Answer
 from nodeagent.errors import CommandFailed
 

@@ -328,7 +328,7 @@ def test_a_cut_anywhere_leaves_no_forgotten_token(
 
 
 def test_a_damaged_memory_is_said(setup: Setup) -> None:
-    setup.host.write(ledger.PATH, b"{}", 0o600)
+    setup.host.write(paths.LEDGER, b"{}", 0o600)
     with pytest.raises(FleetError, match="damaged"):
         setup.start()
 

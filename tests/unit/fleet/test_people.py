@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nodeagent import paths
 from nodeagent.broker import ledger, operators
 from nodeagent.broker.broker import Revoked, Stale, Unadmitted
 from nodeagent.errors import CommandFailed, FleetError, Refused
@@ -160,8 +161,8 @@ def test_the_waiting_list_is_bounded_and_keeps_nobody_out(approve_setup: Setup) 
     assert why(setup, crowd[-1]) == ""
     setup.now += approval.WAITING_LIFE
     assert operators.overview(setup.broker)["waiting"] == []
-    assert not setup.host.read(ledger.PATH) or crowd[0].node_id.encode() not in (
-        setup.host.read(ledger.PATH) or b""
+    assert not setup.host.read(paths.LEDGER) or crowd[0].node_id.encode() not in (
+        setup.host.read(paths.LEDGER) or b""
     ), "what strangers ask is not written to the card"
 
 
