@@ -43,12 +43,20 @@ TIMEOUTS = {
 # A busy small board answers late, and a control plane that is killed for that only gets busier:
 # ten minutes of silence instead of kubeadm's 80 s (kubeadm docs, "Customizing with patches").
 PATIENT = {"livenessProbe": {"timeoutSeconds": 30, "failureThreshold": 60}}
+# kubeadm's manifests have the kubelet ask each second whether these are ready, with a new TLS
+# connection each time (but etcd); a small board has better things to do.
+CALM = {**PATIENT, "readinessProbe": {"periodSeconds": 10}}
 # The API server calls itself unwell where etcd takes longer than this, by default 2 s for either
 # (kube-apiserver reference). A busy small board takes longer again and again: the Service would
 # lose its only endpoint each time, and the server be killed in the end. Less than the probes wait.
 ETCD_CHECKS = {"etcd_healthcheck_timeout": "20s", "etcd_readycheck_timeout": "10s"}
 PATCHES = f"{FOLDER}/patches"
-PATCHED = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
+PATCHED = {
+    "kube-apiserver": CALM,
+    "kube-controller-manager": PATIENT,  # has no readiness probe
+    "kube-scheduler": CALM,
+    "etcd": CALM,
+}
 # bootstrap-token would make a standing token and approve whoever holds one; what nodes need of
 # that phase is in policy.yaml. show-join-command would print a token into the log.
 SKIPPED = ["bootstrap-token", "show-join-command"]
@@ -133,9 +141,9 @@ def patches() -> dict[str, bytes]:
     """File names and contents of the patches to the control plane's static pods."""
     return {
         f"{name}+strategic.yaml": yaml.safe_dump(
-            {"spec": {"containers": [{"name": name, **PATIENT}]}}
+            {"spec": {"containers": [{"name": name, **probes}]}}
         ).encode()
-        for name in PATCHED
+        for name, probes in PATCHED.items()
     }
 
 

@@ -80,6 +80,18 @@ def test_the_api_server_waits_longer_for_etcd_and_less_than_its_probes() -> None
     assert 2 < waits["etcd-readycheck-timeout"] < 15
 
 
+@pytest.mark.parametrize("name", ["kube-apiserver", "kube-scheduler", "etcd"])
+def test_readiness_is_asked_less_than_each_second(name: str) -> None:
+    patch = yaml.safe_load(kubeadm.patches()[f"{name}+strategic.yaml"])
+    assert patch["spec"]["containers"][0]["readinessProbe"] == {"periodSeconds": 10}
+
+
+def test_no_readiness_probe_is_made_up() -> None:
+    """One without a handler is refused by the kubelet; the controller manager has none."""
+    patch = yaml.safe_load(kubeadm.patches()["kube-controller-manager+strategic.yaml"])
+    assert "readinessProbe" not in patch["spec"]["containers"][0]
+
+
 @pytest.mark.parametrize("status", [0, 1])
 def test_no_token_in_arguments_and_none_left_on_disk(tmp_path: Path, status: int) -> None:
     machine = Machine(tmp_path, {JOIN: {"status": status, "err": "no"}})
