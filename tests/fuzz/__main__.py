@@ -2,7 +2,7 @@
 
 Each target runs in a process of its own (``--child``), as libFuzzer ends its process at a crash.
 An input that was found is written to build/fuzz/TARGET/ and belongs into FOUND in
-tests/unit/fleet/test_fuzz.py, next to the mended parser.
+tests/unit/test_fuzz.py, next to the mended parser.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from tests.hostile.section import Section
 from tests.support import seeded
 from tests.support.seeded import Defect
 
-FLEET = "tests/unit/fleet"
+UNIT = "tests/unit"
 PATCHES = Path(__file__).parent / "defects"
 
 
@@ -22,47 +22,47 @@ def _defect(name: str, what: str, test: str) -> Defect:
 DEFECTS: tuple[Defect, ...] = (
     _defect(
         "no-name-check", "a node does not look at the name in a control plane's certificate",
-        f"{FLEET}/test_tls.py::test_verdicts",
+        f"{UNIT}/trust/test_tls.py::test_verdicts",
     ),
     _defect(
         "no-audience-check", "a grant for another node is taken",
-        f"{FLEET}/test_grant.py::test_a_grant_of_another_form_is_refused",
+        f"{UNIT}/join/test_messages.py::test_a_grant_of_another_form_is_refused",
     ),
     _defect(
         "alg-not-pinned", "a signed message itself says by which algorithm to check it",
-        f"{FLEET}/test_grant.py::test_a_right_signature_by_another_algorithm_is_refused",
+        f"{UNIT}/join/test_messages.py::test_a_right_signature_by_another_algorithm_is_refused",
     ),
     _defect(
         "scrub-skipped", "the card file stays on the boot partition as it is",
-        f"{FLEET}/test_trust.py::test_import_takes_the_keys_over_and_scrubs",
+        f"{UNIT}/trust/test_store.py::test_import_takes_the_keys_over_and_scrubs",
     ),
     _defect(
         "keys-freed-not-overwritten", "what an import that lost power kept is freed with the keys",
-        f"{FLEET}/test_trust.py::test_what_a_cut_import_left_is_overwritten_and_not_just_freed",
+        f"{UNIT}/trust/test_store.py::test_what_a_cut_import_left_is_overwritten_and_not_just_freed",
     ),
     _defect(
         "candidate-dropped", "a spoofed record displaces the true candidate",
-        f"{FLEET}/test_pool.py::test_a_record_in_ones_own_name_and_address_displaces_nothing",
+        f"{UNIT}/serve/test_candidates.py::test_a_record_in_ones_own_name_and_address_displaces_nothing",
     ),
     _defect(
         "one-source-takes-all", "no share per source: one address fills the pool of candidates",
-        f"{FLEET}/test_pool.py::test_a_flood_from_one_address_displaces_nobody",
+        f"{UNIT}/serve/test_candidates.py::test_a_flood_from_one_address_displaces_nobody",
     ),
     _defect(
         "one-address-takes-all", "no share per address: one stranger holds all connections",
-        f"{FLEET}/test_door.py::test_one_address_gets_a_share_only",
+        f"{UNIT}/serve/test_connections.py::test_one_address_gets_a_share_only",
     ),
     _defect(
         "handshake-on-the-accept-loop", "a handshake is waited for before the next one is let in",
-        f"{FLEET}/test_door.py::test_a_newcomer_gets_in_though_strangers_hold_all_places",
+        f"{UNIT}/serve/test_connections.py::test_a_newcomer_gets_in_though_strangers_hold_all_places",
     ),
     _defect(
         "answer-without-end", "the bound on an answer begins anew with each byte",
-        f"{FLEET}/test_search.py::test_an_answer_that_does_not_end_is_ended",
+        f"{UNIT}/join/test_search.py::test_an_answer_that_does_not_end_is_ended",
     ),
     _defect(
         "answered-each-time", "a question is answered each time it is asked",
-        f"{FLEET}/test_mdns.py::test_however_often_somebody_asks_it_is_answered_once_a_second",
+        f"{UNIT}/serve/test_mdns.py::test_however_often_somebody_asks_it_is_answered_once_a_second",
     ),
 )  # fmt: skip
 

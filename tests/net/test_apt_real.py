@@ -1,5 +1,5 @@
 """The real apt and dpkg against a mirror with faults: what they say is understood, what they
-should do they do. The recordings of ``tests/unit/apt_messages.yaml`` come from here."""
+should do they do. The recordings of ``tests/unit/host/apt_messages.yaml`` come from here."""
 
 from __future__ import annotations
 

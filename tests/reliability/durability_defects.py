@@ -10,8 +10,8 @@ PATCHES = Path(__file__).parent / "defects"
 UNIT = "tests/unit"
 FIRST_BOOT = f"{UNIT}/test_powercut.py::test_a_cut_anywhere_of_the_first_boot"
 WAY_OUT = f"{UNIT}/test_powercut.py::test_a_cut_anywhere_of_the_way_out"
-WRITE = f"{UNIT}/test_durable.py::test_a_cut_leaves_the_old_or_the_new"
-CARD = f"{UNIT}/fleet/test_trust.py::test_a_cut_at_every_write"
+WRITE = f"{UNIT}/host/test_durable.py::test_a_cut_leaves_the_old_or_the_new"
+CARD = f"{UNIT}/trust/test_store.py::test_a_cut_at_every_write"
 
 
 def _defect(name: str, what: str, test: str) -> Defect:
@@ -41,14 +41,14 @@ DEFECTS = (
     ),
     _defect(
         "claim-recorded-late", "the claim to lead is announced and not in the journal",
-        f"{UNIT}/test_agent.py::test_a_claim_is_in_the_journal_before_anyone_hears_it",
+        f"{UNIT}/agent/test_agent.py::test_a_claim_is_in_the_journal_before_anyone_hears_it",
     ),
     _defect(
         "name-check-skipped", "a granted name goes to whoever asks last",
-        f"{UNIT}/fleet/test_broker.py::test_names_belong_to_the_first_key",
+        f"{UNIT}/broker/test_broker.py::test_names_belong_to_the_first_key",
     ),
     _defect(
         "newest-word-displaces", "a spoofed record displaces the true candidate",
-        f"{UNIT}/fleet/test_pool.py::test_a_flood_from_one_address_displaces_nobody",
+        f"{UNIT}/serve/test_candidates.py::test_a_flood_from_one_address_displaces_nobody",
     ),
 )  # fmt: skip

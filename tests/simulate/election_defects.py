@@ -9,7 +9,7 @@ from tests.support.seeded import Defect
 HERE = Path(__file__).parent / "defects"
 DECISIONS = "tests/unit/fleet/test_election.py::test_decisions"
 BALLOTS = "tests/unit/fleet/test_election.py::test_ballots"
-AGENT = "tests/unit/test_agent.py"
+AGENT = "tests/unit/agent/test_agent.py"
 
 
 def _defect(name: str, what: str, test: str) -> Defect:
@@ -43,6 +43,6 @@ DEFECTS = (
     ),
     _defect(
         "both-step-down", "of two empty control planes each gives way to the other",
-        "tests/unit/fleet/test_split.py::test_never_both_step_down",
+        "tests/unit/fleet/test_rivals.py::test_never_both_step_down",
     ),
 )  # fmt: skip

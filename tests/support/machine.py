@@ -138,7 +138,7 @@ def _words(text: str) -> tuple[str, str, str, str]:
 
 
 def laid_out(case: dict[str, Any], root: Path) -> Machine:
-    """The machine of a case, as tests/unit/test_steps.py describes it."""
+    """The machine of a case, as tests/unit/steps/test_steps.py describes it."""
     put(root, {"/var/lib/dpkg/status": dpkg_status(
         case.get("packages", {}), case.get("architecture", "arm64"))})  # fmt: skip
     if "model" in case:

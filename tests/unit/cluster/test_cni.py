@@ -33,7 +33,7 @@ from nodeagent.steps.modules import Modules
 from nodeagent.steps.sysctls import FILE as SYSCTLS_FILE
 from nodeagent.steps.sysctls import Sysctls
 from tests.support.machine import Machine, put
-from tests.unit.cluster.test_inhabitants import NAMESPACES, answers
+from tests.unit.cluster.test_workloads import NAMESPACES, answers
 
 PACKAGE = Path(__file__).parents[3] / "nodeagent"
 # What belongs to flannel alone, and who else may name it.

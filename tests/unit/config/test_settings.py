@@ -17,7 +17,7 @@ from nodeagent.errors import ConfigError
 from nodeagent.host.host import Host
 
 BOOT = "/boot/firmware/nodeagent.yaml"
-EXAMPLE = Path(__file__).parents[2] / "firmware" / "nodeagent.yaml"
+EXAMPLE = Path(__file__).parents[3] / "firmware" / "nodeagent.yaml"
 
 
 def host(root: Path, content: bytes | str, path: str = BOOT) -> Host:

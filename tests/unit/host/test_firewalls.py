@@ -20,10 +20,10 @@ from nodeagent.host.net import nft
 from nodeagent.host.net.firewalls import UfwRule, kept_ports, ufw_rules, zones
 from nodeagent.steps.firewall import Firewall
 from tests.support.machine import laid_out
-from tests.unit.test_steps import short
+from tests.unit.steps.test_steps import short
 
 RECORDED = Path(__file__).parent / "nft"
-CASES = Path(__file__).parent / "steps" / "firewall"
+CASES = Path(__file__).parents[1] / "steps" / "firewall"
 OPEN, CLOSED, UNCLEAR = set[bool](), {True}, {False}
 
 

@@ -30,7 +30,7 @@ from nodeagent.status import model
 from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
 from tests.support.machine import Became, Machine, put
-from tests.unit.cluster.test_inhabitants import answers
+from tests.unit.cluster.test_workloads import answers
 
 OTHER = Side("n-" + "a" * 16, "pi-a", "aa" * 32, 1, 1_790_000_000, True)
 STOPPED = {f"systemctl stop {unit}": "" for unit in leave.BROKER_UNITS}

@@ -82,7 +82,7 @@ def test_a_command_outlives_the_agent_that_began_it(tmp_path: Path) -> None:
     script = f"exec 9>{end}; read _ <{go}; echo said; echo it >&2; echo done >&9"
     run = "import sys; from nodeagent.host import host; host.run_process(sys.argv[1:], 60, None)"
     command = [sys.executable, "-c", run, "sh", "-c", script]
-    agent = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    agent = subprocess.Popen(command, cwd=Path(__file__).parents[3])
     with end.open() as told:
         agent.kill()
         agent.wait()

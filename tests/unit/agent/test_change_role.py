@@ -21,8 +21,8 @@ from nodeagent.fleet import beacon, handoff
 from nodeagent.statefile import State, StateFile
 from nodeagent.trust import fleet_file, store
 from tests.support.machine import Machine, put
-from tests.unit.cluster.test_inhabitants import GET, answers
-from tests.unit.test_healing import OTHER, RIVAL_BEACON, Old
+from tests.unit.agent.test_conflict import OTHER, RIVAL_BEACON, Old
+from tests.unit.cluster.test_workloads import GET, answers
 
 CA = "a certificate"
 OURS = hashlib.sha256(CA.encode()).hexdigest()
