@@ -207,7 +207,7 @@ class Untrusted(NodeAgentError):
 
     code = "E301"
     exit_code = 77  # EX_NOPERM
-    title = "Somebody did not prove to belong here"
+    title = "Somebody did not prove that they belong here"
     explanation = (
         "Another node, a request or a grant did not prove that it belongs to this fleet. "
         "Nothing it said was used. If a node of yours is refused, its card is of another fleet."
@@ -325,8 +325,8 @@ class NoRoom(Refused):
     exit_code = 74  # EX_IOERR
     title = "There is not enough room"
     explanation = (
-        "The disk, card or image has not enough room for what is to be written. Free some space "
-        "there, or choose another place."
+        "The disk, card or image does not have enough room for what is to be written. Free some "
+        "space there, or choose another place."
     )
 
 

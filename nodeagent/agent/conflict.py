@@ -115,7 +115,7 @@ def _judged(
         raise NoControlPlane(f"{where[0]}: {error.reason}", error.remedy) from error
     except wire.Malformed as error:
         raise NoControlPlane(
-            f"{where[0]} told of its cluster what was not understood: {error}.",
+            f"What {where[0]} said about its cluster was not understood: {error}.",
             "Use the same version of nodeagent on all nodes.",
         ) from error
     try:

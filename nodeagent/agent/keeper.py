@@ -153,7 +153,7 @@ class Keeper:
             )
         return Blocked(
             f"The control plane at {self.server[0]} does not answer. Pods here go on as they are.",
-            "Look whether that board is on and in the network; this ends by itself.",
+            "Check that that board is powered on and on the network; this ends by itself.",
         )
 
     def _listen(self, now: float) -> tuple[Heard, ...]:

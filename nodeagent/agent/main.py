@@ -130,7 +130,7 @@ class Agent:
 
     def sequence(self, sequence: tuple[steps.Step, ...]) -> list[Reboot]:
         """Bring the steps to hold with the settings of now."""
-        self.reporter.enter("preparing", "Looking what is to do")
+        self.reporter.enter("preparing", "Looking for what is left to do")
         settings = self.settings()
         return engine.run(sequence, self.host, settings, self.state_file, self.reporter.progress)
 
@@ -215,7 +215,7 @@ def as_trouble(error: Exception) -> NodeAgentError:
         return of_agent(error)
     LOG.error("a fault of the agent", exc_info=error)
     return Internal(
-        f"The agent met a fault of its own: {type(error).__name__}: {error}.",
+        f"The agent ran into a fault of its own: {type(error).__name__}: {error}.",
         "It tries again by itself; please report it with `journalctl -u nodeagent`.",
     )
 

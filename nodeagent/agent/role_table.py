@@ -132,9 +132,9 @@ def _of_a_control_plane(at: Situation, wish: str, end_cluster: bool) -> Way:
     lines = ["The cluster that this node leads ends, with all that is in it."]
     if at.others:
         lines.append(
-            f"Its other nodes ({', '.join(at.others)}) lose it: choose the one that shall lead, and"
-            " run `sudo nodeagent role --control-plane --end-cluster` there, then `sudo nodeagent"
-            " role --auto` on each other one."
+            f"Its other nodes ({', '.join(at.others)}) lose it: choose the one that should lead,"
+            " and run `sudo nodeagent role --control-plane --end-cluster` there, then `sudo"
+            " nodeagent role --auto` on each other one."
         )
     else:
         lines.append("This node then waits until another board of the fleet leads, and joins it.")

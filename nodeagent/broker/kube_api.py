@@ -116,7 +116,7 @@ class Api:
                 value = json.loads(answer.body)
                 if isinstance(value, dict):
                     return value
-                said = "something that is no object"
+                said = "something that is not an object"
             else:
                 # The body may repeat what was sent, a token among it: only status and reason.
                 said = f"status {answer.status} {answer.reason}"
@@ -148,7 +148,7 @@ def _token_name(token_id: str) -> str:
 def _safe(name: str) -> str:
     """A name that cannot leave its place in a path (RFC 1123 names)."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
-        raise ValueError(f"{name!r} is no name of a Kubernetes object")
+        raise ValueError(f"{name!r} is not a valid name for a Kubernetes object")
     return name
 
 

@@ -251,7 +251,7 @@ class Ledger:
         approvals wait to be used."""
         valid = {node: end for node, end in self.approved.items() if now < end}
         if len(valid) >= MAX_PEOPLES and node_id not in valid:
-            raise FleetError(f"{MAX_PEOPLES} approved nodes have not come yet.", "Wait a day.")
+            raise FleetError(f"{MAX_PEOPLES} approved nodes have not joined yet.", "Wait a day.")
         self.approved = {**valid, node_id: until}
         self.revoked = tuple(entry for entry in self.revoked if entry.node_id != node_id)
         self._save()

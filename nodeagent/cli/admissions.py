@@ -148,7 +148,7 @@ def _name(text: str) -> str:
     try:
         return str(wire.node_name(text))
     except wire.Malformed as error:
-        raise Usage(f"{text!r} is no node name.", "See: sudo nodeagent nodes") from error
+        raise Usage(f"{text!r} is not a valid node name.", "See: sudo nodeagent nodes") from error
 
 
 def seal(host: Host, span: str | None) -> str:

@@ -43,14 +43,14 @@ LESSONS: dict[str, Lesson] = {
         ),
     ),
     "role": Lesson(
-        "On the board that shall lead, or never lead. Where you know it beforehand, write `role:`"
-        " into nodeagent.yaml instead. Once it is decided the board leaves its cluster for that: it"
-        " says what happens, asks, and goes on by itself after a power cut. A second leader is"
-        " refused, and so is the loss of a cluster without --end-cluster.",
+        "On the board that should lead, or that should never lead. Where you know it beforehand,"
+        " write `role:` into nodeagent.yaml instead. Once it is decided the board leaves its"
+        " cluster for that: it says what happens, asks, and goes on by itself after a power cut. A"
+        " second leader is refused, and so is the loss of a cluster without --end-cluster.",
         (
             ("sudo nodeagent role", "which role this node has"),
             ("sudo nodeagent role --control-plane", "this board shall lead"),
-            ("sudo nodeagent role --worker --end-cluster", "it leads, and shall not any more"),
+            ("sudo nodeagent role --worker --end-cluster", "it leads, and should no longer"),
         ),
     ),
     "plan": Lesson(
@@ -62,14 +62,14 @@ LESSONS: dict[str, Lesson] = {
         (("sudo nodeagent prepare --root /mnt/image", "what can be done to files alone"),),
     ),
     "events": Lesson(
-        "To see how a node came to where it is, also over boots.",
+        "To see how a node got where it is, across reboots too.",
         (
             ("sudo nodeagent events", "the milestones, one a line"),
             ("sudo nodeagent events --json", "for scripts, one object a line"),
         ),
     ),
     "report": Lesson(
-        "When somebody else shall help. Keys, tokens and passwords are taken out; names and"
+        "When you want somebody else to help. Keys, tokens and passwords are taken out; names and"
         " addresses of your network stay in it.",
         (("sudo nodeagent report --out /tmp", "one file, nodeagent-report-NAME-TIME.tar.gz"),),
     ),
@@ -78,8 +78,8 @@ LESSONS: dict[str, Lesson] = {
         (("nodeagent config", "each setting, its value and its origin"),),
     ),
     "nodes": Lesson(
-        "On the control plane, to see who is in the cluster, who waits for your say, and whether"
-        " new boards may still join by themselves.",
+        "On the control plane, to see who is in the cluster, who waits for your approval, and"
+        " whether new boards may still join by themselves.",
         (("sudo nodeagent nodes", "nodes, admissions, who waits, who is revoked"),),
     ),
     "kubeconfig": Lesson(
@@ -92,17 +92,17 @@ LESSONS: dict[str, Lesson] = {
         (("sudo nodeagent verify", "three web pods, tried over each way, then removed"),),
     ),
     "approve": Lesson(
-        "When a board waits for your say: the fleet was made with --approve, or its enrolment has"
-        " ended. Type what the board itself shows, all 16 characters.",
+        "When a board waits for your approval: the fleet was made with --approve, or its enrolment"
+        " has ended. Type what the board itself shows, all 16 characters.",
         (("sudo nodeagent approve ABCD-EFGH-IJ23-4567", "it then joins by itself"),),
     ),
     "revoke": Lesson(
         "When a board or its card was stolen or sold. To take a healthy board out of the cluster,"
         " use `nodeagent reset` on it.",
-        (("sudo nodeagent revoke pi-4f2a11", "throw it out; new boards need your say then"),),
+        (("sudo nodeagent revoke pi-4f2a11", "throw it out; new boards then need your approval"),),
     ),
     "forget": Lesson(
-        "When a card was written anew and its board shall have the old name again.",
+        "When a card was flashed again and its board should keep its old name.",
         (("sudo nodeagent forget pi-4f2a11", "the name is free for the next board that asks"),),
     ),
     "seal": Lesson(
@@ -138,7 +138,7 @@ LESSONS: dict[str, Lesson] = {
         ),
     ),
     "fleet show": Lesson(
-        "When you do not know any more which fleet a file is of.",
+        "When you no longer know which fleet a file belongs to.",
         (("nodeagent fleet show home.fleet", "its name, its kind, what it holds"),),
     ),
     "image": Lesson(
@@ -171,9 +171,9 @@ LESSONS: dict[str, Lesson] = {
         ),
     ),
     "image bake": Lesson(
-        "Where boards shall fetch nothing at first boot, or you publish an image. On Linux, from an"
-        " image that was neither seeded nor baked, which is only read. Where it fails, there is no"
-        " new image.",
+        "When boards should download nothing at first boot, or you publish an image. On Linux, from"
+        " an image that was neither seeded nor baked, which is only read. Where it fails, there is"
+        " no new image.",
         (
             (
                 f"nodeagent image bake fresh.img --out home.img {SEED} --with-images",

@@ -33,7 +33,7 @@ cd "$1" && test "$(head -n 1 .kube/config 2>/dev/null)" = '{MARK}' || exit 0
 rm -f .kube/config
 """
 JOIN_COMMAND = """\
-# Paste as root on the machine that shall join; valid for 10 minutes.
+# Paste as root on the machine that should join; valid for 10 minutes.
 umask 077
 base64 -d > /root/nodeagent-discovery.conf <<'END'
 {discovery}

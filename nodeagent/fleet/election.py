@@ -160,7 +160,8 @@ def decide(view: View, now: float) -> Decision:
             view,
             now,
             f"{_voted_name(view)} has this node's vote, and its claim is not heard. Switch it on;"
-            " if it is gone for good, `nodeagent role auto` on this node takes the vote back.",
+            " if it is gone for good, `sudo nodeagent role --auto` on this node takes the vote"
+            " back.",
         )
     if claimants:
         failed = claimants[0].beacon.phase == "failed"

@@ -149,5 +149,5 @@ def read_bounded(host: Host, name: str) -> bytes | None:
         return None
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{name} is no regular file")
+            raise OSError(f"{name} is not a regular file")
         return file.read(MAX_BYTES + 1)

@@ -181,7 +181,7 @@ class FetchKey:
             key = openpgp.read_key(data)
         except openpgp.BadKey as error:
             raise FetchFailed(
-                f"{self.url} answered with something else than a key: {error}.",
+                f"{self.url} answered with something other than a key: {error}.",
                 "Check the repository's address in the settings, and what stands between.",
             ) from error
         if key.fingerprint != self.fingerprint:
@@ -193,7 +193,7 @@ class FetchKey:
         if key.expired(host.clock.now()):
             raise FetchFailed(
                 f"The key of {self.url} has expired by this board's clock.",
-                "Check the clock; if it is right, the publisher has to prolong the key.",
+                "Check the clock; if it is right, the publisher has to renew the key.",
             )
         host.write(self.path, key.packets, 0o644)
 

@@ -52,7 +52,7 @@ def read(path: Path) -> Fleet:
         store.from_card(card)  # certificates and keys belong together
     except (wire.Malformed, pki.BadCertificate) as error:
         raise FleetError(
-            f"{path} is no fleet file, or it is damaged: {error}.",
+            f"{path} is not a fleet file, or it is damaged: {error}.",
             "Give a file that `nodeagent fleet new` wrote, or a copy of it.",
         ) from error
     return Fleet(path, full, card, kept)

@@ -34,7 +34,7 @@ def create(name: str, folder: Path, split: bool = False, approve: bool = False) 
     """
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
         raise Usage(
-            f"{name!r} is no name for a fleet.",
+            f"{name!r} is not a valid name for a fleet.",
             "Use small letters, digits and dashes, at most 32, for example home.",
         )
     kept = folder / f"{name}.fleet"
@@ -62,7 +62,7 @@ def create(name: str, folder: Path, split: bool = False, approve: bool = False) 
     leaders, workers = files
     return [
         *lines,
-        f"{leaders}: for the boot partition of the board that shall lead.",
+        f"{leaders}: for the boot partition of the board that should lead.",
         f"{workers}: for all other boards; with it a board can only ask to join"
         + (", and waits until you approve it on the control plane." if approve else "."),
     ]

@@ -41,7 +41,7 @@ def read_code(text: str) -> str:
         raise Usage(
             f"A node's code has 16 letters and digits, and this has {len(typed)} characters."
             if len(typed) != 16
-            else "This is no node's code.",
+            else "This is not a node's code.",
             "Type all of it, as the node shows it: XXXX-XXXX-XXXX-XXXX.",
         )
     return f"n-{typed}"

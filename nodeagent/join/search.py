@@ -146,7 +146,7 @@ def _ended_after(session: ssl.SSLSocket, seconds: float) -> Iterator[None]:
 def plain(error: Exception) -> str:
     """Why, in a few words for people."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"it is no control plane of this fleet ({error.verify_message})"
+        return f"it is not a control plane of this fleet ({error.verify_message})"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, Untrusted | OtherVersion):

@@ -39,17 +39,17 @@ def read_request(connection: socket.socket) -> tuple[str, str, bytes] | None:
     lines = head.decode("latin-1").split("\r\n")
     words = lines[0].split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
-        raise Refusal(400, "This is no HTTP/1.1 request.")
+        raise Refusal(400, "This is not an HTTP/1.1 request.")
     fields = [line.partition(":") for line in lines[1:]]
     headers = {name.strip().lower(): value.strip() for name, _, value in fields}
     if len(headers) != len(fields) or "transfer-encoding" in headers:
         raise Refusal(400, "This header is not understood here.")
     length_text = headers.get("content-length", "0")
     if not length_text.isdecimal() or len(length_text) > 9:
-        raise Refusal(400, "The length is no number.")
+        raise Refusal(400, "The length is not a number.")
     length = int(length_text)
     if length > MAX_BODY or len(body) > length:
-        raise Refusal(413, f"At most {MAX_BODY} bytes are taken.")
+        raise Refusal(413, f"At most {MAX_BODY} bytes are accepted.")
     while len(body) < length:
         piece = _receive(connection, deadline)
         if not piece:

@@ -39,7 +39,7 @@ class StatusPage:
             if request is None:
                 return
             if request[0] != "GET" or request[1] not in KINDS:
-                raise Refusal(404, f"There is only GET of {', '.join(KINDS)}.")
+                raise Refusal(404, f"This port serves only GET of {', '.join(KINDS)}.")
         except Refusal as refusal:
             refuse(connection, refusal)
             return

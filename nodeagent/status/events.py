@@ -32,7 +32,7 @@ EVENTS: dict[str, Event] = {
     "preparing": Event(
         "f3f6230077454745befe914d5185ffbe",
         "The node is being prepared",
-        "The agent looks what this system lacks to be a Kubernetes node, and does it step by"
+        "The agent looks for what this system lacks to be a Kubernetes node, and does it step by"
         " step. Nothing has to be done; `nodeagent status --watch` shows how far it is.",
     ),
     "rebooting": Event(
@@ -50,7 +50,7 @@ EVENTS: dict[str, Event] = {
     "electing": Event(
         "83a2c5ea61ba4796bc8b76e5c4530ea1",
         "The fleet decides who leads",
-        "This node would lead the cluster, and waits whether another one objects.",
+        "This node would lead the cluster, and waits to see whether another one objects.",
     ),
     "initialising": Event(
         "c88a04b12d3243e6aef650001743c3e6",
@@ -105,13 +105,13 @@ EVENTS: dict[str, Event] = {
     "initialised": Event(
         "a87bd5eb2d8740ea9e5e5550ca791662",
         "The control plane is made",
-        "kubeadm init has come to its end on this node.",
+        "kubeadm init has finished on this node.",
         NOTICE,
     ),
     "joined": Event(
         "8ba47eff968a4bac9be5b4443840696c",
         "The node was let in",
-        "kubeadm join has come to its end on this node.",
+        "kubeadm join has finished on this node.",
         NOTICE,
     ),
     "peer": Event(

@@ -60,7 +60,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(text: str) -> NoReturn:
-    raise Malformed("a number that is no whole number")
+    raise Malformed("a number that is not a whole number")
 
 
 def _integer(text: str) -> int:

@@ -82,7 +82,7 @@ def test_a_worker_of_such_a_fleet_leads_nobody(lan: Lan, approving: tuple[bytes,
     admissions.approve(person_at(leader), code(worker.key.node_id))
     admissions.approve(person_at(rogue), code(worker.key.node_id))
     said = told(worker, "pi-2", rogue.address)
-    assert "no control plane of this fleet" in said["reason"], "another root is another fleet"
+    assert "not a control plane of this fleet" in said["reason"], "another root is another fleet"
     assert told(worker, "pi-2", rogue.address, leader.address)["name"] == "pi-2"
     assert not tokens(rogue)
 

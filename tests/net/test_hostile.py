@@ -174,4 +174,4 @@ def test_a_worker_card_cannot_pose_as_control_plane(lan: Lan) -> None:
     time.sleep(3)  # the network process takes the new files up
     said = ask(worker, "pi-2", rogue.address)
     assert said["error"] == "NoControlPlane"
-    assert "no control plane of this fleet" in said["reason"], said
+    assert "not a control plane of this fleet" in said["reason"], said

@@ -62,7 +62,7 @@ def test_a_stranger_gets_nothing(lan: Lan) -> None:
     stranger = lan.add(card=fleet_file.make("other")[1])
     said = ask(stranger, "pi-9", leader.address)
     assert said["error"] == "NoControlPlane"
-    assert "no control plane of this fleet" in said["reason"]
+    assert "not a control plane of this fleet" in said["reason"]
     assert not list(Path(leader.host.root, "cluster", "tokens").iterdir())
 
 

@@ -48,7 +48,7 @@ def read_key(data: bytes) -> Key:
     if sum(kind == PUBLIC_KEY for kind, _ in packets) != 1:
         raise BadKey("it holds more than one key")
     if not {kind for kind, _ in packets} <= ALLOWED:
-        raise BadKey("it holds something else than a public key")
+        raise BadKey("it holds something other than a public key")
     body = packets[0][1]
     if len(body) < 6 or body[0] != 4:
         raise BadKey("it is not a version 4 key")

@@ -62,7 +62,7 @@ def test_the_boot_partition_is_written_once_for_a_trouble_that_stays(
     monkeypatch.setattr(machine, "write", noted)
     board = Reporter(machine)
     for _ in range(50):
-        board.enter("preparing", "Looking what is to do")
+        board.enter("preparing", "Looking for what is left to do")
         board.trouble(CommandFailed("apt-get ended.", "Wait."), failed=True)
     assert written.count(FILE) == 1
 

@@ -89,7 +89,7 @@ def test_an_error_tells_what_failed_and_no_secret(answer: Any) -> None:
 def test_no_name_leaves_its_place_in_a_path(name: str) -> None:
     made, session = api()
     for act in (made.delete_token, made.delete_node, lambda n: made.approve(n, "u", "why")):
-        with pytest.raises(ValueError, match="no name of a Kubernetes object"):
+        with pytest.raises(ValueError, match="not a valid name for a Kubernetes object"):
             act(name)
     assert session.asked == []
 

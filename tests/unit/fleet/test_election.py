@@ -184,11 +184,11 @@ TABLE: dict[str, tuple[View, float, type, str]] = {
     "its vote is another's, who is silent, and somebody else claims": (
         view(heard(WORSE, claim=True, epoch=2), heard("c", last=START - 700, claim=True, epoch=1),
              expected_nodes=3, vote=("n-" + "c" * 16, 1)),
-        30, Wait, "nodeagent role auto",
+        30, Wait, "nodeagent role --auto",
     ),
     "its vote is another's, who knows nothing of it any more": (
         view(heard("c", epoch=0), expected_nodes=3, vote=("n-" + "c" * 16, 1)),
-        30, Wait, "nodeagent role auto",
+        30, Wait, "nodeagent role --auto",
     ),
     "its vote is with the one who claims": (
         view(heard("c", claim=True, epoch=1), expected_nodes=3, vote=("n-" + "c" * 16, 1)),
