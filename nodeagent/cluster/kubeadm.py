@@ -42,19 +42,23 @@ TIMEOUTS = {
 }
 # A busy small board answers late, and a control plane that is killed for that only gets busier:
 # ten minutes of silence instead of kubeadm's 80 s (kubeadm docs, "Customizing with patches").
-PATIENT = {"livenessProbe": {"timeoutSeconds": 30, "failureThreshold": 60}}
+PATIENT: dict[str, object] = {"livenessProbe": {"timeoutSeconds": 30, "failureThreshold": 60}}
 # kubeadm's manifests have the kubelet ask each second whether these are ready, with a new TLS
 # connection each time (but etcd); a small board has better things to do.
-CALM = {**PATIENT, "readinessProbe": {"periodSeconds": 10}}
+CALM: dict[str, object] = {**PATIENT, "readinessProbe": {"periodSeconds": 10}}
 # The API server calls itself unwell where etcd takes longer than this, by default 2 s for either
 # (kube-apiserver reference). A busy small board takes longer again and again: the Service would
 # lose its only endpoint each time, and the server be killed in the end. Less than the probes wait.
 ETCD_CHECKS = {"etcd_healthcheck_timeout": "20s", "etcd_readycheck_timeout": "10s"}
 PATCHES = f"{FOLDER}/patches"
-PATCHED = {
+# What kubeadm requests (250m, 200m and 100m of a processor, 100m for etcd) is the weight by which
+# they share it. While a cluster begins on a busy board, those that wait for the API server must
+# not slow it: it ends itself where its first look at the Services takes more than a minute, and
+# all begins again. On an idle board nobody gets less.
+PATCHED: dict[str, dict[str, object]] = {
     "kube-apiserver": CALM,
-    "kube-controller-manager": PATIENT,  # has no readiness probe
-    "kube-scheduler": CALM,
+    "kube-controller-manager": {**PATIENT, "resources": {"requests": {"cpu": "50m"}}},
+    "kube-scheduler": {**CALM, "resources": {"requests": {"cpu": "25m"}}},
     "etcd": CALM,
 }
 # bootstrap-token would make a standing token and approve whoever holds one; what nodes need of

@@ -92,6 +92,19 @@ def test_no_readiness_probe_is_made_up() -> None:
     assert "readinessProbe" not in patch["spec"]["containers"][0]
 
 
+def test_those_that_wait_for_the_api_server_do_not_slow_it() -> None:
+    """kubeadm requests 250m for the API server and 100m for etcd (cmd/kubeadm/app/phases)."""
+    requests = {}
+    for name in kubeadm.PATCHED:
+        container = yaml.safe_load(kubeadm.patches()[f"{name}+strategic.yaml"])["spec"][
+            "containers"
+        ][0]
+        requests[name] = container.get("resources", {}).get("requests", {}).get("cpu")
+    assert requests["kube-apiserver"] is requests["etcd"] is None
+    waiting = ("kube-controller-manager", "kube-scheduler")
+    assert sum(int(str(requests[name]).removesuffix("m")) for name in waiting) < 100
+
+
 @pytest.mark.parametrize("status", [0, 1])
 def test_no_token_in_arguments_and_none_left_on_disk(tmp_path: Path, status: int) -> None:
     machine = Machine(tmp_path, {JOIN: {"status": status, "err": "no"}})
