@@ -9,7 +9,15 @@
 unit=/etc/systemd/system/nodeagent-install.service
 wants=/etc/systemd/system/multi-user.target.wants # as systemctl enable, which needs a bus
 line=/boot/firmware/cmdline.txt
-word=systemd.run=/boot/firmware/nodeagent/first-boot.sh
+# The quotes, which systemd takes away, hide the path from the sed of Raspberry Pi OS's imager_fixup.
+word='systemd.run=/boot"/"firmware/nodeagent/first-boot.sh'
+failed=systemd.run_failure_action=reboot
+
+# On the screen, and where somebody looks who has the card in another computer.
+say() {
+    (echo "nodeagent: $1" >/dev/console) 2>/dev/null
+    echo "nodeagent could not be installed: $1" >/boot/firmware/nodeagent-status.txt
+}
 
 install_unit() {
     cat >"$unit.new" <<'UNIT' && sync "$unit.new" && mv "$unit.new" "$unit" && sync
@@ -35,7 +43,7 @@ UNIT
 # Only bytes in place change: a file that is replaced can be lost on FAT with the power.
 take_word_out() {
     size=$(wc -c <"$line")
-    left=$(sed "s| $word||" "$line")
+    left=$(sed "s| $word||; s| $failed||" "$line")
     case $left in
     *" systemd.run="*) ;; # Raspberry Pi Imager's own; it takes the other words out itself
     *) left=$(printf '%s' "$left" |
@@ -46,13 +54,17 @@ take_word_out() {
 }
 
 if [ ! -e /var/lib/nodeagent-install/done ]; then
-    install_unit
+    install_unit || say "$unit cannot be written."
 fi
-if grep -q -F " $word" /proc/cmdline; then
+# Beside cloud-init, which sets INSTANCE_ID for its hooks, nothing may wait.
+if [ -z "${INSTANCE_ID-}" ] && grep -q -F " $word" /proc/cmdline; then
     # The boot goes on with a reboot, which with this word would begin all over again.
     take_word_out || { mount -o remount,rw /boot/firmware && take_word_out; } || {
-        echo "nodeagent: $line cannot be changed; take out $word by hand" >/dev/console
-        exit 1 # and systemd powers the board off
+        say "$line cannot be changed. Take out $word by hand."
+        # That reboot would come again and again: this boot becomes a usual one, and ends here never.
+        systemctl daemon-reload
+        systemctl start --no-block multi-user.target
+        exec sleep infinity
     }
 elif [ ! -e /var/lib/nodeagent-install/done ]; then
     systemctl daemon-reload

@@ -4,7 +4,9 @@
 set -eu
 
 folder=/boot/firmware/nodeagent
+status=${folder%/*}/nodeagent-status.txt # the agent's own, once there is one
 state=/var/lib/nodeagent-install
+failed="nodeagent could not be installed yet. It is tried again every 15 seconds."
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 is_installed() {
@@ -24,9 +26,36 @@ needed() {
     done
 }
 
+# apt-get also fails where a package of the system cannot be configured, which is no concern of ours.
+get_install() {
+    get install "$@" || is_installed
+}
+
 get() {
     apt-get -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold \
         --yes --no-install-recommends "$@"
+}
+
+install() {
+    dpkg --force-confold --configure -a || true # as the agent does: some need what comes next
+    # First with what is on the card alone, which needs no network; then with the archive's help.
+    # Names of Debian packages hold no spaces.
+    # shellcheck disable=SC2046
+    get_install $(needed) || {
+        get update || true
+        get_install $(needed) || get_install "$folder"/nodeagent_*.deb
+    }
+}
+
+# On the screen and on the boot partition, which is written to only where there is news.
+tell() {
+    why=$(grep -E '^(E: |dpkg: error|Errors were)' "$1" | tail -n 5) || true
+    text="$failed
+The reason: ${why:-see the journal.}
+All that was said: sudo journalctl -u nodeagent-install"
+    [ "$(cat "$status" 2>/dev/null)" = "$text" ] && return
+    (echo "$text" >/dev/console) 2>/dev/null || true
+    (echo "$text" >"$status" && sync "$status") 2>/dev/null || true
 }
 
 if ! is_installed; then
@@ -34,14 +63,15 @@ if ! is_installed; then
     if command -v cloud-init >/dev/null; then
         timeout 300 cloud-init status --wait >/dev/null 2>&1 || true
     fi
-    dpkg --force-confold --configure -a
-    # First with what is on the card alone, which needs no network; then with the archive's help.
-    # Names of Debian packages hold no spaces.
-    # shellcheck disable=SC2046
-    get install $(needed) || {
-        get update
-        get install $(needed) || get install "$folder"/nodeagent_*.deb
-    }
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+    if ! install >"$log" 2>&1; then
+        cat "$log"
+        tell "$log"
+        exit 1
+    fi
+    cat "$log"
+    if grep -q -F "$failed" "$status" 2>/dev/null; then rm -f "$status"; fi
 fi
 
 mkdir -p "$state"

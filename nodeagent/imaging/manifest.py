@@ -22,7 +22,9 @@ from urllib.parse import quote
 
 from nodeagent.errors import ImageError, Usage
 from nodeagent.host import durable
-from nodeagent.imaging import inspect, partition
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+from nodeagent.imaging import inspect, partition, seed, system
 from nodeagent.imaging.boot_partition import Boot, ImageFile
 from nodeagent.trust import fleet_file, wire
 
@@ -48,7 +50,8 @@ class Source:
     packed_size: int
     packed_sha256: str
     init_format: str
-    fleet: str | None
+    unknown: str  # why Imager shall not customise it, as a sentence; else empty
+    fleet: str
     date: str
 
 
@@ -66,7 +69,7 @@ def write(images: Sequence[Path], out: Path, base: str | None, icon: str | None)
     durable.write(out, text.encode(), 0o644)
     lines = [
         f"{source.path.name}: {source.size} bytes, sha256 {source.sha256}, customised by"
-        f" {source.init_format}"
+        f" {source.init_format}{source.unknown and f': {source.unknown}'}"
         for source in sources
     ]
     hint = "Open it in Raspberry Pi Imager 2: App Options, Content Repository, Use custom file."
@@ -79,10 +82,9 @@ def entry(source: Source, base: str | None, icon: str | None) -> dict[str, objec
         f"{base.rstrip('/')}/{quote(source.path.name)}" if base else source.path.resolve().as_uri()
     )
     name = source.path.name.split(".img")[0]
-    of = f" of the fleet {source.fleet}" if source.fleet else ""
     return {
-        "name": f"{name} (nodeagent{', ' + source.fleet if source.fleet else ''})",
-        "description": f"Becomes a node{of} by itself",
+        "name": f"{name} (nodeagent, {source.fleet})",
+        "description": f"Becomes a node of the fleet {source.fleet} by itself",
         "icon": icon or ICON,
         "url": url,
         "extract_size": source.size,
@@ -113,38 +115,63 @@ def examine(path: Path) -> Source:
     """Read an image once, unpacking it on the way. Raises ImageError, CommandFailed, OSError."""
     with tempfile.TemporaryDirectory(prefix="nodeagent-") as folder:
         # A part of it is enough to look at, and the rest stays a hole.
-        head = Path(folder) / "head.img"
-        size, digest = _unpack(path, head)
-        with path.open("rb") as file:
-            packed = hashlib.file_digest(file, "sha256")
-        boot = ImageFile(head)
-        names = boot.names()
-        inspect.check(boot, names)
-        return Source(
-            path=path,
-            size=size,
-            sha256=digest,
-            packed_size=path.stat().st_size,
-            packed_sha256=packed.hexdigest(),
-            init_format=init_format(names),
-            fleet=_fleet(boot, names),
-            date=inspect.date(boot, names)
-            or time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime)),
-        )
+        head = Path(folder) / path.name
+        try:
+            return _examine(path, head)
+        except ImageError as error:
+            raise ImageError(error.reason.replace(str(head), str(path)), error.remedy) from error
 
 
-def init_format(names: Sequence[str]) -> str:
-    """How Imager must customise: Raspberry Pi OS has an issue.txt, Ubuntu none."""
-    if "rpi-preseed.toml" in names:
-        return "rpi-preseed"
-    if inspect.has_cloud_init(names):
-        return "cloudinit-rpi" if "issue.txt" in names else "cloudinit"
-    return "systemd"
+def _examine(path: Path, head: Path) -> Source:
+    size, digest = _unpack(path, head)
+    with path.open("rb") as file:
+        packed = hashlib.file_digest(file, "sha256")
+    boot = ImageFile(head)
+    names = boot.names()
+    inspect.check(boot, names)
+    date = inspect.date(boot, names)
+    fleet = _fleet(path, boot, names)
+    with tempfile.TemporaryDirectory(prefix="nodeagent-") as folder:
+        host = Host(Path(folder).resolve())
+        seed.stage(boot, names, host, {})
+        words = system.words_of_line(Facts(host))
+        try:
+            found = system.recognise(Facts(host), names, words)
+            unknown = f"how this {found.name} is customised is not known."
+        except ImageError as error:
+            found, unknown = None, error.reason
+    init_format = "rpi-preseed" if "rpi-preseed.toml" in names else customised_by(found, words, date)
+    return Source(
+        path=path,
+        size=size,
+        sha256=digest,
+        packed_size=path.stat().st_size,
+        packed_sha256=packed.hexdigest(),
+        init_format=init_format,
+        unknown=unknown if init_format == "none" else "",
+        fleet=fleet,
+        date=date or time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime)),
+    )
 
 
-def _fleet(boot: Boot, names: Sequence[str]) -> str | None:
+def customised_by(found: system.System | None, words: Sequence[bytes], date: str | None) -> str:
+    """How Imager must customise, by positive signs only: the wrong way, it leaves a word on the
+    kernel command line with which the board powers off at every boot."""
+    if found is None or found.why:
+        return "none"
+    if found.ways == (system.CLOUD_INIT,):
+        return {"Raspberry Pi OS": "cloudinit-rpi", "Ubuntu": "cloudinit"}.get(found.name, "none")
+    # Only Raspberry Pi OS corrects the path in that word, and newer ones without cloud-init are
+    # customised by rpi-preseed, of which a fresh image shows no sign.
+    old = date is not None and date < system.CLOUD_INIT_SINCE
+    known = found.name == "Raspberry Pi OS" and (old or system.FIRSTBOOT in words)
+    return "systemd" if known else "none"
+
+
+def _fleet(path: Path, boot: Boot, names: Sequence[str]) -> str:
+    remedy = f"First make it a fleet's: nodeagent image seed {path} --fleet NAME.fleet"
     if fleet_file.NAME not in names:
-        return None
+        raise ImageError(f"{path} belongs to no fleet, so a board would not become a node by it.", remedy)
     try:
         return fleet_file.parse(boot.read(fleet_file.NAME)).name
     except wire.Malformed as error:

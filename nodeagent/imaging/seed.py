@@ -17,7 +17,7 @@ from nodeagent.errors import AlreadyExists, FleetError, NoRoom, Refused
 from nodeagent.host.boot import files as bootfiles
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.imaging import first_boot, fleet_files, inspect, packages
+from nodeagent.imaging import first_boot, fleet_files, inspect, packages, system
 from nodeagent.imaging.boot_partition import CLUSTER, Boot, open_boot
 from nodeagent.steps.cgroup import Cgroup
 from nodeagent.trust import fleet_file, wire
@@ -61,7 +61,9 @@ def seed(target: Path, wish: Wish) -> list[str]:
         before = contents(host)
         for name, data in files.items():
             host.write(f"{paths.BOOT}/{name}", data)
-        order = [*files, *plan(host, wish, card)]
+        words = system.words_of_line(Facts(host))
+        found = system.recognise(Facts(host), names, words) if wish.install else None
+        order = [*files, *plan(host, wish, card, found)]
         changes = in_order(before, contents(host), order)
     _check_room(boot, changes)
     if changes:
@@ -71,8 +73,16 @@ def seed(target: Path, wish: Wish) -> list[str]:
         return [f"{target} is a card of the fleet {name} already; nothing had to be changed."]
     return [
         *(f"wrote {name} ({len(data)} bytes)" for name, data in changes),
+        _how(found),
         f"{target} is a card of the fleet {name} now. Whoever has it can join the fleet.",
     ]
+
+
+def _how(found: system.System | None) -> str:
+    if found is None:
+        return "Nothing on it installs nodeagent: that is expected to be inside already."
+    because = f", since {found.why}" if found.why else ""
+    return f"Its {found.name} installs nodeagent at its first boot by {' and '.join(found.ways)}{because}."
 
 
 def stage(boot: Boot, names: list[str], host: Host, files: dict[str, bytes]) -> None:
@@ -88,9 +98,9 @@ def stage(boot: Boot, names: list[str], host: Host, files: dict[str, bytes]) -> 
         path.write_bytes(data)
 
 
-def plan(host: Host, wish: Wish, card: bytes) -> list[str]:
+def plan(host: Host, wish: Wish, card: bytes, found: system.System | None) -> list[str]:
     """Change the staged files; names in the order in which they must be written: nothing is started
-    before all that it needs is there.
+    before all that it needs is there. Nothing is installed where no system was ``found``.
 
     Raises ConfigError, Refused, FleetError, Blocked.
     """
@@ -103,8 +113,8 @@ def plan(host: Host, wish: Wish, card: bytes) -> list[str]:
     if not _has_card(host, card):
         host.write(f"{paths.BOOT}/{fleet_file.NAME}", card)
         order.append(fleet_file.NAME)
-    if wish.install:
-        order += first_boot.write(host, paths.BOOT)
+    if found:
+        order += first_boot.write(host, paths.BOOT, found.ways)
     for action in list(Cgroup().plan(Facts(host), settings)):
         if action.file_only:
             action.do(host)

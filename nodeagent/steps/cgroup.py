@@ -60,6 +60,7 @@ class Cgroup(Step):
             # An update on trial is promoted with its own copy: without this it would undo it.
             for path in files.others:
                 yield from _edited(facts, path, backup=not facts.live)
+            yield from _for_the_next_kernel(facts)
         if facts.live and not on:
             yield _reboot(facts, files.cmdline)
 
@@ -82,7 +83,8 @@ def _edited(facts: Facts, path: str, backup: bool) -> Iterator[Action]:
         )
         raise Blocked(
             f"{path} {error}; it is left as it is.",
-            f"Compare it with {backup_too}the one of a fresh card, and put it right.",
+            f"Compare it with {backup_too}the one of a fresh card, and put it right, but keep its root=,"
+            " which the first boot may have changed.",
         ) from error
     _check_room(facts, path, data, wanted)
     if data.rstrip() == wanted.rstrip():
@@ -97,6 +99,21 @@ def _edited(facts: Facts, path: str, backup: bool) -> Iterator[Action]:
     if backup and not facts.exists(path + bootfiles.BACKUP):
         yield Write(path + bootfiles.BACKUP, data)
     yield Write(path, wanted)
+
+
+def _for_the_next_kernel(facts: Facts) -> Iterator[Action]:
+    """Where the line is written anew with each kernel, see ``bootfiles.REWRITER``."""
+    if bootfiles.EXTRA.encode() not in (facts.read(bootfiles.REWRITER) or b""):
+        return
+    data = facts.read(bootfiles.EXTRA) or b""
+    if data.lstrip().startswith(b"#"):
+        return  # it puts comments on the line too, so somebody has to put that right first
+    try:
+        wanted = cmdline.add(data, WANTED, OFF) if data.strip() else " ".join(WANTED).encode() + b"\n"
+    except ValueError:
+        return
+    if wanted.rstrip() != data.rstrip():
+        yield Write(bootfiles.EXTRA, wanted)
 
 
 def _check_room(facts: Facts, path: str, data: bytes, wanted: bytes) -> None:

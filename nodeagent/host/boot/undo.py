@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator
 
 from nodeagent.host.actions import Action, Remove, Write
-from nodeagent.host.boot.files import BACKUP, FOLDERS, STUB
+from nodeagent.host.boot.files import BACKUP, EXTRA, FOLDERS, STUB
 from nodeagent.host.facts import Facts
 
 
@@ -28,7 +28,7 @@ def undo(facts: Facts, ours: Collection[str]) -> Iterator[Action]:
     if not backups:
         return
     edited = {path.removesuffix(BACKUP) for path in backups}
-    edited |= {path for path in paths if path.endswith("/cmdline.txt")}
+    edited |= {path for path in paths if path.endswith("/cmdline.txt")} | {EXTRA}
     words = [word.encode() for word in ours]
     for path in sorted(edited):
         data = facts.read(path)
@@ -41,7 +41,7 @@ def undo(facts: Facts, ours: Collection[str]) -> Iterator[Action]:
         if wanted is None:
             wanted = _without(data, before, words)
         if wanted != data:
-            yield Write(path, wanted)
+            yield Write(path, wanted) if wanted.strip() else Remove(path)
     for path in backups:
         yield Remove(path)
 
