@@ -41,7 +41,7 @@ def undo(facts: Facts, ours: Collection[str]) -> Iterator[Action]:
         if wanted is None:
             wanted = _without(data, before, words)
         if wanted != data:
-            yield Write(path, wanted) if wanted.strip() else Remove(path)
+            yield Remove(path) if path == EXTRA and not wanted.strip() else Write(path, wanted)
     for path in backups:
         yield Remove(path)
 

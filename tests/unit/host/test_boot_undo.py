@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.host.boot import undo
-from nodeagent.host.boot.files import BACKUP
+from nodeagent.host.boot.files import BACKUP, EXTRA
 from nodeagent.host.facts import Facts
 from tests.support.machine import Machine, put
 
@@ -52,6 +52,12 @@ def undone(root: Path, files: dict[str, str]) -> dict[str, str]:
 )  # fmt: skip
 def test_undo(tmp_path: Path, before: str, now: str, wanted: str) -> None:
     assert undone(tmp_path, {LIVE: now, LIVE + BACKUP: before}) == {LIVE: wanted}
+
+
+@pytest.mark.parametrize(("now", "left"), [(f"a{ADDED}\n", b"a\n"), (f"{ADDED[1:]}\n", None)])
+def test_what_debian_makes_the_next_line_of(tmp_path: Path, now: str, left: bytes | None) -> None:
+    undone(tmp_path, {LIVE: f"a{ADDED}\n", LIVE + BACKUP: "a\n", EXTRA: now})
+    assert Machine(tmp_path).read(EXTRA) == left
 
 
 def test_without_a_backup_the_words_are_somebody_elses(tmp_path: Path) -> None:

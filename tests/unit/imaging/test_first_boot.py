@@ -29,6 +29,18 @@ def seeded(line: bytes) -> bytes:
     return cmdline.add(first_boot.with_hook(line), WANTED, ())
 
 
+# raspberrypi-sys-mods' initramfs script of that name corrects the path that Imager wrote, and with it
+# whatever else on the line looks like it, and has firstrun.sh end otherwise.
+def imager_fixup(line: bytes) -> bytes:
+    if b"systemd.run=/boot/firstrun.sh" not in line:
+        return line
+    return line.replace(b"/boot/", b"/boot/firmware/")
+
+
+def fixed_firstrun(line: bytes) -> bytes:
+    return re.sub(rb" systemd\.[^ ]*", b"", line)
+
+
 LINES = {
     "alone": (seeded(PLAIN), ["/boot/firmware/nodeagent/first-boot.sh"]),
     "imager before": (
@@ -40,6 +52,11 @@ LINES = {
         ["/boot/firmware/nodeagent/first-boot.sh", "/boot/firstrun.sh"],
     ),
 }
+for order in ("imager before", "imager after"):
+    LINES[f"{order}, fixed up"] = (
+        imager_fixup(LINES[order][0]),
+        ["/boot/firmware/nodeagent/first-boot.sh", "/boot/firmware/firstrun.sh"],
+    )
 
 
 @pytest.mark.processes
@@ -56,6 +73,8 @@ def test_systemd_runs_every_hook_in_order_and_then_reboots(name: str, tmp_path: 
     unit = (folders[0] / "kernel-command-line.service").read_text()
     assert re.findall("^ExecStart=(.*)$", unit, re.M) == wanted
     assert "SuccessAction=reboot" in unit
+    # By default systemd powers a board off that cannot run it, at each boot.
+    assert "FailureAction=reboot" in unit
 
 
 def test_the_hook_is_put_in_once() -> None:
@@ -77,10 +96,12 @@ def board(tmp_path: Path) -> Path:
         "sync": "",  # the real one waits for all of this machine
         "cloud-init": "",
         "mount": "",
-        "dpkg": '[ "$1" != --compare-versions ] || exec /usr/bin/dpkg "$@"',
+        "dpkg": '[ "$1" != --compare-versions ] || exec /usr/bin/dpkg "$@"\n'
+        f'[ ! -e "{tmp_path}/dpkg-fails" ] || exit 1',
         "dpkg-deb": 'basename "$2" .deb | cut -d_ -f"$([ "$3" = Package ] && echo 1 || echo 2)"',
         "dpkg-query": f'cat "{tmp_path}/state/${{4}}.${{3#*:}}" 2>/dev/null',
-        "apt-get": f'[ ! -e "{tmp_path}/apt-fails" ] || exit 100',
+        "apt-get": f'[ ! -e "{tmp_path}/apt-fails" ] || {{ cat "{tmp_path}/apt-fails" >&2; exit 100; }}',
+        "sleep": "",
     }.items():
         path = tmp_path / "bin" / tool
         path.write_text(f'#!/bin/sh\necho "{tool} $*" >>"{tmp_path}/calls"\n{does}\n')
@@ -90,16 +111,14 @@ def board(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(board: Path, script: str) -> subprocess.CompletedProcess[str]:
+def run(board: Path, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a script with the machine's places below ``board``."""
     text = resources.files("nodeagent.imaging").joinpath(script).read_text()
     text = text.replace("/dev/console", "/dev/null")
     text = re.sub(r"/(boot/firmware|etc/systemd|var/lib|proc/cmdline)", rf"{board}/\1", text)
-    # What stands on the kernel's command line is no path of this machine.
-    text = text.replace(f"word=systemd.run={board}/", "word=systemd.run=/")
     path = board / script
     path.write_text(text)
-    environment = {"PATH": f"{board}/bin:{os.environ['PATH']}"}
+    environment["PATH"] = f"{board}/bin:{os.environ['PATH']}"
     return subprocess.run(["sh", path], env=environment, capture_output=True, text=True)
 
 
@@ -126,8 +145,8 @@ def test_the_hook_takes_its_words_out_in_place(name: str, board: Path) -> None:
     found = path.read_bytes()
     assert (len(found), path.stat().st_ino) == (len(line), inode)
     if name != "alone":
-        assert b"systemd.run=/boot/firstrun.sh" in found
-        found = imagers_script(found)
+        assert b"/firstrun.sh" in found and b"first-boot.sh" not in found
+        found = (fixed_firstrun if "fixed" in name else imagers_script)(found)
     assert found.rstrip() == PLAIN.rstrip() + LEFT
     # The boot that is under way ends with a reboot: there the service starts.
     assert (board / WANTS).exists() and not calls(board, "systemctl")
@@ -141,8 +160,21 @@ def test_a_line_that_cannot_be_changed_does_not_reboot_for_ever(board: Path) -> 
     (board / "bin/dd").write_text("#!/bin/sh\ncat >/dev/null\nexit 1\n")
     (board / "bin/dd").chmod(0o755)
     done = run(board, "first-boot.sh")
-    assert done.returncode == 1
+    assert done.returncode == 0
     assert calls(board, "mount") == [f"mount -o remount,rw {board}/boot/firmware"]
+    # The reboot that ends this boot never comes; the usual system starts beside it.
+    assert calls(board, "systemctl")[-1] == "systemctl start --no-block multi-user.target"
+    assert calls(board, "sleep") == ["sleep infinity"]
+    assert "Take out systemd.run=" in (board / "boot/firmware/nodeagent-status.txt").read_text()
+
+
+@pytest.mark.processes
+def test_beside_cloud_init_the_hook_does_not_wait(board: Path) -> None:
+    (board / "proc/cmdline").write_bytes(LINES["alone"][0])
+    (board / "boot/firmware/cmdline.txt").write_bytes(LINES["alone"][0])
+    assert run(board, "first-boot.sh", INSTANCE_ID="one").returncode == 0
+    assert not calls(board, "sleep")
+    assert calls(board, "systemctl")[-1] == "systemctl start --no-block nodeagent-install.service"
 
 
 @pytest.mark.processes
@@ -208,6 +240,48 @@ def test_what_fails_is_tried_with_the_archive_and_then_again_later(packages: Pat
     (packages / "apt-fails").unlink()
     assert run(packages, "install.sh").returncode == 0
     assert (packages / "var/lib/nodeagent-install/done").exists()
+
+
+BROKEN = """Setting up nodeagent (0.1.0) ...
+dpkg: error processing package raspi-firmware (--configure):
+E: Sub-process /usr/bin/dpkg returned an error code (1)
+"""
+
+
+@pytest.mark.processes
+def test_a_broken_package_of_the_system_does_not_end_the_installation(packages: Path) -> None:
+    (packages / "dpkg-fails").write_text("")
+    assert run(packages, "install.sh").returncode == 0
+    assert len(calls(packages, "apt-get")) == 1
+    assert (packages / "var/lib/nodeagent-install/done").exists()
+
+
+@pytest.mark.processes
+def test_apt_that_fails_for_another_package_has_installed_ours(packages: Path) -> None:
+    (packages / "dpkg-fails").write_text("")
+    (packages / "apt-fails").write_text(BROKEN)
+    apt = packages / "bin/apt-get"
+    installed = packages / "state/nodeagent.Status-Status}"
+    apt.write_text(apt.read_text().replace("exit 100", f"printf installed >'{installed}'; exit 100"))
+    assert run(packages, "install.sh").returncode == 0
+    assert len(calls(packages, "apt-get")) == 1
+    assert (packages / "var/lib/nodeagent-install/done").exists()
+
+
+@pytest.mark.processes
+def test_why_nothing_is_installed_is_said_on_the_boot_partition(packages: Path) -> None:
+    status = packages / "boot/firmware/nodeagent-status.txt"
+    (packages / "apt-fails").write_text(BROKEN)
+    assert run(packages, "install.sh").returncode == 1
+    assert "could not be installed yet" in status.read_text()
+    assert "dpkg: error processing package raspi-firmware" in status.read_text()
+    # The same news wears no card.
+    inode, when = status.stat().st_ino, status.stat().st_mtime_ns
+    assert run(packages, "install.sh").returncode == 1
+    assert (status.stat().st_ino, status.stat().st_mtime_ns) == (inode, when)
+    (packages / "apt-fails").unlink()
+    assert run(packages, "install.sh").returncode == 0
+    assert not status.exists()
 
 
 @pytest.mark.processes

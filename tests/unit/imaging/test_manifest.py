@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import json
 import lzma
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from nodeagent.cli.main import main
+from nodeagent.imaging.seed import Wish, seed
 from tests.unit.imaging import layouts
+from tests.unit.imaging.conftest import DEB
 
 pytestmark = pytest.mark.processes
 
@@ -73,13 +77,35 @@ def manifest(out: Path, *images: Path, more: tuple[str, ...] = ()) -> Any:
     return found
 
 
+@pytest.fixture
+def seeded(tmp_path: Path, fleet: Path) -> Callable[[str], Path]:
+    """Makes an image of a layout, seeded."""
+
+    def make(name: str) -> Path:
+        image = layouts.image(name, tmp_path)
+        deb = tmp_path / "nodeagent_0.1.0_all.deb"
+        deb.write_bytes(DEB)
+        seed(image, Wish(fleet, deb=deb))
+        return image
+
+    return make
+
+
+def refused(out: Path, image: Path) -> str:
+    done = CliRunner().invoke(main, ["image", "manifest", str(image), "--out", str(out)])
+    assert done.exit_code == 65 and not out.exists(), done.output
+    return " ".join(done.output.split())
+
+
 FORMATS = {"bookworm": "systemd", "trixie": "cloudinit-rpi", "noble": "cloudinit",
            "resolute": "cloudinit"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_an_image_is_described_as_imager_wants_it(name: str, tmp_path: Path) -> None:
-    image = layouts.image(name, tmp_path)
+def test_an_image_is_described_as_imager_wants_it(
+    name: str, tmp_path: Path, seeded: Callable[[str], Path]
+) -> None:
+    image = seeded(name)
     (entry,) = manifest(tmp_path / "out.json", image)["os_list"]
     data = image.read_bytes()
     assert entry["init_format"] == FORMATS[name]
@@ -93,8 +119,10 @@ def test_an_image_is_described_as_imager_wants_it(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["xz", "gz"])
-def test_a_packed_image_is_read_without_unpacking_it_first(kind: str, tmp_path: Path) -> None:
-    image = layouts.image("trixie", tmp_path)
+def test_a_packed_image_is_read_without_unpacking_it_first(
+    kind: str, tmp_path: Path, seeded: Callable[[str], Path]
+) -> None:
+    image = seeded("trixie")
     data = image.read_bytes()
     packed = tmp_path / f"{image.name}.{kind}"
     packed.write_bytes(lzma.compress(data, preset=0) if kind == "xz" else gzip.compress(data, 1))
@@ -109,14 +137,40 @@ def test_a_packed_image_is_read_without_unpacking_it_first(kind: str, tmp_path: 
     assert entry["init_format"] == "cloudinit-rpi"
 
 
-def test_a_seeded_image_says_its_fleet(tmp_path: Path, fleet: Path, bundle: Path) -> None:
-    image = layouts.image("trixie", tmp_path)
-    CliRunner().invoke(main, ["image", "seed", str(image), "--fleet", str(fleet), "--packages",
-                              str(bundle)])  # fmt: skip
+def test_a_seeded_image_says_its_fleet(tmp_path: Path, seeded: Callable[[str], Path]) -> None:
+    image = seeded("trixie")
     (entry,) = manifest(tmp_path / "out", image)["os_list"]
     assert "home" in entry["name"] and "home" in entry["description"]
     # Nothing of the keys that are in the image.
     assert "PRIVATE" not in (tmp_path / "out").read_text()
+
+
+def test_an_image_that_nobody_seeded_is_refused(tmp_path: Path) -> None:
+    image = layouts.image("trixie", tmp_path)
+    said = refused(tmp_path / "out", image)
+    assert f"{image} belongs to no fleet" in said and "image seed" in said
+
+
+def test_a_system_that_imager_cannot_customise_is_told(
+    tmp_path: Path, fleet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(layouts.LAYOUTS, "trixie", {
+        name: data for name, data in layouts.TRIXIE.items() if name != "issue.txt"
+    })  # fmt: skip
+    image = layouts.image("trixie", tmp_path)
+    seed(image, Wish(fleet, install=False))
+    out = tmp_path / "out"
+    (entry,) = manifest(out, image)["os_list"]
+    assert entry["init_format"] == "none"
+
+
+def test_an_archive_is_called_by_its_own_name(tmp_path: Path) -> None:
+    packed = tmp_path / "raspios.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("raspios.img", bytes(3_000_000))
+    said = refused(tmp_path / "out", packed)
+    assert f"{packed} is compressed (zip)" in said and "unzip raspios.zip" in said
+    assert "/nodeagent-" not in said
 
 
 def cut(data: bytes) -> bytes:
