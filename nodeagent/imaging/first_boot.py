@@ -31,16 +31,16 @@ SCRIPT, INSTALL, VENDOR = f"{FOLDER}/first-boot.sh", f"{FOLDER}/install.sh", "ve
 BOOTHOOK = b"#cloud-boothook\n"
 RUN = f'systemd.run=/boot"/"firmware/{SCRIPT}'
 RUN_BEFORE = RUN.replace('"', "")  # as 0.2.0 wrote it
-# Without this systemd powers the board off where the script cannot be run (systemd-run-generator(8):
-# FailureAction=exit), at each boot and for good; so it tries again, as with an unreadable card.
+# Without this systemd powers the board off where the script cannot be run, at each boot and for
+# good (systemd-run-generator(8): FailureAction=exit). So it tries again.
 FAILED = "systemd.run_failure_action=reboot"
 # What systemd does afterwards and instead of the usual boot; Imager asks for the same.
 AFTER = ("systemd.run_success_action=reboot", "systemd.unit=kernel-command-line.target")
 
 
 def write(host: Host, boot: str, ways: Collection[str]) -> list[str]:
-    """Write the hook below ``boot`` for these ``ways``, see ``system``; the names in the order in which
-    they are needed. Run twice, by both ways, it does its work once.
+    """Write the hook below ``boot`` for these ``ways``, see ``system``; the names in the order in
+    which they are needed. Run by both ways, it does its work once.
 
     Raises Refused where something of somebody else's stands in its place, ImageError.
     """
@@ -69,8 +69,8 @@ def _on_the_line(host: Host, boot: str, script: bytes) -> None:
     path = found.cmdline
     if found.others:  # the script takes its words out of one file
         raise ImageError(
-            f"config.txt has some boards read {' or '.join(found.others)} in the place of {path}, and it"
-            " cannot be told which one this board will read.",
+            f"config.txt has some boards read {' or '.join(found.others)} in the place of {path},"
+            " and it cannot be told which one this board will read.",
             "Let config.txt name one cmdline.txt for all boards, then seed again.",
         )
     host.write(f"{boot}/{SCRIPT}", script.replace(b"/boot/firmware/cmdline.txt", path.encode()))

@@ -19,8 +19,8 @@ _ENOUGH = 64 * 1024  # of a kernel, to unpack its first bytes
 BOOKWORM = "2023-10-10"  # the first Raspberry Pi OS with the boot partition at /boot/firmware
 OLDEST_UBUNTU = (6, 8)  # Ubuntu 24.04's
 KNOWN = (
-    "Use an image of Raspberry Pi OS (64-bit, bookworm or newer), Ubuntu 24.04 or newer for Raspberry"
-    " Pi, or Debian 12 or newer for Raspberry Pi."
+    "Use an image of Raspberry Pi OS (64-bit, bookworm or newer), Ubuntu 24.04 or newer for"
+    " Raspberry Pi, or Debian 12 or newer for Raspberry Pi."
 )
 
 
@@ -51,8 +51,8 @@ def _kernel(head: bytes) -> str | None:
 
 
 def check(boot: Boot, names: Collection[str]) -> str | None:
-    """The architecture of a system that is not known to be one that nodeagent cannot work on. Raises
-    ImageError for one that is."""
+    """The architecture, where nothing shows that nodeagent cannot work on this system. Raises
+    ImageError where something does."""
     _check_kind(names)
     found = architecture(boot, names)
     if found == "armhf":
@@ -69,7 +69,7 @@ def check(boot: Boot, names: Collection[str]) -> str | None:
     version = _version_inside(boot, names)
     if version and version < OLDEST_UBUNTU and "issue.txt" not in names:
         raise ImageError(
-            f"This Ubuntu has Linux {version[0]}.{version[1]}, which is that of a release before 24.04.",
+            f"This Ubuntu has Linux {version[0]}.{version[1]}, as releases before 24.04 have.",
             KNOWN,
         )
     return found
@@ -81,16 +81,18 @@ def _check_kind(names: Collection[str]) -> None:
     if any(re.match("snaps/|systems/[^/]+/model$", name) for name in names):
         raise ImageError("This is Ubuntu Core, on which no Debian package can be installed.", KNOWN)
     if any(name.startswith("apks/") for name in names):
-        raise ImageError("This is Alpine Linux, which has neither systemd nor Debian packages.", KNOWN)
+        raise ImageError(
+            "This is Alpine Linux, which has neither systemd nor Debian packages.", KNOWN
+        )
     if not lines and "autoboot.txt" in names:
         raise ImageError(
-            "This is an image with two boot partitions (autoboot.txt, as rpi-image-gen's A/B images have"
-            " it), and only images with one can be seeded.",
+            "This is an image with two boot partitions (autoboot.txt, as in rpi-image-gen's A/B"
+            " images), and only images with one can be seeded.",
             f"Build nodeagent into both systems of such an image with its builder. {KNOWN}",
         )
     if "boot.img" in names and "cmdline.txt" not in names:
         raise ImageError(
-            "Its boot files are inside boot.img, as secure boot wants it, and cannot be changed there.",
+            "Its boot files are inside boot.img, for secure boot, and cannot be changed there.",
             "Seed the image before it is signed.",
         )
     if not lines:

@@ -140,7 +140,9 @@ def _examine(path: Path, head: Path) -> Source:
             unknown = f"how this {found.name} is customised is not known."
         except ImageError as error:
             found, unknown = None, error.reason
-    init_format = "rpi-preseed" if "rpi-preseed.toml" in names else customised_by(found, words, date)
+    init_format = (
+        "rpi-preseed" if "rpi-preseed.toml" in names else customised_by(found, words, date)
+    )
     return Source(
         path=path,
         size=size,
@@ -171,7 +173,9 @@ def customised_by(found: system.System | None, words: Sequence[bytes], date: str
 def _fleet(path: Path, boot: Boot, names: Sequence[str]) -> str:
     remedy = f"First make it a fleet's: nodeagent image seed {path} --fleet NAME.fleet"
     if fleet_file.NAME not in names:
-        raise ImageError(f"{path} belongs to no fleet, so a board would not become a node by it.", remedy)
+        raise ImageError(
+            f"{path} belongs to no fleet, so a board would not become a node by it.", remedy
+        )
     try:
         return fleet_file.parse(boot.read(fleet_file.NAME)).name
     except wire.Malformed as error:

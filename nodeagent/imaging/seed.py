@@ -82,7 +82,8 @@ def _how(found: system.System | None) -> str:
     if found is None:
         return "Nothing on it installs nodeagent: that is expected to be inside already."
     because = f", since {found.why}" if found.why else ""
-    return f"Its {found.name} installs nodeagent at its first boot by {' and '.join(found.ways)}{because}."
+    ways = " and ".join(found.ways)
+    return f"Its {found.name} installs nodeagent at its first boot by {ways}{because}."
 
 
 def stage(boot: Boot, names: list[str], host: Host, files: dict[str, bytes]) -> None:

@@ -24,11 +24,18 @@ OLDEST_KERNEL = (6, 1)  # Debian bookworm's
 
 CLOUD_INIT, SYSTEMD = "cloud-init", "systemd.run="
 SEED_FILES = frozenset({"user-data", "meta-data"})  # NoCloud wants both
-FIRSTBOOT = b"init=/usr/lib/raspberrypi-sys-mods/firstboot"  # pi-gen until bookworm; resizes the root
+FIRSTBOOT = (
+    b"init=/usr/lib/raspberrypi-sys-mods/firstboot"  # pi-gen until bookworm; resizes the root
+)
 RESIZE = b"resize"  # pi-gen since trixie; the first boot takes it out
 INITS = (b"/sbin/init", b"/usr/sbin/init", b"/lib/systemd/systemd", b"/usr/lib/systemd/systemd",
          FIRSTBOOT.removeprefix(b"init="))  # fmt: skip
-TARGETS = (b"multi-user.target", b"graphical.target", b"default.target", b"kernel-command-line.target")
+TARGETS = (
+    b"multi-user.target",
+    b"graphical.target",
+    b"default.target",
+    b"kernel-command-line.target",
+)
 RESCUE = (b"single", b"s", b"S", b"1", b"-s", b"rescue", b"emergency", b"-b")
 
 
@@ -54,8 +61,8 @@ def words_of_line(facts: Facts) -> list[bytes]:
     if words and not any(word.startswith(b"root=") for word in words):
         comment = ", which is a comment" if words[0].startswith(b"#") else ""
         raise ImageError(
-            f"{path} has no root= in its first line{comment}, and the firmware reads no other: the board"
-            " would not start.",
+            f"{path} has no root= in its first line{comment}, and the firmware reads no other: the"
+            " board would not start.",
             "Put all words of the kernel command line into the first line.",
         )
     return words
@@ -66,12 +73,14 @@ def recognise(facts: Facts, names: Collection[str], words: list[bytes]) -> Syste
     command line. Raises ImageError where no sign of a supported one is there, or where something
     keeps every way of running a script from working."""
     system = (
-        _raspberry_pi_os(facts, names, words) or _ubuntu(facts, names, words) or _debian(facts, names, words)
+        _raspberry_pi_os(facts, names, words)
+        or _ubuntu(facts, names, words)
+        or _debian(facts, names, words)
     )
     if system is None:
         raise ImageError(
-            "There is no sign on it of a system that nodeagent can be installed on, such as the issue.txt"
-            " of Raspberry Pi OS.",
+            "There is no sign on it of a system that nodeagent can be installed on, such as the"
+            " issue.txt of Raspberry Pi OS.",
             f"{KNOWN} If this image has nodeagent already, say --no-install.",
         )
     _check_words(words)
@@ -87,8 +96,8 @@ def _raspberry_pi_os(facts: Facts, names: Collection[str], words: list[bytes]) -
     by_itself = re.search(rb"^auto_initramfs=1\s*$", _read(facts, "config.txt"), re.M)
     if not (new or by_itself) or any(word.endswith(b"/init_resize.sh") for word in words):
         raise ImageError(
-            "This is Raspberry Pi OS bullseye or older, which mounts its boot partition at /boot and has"
-            " too old a Python.",
+            "This is Raspberry Pi OS bullseye or older, which mounts its boot partition at /boot and"
+            " has too old a Python.",
             KNOWN,
         )
     name = "Raspberry Pi OS"
@@ -96,8 +105,7 @@ def _raspberry_pi_os(facts: Facts, names: Collection[str], words: list[bytes]) -
         return System(name, (SYSTEMD,))
     made = re.search(rb"\b20\d\d-\d\d-\d\d\b", issue)
     if FIRSTBOOT in words or (made and made[0].decode() < CLOUD_INIT_SINCE):
-        return System(name, (SYSTEMD,), "this Raspberry Pi OS came without cloud-init, although it has"
-                      " user-data")  # fmt: skip
+        return System(name, (SYSTEMD,), "it came without cloud-init, in spite of user-data")
     meta = _read(facts, "meta-data")
     sure = made and (RESIZE in words or b"rpios-image" in meta or b"rpi-imager-" in meta)
     return System(name, *_by_cloud_init(facts, words, bool(sure)))
@@ -106,7 +114,10 @@ def _raspberry_pi_os(facts: Facts, names: Collection[str], words: list[bytes]) -
 def _ubuntu(facts: Facts, names: Collection[str], words: list[bytes]) -> System | None:
     config = _read(facts, "config.txt")
     boots = {posixpath.basename(name) for name in names} >= {"vmlinuz", "initrd.img"}
-    if not (boots and (b"root=LABEL=writable" in words or re.search(rb"^kernel=vmlinuz\s*$", config, re.M))):
+    if not (
+        boots
+        and (b"root=LABEL=writable" in words or re.search(rb"^kernel=vmlinuz\s*$", config, re.M))
+    ):
         return None
     if not set(names) >= SEED_FILES:
         return System("Ubuntu", (SYSTEMD,))
@@ -134,10 +145,20 @@ def _by_cloud_init(facts: Facts, words: list[bytes], sure: bool) -> tuple[tuple[
     # Then cloud-init takes its data from the cache of the last boot (DataSourceNoCloud,
     # check_instance_id). Before the first boot there is none.
     if RESIZE not in words and any(re.match(rb'"?ds=.*;(i|instance-id)=', word) for word in words):
-        return (CLOUD_INIT, SYSTEMD), "an instance of cloud-init that has booted already reads no new data"
+        return (
+            CLOUD_INIT,
+            SYSTEMD,
+        ), "an instance of cloud-init that has booted already reads no new data"
     if not sure:
         return (CLOUD_INIT, SYSTEMD), "it cannot be told whether cloud-init is there"
-    kinds = (b"\x1f\x8b", b"#include", b"#cloud-config-", b"#part-handler", b"Content-Type", b"MIME-")
+    kinds = (
+        b"\x1f\x8b",
+        b"#include",
+        b"#cloud-config-",
+        b"#part-handler",
+        b"Content-Type",
+        b"MIME-",
+    )
     if _read(facts, "user-data").lstrip().startswith(kinds):
         return (CLOUD_INIT, SYSTEMD), "user-data may turn vendor data off where it cannot be seen"
     return (CLOUD_INIT,), ""
@@ -150,9 +171,13 @@ def _cloud_init_is_off(words: list[bytes], user: bytes, meta: bytes) -> str:
             return "the kernel command line disables cloud-init"
         name, _, value = word.partition(b"=")
         source, *options = value.split(b";")
-        places = [option.split(b"=", 1)[-1] for option in options if re.match(rb"(s|seedfrom)=", option)]
+        places = [
+            option.split(b"=", 1)[-1] for option in options if re.match(rb"(s|seedfrom)=", option)
+        ]
         here = all(re.fullmatch(rb"(file://)?/boot/firmware/?", place) for place in places)
-        if name in (b"ds", b"ci.ds", b"ci.datasource") and (source.lower() != b"nocloud" or not here):
+        if name in (b"ds", b"ci.ds", b"ci.datasource") and (
+            source.lower() != b"nocloud" or not here
+        ):
             return "the kernel command line has cloud-init take its data from elsewhere"
     if re.search(rb"^[^#\n]*\bvendor_data\b", user, re.M):
         return "user-data has settings for vendor data, which may turn it off"
@@ -166,21 +191,23 @@ def _cloud_init_is_off(words: list[bytes], user: bytes, meta: bytes) -> str:
 def _check_words(words: list[bytes]) -> None:
     """Raises ImageError where the kernel command line lets no installation begin, or last."""
     for word in (word.replace(b'"', b"") for word in words):
+        said = word.decode(errors="replace")
         name, _, value = word.partition(b"=")
         forgets = (name == b"overlayroot" and value not in (b"", b"disabled")) or (
             name == b"systemd.volatile" and value not in (b"no", b"0", b"false")
         ) or word in (b"boot=overlay", b"boot=live")  # fmt: skip
         if forgets:
             raise ImageError(
-                f"`{word.decode(errors='replace')}` on its kernel command line has the system forget at each"
-                " start what was installed.",
-                "Turn the overlay file system off (`sudo raspi-config`, Performance Options), then seed again.",
+                f"`{said}` on its kernel command line has the system forget at each start what was"
+                " installed.",
+                "Turn the overlay file system off (`sudo raspi-config`, Performance Options), then"
+                " seed again.",
             )
         other = name == b"init" and value not in INITS
         if other or word in RESCUE or (name == b"systemd.unit" and value not in TARGETS):
             raise ImageError(
-                f"`{word.decode(errors='replace')}` on its kernel command line starts something else than"
-                " the usual system, and nothing would be installed.",
+                f"`{said}` on its kernel command line starts something else than the usual system,"
+                " and nothing would be installed.",
                 "Remove that word, then seed again.",
             )
 

@@ -83,8 +83,8 @@ def _edited(facts: Facts, path: str, backup: bool) -> Iterator[Action]:
         )
         raise Blocked(
             f"{path} {error}; it is left as it is.",
-            f"Compare it with {backup_too}the one of a fresh card, and put it right, but keep its root=,"
-            " which the first boot may have changed.",
+            f"Compare it with {backup_too}the one of a fresh card, and put it right, but keep its"
+            " root=, which the first boot may have changed.",
         ) from error
     _check_room(facts, path, data, wanted)
     if data.rstrip() == wanted.rstrip():
@@ -109,7 +109,9 @@ def _for_the_next_kernel(facts: Facts) -> Iterator[Action]:
     if data.lstrip().startswith(b"#"):
         return  # it puts comments on the line too, so somebody has to put that right first
     try:
-        wanted = cmdline.add(data, WANTED, OFF) if data.strip() else " ".join(WANTED).encode() + b"\n"
+        wanted = (
+            cmdline.add(data, WANTED, OFF) if data.strip() else " ".join(WANTED).encode() + b"\n"
+        )
     except ValueError:
         return
     if wanted.rstrip() != data.rstrip():

@@ -29,8 +29,8 @@ def seeded(line: bytes) -> bytes:
     return cmdline.add(first_boot.with_hook(line), WANTED, ())
 
 
-# raspberrypi-sys-mods' initramfs script of that name corrects the path that Imager wrote, and with it
-# whatever else on the line looks like it, and has firstrun.sh end otherwise.
+# raspberrypi-sys-mods' initramfs script of that name corrects the path that Imager wrote, and with
+# it whatever else on the line looks like it, and has firstrun.sh end otherwise.
 def imager_fixup(line: bytes) -> bytes:
     if b"systemd.run=/boot/firstrun.sh" not in line:
         return line
@@ -100,7 +100,7 @@ def board(tmp_path: Path) -> Path:
         f'[ ! -e "{tmp_path}/dpkg-fails" ] || exit 1',
         "dpkg-deb": 'basename "$2" .deb | cut -d_ -f"$([ "$3" = Package ] && echo 1 || echo 2)"',
         "dpkg-query": f'cat "{tmp_path}/state/${{4}}.${{3#*:}}" 2>/dev/null',
-        "apt-get": f'[ ! -e "{tmp_path}/apt-fails" ] || {{ cat "{tmp_path}/apt-fails" >&2; exit 100; }}',
+        "apt-get": f'cat "{tmp_path}/apt-fails" >&2 2>/dev/null && exit 100; true',
         "sleep": "",
     }.items():
         path = tmp_path / "bin" / tool
@@ -262,7 +262,9 @@ def test_apt_that_fails_for_another_package_has_installed_ours(packages: Path) -
     (packages / "apt-fails").write_text(BROKEN)
     apt = packages / "bin/apt-get"
     installed = packages / "state/nodeagent.Status-Status}"
-    apt.write_text(apt.read_text().replace("exit 100", f"printf installed >'{installed}'; exit 100"))
+    apt.write_text(
+        apt.read_text().replace("exit 100", f"printf installed >'{installed}'; exit 100")
+    )
     assert run(packages, "install.sh").returncode == 0
     assert len(calls(packages, "apt-get")) == 1
     assert (packages / "var/lib/nodeagent-install/done").exists()

@@ -1,5 +1,5 @@
-"""What a boot partition is taken for, and how its first boot is made to run ours: a table of systems
-and of what people and programs did to them."""
+"""What a boot partition is taken for, and how its first boot is made to run ours: a table of
+systems and of what people and programs did to them."""
 
 from __future__ import annotations
 
@@ -64,12 +64,17 @@ WAYS: dict[str, tuple[Layout, tuple[str, ...]]] = {
     "bookworm": (BOOKWORM, LINE),
     "bookworm, customised by Imager": (layouts.BOOKWORM_IMAGER, LINE),
     "bookworm, after its first boot": (without(BOOKWORM, system.FIRSTBOOT), LINE),
-    "bookworm, built today": (but(BOOKWORM, issue=b"My Pi 2026-11-01\nGenerated using pi-gen\n"), LINE),
+    "bookworm, built today": (
+        but(BOOKWORM, issue=b"My Pi 2026-11-01\nGenerated using pi-gen\n"),
+        LINE,
+    ),
     "trixie": (TRIXIE, CLOUD),
     "trixie, customised by Imager": (TRIXIE_IMAGER, CLOUD),
     "trixie, after its first boot": (BOOTED, CLOUD),
-    "trixie, own user-data and meta-data":
-        (but(TRIXIE, user=b"#cloud-config\n", meta=b"instance-id: mine\n"), CLOUD),
+    "trixie, own user-data and meta-data": (
+        but(TRIXIE, user=b"#cloud-config\n", meta=b"instance-id: mine\n"),
+        CLOUD,
+    ),
     "trixie without cloud-init": (but(TRIXIE, user=None, meta=None), LINE),
     "Ubuntu 24.04": (NOBLE, CLOUD),
     "Ubuntu 24.04, its kernel": (but(NOBLE, vmlinuz=kernel(b"6.8.0-1001")), CLOUD),
@@ -79,18 +84,37 @@ WAYS: dict[str, tuple[Layout, tuple[str, ...]]] = {
     "Debian": (DEBIAN, LINE),
     "Debian with user-data": ({**DEBIAN, "user-data": b"#cloud-config\n", "meta-data": b""}, LINE),
     # user-data is no sign of cloud-init
-    "bookworm with user-data": (but(BOOKWORM, user=b"#cloud-config\n", meta=b"instance-id: a\n"), LINE),
-    "bookworm with user-data, after its first boot": (without(
-        but(BOOKWORM, user=b"#cloud-config\n", meta=b"instance-id: a\n"), system.FIRSTBOOT), LINE),
-    "bookworm with user-data, built today": (but(
-        BOOKWORM, user=b"#cloud-config\n", meta=b"", issue=b"Raspberry Pi reference 2026-11-01\n"), LINE),
-    "first trixie with user-data": (but(TRIXIE, issue=b"Raspberry Pi reference 2025-10-01\n"), LINE),
+    "bookworm with user-data": (
+        but(BOOKWORM, user=b"#cloud-config\n", meta=b"instance-id: a\n"),
+        LINE,
+    ),
+    "bookworm with user-data, after its first boot": (
+        without(but(BOOKWORM, user=b"#cloud-config\n", meta=b"instance-id: a\n"), system.FIRSTBOOT),
+        LINE,
+    ),
+    "bookworm with user-data, built today": (
+        but(
+            BOOKWORM,
+            user=b"#cloud-config\n",
+            meta=b"",
+            issue=b"Raspberry Pi reference 2026-11-01\n",
+        ),
+        LINE,
+    ),
+    "first trixie with user-data": (
+        but(TRIXIE, issue=b"Raspberry Pi reference 2025-10-01\n"),
+        LINE,
+    ),
     "booted, and nothing tells whether cloud-init is there": (
-        but(BOOTED, user=b"#cloud-config\n", meta=b"instance-id: mine\n"), BOTH),
+        but(BOOTED, user=b"#cloud-config\n", meta=b"instance-id: mine\n"),
+        BOTH,
+    ),
     # cloud-init is off, or takes its data from elsewhere
     "cloud-init=disabled": (plus(TRIXIE, b"cloud-init=disabled"), LINE),
-    "cloud-init=disabled on Ubuntu's A/B boot":
-        (plus(RESOLUTE, b"cloud-init=disabled", "current/cmdline.txt"), LINE),
+    "cloud-init=disabled on Ubuntu's A/B boot": (
+        plus(RESOLUTE, b"cloud-init=disabled", "current/cmdline.txt"),
+        LINE,
+    ),
     "masked": (plus(NOBLE, b"systemd.mask=cloud-init.service"), LINE),
     "a seed from the network": (plus(TRIXIE, HTTP), LINE),
     "a seed from the network, quoted": (plus(TRIXIE, b'"' + HTTP + b'"'), LINE),
@@ -101,41 +125,68 @@ WAYS: dict[str, tuple[Layout, tuple[str, ...]]] = {
     "a seed named in meta-data": (but(TRIXIE, meta=b"seedfrom: http://192.0.2.9/\n"), LINE),
     "NoCloud turned off in meta-data": (but(TRIXIE, meta=b"dsmode: disabled\n"), LINE),
     "vendor data turned off": (
-        but(TRIXIE, user=b"#cloud-config\nvendor_data:\n  enabled: false\n"), LINE),
+        but(TRIXIE, user=b"#cloud-config\nvendor_data:\n  enabled: false\n"),
+        LINE,
+    ),
     "vendor data turned off, in braces": (
-        but(NOBLE, user=b'#cloud-config\n{"vendor_data": {"enabled": false}}\n'), LINE),
-    "vendor data, only in a comment": (but(NOBLE, user=b"#cloud-config\n# vendor_data: no\n"), CLOUD),
+        but(NOBLE, user=b'#cloud-config\n{"vendor_data": {"enabled": false}}\n'),
+        LINE,
+    ),
+    "vendor data, only in a comment": (
+        but(NOBLE, user=b"#cloud-config\n# vendor_data: no\n"),
+        CLOUD,
+    ),
     "the cache is kept": (but(NOBLE, user=b"#cloud-config\nmanual_cache_clean: true\n"), LINE),
-    "user-data that cannot be looked into": (but(NOBLE, user=gzip.compress(b"#cloud-config\n")), BOTH),
+    "user-data that cannot be looked into": (
+        but(NOBLE, user=gzip.compress(b"#cloud-config\n")),
+        BOTH,
+    ),
     "user-data from elsewhere": (but(NOBLE, user=b"#include\nhttps://example.org/u\n"), BOTH),
     # an instance that has booted reads nothing new
     "trixie, customised by Imager, then booted": (BOOTED_IMAGER, BOTH),
     "Ubuntu 24.04, customised by Imager": (plus(NOBLE, b"ds=nocloud;i=rpi-imager-1"), BOTH),
     "instance-id in full": (plus(NOBLE, b"ds=nocloud;h=a;instance-id=b"), BOTH),
-}  # fmt: skip
+}
 
 REFUSED: dict[str, tuple[Layout, str]] = {
     "bullseye": (plus(BULLSEYE, b"init=/usr/lib/raspi-config/init_resize.sh"), "bullseye"),
     "bullseye, built today": (
-        but(plus(BULLSEYE, b"init=/usr/lib/raspi-config/init_resize.sh"),
-            issue=b"Raspberry Pi reference 2026-11-01\n"), "bullseye"),
+        but(
+            plus(BULLSEYE, b"init=/usr/lib/raspi-config/init_resize.sh"),
+            issue=b"Raspberry Pi reference 2026-11-01\n",
+        ),
+        "bullseye",
+    ),
     "bullseye, after its first boot": (but(BULLSEYE, config=b"arm_64bit=1\n"), "bullseye"),
     "Ubuntu Core": (CORE, "Ubuntu Core"),
     "Ubuntu Core, installed": (but(CORE, **{"snaps/core24_7.snap": None}), "Ubuntu Core"),
     "Ubuntu 22.04": (but(NOBLE, vmlinuz=kernel(b"5.15.0-1061")), "before 24.04"),
     "Debian 11": (OLD_DEBIAN, "older than bookworm"),
-    "Alpine": ({**PLAIN, "apks/aarch64/APKINDEX.tar.gz": b"x", "boot/vmlinuz-rpi": KERNEL}, "Alpine"),
+    "Alpine": (
+        {**PLAIN, "apks/aarch64/APKINDEX.tar.gz": b"x", "boot/vmlinuz-rpi": KERNEL},
+        "Alpine",
+    ),
     "Rocky": (PLAIN, "no sign"),
-    "Alma, with user-data": ({**PLAIN, "user-data": b"#cloud-config\n", "meta-data": b""}, "no sign"),
+    "Alma, with user-data": (
+        {**PLAIN, "user-data": b"#cloud-config\n", "meta-data": b""},
+        "no sign",
+    ),
     "Fedora": ({**PLAIN, "EFI/fedora/shimaa64.efi": b"x"}, "no sign"),
     "LibreELEC": ({**PLAIN, "KERNEL": KERNEL, "SYSTEM": b"hsqs"}, "no sign"),
     "an image with two boot partitions": (TWO_BOOTS, "autoboot.txt"),
     "a signed image": ({"config.txt": b"", "boot.img": b"x", "boot.sig": b"x"}, "boot.img"),
     "a first line that is a comment": (
-        but(TRIXIE, cmdline=b"# see the wiki\n" + TRIXIE["cmdline.txt"]), "a comment"),
-    "a first line without root=": (but(TRIXIE, cmdline=b"quiet\n" + TRIXIE["cmdline.txt"]), "no root="),
+        but(TRIXIE, cmdline=b"# see the wiki\n" + TRIXIE["cmdline.txt"]),
+        "a comment",
+    ),
+    "a first line without root=": (
+        but(TRIXIE, cmdline=b"quiet\n" + TRIXIE["cmdline.txt"]),
+        "no root=",
+    ),
     "the line of the A/B boot without root=": (
-        but(RESOLUTE, **{"current/cmdline.txt": b"console=tty1\n"}), "no root="),
+        but(RESOLUTE, **{"current/cmdline.txt": b"console=tty1\n"}),
+        "no root=",
+    ),
     "an overlay root": (plus(TRIXIE, b"boot=overlay"), "forget"),
     "an overlay root of Ubuntu's": (plus(NOBLE, b"overlayroot=tmpfs:recurse=0"), "forget"),
     "a volatile root": (plus(TRIXIE, b"systemd.volatile=overlay"), "forget"),
@@ -143,9 +194,14 @@ REFUSED: dict[str, tuple[Layout, str]] = {
     "a rescue boot": (plus(BOOKWORM, b"single"), "something else"),
     "a rescue boot by its target": (plus(NOBLE, b"systemd.unit=rescue.target"), "something else"),
     "boards with lines of their own": (
-        but(BOOKWORM, config=BOOKWORM["config.txt"] + b"[pi5]\ncmdline=five.txt\n",
-            **{"five.txt": BOOKWORM["cmdline.txt"]}), "five.txt"),
-}  # fmt: skip
+        but(
+            BOOKWORM,
+            config=BOOKWORM["config.txt"] + b"[pi5]\ncmdline=five.txt\n",
+            **{"five.txt": BOOKWORM["cmdline.txt"]},
+        ),
+        "five.txt",
+    ),
+}
 
 
 def contents(card: Path) -> Layout:
@@ -167,7 +223,9 @@ def test_the_first_boot_runs_ours(name: str, tmp_path: Path, wish: Wish) -> None
     said = seed(card, wish)
     found = contents(card)
     line = cmdline.words(found.get("current/cmdline.txt") or found["cmdline.txt"])
-    taken = (CLOUD if "vendor-data" in found else ()) + (LINE if first_boot.RUN.encode() in line else ())
+    taken = (CLOUD if "vendor-data" in found else ()) + (
+        LINE if first_boot.RUN.encode() in line else ()
+    )
     assert taken == ways, said
     assert ("nodeagent/first-boot.sh" in found) == (LINE[0] in ways)
     # Wherever systemd runs something for us, its failing does not power the board off.
