@@ -96,8 +96,8 @@ def _raspberry_pi_os(facts: Facts, names: Collection[str], words: list[bytes]) -
     by_itself = re.search(rb"^auto_initramfs=1\s*$", _read(facts, "config.txt"), re.M)
     if not (new or by_itself) or any(word.endswith(b"/init_resize.sh") for word in words):
         raise ImageError(
-            "This is Raspberry Pi OS bullseye or older, which mounts its boot partition at /boot and"
-            " has too old a Python.",
+            "This is Raspberry Pi OS bullseye or older, which mounts its boot partition at /boot"
+            " and has too old a Python.",
             KNOWN,
         )
     name = "Raspberry Pi OS"
@@ -105,7 +105,7 @@ def _raspberry_pi_os(facts: Facts, names: Collection[str], words: list[bytes]) -
         return System(name, (SYSTEMD,))
     made = re.search(rb"\b20\d\d-\d\d-\d\d\b", issue)
     if FIRSTBOOT in words or (made and made[0].decode() < CLOUD_INIT_SINCE):
-        return System(name, (SYSTEMD,), "it came without cloud-init, in spite of user-data")
+        return System(name, (SYSTEMD,), "it came without cloud-init")
     meta = _read(facts, "meta-data")
     sure = made and (RESIZE in words or b"rpios-image" in meta or b"rpi-imager-" in meta)
     return System(name, *_by_cloud_init(facts, words, bool(sure)))
