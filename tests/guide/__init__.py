@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nodeagent.status import events
-from tests.guide import captures, manpages, pages, records, systems
+from tests.guide import captures, manpages, pages, records, seeding
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -22,6 +22,6 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/metrics.md": pages.metrics,
     "docs/reference/settings.md": pages.settings,
     "docs/reference/status.md": pages.status,
-    "docs/reference/systems.md": systems.page,
+    "docs/reference/systems.md": seeding.page,
     "docs/results.md": records.page,
 }
