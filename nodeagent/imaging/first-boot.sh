@@ -20,7 +20,7 @@ say() {
 }
 
 install_unit() {
-    cat >"$unit.new" <<'UNIT' && sync "$unit.new" && mv "$unit.new" "$unit" && sync
+    cat >"$unit.new" <<'UNIT' || return 1
 # Installs nodeagent from the boot partition, once; tried again until it is done.
 [Unit]
 Description=Installs nodeagent from the boot partition
@@ -37,7 +37,8 @@ RestartSec=15
 [Install]
 WantedBy=multi-user.target
 UNIT
-    mkdir -p "$wants" && ln -sf "$unit" "$wants/nodeagent-install.service" && sync
+    sync "$unit.new" && mv "$unit.new" "$unit" && sync &&
+        mkdir -p "$wants" && ln -sf "$unit" "$wants/nodeagent-install.service" && sync
 }
 
 # Only bytes in place change: a file that is replaced can be lost on FAT with the power.

@@ -81,7 +81,8 @@ def recognise(facts: Facts, names: Collection[str], words: list[bytes]) -> Syste
         raise ImageError(
             "There is no sign on it of a system that nodeagent can be installed on, such as the"
             " issue.txt of Raspberry Pi OS.",
-            f"{KNOWN} If this image has nodeagent already, say --no-install.",
+            f"{KNOWN} If this image has nodeagent already, say --no-install. On a board that runs"
+            " another system of Debian's family, install nodeagent's package by hand.",
         )
     _check_words(words)
     return system

@@ -169,6 +169,14 @@ def test_a_line_that_cannot_be_changed_does_not_reboot_for_ever(board: Path) -> 
 
 
 @pytest.mark.processes
+def test_a_service_that_cannot_be_written_is_told(board: Path) -> None:
+    (board / "proc/cmdline").write_text("console=tty1\n")
+    (board / "etc/systemd/system").rmdir()
+    assert run(board, "first-boot.sh").returncode == 0
+    assert "cannot be written" in (board / "boot/firmware/nodeagent-status.txt").read_text()
+
+
+@pytest.mark.processes
 def test_beside_cloud_init_the_hook_does_not_wait(board: Path) -> None:
     (board / "proc/cmdline").write_bytes(LINES["alone"][0])
     (board / "boot/firmware/cmdline.txt").write_bytes(LINES["alone"][0])

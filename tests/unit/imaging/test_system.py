@@ -16,6 +16,8 @@ from tests.unit.imaging.conftest import DEB
 from tests.unit.imaging.layouts import BOOKWORM
 from tests.unit.imaging.systems import BOTH, CLOUD, LINE, PLAIN, REFUSED, WAYS, Layout, plus
 
+LAB = Path(__file__).parents[3] / "image/lab/firmware"
+
 
 def contents(card: Path) -> Layout:
     found = (path for path in card.rglob("*") if path.is_file())
@@ -58,6 +60,15 @@ def test_a_card_on_which_nothing_would_come_of_it_is_refused(
         seed(card, wish)
     assert told in caught.value.reason
     assert contents(card) == layout
+
+
+def test_the_lab_s_system_is_known(tmp_path: Path, wish: Wish) -> None:
+    """It stands for Raspberry Pi OS, and is started by the same signs."""
+    card = layouts.folder(
+        {path.name: path.read_bytes() for path in LAB.iterdir()}, tmp_path / "card"
+    )
+    assert any("Raspberry Pi OS installs" in text for text in seed(card, wish))
+    assert (card / "vendor-data").exists() and not (card / "nodeagent/first-boot.sh").exists()
 
 
 def test_an_image_that_has_the_agent_needs_no_way_and_says_so(tmp_path: Path, fleet: Path) -> None:
