@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.host.boot import cmdline
-from nodeagent.imaging import first_boot
+from nodeagent.imaging import first_boot, system
 from nodeagent.steps.cgroup import WANTED
 from tests.unit.imaging import layouts
 
@@ -59,19 +60,30 @@ for order in ("imager before", "imager after"):
     )
 
 
-@pytest.mark.processes
-@pytest.mark.parametrize("name", LINES)
-def test_systemd_runs_every_hook_in_order_and_then_reboots(name: str, tmp_path: Path) -> None:
-    line, wanted = LINES[name]
+def generated(line: bytes, tmp_path: Path) -> str:
+    """The unit that systemd makes of a command line; empty where it boots as usual."""
     generator = next(path for path in (GENERATOR, OTHER) if Path(path).exists())
     folders = [tmp_path / part for part in ("normal", "early", "late")]
     for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
     subprocess.run(
         [generator, *folders], check=True, env={"SYSTEMD_PROC_CMDLINE": line.decode().strip()}
     )
-    unit = (folders[0] / "kernel-command-line.service").read_text()
-    assert re.findall("^ExecStart=(.*)$", unit, re.M) == wanted
+    unit = folders[0] / "kernel-command-line.service"
+    return unit.read_text() if unit.exists() else ""
+
+
+def commands(unit: str) -> list[str]:
+    return re.findall("^ExecStart=(.*)$", unit, re.M)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", LINES)
+def test_systemd_runs_every_hook_in_order_and_then_reboots(name: str, tmp_path: Path) -> None:
+    line, wanted = LINES[name]
+    unit = generated(line, tmp_path)
+    assert commands(unit) == wanted
     assert "SuccessAction=reboot" in unit
     # By default systemd powers a board off that cannot run it, at each boot.
     assert "FailureAction=reboot" in unit
@@ -150,6 +162,70 @@ def test_the_hook_takes_its_words_out_in_place(name: str, board: Path) -> None:
     assert found.rstrip() == PLAIN.rstrip() + LEFT
     # The boot that is under way ends with a reboot: there the service starts.
     assert (board / WANTS).exists() and not calls(board, "systemctl")
+
+
+def boots(board: Path) -> list[str]:
+    """How each boot of Raspberry Pi OS without cloud-init ends, until one is a usual one or nothing
+    comes after it. A model of what raspberrypi-sys-mods does in the initramfs and as init, and of
+    Imager's script; systemd's generator and our script are real."""
+    path, ended = board / "boot/firmware/cmdline.txt", list[str]()
+    while len(ended) < 9:
+        line = running = path.read_bytes()
+        if line != imager_fixup(line):
+            path.write_bytes(imager_fixup(line))
+            ended.append("fixed up")
+            continue
+        if b" resize" in line or system.FIRSTBOOT in line:
+            line = line.replace(b" resize", b"").replace(b" " + system.FIRSTBOOT, b"")
+            path.write_bytes(line.replace(b"6e6f6465", b"0badcafe"))
+        if system.FIRSTBOOT in running:
+            ended.append("resized")
+            continue
+        unit = generated(running, board)
+        if not unit:
+            return [*ended, "usual"]
+        for command in commands(unit):
+            if command == "/boot/firmware/nodeagent/first-boot.sh":
+                (board / "proc/cmdline").write_bytes(b"from=firmware " + running)
+                assert run(board, "first-boot.sh").returncode == 0
+            elif command == "/boot/firmware/firstrun.sh":
+                path.write_bytes(fixed_firstrun(path.read_bytes()))
+            else:
+                return [*ended, f"{command} is not there"]
+        ended += re.findall("^SuccessAction=(.*)$", unit, re.M)
+    return ended
+
+
+FIRST_TRIXIE = layouts.TRIXIE["cmdline.txt"]
+JOURNEYS = {
+    "bookworm": (seeded(PLAIN), ["resized", "reboot", "usual"]),
+    "bookworm, Imager, seeded": (
+        seeded(PLAIN.rstrip() + layouts.IMAGER_RUN), ["fixed up", "resized", "reboot", "usual"]
+    ),
+    "bookworm, seeded, Imager": (
+        seeded(PLAIN).rstrip() + layouts.IMAGER_RUN, ["fixed up", "resized", "reboot", "usual"]
+    ),
+    "trixie": (seeded(FIRST_TRIXIE), ["reboot", "usual"]),
+    "trixie, Imager, seeded": (
+        seeded(FIRST_TRIXIE.rstrip() + layouts.IMAGER_RUN), ["fixed up", "reboot", "usual"]
+    ),
+    "trixie, seeded, Imager": (
+        seeded(FIRST_TRIXIE).rstrip() + layouts.IMAGER_RUN, ["fixed up", "reboot", "usual"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", JOURNEYS)
+def test_the_first_boots_end_in_a_usual_one_with_our_service(name: str, board: Path) -> None:
+    line, wanted = JOURNEYS[name]
+    path = board / "boot/firmware/cmdline.txt"
+    path.write_bytes(line)
+    assert boots(board) == wanted
+    assert (board / WANTS).exists()
+    plain = FIRST_TRIXIE if name.startswith("trixie") else PLAIN
+    usual = plain.replace(b" resize", b"").replace(b" " + system.FIRSTBOOT, b"").rstrip() + LEFT
+    assert path.read_bytes().rstrip() == usual.replace(b"6e6f6465", b"0badcafe")
 
 
 @pytest.mark.processes
