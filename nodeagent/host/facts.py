@@ -116,6 +116,12 @@ class Facts:
         return self._os_release.get("VERSION_CODENAME", "")
 
     @property
+    def is_debian(self) -> bool:
+        """Debian or made of it, as the system itself says (os-release(5), ID and ID_LIKE)."""
+        like = self._os_release.get("ID_LIKE", "").split()
+        return "debian" in (self.os_id, *like)
+
+    @property
     def _os_release(self) -> dict[str, str]:
         text = self.text(paths.OS_RELEASE) or self.text("/usr/lib/os-release") or ""
         return parse.os_release(text)

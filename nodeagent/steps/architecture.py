@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
+from nodeagent.host.apt import dpkg
 from nodeagent.host.facts import Facts
 from nodeagent.steps.step import Step
 
@@ -29,6 +30,8 @@ class Architecture(Step):
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Only looks. Raises Blocked."""
         found = facts.architecture
+        if not found:
+            _check_database(facts)
         if found not in SUPPORTED:
             what = f"is for {found}" if found else "is no Debian, Ubuntu or Raspberry Pi OS"
             raise Blocked(
@@ -41,3 +44,22 @@ class Architecture(Step):
     def holds(self, facts: Facts, settings: Settings) -> str:
         """See ``Step.holds``."""
         return facts.architecture
+
+
+def _check_database(facts: Facts) -> None:
+    """dpkg does not know itself: its database is lost, or this is another family of systems, which
+    os-release and copies of the database tell. Raises Blocked for a lost one."""
+    whole = [path for path in dpkg.COPIES if dpkg.Packages(facts.text(path) or "").architecture]
+    if not (facts.is_debian or whole):
+        return
+    remedy = "There is no whole copy of it on this card: flash the card anew."
+    if whole:
+        remedy = (
+            f"Put back a copy of it with `sudo cp {whole[0]} {dpkg.STATUS}`; the agent then goes on"
+            " by itself."
+        )
+    raise Blocked(
+        f"dpkg's database is damaged: {dpkg.STATUS} is empty or cannot be read, as after a power"
+        " cut.",
+        remedy,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,8 +98,8 @@ def version(machine: AptHost, name: str) -> str | None:
         ("http://mirror.invalid", "good", "name server does not know the host of http://mirror"),
         ("expired", "good", "has run out"),
         ("future", "good", "the clock is slow"),
-        ("good", "old", "signed with another key"),
-        ("good", "none", "signed with another key"),
+        ("good", "old", "signed with a key that is not on this board"),
+        ("good", "none", "missing"),
         ("portal", "good", "a login page or a proxy"),
         ("mangled", "good", "is not the file that its repository announces"),
     ],
@@ -110,6 +111,52 @@ def test_each_fault_of_a_mirror_is_told_in_plain_words(
     with pytest.raises(FetchFailed) as caught:
         AptUpdate((OURS,)).do(machine)
     assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("another key", "signed with a key that is not on this board"),
+        ("no key file", "missing"),
+        ("altered", "The signature of http"),
+        ("unsigned", "is not signed, or its signature could not be had"),
+        ("gone", "There is no package repository at http"),
+        ("portal", "a login page or a proxy"),
+        ("from the future", "the clock is slow"),
+    ],
+)
+def test_faults_of_a_mirror_that_was_well_before(
+    change: str, reason: str, served: Mirror, machine: AptHost
+) -> None:
+    """apt says it in other words where it has lists from before."""
+    name = f"before-{change.replace(' ', '-')}"
+    inline = served.repository(name, KUBERNETES) / "InRelease"
+    os.utime(inline, (time.time() - DAY,) * 2)  # what comes is newer
+    use(machine, kubernetes=served.source(name))
+    AptUpdate((OURS,)).do(machine)
+    signed = inline.read_text()
+    body = signed.partition("\n\n")[2].partition("-----BEGIN")[0].encode()
+    if change == "another key":
+        served.key("other")
+        signed = served.gpg("--clearsign", "-u", "other", stdin=body).decode()
+    elif change == "from the future":
+        body = re.sub(rb"Date: .*", b"Date: Fri, 01 Jan 2100 00:00:00 UTC", body)
+        future = time.time() + 40 * DAY
+        signed = served.gpg("--clearsign", "-u", "good", stdin=body, at=future).decode()
+    elif change == "altered":
+        signed = signed.replace("Origin: test", "Origin: none")
+    elif change == "portal":
+        signed = "<html>log in</html>\n"
+    elif change == "no key file":
+        machine.path("/etc/apt/keyrings/good.gpg").unlink()
+    inline.write_text(signed)
+    if change == "gone":
+        inline.unlink()
+    elif change == "unsigned":
+        inline.unlink()
+        inline.with_name("Release").write_bytes(body)
+    with pytest.raises(FetchFailed, match=reason):
+        AptUpdate((OURS,)).do(machine)
 
 
 def test_an_expired_key(served: Mirror, machine: AptHost) -> None:
@@ -231,6 +278,34 @@ def test_an_interrupted_dpkg_is_repaired(served: Mirror, machine: AptHost) -> No
     assert Facts(machine).packages.interrupted
     Apt(CONFIGURE, accept=(0, 1)).do(machine)
     assert not Facts(machine).packages.interrupted
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("status", "it cannot read /var/lib/dpkg/status"),
+        ("updates/0000", "What dpkg noted last"),
+        ("available", "list of available packages"),
+        ("triggers/Unincorp", "work to be done later"),
+        ("arch", "it cannot read /var/lib/dpkg/arch"),
+    ],
+)
+def test_what_a_power_cut_left_of_dpkgs_files(
+    file: str, reason: str, served: Mirror, machine: AptHost
+) -> None:
+    """It is told, and what the remedy says to run repairs it."""
+    use(machine, kubernetes=served.source("good"))
+    AptUpdate((OURS,)).do(machine)
+    AptInstall(("kubelet=1.36.4-*",)).do(machine)
+    hold = Apt(("dpkg", "--set-selections"), stdin="kubelet hold\n")
+    hold.do(machine)
+    machine.path(f"/var/lib/dpkg/{file}").write_bytes(bytes(400))
+    with pytest.raises(CommandFailed, match=reason) as caught:
+        hold.do(machine)
+    *_, remedy = re.findall(r"`sudo ([^`]+)`", caught.value.remedy)
+    machine.call(*remedy.split())
+    hold.do(machine)
+    assert version(machine, "kubelet") == "1.36.4"
 
 
 @pytest.mark.parametrize("lock", locks.LOCKS)

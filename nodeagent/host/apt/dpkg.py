@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 STATUS = "/var/lib/dpkg/status"
 UPDATES = "/var/lib/dpkg/updates"
+# Of the status file: what dpkg replaced last, and what the system keeps daily
+# (dpkg-db-backup.timer, before Debian 12 cron's).
+COPIES = (f"{STATUS}-old", "/var/backups/dpkg.status.0")
 WHOLE_STATES = frozenset({"installed", "config-files", "not-installed"})
 
 

@@ -10,7 +10,7 @@ A case is a file ``steps/STEP/CASE.yaml``:
     settings:  as in nodeagent.yaml
     expect:    the actions, in order; {write: PATH, text: CONTENT} to look at the content,
                {update: [FILE]} at the source files that apt-get update must read
-    blocked:   words of the reason; or
+    blocked:   words of the reason, with remedy: words of the remedy; or
     then:      what the commands and the reboot change in ``files``; afterwards, as always when
                there are file actions only, the step must hold
     again:     what the second plan still wants, where it may want something
@@ -63,6 +63,7 @@ def test_step(path: Path, tmp_path: Path) -> None:
         with pytest.raises(Blocked) as caught:
             plan()
         assert case["blocked"] in caught.value.reason
+        assert case.get("remedy", "") in caught.value.remedy
         assert caught.value.reason.endswith(".") and caught.value.remedy.endswith(".")
         return
 
