@@ -68,6 +68,7 @@ def image_seed(target: Path, fleet_file: Path, no_install: bool, **options: Any)
 @click.option("--settings", type=FILE, help="A nodeagent.yaml, which says where packages are, too.")
 @click.option("--ssh-key", type=FILE, help="Your public key, for the first user.")
 @click.option("--wifi", "ssid", help="The name of a Wi-Fi; its password is asked for.")
+@click.option("--wifi-hidden", is_flag=True, help="The Wi-Fi does not announce its name.")
 @click.option("--wifi-country", help="Two letters, for example DE.")
 @click.option("--wifi-password-file", type=FILE, help="Instead of asking.")
 @click.option("--log", "log_file", type=NEW, help="What was done, a JSON object a line.")
@@ -77,6 +78,7 @@ def image_bake(
     log_file: Path | None,
     ssh_key: Path | None,
     ssid: str | None,
+    wifi_hidden: bool,
     wifi_country: str | None,
     wifi_password_file: Path | None,
     **options: Any,
@@ -90,7 +92,7 @@ def image_bake(
         secret = customise.read(wifi_password_file)
     elif ssid:
         secret = click.prompt(f"Password of {ssid}", hide_input=True)
-    custom = customise.custom(key, ssid, secret, wifi_country)
+    custom = customise.custom(key, ssid, secret, wifi_country, wifi_hidden)
     # Ended in an orderly way too, it takes away what it made meanwhile.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Shown(log_file) as shown:

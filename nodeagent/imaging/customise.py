@@ -23,28 +23,37 @@ CONNECTIONS = "/etc/NetworkManager/system-connections"
 RFKILL = "/var/lib/systemd/rfkill"  # of systemd-rfkill(8): which radios were off
 MAX_TEXT = 64 * 1024  # bytes
 FIRST_USER = 1000  # adduser.conf(5), FIRST_UID
+_PSK = re.compile("[0-9A-Fa-f]{64}")  # no passphrase: those end with 63 characters
 _KEY = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\n]*)?")
 
 
 @dataclass(frozen=True)
 class Custom:
     """``ssh_key`` is a line as of authorized_keys(5); ``psk`` 64 hexadecimal digits; ``country``
-    two letters (ISO 3166)."""
+    two letters (ISO 3166); ``hidden``: the network does not say its name."""
 
     ssh_key: str = ""
     ssid: str = ""
     psk: str = field(default="", repr=False)
     country: str = ""
+    hidden: bool = False
 
 
 NOTHING = Custom()
 
 
-def custom(ssh_key: str | None, ssid: str | None, secret: str, country: str | None) -> Custom:
-    """From what a person says. Raises Refused.
+def custom(
+    ssh_key: str | None,
+    ssid: str | None,
+    secret: str,
+    country: str | None,
+    hidden: bool = False,
+) -> Custom:
+    """From what a person says. Raises Usage.
 
     The passphrase itself is put nowhere: WPA2 needs only what is derived from it and the name
-    (IEEE 802.11, "Passphrase to PSK mapping": PBKDF2 with SHA-1, 4096 rounds, 256 bits).
+    (IEEE 802.11, "Passphrase to PSK mapping": PBKDF2 with SHA-1, 4096 rounds, 256 bits). Who has
+    that, from wpa_passphrase(8) or Raspberry Pi Imager, may say it instead: 64 hexadecimal digits.
     """
     if ssh_key is not None and not _KEY.fullmatch(ssh_key):
         raise Usage(
@@ -52,19 +61,26 @@ def custom(ssh_key: str | None, ssid: str | None, secret: str, country: str | No
             " ~/.ssh/id_ed25519.pub.",
         )  # fmt: skip
     psk = ""
+    if hidden and ssid is None:
+        raise Usage("There is no name of a hidden Wi-Fi.", "Say --wifi and its name as well.")
     if ssid is not None:
         if not re.fullmatch("[A-Z]{2}", country or ""):
             raise Usage(
                 "Wi-Fi needs the country, whose rules the radio must keep.",
                 "Say --wifi-country and two letters, for example DE.",
             )
-        if not 8 <= len(secret) <= 63 or not 1 <= len(ssid.encode()) <= 32:
+        if not 1 <= len(ssid.encode()) <= 32:
+            raise Usage("A Wi-Fi name has 1 to 32 bytes.", "Look at it again.")
+        if _PSK.fullmatch(secret):
+            psk = secret.lower()
+        elif 8 <= len(secret) <= 63:
+            psk = hashlib.pbkdf2_hmac("sha1", secret.encode(), ssid.encode(), 4096, 32).hex()
+        else:
             raise Usage(
-                "A Wi-Fi name has 1 to 32 bytes, and a password 8 to 63 characters.",
-                "Look at both again.",
+                "A Wi-Fi password has 8 to 63 characters, a key made of one 64 hexadecimal digits.",
+                "Look at it again.",
             )
-        psk = hashlib.pbkdf2_hmac("sha1", secret.encode(), ssid.encode(), 4096, 32).hex()
-    return Custom(ssh_key or "", ssid or "", psk, country or "")
+    return Custom(ssh_key or "", ssid or "", psk, country or "", hidden)
 
 
 def read(path: Path) -> str:
@@ -113,6 +129,9 @@ def _ssh(host: Host, key: str) -> None:
 def _wifi(host: Host, wish: Custom) -> None:
     """As netplan(5) or nm-settings-keyfile(5) has it, whichever this system uses."""
     if Facts(host).exists(NETPLAN):
+        point: dict[str, object] = {"password": wish.psk}
+        if wish.hidden:
+            point["hidden"] = True
         network = {
             "version": 2,
             "wifis": {
@@ -120,7 +139,7 @@ def _wifi(host: Host, wish: Custom) -> None:
                     "dhcp4": True,
                     "optional": True,
                     "regulatory-domain": wish.country,
-                    "access-points": {wish.ssid: {"password": wish.psk}},
+                    "access-points": {wish.ssid: point},
                 }
             },
         }
@@ -128,9 +147,10 @@ def _wifi(host: Host, wish: Custom) -> None:
         host.write("/etc/netplan/90-nodeagent-wifi.yaml", text.encode(), 0o600)
     elif host.exists(CONNECTIONS):
         name = ";".join(str(byte) for byte in wish.ssid.encode())
+        hidden = "hidden=true\n" if wish.hidden else ""
         text = (
             f"{HEADER}[connection]\nid=nodeagent-wifi\ntype=wifi\n\n[wifi]\nmode=infrastructure\n"
-            f"ssid={name};\n\n[wifi-security]\nkey-mgmt=wpa-psk\npsk={wish.psk}\n\n"
+            f"ssid={name};\n{hidden}\n[wifi-security]\nkey-mgmt=wpa-psk\npsk={wish.psk}\n\n"
             "[ipv4]\nmethod=auto\n\n[ipv6]\nmethod=auto\n"
         )
         host.write(f"{CONNECTIONS}/nodeagent-wifi.nmconnection", text.encode(), 0o600)

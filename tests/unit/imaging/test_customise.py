@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,31 @@ def test_a_passphrase_becomes_the_key_of_the_standard() -> None:
     made = customise.custom(None, "IEEE", "password", "DE")
     assert made.psk == "f42c6fc52df0ebef9ebb4b90b38a5f902e83fe1b135a70e23aed762e9710a12e"
     assert "password" not in repr(made)
+
+
+@pytest.mark.parametrize("key", ["f0" * 32, "0F" * 32])
+def test_64_hexadecimal_digits_are_the_key_itself(key: str) -> None:
+    made = customise.custom(None, "IEEE", key, "DE")
+    assert made.psk == key.lower() and not made.hidden
+
+
+def test_63_hexadecimal_digits_are_a_passphrase() -> None:
+    assert customise.custom(None, "IEEE", "f" * 63, "DE").psk != "f" * 63
+
+
+def test_a_hidden_network(tmp_path: Path) -> None:
+    wish = customise.custom(None, "home", "password1", "DE", hidden=True)
+    one, other = system(tmp_path / "1", CLOUD), system(tmp_path / "2", MANAGER)
+    for host in (one, other):
+        customise.apply(host, wish)
+    netplan = yaml.safe_load(one.text("/etc/netplan/90-nodeagent-wifi.yaml") or "")
+    (point,) = netplan["network"]["wifis"]["wlan0"]["access-points"].values()
+    assert point == {"password": wish.psk, "hidden": True}
+    connection = configparser.ConfigParser()
+    connection.read_string(
+        other.text("/etc/NetworkManager/system-connections/nodeagent-wifi.nmconnection") or ""
+    )
+    assert connection["wifi"]["hidden"] == "true"
 
 
 def test_with_cloud_init_and_netplan(tmp_path: Path) -> None:
@@ -85,6 +111,9 @@ def test_nothing_wished_nothing_done(tmp_path: Path) -> None:
     ((None, "home", "password1", None), "needs the country"),
     ((None, "home", "password1", "Germany"), "needs the country"),
     ((None, "home", "short", "DE"), "8 to 63 characters"),
+    ((None, "home", "g0" * 32, "DE"), "64 hexadecimal digits"),
+    ((None, "home", "f0" * 33, "DE"), "64 hexadecimal digits"),
+    ((None, None, "", None, True), "no name of a hidden Wi-Fi"),
     ((None, "Ö" * 17, "password1", "DE"), "1 to 32 bytes"),
 ])  # fmt: skip
 def test_wishes_that_cannot_be(words: tuple[Any, ...], reason: str) -> None:
