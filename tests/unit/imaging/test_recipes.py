@@ -1,13 +1,15 @@
 """The recipes for those who build images from source: what can be checked without their tools.
 
-Sources: pi-gen's README ("How the build process works"), rpi-image-gen's documentation ("Layers",
-"Config"), ubuntu-image's "Image Definition" reference (its internal/imagedefinition/README.rst).
+What the builders' own functions did with them is recorded in builders.yaml. Sources besides:
+pi-gen's README ("How the build process works"), rpi-image-gen's documentation ("Layers", "Config"),
+ubuntu-image's "Image Definition" reference (its internal/imagedefinition/README.rst).
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
+from nodeagent import paths
+from nodeagent.imaging import partition
+from nodeagent.steps.identity import UNNAMED
+
+RECORDED = yaml.safe_load((Path(__file__).parent / "builders.yaml").read_text())
 CHECKOUT = Path(__file__).parents[3]
 IMAGE = CHECKOUT / "image"
 STAGE = IMAGE / "pi-gen" / "stage-nodeagent"
@@ -26,6 +33,7 @@ DEFINITION: dict[str, Any] = {
     "class": str, "kernel": str,
     "gadget": {"url": str, "branch": str, "type": str},
     "rootfs": {
+        "sources-list-deb822": bool,
         "archive": str, "components": [str], "mirror": str, "pocket": str,
         "seed": {"urls": [str], "branch": str, "names": [str]},
     },
@@ -61,7 +69,9 @@ def test_ubuntu_image() -> None:
     definition = yaml.safe_load((IMAGE / "ubuntu-image/nodeagent.yaml").read_text())
     fits(definition, DEFINITION)
     packages = {one["name"] for one in definition["customization"]["extra-packages"]}
-    assert packages == depends()
+    assert packages == depends() | set(RECORDED["ubuntu-image"]["packages"])
+    assert set(definition["rootfs"]["seed"]["names"]) == set(RECORDED["ubuntu-image"]["seeds"])
+    assert definition["rootfs"]["sources-list-deb822"] is True  # else apt has two lists in noble
     manual = definition["customization"]["manual"]
     copied = {one["destination"] for one in manual["copy-file"]}
     assert {one["path"] for one in manual["execute"]} <= copied
@@ -82,17 +92,68 @@ def test_rpi_image_gen() -> None:
     assert depends() <= set(layer["mmdebstrap"]["packages"])
     config = yaml.safe_load((IMAGE / "rpi-image-gen/config/nodeagent.yaml").read_text())
     assert config["layer"] == {"app": fields["Layer-Name"]}
-    assert set(config) == {"include", "image", "layer"}
+    assert set(config) == {"include", "device", "image", "layer"}
+
+
+def test_each_model_has_its_layer_told() -> None:
+    """rpi-image-gen makes an image for one model."""
+    config = yaml.safe_load((IMAGE / "rpi-image-gen/config/nodeagent.yaml").read_text())
+    devices = RECORDED["rpi-image-gen"]["devices"]
+    assert config["device"]["layer"] in devices
+    readme = (IMAGE / "rpi-image-gen/README.md").read_text()
+    for layer, made in devices.items():
+        (row,) = (line for line in readme.splitlines() if f"| `{layer}` |" in line)
+        assert f"| {made['kernel']} | {made['page_size'] // 1024} KiB" in row
+
+
+def test_cards_of_one_image_have_no_name_in_common() -> None:
+    config = yaml.safe_load((IMAGE / "rpi-image-gen/config/nodeagent.yaml").read_text())
+    assert config["device"]["hostname"] in UNNAMED
+    assert "urandom" in RECORDED["rpi-image-gen"]["hostname"]  # once, when the image is made
+
+
+def test_how_to_log_in_is_told() -> None:
+    assert RECORDED["rpi-image-gen"]["user1sudo"] == "none"
+    readme = (IMAGE / "rpi-image-gen/README.md").read_text()
+    assert "IGconf_ssh_pubkey_user1=" in readme and "IGconf_device_user1sudo=nopasswd" in readme
+
+
+def shared() -> list[str]:
+    """The folders that both slots of an A/B image have in common."""
+    text = (IMAGE / "rpi-image-gen/files/slot-shared.conf").read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "Version=1"
+    return [line.removeprefix("Path=") for line in lines[1:]]
+
+
+def test_a_node_stays_the_node_in_the_other_slot() -> None:
+    kept = {paths.STATE, paths.BROKER, paths.KUBERNETES, paths.ETCD, paths.CNI_CONFIG,
+            paths.CNI_STATE, str(Path(paths.KUBELET_CONFIG).parent)}  # fmt: skip
+    assert set(shared()) == kept
+    # systemd-escape --path, as far as these need it.
+    units = {path[1:].replace("-", r"\x2d").replace("/", "-") + ".mount" for path in shared()}
+    assert units == set(RECORDED["rpi-image-gen"]["mounts"])
 
 
 @pytest.mark.processes
 def test_the_hooks_of_rpi_image_gen(tmp_path: Path) -> None:
     layer = yaml.safe_load((IMAGE / "rpi-image-gen/layer/nodeagent.yaml").read_text())
     (tmp_path / "nodeagent.deb").write_bytes(b"deb")
-    (tmp_path / "root/tmp").mkdir(parents=True)
+    (tmp_path / "files").symlink_to(IMAGE / "rpi-image-gen/files")
+    root = tmp_path / "root"
+    (root / "var/lib").mkdir(parents=True)
     said = _run_hooks(layer["mmdebstrap"]["customize-hooks"], tmp_path)
-    assert said == f"{tmp_path}/root dpkg --install /tmp/nodeagent.deb\n"
-    assert not list((tmp_path / "root/tmp").iterdir())
+    assert said == (
+        f"{root} dpkg --install /var/lib/nodeagent.deb\n{root} systemctl enable grow-root.service\n"
+    )
+    assert not (root / "var/lib/nodeagent.deb").exists()
+    unit = (root / "etc/systemd/system/grow-root.service").read_text()
+    (program,) = re.findall(r"^ExecStart=(\S+)$", unit, re.M)
+    assert os.access(root / program.lstrip("/"), os.X_OK)
+    assert "growpart " in (root / program.lstrip("/")).read_text()
+    assert "cloud-guest-utils" in layer["mmdebstrap"]["packages"]  # growpart's
+    assert (root / "etc/rpi-image-gen/slot-shared.d/nodeagent.conf").exists()
+    assert all((root / path.lstrip("/")).is_dir() for path in shared())
 
 
 def _run_hooks(hooks: list[str], folder: Path) -> str:
@@ -111,9 +172,15 @@ def _run_hooks(hooks: list[str], folder: Path) -> str:
     )  # fmt: skip
 
 
+# Doubles of the functions that pi-gen exports. As recorded, on_chroot hides some folders.
 PI_GEN = """
-copy_previous() { mkdir -p "$ROOTFS_DIR/tmp"; }
-on_chroot() { cat > "$OUT/script"; ls "$ROOTFS_DIR/tmp" > "$OUT/there"; }
+copy_previous() { mkdir -p "$ROOTFS_DIR"/{etc,usr,var/lib,dev,proc,run,sys,tmp}; }
+on_chroot() {
+    cat > "$OUT/script"
+    for folder in $HIDDEN; do mv "$ROOTFS_DIR/$folder" "$OUT/$folder"; done
+    (cd "$ROOTFS_DIR" && find . -type f) > "$OUT/there"
+    for folder in $HIDDEN; do mv "$OUT/$folder" "$ROOTFS_DIR/$folder"; done
+}
 export -f copy_previous on_chroot
 "$STAGE/prerun.sh"
 cd "$STAGE/00-install" && ./00-run.sh
@@ -122,27 +189,30 @@ cd "$STAGE/00-install" && ./00-run.sh
 
 @pytest.mark.processes
 def test_pi_gen(tmp_path: Path) -> None:
-    """The stage's scripts, with doubles of the two functions that pi-gen exports to them."""
+    """The stage's scripts: the package lies where apt-get finds it inside, and goes afterwards."""
     stage = tmp_path / "stage-nodeagent"
-    for path in sorted(STAGE.rglob("*")):
-        target = stage / path.relative_to(STAGE)
-        if path.is_dir():
-            target.mkdir(parents=True)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-            target.chmod(path.stat().st_mode)
+    shutil.copytree(STAGE, stage)
     (stage / "00-install/files").mkdir()
     (stage / "00-install/files/nodeagent_9.9_all.deb").write_bytes(b"deb")
+    hidden = " ".join(RECORDED["pi-gen"]["hidden"])
     environment = {**os.environ, "ROOTFS_DIR": str(tmp_path / "rootfs"), "OUT": str(tmp_path),
-                   "STAGE": str(stage)}  # fmt: skip
+                   "STAGE": str(stage), "HIDDEN": hidden}  # fmt: skip
     subprocess.run(["bash", "-ec", PI_GEN], env=environment, check=True, capture_output=True)
-    assert (tmp_path / "there").read_text() == "nodeagent.deb\n"
-    script = (tmp_path / "script").read_text()
-    assert script.startswith("apt-get install ") and "/tmp/nodeagent.deb" in script
+    (there,) = (tmp_path / "there").read_text().splitlines()
+    install, remove = (tmp_path / "script").read_text().splitlines()
+    assert install.startswith("apt-get install ") and install.endswith(f" {there[1:]}")
+    assert remove == f"rm {there[1:]}"
+
+
+def test_pi_gens_configuration() -> None:
     config = (IMAGE / "pi-gen/config").read_text()
     assert STAGE.name in config.split('STAGE_LIST="')[1].split('"')[0].split()
     assert (STAGE / "EXPORT_IMAGE").read_text().startswith("IMG_SUFFIX=")
+    (chosen,) = re.findall(r"^DEPLOY_COMPRESSION=(\w+)$", config, re.M)
+    packed = {name for name, _ in partition.PACKED.values()}
+    compression = RECORDED["pi-gen"]["compression"]
+    assert RECORDED["pi-gen"]["default"] in packed  # which `image seed` refuses
+    assert compression[chosen] == ".img"
 
 
 @pytest.mark.parametrize("name", ["pi-gen", "rpi-image-gen", "ubuntu-image"])
