@@ -20,6 +20,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/commands.md": pages.commands,
     "docs/reference/events.md": pages.milestones,
     "docs/reference/metrics.md": pages.metrics,
+    "docs/reference/ports.md": pages.ports,
     "docs/reference/settings.md": pages.settings,
     "docs/reference/status.md": pages.status,
     "docs/reference/systems.md": seeding.page,

@@ -10,6 +10,8 @@ from typing import Any
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from nodeagent.cluster import ports as cluster_ports
+from nodeagent.config.settings import Settings
 from nodeagent.errors import TABLE
 from nodeagent.status import events, model
 from nodeagent.status import metrics as openmetrics
@@ -69,6 +71,34 @@ def _settings() -> Iterator[str]:
         yield "| key | default | what may be written |\n|---|---|---|"
         for key in group.keys:
             yield f"| `{key.name}` | `{key.default}` | {_cell(key.right.removeprefix('Write '))} |"
+
+
+def ports() -> str:
+    """Every port of a node."""
+    return _page("Ports", _ports())
+
+
+def _ports() -> Iterator[str]:
+    every = sorted(cluster_ports.known(Settings()), key=lambda one: (not one.lan, one.number))
+    yield words(
+        "What listens on a node with the default settings. ufw and firewalld are opened by the "
+        "agent where a port must be reached from the LAN; of nftables rules that close one it names "
+        "those to add. A worker (`role: worker`) has none of the control plane's. NodePorts are not "
+        "among them: they lead to pods, never to a program of the node."
+    )
+    for title, lan in (("From the LAN", True), ("On the node only", False)):
+        yield f"\n## {title}\n"
+        yield "| port | what listens | where | others may hold it |\n|---|---|---|---|"
+        for one in (one for one in every if one.lan is lan):
+            where = "control plane" if one.leads else "every node"
+            held = "no" if one.exclusive else "yes"
+            yield f"| {one.number}/{one.protocol} | {one.what} | {where} | {held} |"
+    yield "\n## What a node itself asks for\n"
+    yield words(
+        "Its address (DHCP, 67/udp), names (DNS, 53), the time (NTP, 123/udp), and until Kubernetes "
+        "is installed packages and container images (443/tcp, and 80/tcp for the distribution's own "
+        "mirrors). A [baked image](../images.md) needs no packages."
+    )
 
 
 def errors() -> str:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from nodeagent.cli import help_text
 from nodeagent.cli.main import main
+from nodeagent.doctor import checkup
 from tests import guide
 from tests.guide import hook
 from tests.guide.commands import visible
@@ -61,7 +62,18 @@ def test_every_command_teaches() -> None:
 EXAMPLES = [command for lesson in help_text.LESSONS.values() for command, _ in lesson.examples]
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+FIRST_BOARDS = (DOCS / "first-boards.md").read_text()
+BLOCKS = "\n".join(re.findall(r"^```\n(.*?)^```", FIRST_BOARDS, re.DOTALL | re.MULTILINE))
+TYPED = re.findall(r"^(?:sudo )?nodeagent .+$", BLOCKS, re.MULTILINE)
+
+
+def test_the_first_boards_look_at_checks_that_there_are() -> None:
+    rows = re.findall(r"^\| (?:Pi|any)[^|]*\| ([^|]*) \|", FIRST_BOARDS, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)}
+    assert len(named) > 4 and named <= {check.name for check in checkup.checks()}
+
+
+@pytest.mark.parametrize("example", [*EXAMPLES, *TYPED])
 def test_examples_are_commands_that_there_are(example: str) -> None:
     words = shlex.split(example.removeprefix("sudo "))
     if words[0] == "systemctl":
