@@ -82,9 +82,9 @@ def _ports() -> Iterator[str]:
     every = sorted(cluster_ports.known(Settings()), key=lambda one: (not one.lan, one.number))
     yield words(
         "What listens on a node with the default settings. ufw and firewalld are opened by the "
-        "agent where a port must be reached from the LAN; of nftables rules that close one it names "
-        "those to add. A worker (`role: worker`) has none of the control plane's. NodePorts are not "
-        "among them: they lead to pods, never to a program of the node."
+        "agent where a port must be reached from the LAN; of nftables rules that close one it "
+        "names those to add. A worker (`role: worker`) has none of the control plane's. NodePorts "
+        "are not among them: they lead to pods, never to a program of the node."
     )
     for title, lan in (("From the LAN", True), ("On the node only", False)):
         yield f"\n## {title}\n"
@@ -95,9 +95,9 @@ def _ports() -> Iterator[str]:
             yield f"| {one.number}/{one.protocol} | {one.what} | {where} | {held} |"
     yield "\n## What a node itself asks for\n"
     yield words(
-        "Its address (DHCP, 67/udp), names (DNS, 53), the time (NTP, 123/udp), and until Kubernetes "
-        "is installed packages and container images (443/tcp, and 80/tcp for the distribution's own "
-        "mirrors). A [baked image](../images.md) needs no packages."
+        "Its address (DHCP, 67/udp), names (DNS, 53), the time (NTP, 123/udp), and until "
+        "Kubernetes is installed packages and container images (443/tcp, and 80/tcp for the "
+        "distribution's own mirrors). A [baked image](../images.md) needs no packages."
     )
 
 
