@@ -49,8 +49,9 @@ class Architecture(Step):
 def _check_database(facts: Facts) -> None:
     """dpkg does not know itself: its database is lost, or this is another family of systems, which
     os-release and copies of the database tell. Raises Blocked for a lost one."""
-    whole = [path for path in dpkg.COPIES if dpkg.Packages(facts.text(path) or "").architecture]
-    if not (facts.is_debian or whole):
+    whole = [path for path in dpkg.COPIES if _is_whole(facts.text(path) or "")]
+    unnamed = not facts.os_id and facts.size(dpkg.STATUS) > 0
+    if not (facts.is_debian or whole or unnamed):
         return
     remedy = "There is no whole copy of it on this card: flash the card anew."
     if whole:
@@ -63,3 +64,9 @@ def _check_database(facts: Facts) -> None:
         " cut.",
         remedy,
     )
+
+
+def _is_whole(status: str) -> bool:
+    """Neither cut off, nor zeros where a power cut left blocks unwritten."""
+    complete = status.endswith("\n") and "\0" not in status
+    return complete and bool(dpkg.Packages(status).architecture)
