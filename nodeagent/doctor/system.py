@@ -107,7 +107,14 @@ def listening(node: Node) -> Seen:
 
 
 def unclear_rules(node: Node) -> Seen | None:
-    """nftables rules that may close a port; those that surely do are the step's."""
+    """Rules that may close a port; those that surely do are the step's."""
+    unread = closed_ports.unread_tables(node.facts)
+    if unread:
+        return warn(
+            f"iptables' legacy tables are in use too ({unread}), and could not be read",
+            "Look with `sudo iptables-legacy-save` whether they close the cluster's ports; or move"
+            " the rules to nftables: sudo update-alternatives --config iptables.",
+        )
     unclear = closed_ports.closing(node.facts, node.settings, surely=False)
     if not unclear:
         return None

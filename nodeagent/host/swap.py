@@ -56,8 +56,10 @@ def rpi_mechanism(facts: Facts, ours: str) -> tuple[str, str]:
     mechanism, where = "auto", ""
     for path in _drop_ins(facts, RPI_FOLDERS, "swap.conf.d", ours):
         text = "Mechanism=none" if path == ours else facts.text(path) or ""
-        for value in re.findall(r"^\s*Mechanism\s*=\s*(\S+)", text, re.MULTILINE):
-            mechanism, where = value, path
+        for _, key, value in _settings(text):
+            if key == "Mechanism":
+                # Nothing behind the sign: back to the default, as rpi-swap's swap.conf(5) has it.
+                mechanism, where = value or "auto", path
     return mechanism, where
 
 

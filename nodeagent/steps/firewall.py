@@ -44,10 +44,11 @@ class Firewall(Step):
         closed = closed_ports.closing(facts, settings, surely=True)
         if closed:
             raise Blocked(
-                f"nftables rules close what the cluster needs: {closed_ports.in_words(closed)}.",
+                "Packet filter rules close what the cluster needs:"
+                f" {closed_ports.in_words(closed)}.",
                 f"Run {closed_ports.rules_to_add(closed, settings)}, and add the same to the file"
-                " that the rules come from, for example /etc/nftables.conf. The agent then goes on"
-                " by itself.",
+                " that the rules come from, for example /etc/nftables.conf or"
+                " /etc/iptables/rules.v4. The agent then goes on by itself.",
             )
 
     def holds(self, facts: Facts, settings: Settings) -> str:

@@ -18,8 +18,9 @@ from nodeagent.statefile import FOLDER, PATH, remembered
 from nodeagent.steps.owned_files import HEADER, holds, removed
 from nodeagent.steps.step import Step
 
-# What systems are called that nobody gave a name.
-UNNAMED = frozenset({"", "raspberrypi", "ubuntu", "localhost", "debian", "(none)"})
+# What systems are called that nobody gave a name; behind it may be a domain (localhost.localdomain,
+# raspberrypi.local).
+UNNAMED = frozenset({"", "raspberrypi", "ubuntu", "localhost", "debian", "dietpi", "(none)"})
 CLOUD_FILE = f"{paths.CLOUD_CONFIG}/99-nodeagent.cfg"
 # cloud-init's update_hostname would set the seed's name again at each boot (cloud-init docs,
 # module cc_update_hostname, preserve_hostname).
@@ -42,7 +43,7 @@ class Identity(Step):
             return
         chosen = facts.static_hostname or facts.hostname
         made = identity.made_name(facts)
-        named = chosen.lower() not in UNNAMED
+        named = chosen.split(".")[0].lower() not in UNNAMED
         wanted = settings.node_name or (chosen if named else made)
         member = member_name(facts)
         if member and facts.node_name != member:

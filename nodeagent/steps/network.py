@@ -9,6 +9,7 @@ from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
 from nodeagent.host.facts import Facts
+from nodeagent.host.net import radio
 from nodeagent.steps.step import Step
 
 
@@ -47,6 +48,9 @@ class Network(Step):
                 within=settings.timing.network_wait - facts.uptime,
             )
         name = facts.interface(wanted)
+        off = radio.blocked(facts)
+        if off and address is None and (name is None or not facts.wired(wanted)):
+            raise _switched_off(off)
         if name is None:
             reason = "No network: there is no default route."
             remedy = "Check the cable, or the Wi-Fi name and password, and the router's DHCP."
@@ -67,3 +71,17 @@ class Network(Step):
         """See ``Step.holds``."""
         wanted = settings.network.interface
         return f"{facts.address(wanted)} on {facts.interface(wanted)}"
+
+
+def _switched_off(how: str) -> Blocked:
+    """A reason of its own, or people would look for a wrong password."""
+    if how == "hard":
+        return Blocked(
+            "No network: the Wi-Fi is switched off by a switch of the device (rfkill).",
+            "Switch it on there, or plug in a cable.",
+        )
+    return Blocked(
+        "No network: the Wi-Fi is switched off (rfkill), as it is until a country is set.",
+        "Set yours with `sudo raspi-config nonint do_wifi_country GB`, or run `sudo rfkill unblock"
+        " wlan`; or plug in a cable.",
+    )

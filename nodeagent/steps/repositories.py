@@ -41,7 +41,8 @@ class Repositories(Step):
             return
         installed = not packages.missing(facts, settings)
         for repository in sources.needed(facts, settings):
-            if sources.set_up_by_user(facts, repository):
+            others = sources.of_user(facts, repository)
+            if any(one.serves(repository, facts.architecture) for one in others):
                 # Added beside ours, perhaps later: apt would refuse to work at all.
                 if facts.exists(repository.file):
                     yield Remove(repository.file)
@@ -52,6 +53,13 @@ class Repositories(Step):
                     "/etc/os-release names no release (VERSION_CODENAME), so Docker's repository"
                     " cannot be chosen.",
                     "Write `containerd: {source: distro}` into nodeagent.yaml.",
+                )
+            elif others:
+                raise Blocked(
+                    f"{others[0].path} has {repository.uri} for {repository.suite}, but not what is"
+                    f" needed of it, and apt refuses one repository with two keys.",
+                    f"Remove that entry, or give it `{repository.component or '/'}` for"
+                    f" {facts.architecture}; the agent then goes on by itself.",
                 )
             else:
                 if not _key_lasts(facts, repository, 0):

@@ -3,6 +3,8 @@ repositories and packages. A helper, not a step."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodeagent.cluster import packages
@@ -76,15 +78,70 @@ def docker(facts: Facts, settings: Settings) -> Repository:
     return Repository("docker", base, facts.codename, "stable", f"{base}/gpg", key)
 
 
-def set_up_by_user(facts: Facts, repository: Repository) -> bool:
-    """Another source file has it already: apt refuses the same repository with two keys."""
+@dataclass(frozen=True)
+class Entry:
+    """One source of packages in somebody's file, as sources.list(5) has them; no
+    ``architectures``: all of this system."""
+
+    path: str
+    uri: str
+    suite: str
+    components: tuple[str, ...]
+    architectures: tuple[str, ...]
+
+    def is_at(self, repository: Repository) -> bool:
+        """The same repository and release: apt refuses it with two keys, whatever is taken."""
+        same = self.uri.rstrip("/") == repository.uri.rstrip("/")
+        return same and self.suite == repository.suite
+
+    def serves(self, repository: Repository, architecture: str) -> bool:
+        """The packages that ``repository`` has for this architecture come from it too."""
+        fits = not (architecture and self.architectures) or architecture in self.architectures
+        wanted = not repository.component or repository.component in self.components
+        return self.is_at(repository) and fits and wanted
+
+
+def of_user(facts: Facts, repository: Repository) -> list[Entry]:
+    """Others' entries for the same repository and release. Those that are switched off, or are
+    of another release, are not apt's business and not ours."""
     paths = [f"{SOURCES}/{name}" for name in facts.names(SOURCES)] + ["/etc/apt/sources.list"]
+    found = []
     for path in paths:
-        if path == repository.file or not path.endswith((".list", ".sources")):
+        parser = _one_line if path.endswith(".list") else _deb822
+        if path != repository.file and path.endswith((".list", ".sources")):
+            found += [one for one in parser(path, facts.text(path) or "") if one.is_at(repository)]
+    return found
+
+
+def _one_line(path: str, text: str) -> Iterator[Entry]:
+    """``deb [arch=arm64 signed-by=FILE] URI SUITE COMPONENT…``, a line each."""
+    for line in text.splitlines():
+        form = r"\s*deb\s+(?:\[([^]]*)\]\s*)?(\S+)\s+(\S+)(.*)"
+        found = re.match(form, line.partition("#")[0])
+        if found:
+            options = dict(word.split("=", 1) for word in (found[1] or "").split() if "=" in word)
+            architectures = tuple(filter(None, options.get("arch", "").split(",")))
+            yield Entry(path, found[2], found[3], tuple(found[4].split()), architectures)
+
+
+# What apt takes for no (apt-pkg/contrib/strutl.cc, StringToBool).
+NO = frozenset({"no", "false", "without", "off", "disable", "0"})
+
+
+def _deb822(path: str, text: str) -> Iterator[Entry]:
+    """Stanzas of fields, parted by blank lines; each may name several URIs and suites."""
+    kept = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    for stanza in re.split(r"\n[ \t]*\n", kept):
+        fields = {
+            name.lower(): value.split()
+            for name, value in re.findall(r"^([\w-]+):((?:.*)(?:\n[ \t].*)*)", stanza, re.MULTILINE)
+        }
+        off = " ".join(fields.get("enabled", [])).lower() in NO
+        if off or "deb" not in fields.get("types", []):
             continue
-        lines = (facts.text(path) or "").splitlines()
-        active = [line for line in lines if not line.lstrip().startswith("#")]
-        words = [word.rstrip("/") for line in active for word in line.split()]
-        if repository.uri.rstrip("/") in words and "Enabled: no" not in active:
-            return True
-    return False
+        for uri in fields.get("uris", []):
+            for suite in fields.get("suites", []):
+                yield Entry(
+                    path, uri, suite, tuple(fields.get("components", ())),
+                    tuple(fields.get("architectures", ())),
+                )  # fmt: skip

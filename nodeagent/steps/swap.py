@@ -33,8 +33,12 @@ ZRAM_GENERATOR = "/usr/lib/systemd/system-generators/zram-generator"
 ZRAM_FILE = "/etc/systemd/zram-generator.conf.d/99-nodeagent.conf"
 DPHYS_UNIT = "dphys-swapfile.service"
 DPHYS_FILE = "/etc/dphys-swapfile"
-# dphys-swapfile, zram-tools, zram-config and Ubuntu's desktop settings each have one service.
-SERVICES = (DPHYS_UNIT, "zramswap.service", "zram-config.service", "mkswap.service")
+# dphys-swapfile, zram-tools, zram-config, Ubuntu's desktop settings, Armbian, systemd-swap and what
+# people install from GitHub (zram-swap, zram) each have one service, some of them below /etc.
+SERVICES = (
+    DPHYS_UNIT, "zramswap.service", "zram-config.service", "mkswap.service",
+    "armbian-zram-config.service", "systemd-swap.service", "zram-swap.service", "zram.service",
+)  # fmt: skip
 SHIPPED = ("/usr/lib/systemd/system", "/lib/systemd/system", "/usr/local/lib/systemd/system")
 # A drop-in rather than a mask: it works on units that a person wrote below /etc too, no package
 # lifts it, and it can be told from a mask that somebody else set.
@@ -123,9 +127,10 @@ def _sources(facts: Facts) -> Iterator[Action]:
 
 def _units(facts: Facts) -> Iterator[Action]:
     """The units that turn swap on: services known to, and every swap unit in a file."""
-    units = {unit for unit in SERVICES if unit_exists(facts, unit)}
+    units: set[str] = set()
     for folder in (*SHIPPED, UNITS):
-        units |= {name for name in facts.names(folder) if name.endswith(".swap")}
+        names = facts.names(folder)
+        units |= {name for name in names if name.endswith(".swap") or name in SERVICES}
     for unit in sorted(units):
         if not is_masked(facts, unit):
             yield from holds(facts, f"{UNITS}/{unit}.d/{DROP_IN}", NEVER)

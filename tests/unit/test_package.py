@@ -146,3 +146,12 @@ def test_the_broker_keeps_its_socket() -> None:
     assert {"StartLimitIntervalSec=0", "Restart=on-failure", "RestartSec=5"} <= set(service)
     rules = (CHECKOUT / "debian" / "rules").read_text()
     assert "--no-stop-on-upgrade nodeagent-broker.socket" in rules
+
+
+def test_the_first_boot_enables_no_socket_of_the_broker() -> None:
+    """Where the machine-id is uninitialized, systemd enables all that no preset forbids."""
+    preset = (CHECKOUT / "debian" / "80-nodeagent.preset").read_text().splitlines()
+    told = {line.split()[1] for line in preset if line.startswith("disable ")}
+    assert told == {unit.name for unit in UNITS if "broker" in unit.name}
+    installed = (CHECKOUT / "debian" / "nodeagent.install").read_text()
+    assert "debian/80-nodeagent.preset usr/lib/systemd/system-preset\n" in installed
