@@ -39,11 +39,13 @@ KUBELET_CONF = f"{KUBERNETES}/kubelet.conf"  # its own credentials: there, the n
 KUBERNETES_PKI = f"{KUBERNETES}/pki"
 KUBERNETES_CA, KUBERNETES_CA_KEY = f"{KUBERNETES_PKI}/ca.crt", f"{KUBERNETES_PKI}/ca.key"
 ETCD_PKI = f"{KUBERNETES_PKI}/etcd"
-KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
-KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+KUBELET = "/var/lib/kubelet"
+KUBELET_CONFIG = f"{KUBELET}/config.yaml"
+KUBELET_CLIENT = f"{KUBELET}/pki/kubelet-client-current.pem"
 ETCD = "/var/lib/etcd"
 
 # Container runtime and pod network.
+CONTAINERD = "/var/lib/containerd"
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 CNI_CONFIG, CNI_STATE = "/etc/cni/net.d", "/var/lib/cni"
 
@@ -66,7 +68,7 @@ INTERFACES = "/sys/class/net"
 KERNEL_HOSTNAME = "/proc/sys/kernel/hostname"
 MEMINFO = "/proc/meminfo"
 MODEL = "/proc/device-tree/model"
-MOUNTS = "/proc/mounts"
+MOUNTS = "/proc/mounts"  # a link to self/mounts
 SWAPS = "/proc/swaps"
 UPTIME = "/proc/uptime"
 

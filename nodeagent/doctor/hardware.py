@@ -8,6 +8,7 @@ from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, wel
 from nodeagent.errors import Blocked
 from nodeagent.host import hardware
 from nodeagent.statefile import StateFile
+from nodeagent.steps import root_disk
 from nodeagent.steps.memory import Memory
 
 GIB = 1 << 30
@@ -87,21 +88,14 @@ def temperature(node: Node) -> Seen | None:
 
 
 def root_file_system(node: Node) -> Seen:
-    """Writable, and not an overlay that forgets."""
-    found = hardware.root_mount(node.facts)
-    if found is None:
-        return unknown("/proc/self/mounts cannot be read")
-    kind, writable = found
-    if not writable:
-        return fail(
-            f"{kind}, read-only", "See `dmesg`: a card that fails is mounted so. Replace it."
-        )
-    if kind in ("overlay", "tmpfs"):
-        return fail(
-            f"{kind}: forgets everything at the next boot",
-            "Turn the overlay file system off: sudo raspi-config, Performance Options.",
-        )
-    return well(f"{kind}, writable")
+    """Keeps what is written, and containers can live on it; of a member too, which the step lets
+    be."""
+    try:
+        root_disk.check(node.facts)
+    except Blocked as blocked:
+        return fail(blocked.reason, blocked.remedy)
+    found = root_disk.RootDisk().holds(node.facts, node.settings)
+    return unknown("/proc/mounts cannot be read") if found == "not known" else well(found)
 
 
 def disk_space(node: Node) -> Seen:
@@ -147,8 +141,7 @@ CHECKS = (
     ),
     Check("temperature", "Board", "A hot board slows itself down.", temperature),
     Check(
-        "root-disk", "Disk", "The node keeps its keys and the cluster's data there.",
-        root_file_system,
+        root_disk.RootDisk.name, "Disk", root_disk.RootDisk.why, root_file_system,
     ),
     Check(
         "disk-space", "Disk",

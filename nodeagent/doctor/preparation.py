@@ -7,7 +7,7 @@ from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, wel
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
 
-ELSEWHERE = frozenset({"memory"})  # in ``hardware``, with the size for every role
+ELSEWHERE = frozenset({"memory", "root-disk"})  # in ``hardware``, for every role and state
 
 
 def checks() -> tuple[Check, ...]:

@@ -68,10 +68,6 @@ class Facts:
 
         return self._keep(("size", path), measure)  # type: ignore[no-any-return]
 
-    def read_only_mount(self, path: str) -> str:
-        """The mount point of the file system of ``path``, if that is read-only; else empty."""
-        return parse.read_only_mount(self.text(paths.MOUNTS) or "", path)
-
     def ask(self, *argv: str, timeout: float = 30) -> Result:
         """What a command that changes nothing answers."""
         return self._keep(argv, lambda: self.host.run(*argv, timeout=timeout))  # type: ignore[no-any-return]

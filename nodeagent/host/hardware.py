@@ -90,16 +90,6 @@ def temperature(facts: Facts) -> float | None:
     return int(text) / 1000 if re.fullmatch(r"-?[0-9]{1,7}", text) else None
 
 
-def root_mount(facts: Facts) -> tuple[str, bool] | None:
-    """Type of the root file system, and whether it is writable; the last mount on / counts
-    (proc_pid_mounts(5), fstab(5) for the fields)."""
-    for line in reversed((facts.text("/proc/self/mounts") or "").splitlines()):
-        words = line.split()
-        if len(words) >= 4 and words[1] == "/":
-            return words[2], "rw" in words[3].split(",")
-    return None
-
-
 def kernel_options(facts: Facts) -> frozenset[str] | None:
     """Options that the running kernel was built with, ``y`` or ``m``, without ``CONFIG_``; None
     where the kernel does not tell. The places in which kubeadm looks (k8s.io/system-validators,

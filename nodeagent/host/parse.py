@@ -45,19 +45,6 @@ def swaps(text: str) -> tuple[str, ...]:
     return tuple(line.split()[0] for line in text.splitlines()[1:] if line.strip())
 
 
-def read_only_mount(mounts: str, path: str) -> str:
-    """The mount point in /proc/mounts that holds ``path``, if it is mounted read-only; else empty.
-    Of several on one point the last counts (proc_pid_mounts(5))."""
-    holds, read_only = "", False
-    for words in (line.split() for line in mounts.splitlines()):
-        if len(words) < 4:
-            continue
-        point = words[1].rstrip("/")
-        if path.startswith(f"{point}/") and len(point) >= len(holds):
-            holds, read_only = point, "ro" in words[3].split(",")
-    return (holds or "/") if read_only else ""
-
-
 def device_text(data: bytes) -> str:
     """A device tree string: NUL-terminated (Devicetree Specification 2.2.4)."""
     return data.split(b"\0")[0].decode("ascii", "replace").strip()

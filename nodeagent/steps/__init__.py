@@ -17,6 +17,7 @@ from nodeagent.steps.network import Network
 from nodeagent.steps.packages import InstalledPackages
 from nodeagent.steps.ports import Ports
 from nodeagent.steps.repositories import Repositories
+from nodeagent.steps.root_disk import RootDisk
 from nodeagent.steps.step import Step, Undoable
 from nodeagent.steps.swap import Swap
 from nodeagent.steps.sysctls import Sysctls
@@ -24,8 +25,9 @@ from nodeagent.steps.watchdog import Watchdog
 
 __all__ = ["CARD", "KERNEL", "SEQUENCE", "SOFTWARE", "Step", "Undoable"]
 
-# Before anything that speaks for the node: its key may have to be another one.
-CARD: tuple[Step, ...] = (CardInBoard(),)
+# Before the fleet's keys are taken over, and before anything speaks for the node: its key may have
+# to be another one.
+CARD: tuple[Step, ...] = (RootDisk(), CardInBoard())
 
 # What may ask for the one reboot comes first, so that nothing after it is done twice.
 KERNEL: tuple[Step, ...] = (

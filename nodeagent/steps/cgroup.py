@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nodeagent import paths
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
+from nodeagent.host import mounts
 from nodeagent.host.actions import Action, Reboot, Write
 from nodeagent.host.boot import cmdline
 from nodeagent.host.boot import files as bootfiles
@@ -89,11 +90,11 @@ def _edited(facts: Facts, path: str, backup: bool) -> Iterator[Action]:
     _check_room(facts, path, data, wanted)
     if data.rstrip() == wanted.rstrip():
         return  # a last newline alone is no reason to touch a boot file
-    mount = facts.read_only_mount(path)
-    if mount:
+    mount = mounts.of(facts, path)
+    if mount and "ro" in mount.options:
         raise Blocked(
-            f"{mount} is mounted read-only, so {path} cannot be changed.",
-            f"Run `mount -o remount,rw {mount}`. If the kernel made it read-only after errors (see"
+            f"{mount.point} is mounted read-only, so {path} cannot be changed.",
+            f"Run `mount -o remount,rw {mount.point}`. If the kernel made it read-only after errors (see"
             " `dmesg`), unmount it and repair it with fsck first.",
         )
     if backup and not facts.exists(path + bootfiles.BACKUP):

@@ -24,7 +24,7 @@ class Step(ABC):
 
     name: str
     title: str
-    group: Literal["Board", "System", "Network", "Software"] = "System"
+    group: Literal["Board", "Disk", "System", "Network", "Software"] = "System"
     why: str = ""
     on_image: bool = False
     on_bake: bool = False

@@ -12,7 +12,10 @@ from typing import Literal
 
 from cryptography import x509
 
+from nodeagent import paths
 from nodeagent.errors import FleetError, OtherVersion
+from nodeagent.host import mounts
+from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.statefile import StateFile
 from nodeagent.trust import fleet_file, node_key, pki, wire
@@ -135,14 +138,23 @@ def import_card(host: Host, state_file: StateFile) -> Trust:
     """Take the keys over from the boot partition, then scrub them there (design, 7).
 
     Each line below is durable before the next begins, and the whole can be repeated from any
-    point. Raises FleetError where the card file is missing or damaged, OtherVersion, OSError.
+    point. Raises FleetError where the card file is missing or damaged, Blocked where what is taken
+    over would be forgotten, OtherVersion, OSError.
     """
     path = next((path for path in CARD_FILES if host.exists(path)), None)
     data = host.read(path) if path is not None else None
     spent = data is None or fleet_file.is_scrubbed(data)
     if not state_file.values["imported"]:
         if not spent:
+            mounts.check_lasting(Facts(host), paths.STATE)
             _keep(host, _parse(path or "", data or b""))
+        elif data is not None and not host.exists(FLEET_FILE):
+            raise FleetError(
+                f"The fleet's keys were taken over from {path} before, and are not on this system"
+                " any more.",
+                f"Copy {fleet_file.NAME} to the boot partition again. If this comes again, the"
+                " system forgets what is written to it: see `sudo nodeagent doctor`.",
+            )
         Trust.load(host)  # raises while there is neither a card nor an earlier import
         state_file.set(imported=True)
     trust = Trust.load(host)

@@ -145,6 +145,11 @@ def laid_out(case: dict[str, Any], root: Path) -> Machine:
         put(root, {"/proc/device-tree/model": case["model"] + "\0"})
     put(root, {"/proc/uptime": f"{case.get('uptime', 30)}.00 40.00\n"})
     put(root, case.get("files", {}))
+    mounts = ("/proc/mounts", "self/mounts"), ("/proc/self/mounts", "../mounts")
+    for name, other in mounts:  # one file, as proc_mounts(5) has it
+        target = (root / name.lstrip("/")).parent / other
+        if target.is_file() and not (root / name.lstrip("/")).exists():
+            put(root, {name: {"link": other}})
     if "settings" in case:
         put(root, {"/etc/nodeagent/config.d/case.yaml": yaml.safe_dump(case["settings"])})
     live, now = case.get("live", True), case.get("now", NOW)

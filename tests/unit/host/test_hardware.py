@@ -40,13 +40,6 @@ def test_power_without_a_pi_is_not_known(tmp_path: Path) -> None:
     assert hardware.power(Facts(Machine(tmp_path))) is None
 
 
-def test_the_last_mount_on_root_counts(tmp_path: Path) -> None:
-    put(
-        tmp_path, {"/proc/self/mounts": "rootfs / rootfs rw 0 0\n/dev/sda2 / ext4 ro,noatime 0 0\n"}
-    )
-    assert hardware.root_mount(Facts(Machine(tmp_path))) == ("ext4", False)
-
-
 # As Linux 6.18 prints them, the zeros of IPv6 shortened. The second is a connection.
 TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode

@@ -95,7 +95,7 @@ def test_every_step_has_cases() -> None:
 
 
 def test_the_order_of_the_sequence() -> None:
-    assert [step.name for step in steps.CARD] == ["board"]
+    assert [step.name for step in steps.CARD] == ["root-disk", "board"]
     assert [step.name for step in steps.KERNEL] == [
         "architecture", "memory", "identity", "cgroup", "swap", "modules", "sysctls", "watchdog",
         "ports", "firewall",

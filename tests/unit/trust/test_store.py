@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.errors import FleetError
+from nodeagent.errors import Blocked, FleetError
 from nodeagent.host import durable
 from nodeagent.host.host import Host
 from nodeagent.statefile import StateFile
 from nodeagent.trust import fleet_file, node_key, pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import CARD_FILES, FLEET_FILE, LEAD_KEY_FILE, Trust, import_card
+from tests.support.machine import put
 from tests.support.powercut import WAYS, Disk, PowerCut
 
 CARD = CARD_FILES[0]
@@ -41,6 +42,27 @@ def test_import_takes_the_keys_over_and_scrubs(tmp_path: Path, card: bytes) -> N
     again = import_card(host, StateFile(host))
     assert again.fleet_id == taken.fleet_id
     assert host.read(CARD) == left, "a second start changes nothing"
+
+
+def test_a_root_that_forgets_gets_no_keys(tmp_path: Path, card: bytes) -> None:
+    host = node(tmp_path, card)
+    overlay = "root / overlay rw,lowerdir=/ro,upperdir=/rw/up,workdir=/rw/w 0 0\n"
+    put(host.root, {"/proc/mounts": overlay + "tmpfs /rw tmpfs rw 0 0\n"})
+    with pytest.raises(Blocked, match="forgets everything at the next boot"):
+        import_card(host, StateFile(host))
+    assert host.read(CARD) == card, "nothing is scrubbed"
+    assert not host.exists(node_key.FOLDER)
+    put(host.root, {"/proc/mounts": overlay + "/dev/sda2 /rw ext4 rw 0 0\n"})
+    import_card(host, StateFile(host))
+
+
+def test_keys_that_were_taken_over_and_lost_are_told_as_that(tmp_path: Path, card: bytes) -> None:
+    host = node(tmp_path, card)
+    import_card(host, StateFile(host))
+    for path in (FLEET_FILE, LEAD_KEY_FILE, "/var/lib/nodeagent/state.json"):
+        host.remove(path)
+    with pytest.raises(FleetError, match="not on this system any more"):
+        import_card(host, StateFile(host))
 
 
 @pytest.mark.parametrize("way", WAYS)
