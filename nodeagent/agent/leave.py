@@ -40,8 +40,9 @@ Say = Callable[[str], None]
 
 BROKER_UNITS = ("nodeagent-broker.socket", "nodeagent-broker.service")
 # What kubeadm leaves to others (kubernetes.io, "kubeadm reset", cleanup of CNI configuration), and
-# the data of etcd where its member could not be asked any more.
-REMAINS = (paths.CNI_CONFIG, paths.CNI_STATE, paths.ETCD, kubeadm_state.FOLDER)
+# the data of etcd where its member could not be asked any more. Of the CNI configuration only what
+# is the cluster's own: other programs have theirs there too.
+REMAINS = (paths.CNI_STATE, paths.ETCD, kubeadm_state.FOLDER)
 # What the journal remembers of a cluster. Counters stay: the fleet's others remember them.
 OF_THE_CLUSTER: State = {
     "role": None, "initialised": None, "equipped": None, "claim": None, "born": None,
@@ -169,14 +170,16 @@ def leave_cluster(host: Host, say: Say) -> None:
             "This node is part of a cluster, and kubeadm, which takes it out, is not installed.",
             "Run `sudo apt-get install kubeadm`, then the same again.",
         )
+    configuration: list[str] = []
     folders: list[str] = []
     for network in cni.NETWORKS.values():
+        configuration += network.configuration
         folders += network.folders
         for device in network.devices:
             if host.exists(f"/sys/class/net/{device}"):
                 host.call("ip", "link", "delete", device)
     packet_filter.clear(host)
-    remove_trees(host, *REMAINS, *folders)
+    remove_trees(host, *configuration, *REMAINS, *folders)
 
 
 def remove_trees(host: Host, *paths: str) -> None:

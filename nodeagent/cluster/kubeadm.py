@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import yaml
 
 from nodeagent import paths
-from nodeagent.cluster import addresses, cni, kubeadm_state
+from nodeagent.cluster import addresses, cni, kubeadm_state, resolver
 from nodeagent.cluster.kubeadm_state import FOLDER, State
 from nodeagent.cluster.versions import Tested
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed, Refused
+from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
@@ -71,14 +72,19 @@ def arguments(**values: str) -> list[dict[str, str]]:
     return [{"name": name.replace("_", "-"), "value": value} for name, value in values.items()]
 
 
-def registration(name: str, address: str, taints: list[object] | None) -> dict[str, object]:
-    """``nodeRegistration``: node name, container runtime and the address the kubelet tells."""
+def registration(
+    name: str, address: str, taints: list[object] | None, resolv_conf: str
+) -> dict[str, object]:
+    """``nodeRegistration``: node name, container runtime and the address the kubelet tells;
+    ``resolv_conf``: where pods' name servers stand, empty for the usual file."""
+    # A flag, since the kubelet's configuration is one for all nodes.
+    more = {"resolv_conf": resolv_conf} if resolv_conf else {}
     entry: dict[str, object] = {
         "name": name,
         "criSocket": SOCKET,
         "imagePullPolicy": "IfNotPresent",
         "imagePullSerial": False,
-        "kubeletExtraArgs": arguments(node_ip=address),
+        "kubeletExtraArgs": arguments(node_ip=address, **more),
     }
     if taints is not None:
         entry["taints"] = taints
@@ -86,7 +92,7 @@ def registration(name: str, address: str, taints: list[object] | None) -> dict[s
 
 
 def init_configuration(
-    settings: Settings, tested: Tested, name: str, address: str, slow: bool
+    settings: Settings, tested: Tested, name: str, address: str, slow: bool, resolv_conf: str = ""
 ) -> bytes:
     """All documents of ``kubeadm init``. ``slow`` relaxes etcd's timings (etcd docs, "Tuning":
     heartbeat about the round trip, election ten times that; a slow disk delays both)."""
@@ -100,7 +106,7 @@ def init_configuration(
             "kind": "InitConfiguration",
             "localAPIEndpoint": {"advertiseAddress": address, "bindPort": paths.API_PORT},
             "nodeRegistration": registration(
-                name, address, [] if settings.expected_nodes == 1 else None
+                name, address, [] if settings.expected_nodes == 1 else None, resolv_conf
             ),
             "skipPhases": SKIPPED,
             "patches": {"directory": PATCHES},
@@ -151,13 +157,13 @@ def patches() -> dict[str, bytes]:
     }
 
 
-def join_configuration(name: str, address: str, token: str) -> bytes:
+def join_configuration(name: str, address: str, token: str, resolv_conf: str = "") -> bytes:
     """``kubeadm join`` with file discovery: the file holds what the grant proved, so that
     nothing is asked of a server that is not proved yet."""
     document = {
         "apiVersion": API,
         "kind": "JoinConfiguration",
-        "nodeRegistration": registration(name, address, None),
+        "nodeRegistration": registration(name, address, None, resolv_conf),
         "discovery": {
             "file": {"kubeConfigPath": DISCOVERY_FILE},
             "tlsBootstrapToken": token,
@@ -205,7 +211,10 @@ def initialise(
     host.make_folder(FOLDER, 0o700)
     for file, patch in patches().items():
         host.write(f"{PATCHES}/{file}", patch)
-    host.write(INIT_FILE, init_configuration(settings, tested, name, address, slow), 0o600)
+    text = init_configuration(
+        settings, tested, name, address, slow, resolver.other_file(Facts(host))
+    )
+    host.write(INIT_FILE, text, 0o600)
     pull_images(host, settings, tested, "control-plane")
     kubeadm_state.mark(host, kubeadm_state.BEGUN, "init")
     said = host.call("kubeadm", "init", "--config", INIT_FILE, timeout=INIT_BOUND)
@@ -231,7 +240,8 @@ def join(
             make_room(host, found)
             kubeadm_state.mark(host, kubeadm_state.BEGUN, "join")
             host.write(DISCOVERY_FILE, discovery_configuration(endpoint, ca_cert), 0o600)
-            host.write(JOIN_FILE, join_configuration(node_name, address, token), 0o600)
+            text = join_configuration(node_name, address, token, resolver.other_file(Facts(host)))
+            host.write(JOIN_FILE, text, 0o600)
             said = host.call("kubeadm", "join", "--config", JOIN_FILE, timeout=JOIN_BOUND)
             LOG.info("kubeadm join:\n%s", said)
     finally:

@@ -6,11 +6,12 @@ import re
 import sys
 
 from nodeagent import paths
-from nodeagent.cluster import closed_ports, cni, health
+from nodeagent.cluster import closed_ports, cni, health, resolver
 from nodeagent.cluster import ports as portlist
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
+from nodeagent.errors import Blocked
 from nodeagent.host import hardware
-from nodeagent.host.boot import files
+from nodeagent.host.boot import device, files
 from nodeagent.host.net import sockets
 from nodeagent.steps import cgroup
 
@@ -64,7 +65,22 @@ def boot_files(node: Node) -> Seen | None:
         if not node.facts.model:
             return None
         return fail(str(error), "Check that the boot partition is mounted: findmnt /boot/firmware")
-    return well(", ".join((found.cmdline, *found.others)))
+    value = ", ".join((found.cmdline, *found.others))
+    try:
+        cgroup.check_disk(node.facts, found.cmdline)
+    except Blocked as blocked:
+        return warn(blocked.reason, blocked.remedy)
+    started = node.facts.live and node.facts.model and node.facts.read(paths.CMDLINE)
+    if started and not files.was_read(node.facts, found.cmdline, cgroup.WANTED):
+        here = device.disk_of(node.facts, found.cmdline)
+        others = " or ".join(device.others(node.facts, found.cmdline))
+        return warn(
+            f"{value}{f' on {here}' if here else ''}: the kernel was not started with it",
+            "Nothing to do if the file was changed since the last boot. If not, the board starts"
+            f" from another disk{f', {others}' if others else ''}; take that out, or"
+            " change BOOT_ORDER with `sudo rpi-eeprom-config --edit`.",
+        )
+    return well(value)
 
 
 def machine_id(node: Node) -> Seen:
@@ -77,8 +93,16 @@ def machine_id(node: Node) -> Seen:
 
 def dns(node: Node) -> Seen:
     """Somebody is there to ask for names; whether they answer is for --online."""
-    text = node.facts.text(paths.RESOLV_CONF) or ""
-    found = re.findall(r"^\s*nameserver\s+(\S+)", text, re.MULTILINE)
+    found = resolver.servers(node.facts, paths.RESOLV_CONF)
+    if resolver.loops(node.facts):
+        other = resolver.other_file(node.facts)
+        if other:
+            return well(f"{', '.join(found)}; pods ask those in {other}")
+        return warn(
+            f"{', '.join(found)}: a name server on this node's loopback, which in a pod is the pod",
+            "CoreDNS would end with `Loop detected`. Let /etc/resolv.conf name the router, or this"
+            " node's resolver by its address on the network, before the cluster forms.",
+        )
     if found:
         return well(", ".join(found))
     return fail("no name server", "Check what the router's DHCP gives, or /etc/resolv.conf.")
@@ -125,6 +149,26 @@ def unclear_rules(node: Node) -> Seen | None:
     )
 
 
+def network_files(node: Node) -> Seen | None:
+    """Of other pod networks; before a node is a member, those that win are the step's."""
+    before, after = cni.of_others(node.facts, node.settings)
+    name = node.settings.network.cni
+    if not node.facts.exists(paths.KUBELET_CONF):
+        if not after:
+            return None
+        return warn(
+            f"{', '.join(after)}: pods that start before {name} get that network",
+            "Move it aside, or remove the program that brought it, before the node joins.",
+        )
+    if not before:
+        return None
+    return warn(
+        f"{', '.join(before)}: stands before {name}'s own, so new pods get that network",
+        f"If {name} is the network you want, move the file out of {paths.CNI_CONFIG} and restart"
+        " the pods with wrong addresses.",
+    )
+
+
 def online(node: Node) -> Seen | None:
     """The repositories and registries take connections; asked only where that is wished."""
     if not node.online:
@@ -165,6 +209,9 @@ CHECKS = (
     Check("nftables", "Network",
           "A rule that drops packets is final: no rule of another table can let them in again.",
           unclear_rules),
+    Check("cni-files", "Network",
+          "containerd takes the first file by name in /etc/cni/net.d for the pods' network.",
+          network_files),
     Check("listening", "Network", "Each of these ports belongs to one part of the cluster.",
           listening),
     Check("online", "Network", "Packages and images come from there.", online),

@@ -15,6 +15,7 @@ from nodeagent.steps.memory import Memory
 from nodeagent.steps.modules import Modules
 from nodeagent.steps.network import Network
 from nodeagent.steps.packages import InstalledPackages
+from nodeagent.steps.pod_network import PodNetwork
 from nodeagent.steps.ports import Ports
 from nodeagent.steps.repositories import Repositories
 from nodeagent.steps.root_disk import RootDisk
@@ -50,6 +51,7 @@ SOFTWARE: tuple[Step, ...] = (
     Repositories(),
     ContainerdConfig(),
     InstalledPackages(),
+    PodNetwork(),
     Containerd(),
     Kubelet(),
 )

@@ -11,7 +11,7 @@ from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host import mounts
 from nodeagent.host.actions import Action, Reboot, Write
-from nodeagent.host.boot import cmdline
+from nodeagent.host.boot import cmdline, device
 from nodeagent.host.boot import files as bootfiles
 from nodeagent.host.boot import undo as bootundo
 from nodeagent.host.facts import Facts
@@ -56,6 +56,8 @@ class Cgroup(Step):
                 f" kind of board add {' '.join(WANTED)} to the kernel command line.",
             ) from error
         if not on:
+            if facts.live:
+                check_disk(facts, files.cmdline)
             yield from _edited(facts, files.cmdline, backup=True)
         if not on or WANTED[0].encode() in cmdline.words(facts.read(files.cmdline) or b""):
             # An update on trial is promoted with its own copy: without this it would undo it.
@@ -72,6 +74,19 @@ class Cgroup(Step):
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Only the words that this step added."""
         yield from bootundo.undo(facts, WANTED)
+
+
+def check_disk(facts: Facts, path: str) -> None:
+    """Raises Blocked where the firmware surely reads another disk than the one with ``path``."""
+    started = device.elsewhere(facts, path)
+    if started:
+        here = device.disk_of(facts, path)
+        raise Blocked(
+            f"The board was started from {started}, and {path} is on {here}"
+            f" ({device.kind(here)}): what is changed there has no effect.",
+            f"Take {started} out, or let the board start from {here} first: `sudo rpi-eeprom-config"
+            " --edit`, BOOT_ORDER. Then reboot.",
+        )
 
 
 def _edited(facts: Facts, path: str, backup: bool) -> Iterator[Action]:
@@ -94,8 +109,8 @@ def _edited(facts: Facts, path: str, backup: bool) -> Iterator[Action]:
     if mount and "ro" in mount.options:
         raise Blocked(
             f"{mount.point} is mounted read-only, so {path} cannot be changed.",
-            f"Run `mount -o remount,rw {mount.point}`. If the kernel made it read-only after errors (see"
-            " `dmesg`), unmount it and repair it with fsck first.",
+            f"Run `mount -o remount,rw {mount.point}`. If the kernel made it read-only after errors"
+            " (see `dmesg`), unmount it and repair it with fsck first.",
         )
     if backup and not facts.exists(path + bootfiles.BACKUP):
         yield Write(path + bootfiles.BACKUP, data)
@@ -148,6 +163,12 @@ def _reboot(facts: Facts, path: str) -> Reboot:
         "cgroup",
         "the memory cgroup is turned on at boot",
         f"{verdict} still off: the kernel was started without what the file says.",
-        "Reboot once by hand, in case something rewrote the file. If that does not help, the"
-        " firmware reads another file; see os_prefix and cmdline in config.txt.",
+        "Reboot once by hand, in case something rewrote the file. If that does not help, the board"
+        f" starts from another disk{_in_brackets(device.others(facts, path))}: take that out, or"
+        " change BOOT_ORDER with `sudo rpi-eeprom-config --edit`. Or the firmware reads another"
+        " file; see os_prefix and cmdline in config.txt.",
     )
+
+
+def _in_brackets(disks: list[str]) -> str:
+    return f" than the one with the file (here are {', '.join(disks)} too)" if disks else ""

@@ -6,9 +6,11 @@ removed with it, is what any of the networks brings: the settings may have chang
 
 from __future__ import annotations
 
+from nodeagent import paths
 from nodeagent.cluster.cni import flannel
 from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.config.settings import Settings
+from nodeagent.host.facts import Facts
 
 # The names stand in config.settings too, which may not import from here; a test compares them.
 NETWORKS: dict[str, PodNetwork] = {network.name: network for network in (flannel.NETWORK,)}
@@ -17,3 +19,18 @@ NETWORKS: dict[str, PodNetwork] = {network.name: network for network in (flannel
 def chosen(settings: Settings) -> PodNetwork:
     """The pod network of these settings."""
     return NETWORKS[settings.network.cni]
+
+
+def of_others(facts: Facts, settings: Settings) -> tuple[list[str], list[str]]:
+    """The files of other networks: those that win over the chosen one's, and those that count only
+    while that is not there. containerd takes the first by name of those that end so (containerd
+    docs, cri/config.md, max_conf_num; libcni, ConfFiles)."""
+    ours = {path.rpartition("/")[2] for path in chosen(settings).configuration}
+    before: list[str] = []
+    after: list[str] = []
+    for name in facts.names(paths.CNI_CONFIG):
+        path = f"{paths.CNI_CONFIG}/{name}"
+        read = name.endswith((".conf", ".conflist", ".json")) and not facts.host.path(path).is_dir()
+        if read and ours and name not in ours:
+            (before if name < min(ours) else after).append(path)
+    return before, after

@@ -30,12 +30,13 @@ class Leaver:
             store.CARD_FILES[0]: fleet_file.make("home")[1],
             "/usr/bin/kubeadm": "", "/proc/sys/kernel/hostname": "pi-2\n",
             paths.KUBELET_CONF: "server: https://10.0.0.2:6443",
-            "/var/lib/nodeagent/kubeadm/formed": "worker\n", "/etc/cni/net.d/x": "",
+            "/var/lib/nodeagent/kubeadm/formed": "worker\n", "/etc/cni/net.d/10-flannel.conflist": "",
+            "/etc/cni/net.d/87-podman.conflist": "",
             "/sys/class/net/cni0/address": "",
         })  # fmt: skip
         self.host = Machine(root, {
             RESET: "", "ip link delete cni0": "", "sync": "", "systemctl stop kubelet": "",
-            "rm -rf -- /etc/cni/net.d /var/lib/nodeagent/kubeadm": "",
+            "rm -rf -- /etc/cni/net.d/10-flannel.conflist /var/lib/nodeagent/kubeadm": "",
         })  # fmt: skip
         self.state_file = StateFile(self.host)
         self.trust = store.import_card(self.host, self.state_file)
@@ -74,7 +75,7 @@ def test_the_order_of_a_workers_leaving(leaver: Leaver) -> None:
     assert [line for line in leaver.host.ran if line.split()[0] not in quiet] == [
         "systemctl stop nodeagent-broker.socket", "systemctl stop nodeagent-broker.service",
         "drain", "systemctl stop kubelet", told, RESET, "ip link delete cni0",
-        "rm -rf -- /etc/cni/net.d /var/lib/nodeagent/kubeadm", "sync",
+        "rm -rf -- /etc/cni/net.d/10-flannel.conflist /var/lib/nodeagent/kubeadm", "sync",
     ]  # fmt: skip
     assert config.load(leaver.host).settings.role == "control-plane"
     kept = set(leaver.state_file.names())

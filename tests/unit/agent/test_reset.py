@@ -53,7 +53,7 @@ ANSWERS = {
     "kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock": "",
     "ip link delete cni0": "",
     "ip link delete flannel.1": "",
-    "rm -rf -- /etc/cni/net.d /var/lib/cni /var/lib/nodeagent/kubeadm": "",
+    "rm -rf -- /etc/cni/net.d/10-flannel.conflist /var/lib/cni /var/lib/nodeagent/kubeadm": "",
     "rm -rf -- /var/lib/nodeagent-broker": "",
     "dpkg --set-selections": "",
     f"systemctl disable {' '.join(reset.UNITS[1:])}": "",
@@ -254,7 +254,7 @@ def test_the_steps_know_the_path_of_the_node_key() -> None:
 def test_every_step_that_writes_can_be_taken_back() -> None:
     assert {step.name for step in steps.SEQUENCE if isinstance(step, steps.Undoable)} == {
         "identity", "cgroup", "swap", "modules", "sysctls", "watchdog", "firewall", "ipv6",
-        "repositories", "containerd-config", "packages", "kubelet",
+        "repositories", "containerd-config", "packages", "kubelet", "pod-network",
     }  # fmt: skip
 
 

@@ -216,7 +216,8 @@ def test_a_reset_takes_all_of_it_away_whatever_the_settings_say_now(
         "ip link delete other0": "", "iptables-save": SAVED, "ip6tables-save": "",
         "iptables-restore --noflush --wait 60": "",
         "nft list tables": "table inet other\ntable inet others\n",
-        "nft delete table inet other": "", "rm -rf -- /etc/cni/net.d /var/lib/other": "",
+        "nft delete table inet other": "",
+        "rm -rf -- /etc/cni/net.d/05-other.conf /var/lib/other": "",
     }  # fmt: skip
     machine = Machine(tmp_path, said)
     leave.leave_cluster(machine, lambda _: None)

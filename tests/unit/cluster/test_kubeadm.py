@@ -13,7 +13,7 @@ from nodeagent.cluster import control_plane, kubeadm, versions
 from nodeagent.cluster.cni import flannel
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed
-from tests.support.machine import Machine
+from tests.support.machine import Machine, put
 
 TOKEN = "abcdef.0123456789abcdef"
 JOIN = f"kubeadm join --config {kubeadm.JOIN_FILE}"
@@ -143,6 +143,34 @@ def test_init_writes_its_patches_and_keeps_the_nodes_name(tmp_path: Path) -> Non
     assert len(machine.names(kubeadm.PATCHES)) == len(kubeadm.PATCHED)
     text = (machine.text(kubeadm.INIT_FILE) or "").split("---")[0]
     assert yaml.safe_load(text)["nodeRegistration"]["name"] == "pi-1"
+
+
+@pytest.mark.parametrize("verb", ["init", "join"])
+def test_no_name_server_of_the_node_itself_goes_to_its_pods(tmp_path: Path, verb: str) -> None:
+    """The kubelet gets the file with those that the node's own resolver asks."""
+    listed = f"kubeadm config images list --config {kubeadm.INIT_FILE}"
+    better = "/run/NetworkManager/no-stub-resolv.conf"
+    told: list[Any] = []
+
+    class Looking(Machine):
+        """A double that looks at the file while kubeadm would run."""
+
+        def _answer(self, argv: Any, timeout: float, stdin: str | None) -> Any:
+            if argv[:2] == ("kubeadm", verb):
+                text = (self.text(argv[-1]) or "").split("---")[0]
+                told.append(yaml.safe_load(text)["nodeRegistration"]["kubeletExtraArgs"])
+            return super()._answer(argv, timeout, stdin)
+
+    init = f"kubeadm init --config {kubeadm.INIT_FILE}"
+    machine = Looking(tmp_path, {listed: "", init: "", "sync": "", JOIN: ""})
+    put(tmp_path, {"/etc/resolv.conf": "nameserver 127.0.0.1\n", better: "nameserver 10.0.0.1\n"})
+    if verb == "join":
+        join(machine)
+    else:
+        kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", "10.0.0.7", False)
+    assert {"name": "resolv-conf", "value": better} in told[0]
+    assert [one["name"] for one in kubeadm.registration("n", "10.0.0.7", None, "")[
+        "kubeletExtraArgs"]] == ["node-ip"]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", ["init", "join"])
