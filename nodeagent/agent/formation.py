@@ -15,6 +15,7 @@ from nodeagent.cluster import (
     kubeadm,
     kubeadm_state,
     kubectl,
+    networks,
     packages,
     renewal,
 )
@@ -29,6 +30,8 @@ from nodeagent.host.timesync import synchronised
 from nodeagent.join import client
 from nodeagent.join.messages import Grant
 from nodeagent.statefile import StateFile
+from nodeagent.steps import engine
+from nodeagent.steps.firewall import Firewall
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 
@@ -114,6 +117,7 @@ class Formation:
         address = facts.address(settings.network.interface, settings.network.version)
         if not address:
             raise Blocked("This node has no address on the network.", "Check cable or Wi-Fi.")
+        settings = networks.fitted(facts, settings)
         settings = addresses.fitted(settings, address)
         tested = packages.tested(settings)
         self.reporter.set(role="control-plane", role_why=why, control_plane=address)
@@ -122,6 +126,7 @@ class Formation:
         if not self.state_file.values["initialised"]:
             self.reporter.enter("initialising", "Making the control plane with kubeadm init")
             self.announcer.leading = True
+            networks.learn(facts, settings)
             try:
                 kubeadm.initialise(self.host, settings, tested, name, address, slow)
             except Exception:
@@ -156,6 +161,7 @@ class Formation:
         provision.install(
             self.host, self.trust, control_plane.broker_credentials(self.host),
             addresses.endpoint(address), version, born + seal_after if seal_after else 0,
+            (settings.network.pod_cidr, settings.network.service_cidr),
         )  # fmt: skip
         conflict.publish(self.host, self.state_file, self.key.node_id, alone=None)
         self.announcer.serves_grants = True
@@ -166,6 +172,13 @@ class Formation:
         self.reporter.enter("joining", "Asking the control plane for a grant")
         facts = Facts(self.host)
         grant = self._ask(settings, facts, facts.node_name, clock_synced=synchronised(facts))
+        networks.check_joining(facts, settings, grant.networks)
+        if grant.networks:
+            learned = networks.with_those_of(settings, grant.networks)
+            if networks.learn(facts, learned):
+                engine.run(
+                    (Firewall(),), self.host, learned, self.state_file, self.reporter.progress
+                )
         self.reporter.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
         self.reporter.set(
             approval="", control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version

@@ -31,13 +31,14 @@ def install(
     endpoint: str,
     kubernetes_version: str,
     seals_at: int = 0,
+    networks: tuple[str, ...] = (),
 ) -> None:
     """Write all of it; what fits already stays. Then enable the broker's socket.
 
     ``credentials`` are certificate and key (PEM) of the broker's Kubernetes user, ``endpoint`` is
     the API server's ADDRESS:PORT, ``seals_at`` when enrolment ends by itself (seconds since the
-    epoch, 0: never). Raises FleetError where this node may not lead or the package's
-    users are missing, OSError, CommandFailed.
+    epoch, 0: never), ``networks`` the cluster's own, of pods and of Services. Raises FleetError
+    where this node may not lead or the package's users are missing, OSError, CommandFailed.
     """
     ca = host.read(paths.KUBERNETES_CA)
     if ca is None:
@@ -53,6 +54,7 @@ def install(
         "server": f"https://{endpoint}",
         "kubernetes": kubernetes_version,
         "seals_at": seals_at,
+        **({"networks": list(networks)} if networks else {}),
     }
     _leaf(host, trust, "broker", paths.BROKER_CERT, paths.BROKER_KEY, owner)
     _keep(host, paths.BROKER_CLIENT_KEY, credentials[1], owner)

@@ -61,6 +61,7 @@ class Offer:
     endpoints: tuple[str, ...]
     ca_cert: str
     kubernetes_version: str
+    networks: tuple[str, ...] = ()
 
 
 class Broker:
@@ -150,6 +151,7 @@ class Broker:
             kubernetes_version=self.offer.kubernetes_version,
             issued=now,
             expires=now + TOKEN_LIFE,
+            networks=self.offer.networks,
         )
         answer = messages.build_grant(self.anchors.fleet_id, self.key, self.cert, request, granted)
         token = Token(

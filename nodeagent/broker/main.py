@@ -61,7 +61,7 @@ _CONFIG = wire.Form(
         "server": wire.text(r"https://[0-9a-f.:\[\]]+", 80),
         "kubernetes": wire.text(r"[0-9.]+", 16),
     },
-    {"seals_at": wire.integer(0, 2**40)},
+    {"seals_at": wire.integer(0, 2**40), "networks": wire.array(wire.network, 2, 2)},
     "Restart the agent, which writes it anew: sudo systemctl restart nodeagent",
 )
 FOR_THE_NETWORK = frozenset({"nonce", "grant", "leave"})
@@ -105,7 +105,7 @@ def load(host: Host) -> Broker:
         config["anchors"],
         key,
         cert,
-        Offer(config["endpoints"], ca_cert, config["kubernetes"]),
+        Offer(config["endpoints"], ca_cert, config["kubernetes"], config.get("networks", ())),
         Api(config["server"], *files),
         Ledger(host),
         host.clock.now,

@@ -17,6 +17,16 @@ from nodeagent.host.facts import Facts
 # cluster only; a /56 has a /64 for each of 256 nodes, and the API server takes no Service network
 # larger than /108 (kube-apiserver, --service-cluster-ip-range).
 POD_CIDR6, SERVICE_CIDR6 = "fd00:10:244::/56", "fd00:10:96::/112"
+# What the agent chooses from, by IP version, where nobody typed a value: the defaults first, then
+# ones that homes, Docker (172.17 to 172.20) and guides seldom use.
+PODS = {
+    4: (Network.pod_cidr, "10.118.0.0/16", "172.27.0.0/16", "192.168.128.0/18"),
+    6: (POD_CIDR6, "fd00:10:118::/56"),
+}
+SERVICES = {
+    4: (Network.service_cidr, "10.119.0.0/16", "172.26.0.0/16", "192.168.192.0/18"),
+    6: (SERVICE_CIDR6, "fd00:10:119::/112"),
+}
 
 
 def version(address: str) -> int:
@@ -32,7 +42,7 @@ def fitted(settings: Settings, address: str) -> Settings:
     network = settings.network
     if version(address) == network.version:
         return settings
-    if (network.pod_cidr, network.service_cidr) != (Network.pod_cidr, Network.service_cidr):
+    if network.pod_cidr not in PODS[4] or network.service_cidr not in SERVICES[4]:
         raise Blocked(
             f"The cluster's networks are IPv{network.version}, and this node has only IPv"
             f"{version(address)} ({address}).",

@@ -30,13 +30,14 @@ def servers(facts: Facts, path: str) -> list[str]:
     return re.findall(r"^\s*nameserver\s+(\S+)", text, re.MULTILINE)
 
 
-def _usual(facts: Facts) -> str:
+def usual(facts: Facts) -> str:
+    """The file that the kubelet gets where nobody says anything else."""
     return RESOLVED if facts.exists(RESOLVED) else paths.RESOLV_CONF
 
 
 def loops(facts: Facts, path: str | None = None) -> bool:
     """One of the name servers that the pods would get is this node's own loopback."""
-    return any(_is_own(one) for one in servers(facts, path or _usual(facts)))
+    return any(_is_own(one) for one in servers(facts, path or usual(facts)))
 
 
 def other_file(facts: Facts) -> str:

@@ -20,6 +20,8 @@ from nodeagent.host.host import Host
 
 BOOT_FILES = (paths.SETTINGS, paths.OLD_SETTINGS)
 DROP_INS = "/etc/nodeagent/config.d"
+# What the agent chose, or learned of its cluster, where nobody typed it: so it is read first.
+CHOSEN_FILE = "/etc/nodeagent/networks.yaml"
 ROLE_FILE = f"{DROP_INS}/90-role.yaml"  # what `nodeagent role` writes
 POD_NETWORKS = ("flannel",)  # the names of cluster.cni.NETWORKS, which is above this floor
 MAX_BYTES = 64 * 1024  # a settings file is some lines; more is a mistake or an attack
@@ -136,6 +138,7 @@ def sources(host: Host) -> list[str]:
                 raise ConfigError(
                     f"{wrong} is not read, because of its name.", f"Rename it to {path}."
                 )
+    chosen = [CHOSEN_FILE] if host.exists(CHOSEN_FILE) else []
     boot = [path for path in BOOT_FILES if host.exists(path)][:1]
     names = host.names(DROP_INS)
     for name in names:
@@ -144,7 +147,7 @@ def sources(host: Host) -> list[str]:
                 f"{DROP_INS}/{name} is not read, because of its name.",
                 f"Rename it to {name.split('.')[0]}.yaml.",
             )
-    return boot + [f"{DROP_INS}/{name}" for name in names if name.endswith(".yaml")]
+    return chosen + boot + [f"{DROP_INS}/{name}" for name in names if name.endswith(".yaml")]
 
 
 def _read(host: Host, path: str) -> bytes:
@@ -191,7 +194,10 @@ def _listed(section: Any) -> str:
 
 
 def _networks_apart(origins: Mapping[str, Origin]) -> None:
+    """Of what somebody typed; the agent's own choice follows that (cluster.networks)."""
     pods, services = origins["network.pod_cidr"], origins["network.service_cidr"]
+    if any(one.where == "default" or one.where.startswith(CHOSEN_FILE) for one in (pods, services)):
+        return
     if (":" in pods.value) != (":" in services.value):
         raise ConfigError(
             f"`network.pod_cidr` {pods.value} ({pods.where}) and `network.service_cidr` "

@@ -52,12 +52,14 @@ def device_text(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Route:
-    """One route: interface, destination network, metric (smaller wins)."""
+    """One route: interface, destination network, metric (smaller wins), and the router where there
+    is one (of IPv4)."""
 
     interface: str
     network: ipaddress.IPv4Network | ipaddress.IPv6Network
     metric: int
     gateway: bool
+    router: ipaddress.IPv4Address | None = None
 
 
 def routes(text: str) -> tuple[Route, ...]:
@@ -71,10 +73,11 @@ def routes(text: str) -> tuple[Route, ...]:
         try:
             flags, metric = int(words[3], 16), int(words[6])
             network = ipaddress.IPv4Network((_address(words[1]), str(_address(words[7]))))
+            router = _address(words[2]) if flags & 0x2 else None
         except (ValueError, struct.error):
             continue
         if flags & 0x1:  # RTF_UP, linux/route.h; 0x2 is RTF_GATEWAY
-            found.append(Route(words[0], network, metric, bool(flags & 0x2)))
+            found.append(Route(words[0], network, metric, bool(flags & 0x2), router))
     return tuple(found)
 
 

@@ -60,7 +60,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Grant:
-    """A proved grant: all that ``kubeadm join`` needs. Times in seconds since the epoch."""
+    """A proved grant: all that ``kubeadm join`` needs. Times in seconds since the epoch.
+
+    ``networks``: the cluster's own, of pods and of Services; none from a control plane of before.
+    """
 
     node_name: str
     endpoints: tuple[str, ...]
@@ -70,6 +73,7 @@ class Grant:
     kubernetes_version: str
     issued: int
     expires: int
+    networks: tuple[str, ...] = ()
 
 
 _NONCE = wire.text(r"[A-Za-z0-9_-]{16,128}", 128)
@@ -118,6 +122,7 @@ _GRANT = wire.Form(
         "kubernetes": _VERSION,
         "cert": _DER,
     },
+    {"networks": wire.array(wire.network, 2, 2)},
 )
 
 
@@ -206,6 +211,7 @@ def build_grant(
         "ca_hash": grant.ca_hash,
         "token": grant.token.reveal(),
         "kubernetes": grant.kubernetes_version,
+        **({"networks": list(grant.networks)} if grant.networks else {}),
         "cert": base64.b64encode(pki.cert_der(cert)).decode(),
     }
     return jws.sign(_GRANT.stamp(claims), signer, GRANT_TYPE)
@@ -243,4 +249,5 @@ def verify_grant(
         kubernetes_version=proved["kubernetes"],
         issued=proved["iat"],
         expires=proved["exp"],
+        networks=proved.get("networks", ()),
     )

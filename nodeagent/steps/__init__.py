@@ -14,6 +14,7 @@ from nodeagent.steps.kubelet import Kubelet
 from nodeagent.steps.memory import Memory
 from nodeagent.steps.modules import Modules
 from nodeagent.steps.network import Network
+from nodeagent.steps.networks import Networks
 from nodeagent.steps.packages import InstalledPackages
 from nodeagent.steps.pod_network import PodNetwork
 from nodeagent.steps.ports import Ports
@@ -41,11 +42,15 @@ KERNEL: tuple[Step, ...] = (
     Sysctls(),
     Watchdog(),
     Ports(),
+    Networks(),
     Firewall(),
 )
 
+# The two that depend on the node's address stand in both, since that may come late.
 SOFTWARE: tuple[Step, ...] = (
     Network(),
+    Networks(),
+    Firewall(),
     Ipv6(),
     Clock(),
     Repositories(),
@@ -56,4 +61,4 @@ SOFTWARE: tuple[Step, ...] = (
     Kubelet(),
 )
 
-SEQUENCE: tuple[Step, ...] = CARD + KERNEL + SOFTWARE
+SEQUENCE: tuple[Step, ...] = tuple(dict.fromkeys(CARD + KERNEL + SOFTWARE))

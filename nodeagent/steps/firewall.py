@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.cluster import closed_ports
+from nodeagent.cluster import closed_ports, networks
 from nodeagent.cluster.ports import reachable
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
@@ -36,6 +36,7 @@ class Firewall(Step):
         """Not for images. Raises Blocked."""
         if not facts.live:
             return
+        settings = networks.chosen(facts, settings)
         owner = firewalls.active(facts)
         if owner == "ufw":
             yield from _ufw(facts, settings)

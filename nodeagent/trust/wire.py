@@ -212,6 +212,16 @@ def endpoint(value: Any) -> str:
     return value
 
 
+def network(value: Any) -> str:
+    """``10.244.0.0/16`` or ``fd00:10:244::/56`` (CIDR notation, RFC 4632)."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f.:]{2,39}/[0-9]{1,3}", value):
+        raise Malformed("ADDRESS/BITS expected")
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise Malformed("ADDRESS/BITS expected") from error
+
+
 node_id = text(r"n-[a-z2-7]{16}", 18)
 fleet_id = text(r"f-[a-z2-7]{16}", 18)
 # RFC 1123 2.1 label: what Kubernetes takes as a node name and DNS as a host name.

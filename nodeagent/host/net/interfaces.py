@@ -52,7 +52,17 @@ def lan(machine: Machine) -> tuple[str, ...]:
     found = [name for name in single if _has_card(machine, name)]
     if not found:
         found = [n for n in single if not _kind(machine, n) and not NOT_LAN.fullmatch(n)]
-    return tuple(sorted(found, key=lambda name: (not is_wired(machine, name), name)))
+    return tuple(sorted(found, key=lambda name: _order(machine, name)))
+
+
+def _order(machine: Machine, name: str) -> tuple[bool, bool, str]:
+    return _is_gadget(machine, name), not is_wired(machine, name), name
+
+
+def _is_gadget(machine: Machine, name: str) -> bool:
+    """A board that is another computer's network card over USB (g_ether, usb0): behind that is one
+    computer, and the fleet's other nodes are not (Linux, drivers/usb/gadget/function/u_ether.c)."""
+    return _kind(machine, name) == "gadget"
 
 
 def _is_ethernet(machine: Machine, name: str) -> bool:
@@ -90,12 +100,17 @@ def is_wired(machine: Machine, name: str) -> bool:
 
 
 def main_interface(machine: Machine) -> str | None:
-    """The LAN interface of the best default route: IPv4 before IPv6, then the smaller metric,
-    then wired. None where there is no such route."""
-    routes = [route for route in _routes(machine) if route.network.prefixlen == 0]
+    """The LAN interface of the best default route: a USB gadget last, IPv4 before IPv6, then the
+    smaller metric, then wired. None where there is no such route."""
+    default = [route for route in routes(machine) if route.network.prefixlen == 0]
     best = min(
-        (route for route in routes if _is_lan(machine, route.interface)),
-        key=lambda r: (r.network.version, r.metric, not is_wired(machine, r.interface)),
+        (route for route in default if _is_lan(machine, route.interface)),
+        key=lambda r: (
+            _is_gadget(machine, r.interface),
+            r.network.version,
+            r.metric,
+            not is_wired(machine, r.interface),
+        ),
         default=None,
     )
     return best.interface if best else None
@@ -108,7 +123,8 @@ def _is_lan(machine: Machine, name: str) -> bool:
     return (_is_ethernet(machine, name) and _has_card(machine, name)) or name in lan(machine)
 
 
-def _routes(machine: Machine) -> tuple[parse.Route, ...]:
+def routes(machine: Machine) -> tuple[parse.Route, ...]:
+    """All routes of the main table, of IPv4 and IPv6."""
     return parse.routes(machine.text("/proc/net/route") or "") + parse.routes6(
         machine.text("/proc/net/ipv6_route") or ""
     )
@@ -132,7 +148,7 @@ def _four(machine: Machine, name: str) -> Iterator[str]:
     one local address inside the interface's own networks."""
     networks = [
         route.network
-        for route in _routes(machine)
+        for route in routes(machine)
         if route.interface == name and route.network.prefixlen > 0 and not route.gateway
     ]
     own = [

@@ -104,7 +104,7 @@ def test_enrolment_ends_a_day_after_the_cluster_was_made(
 ) -> None:
     machine, given = Machine(tmp_path), list[Any]()
     monkeypatch.setattr("nodeagent.agent.formation.conflict.publish", lambda *_, **__: None)
-    monkeypatch.setattr(provision, "install", lambda *arguments: given.append(arguments[-1]))
+    monkeypatch.setattr(provision, "install", lambda *arguments: given.append(arguments[5]))
     monkeypatch.setattr(node, "broker_credentials", lambda host: (b"", b""))
     forming = former(machine, "control-plane", synced=True)
     forming.key = SimpleNamespace(node_id="n-" + "a" * 16)  # type: ignore[assignment]

@@ -30,8 +30,8 @@ class Leaver:
             store.CARD_FILES[0]: fleet_file.make("home")[1],
             "/usr/bin/kubeadm": "", "/proc/sys/kernel/hostname": "pi-2\n",
             paths.KUBELET_CONF: "server: https://10.0.0.2:6443",
-            "/var/lib/nodeagent/kubeadm/formed": "worker\n", "/etc/cni/net.d/10-flannel.conflist": "",
-            "/etc/cni/net.d/87-podman.conflist": "",
+            "/var/lib/nodeagent/kubeadm/formed": "worker\n",
+            "/etc/cni/net.d/10-flannel.conflist": "", "/etc/cni/net.d/87-podman.conflist": "",
             "/sys/class/net/cni0/address": "",
         })  # fmt: skip
         self.host = Machine(root, {

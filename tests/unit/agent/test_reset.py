@@ -254,7 +254,7 @@ def test_the_steps_know_the_path_of_the_node_key() -> None:
 def test_every_step_that_writes_can_be_taken_back() -> None:
     assert {step.name for step in steps.SEQUENCE if isinstance(step, steps.Undoable)} == {
         "identity", "cgroup", "swap", "modules", "sysctls", "watchdog", "firewall", "ipv6",
-        "repositories", "containerd-config", "packages", "kubelet", "pod-network",
+        "repositories", "containerd-config", "packages", "kubelet", "pod-network", "networks",
     }  # fmt: skip
 
 

@@ -89,6 +89,19 @@ def test_the_best_default_route_is_the_nodes_own(tmp_path: Path) -> None:
     assert host.ran == [], "asked every few seconds, so without a process"
 
 
+def test_a_usb_gadget_comes_last(tmp_path: Path) -> None:
+    """Behind usb0 is the computer that powers the board, and no other node."""
+    gadget = {"/sys/class/net/usb0/type": "1\n", "/sys/class/net/usb0/device/x": "",
+              "/sys/class/net/usb0/uevent": "DEVTYPE=gadget\nINTERFACE=usb0\n"}  # fmt: skip
+    routes = HEAD + WIRE.replace("eth0", "usb0") + WIFI
+    put(tmp_path, {"/proc/net/route": routes, **gadget, **sysfs("wlan0")})
+    facts = Facts(Machine(tmp_path))
+    assert facts.interface() == "wlan0"
+    assert facts.lan() == ("wlan0", "usb0")
+    put(tmp_path, {"/proc/net/route": HEAD + WIRE.replace("eth0", "usb0")})
+    assert Facts(Machine(tmp_path)).interface() == "usb0", "the only way out is one"
+
+
 def test_the_kernels_order_decides_among_several_addresses(tmp_path: Path) -> None:
     more = TRIE + " |-- 192.168.1.200\n    /32 host LOCAL\n"
     put(tmp_path, {"/proc/net/route": HEAD + WIRE + WIRE_NET, "/proc/net/fib_trie": more})

@@ -132,6 +132,16 @@ def _images(found: Any) -> list[str]:
     return own + [image for one in found.values() for image in _images(one)]
 
 
+def test_the_pod_network_takes_the_address_that_the_kubelet_tells() -> None:
+    """network.interface would count for the one and not for the other."""
+    documents = list(yaml.safe_load_all(cni.chosen(Settings()).manifest(Settings())))
+    spec = next(d for d in documents if d["kind"] == "DaemonSet")["spec"]["template"]["spec"]
+    container = spec["containers"][0]
+    assert "--iface=$(NODE_IP)" in container["args"]
+    told = {one["name"]: one.get("valueFrom") for one in container["env"]}
+    assert told["NODE_IP"] == {"fieldRef": {"fieldPath": "status.hostIP"}}
+
+
 # A second one, by the interface alone.
 
 

@@ -169,8 +169,7 @@ def test_no_name_server_of_the_node_itself_goes_to_its_pods(tmp_path: Path, verb
     else:
         kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", "10.0.0.7", False)
     assert {"name": "resolv-conf", "value": better} in told[0]
-    assert [one["name"] for one in kubeadm.registration("n", "10.0.0.7", None, "")[
-        "kubeletExtraArgs"]] == ["node-ip"]  # fmt: skip
+    assert "resolv-conf" not in str(kubeadm.registration("n", "10.0.0.7", None, ""))
 
 
 @pytest.mark.parametrize("verb", ["init", "join"])

@@ -145,7 +145,7 @@ BAD: dict[str, tuple[bytes | str, int | None, str, str]] = {
     "multicast": ("network: {pod_cidr: 224.0.0.0/8}\n", 1, "`network.pod_cidr`", ""),
     "netmask": ("network: {pod_cidr: 10.244.0.0/255.255.0.0}\n", 1, "`network.pod_cidr`", ""),
     "IPv6 pods, IPv4 services": (
-        "network: {pod_cidr: 'fd00::/48'}\n",
+        "network: {pod_cidr: 'fd00::/48', service_cidr: 10.43.0.0/16}\n",
         None,
         "are not of the same IP version",
         "both of",
@@ -165,9 +165,9 @@ BAD: dict[str, tuple[bytes | str, int | None, str, str]] = {
         "",
     ),
     "overlap": (
-        "network:\n  pod_cidr: 10.0.0.0/8\n",
+        "network:\n  pod_cidr: 10.0.0.0/8\n  service_cidr: 10.95.0.0/16\n",
         None,
-        "10.0.0.0/8 (/boot/firmware/nodeagent.yaml:2) and `network.service_cidr` 10.96.0.0/12",
+        "10.0.0.0/8 (/boot/firmware/nodeagent.yaml:2) and `network.service_cidr` 10.95.0.0/16",
         "share no address",
     ),
     "address": ("control_plane: [pi.local]\n", 1, "`control_plane` has a bad", "[192.168.1.10]"),

@@ -98,11 +98,11 @@ def test_the_order_of_the_sequence() -> None:
     assert [step.name for step in steps.CARD] == ["root-disk", "board"]
     assert [step.name for step in steps.KERNEL] == [
         "architecture", "memory", "identity", "cgroup", "swap", "modules", "sysctls", "watchdog",
-        "ports", "firewall",
+        "ports", "networks", "firewall",
     ]  # fmt: skip
     assert [step.name for step in steps.SOFTWARE] == [
-        "network", "ipv6", "clock", "repositories", "containerd-config", "packages", "pod-network",
-        "containerd", "kubelet",
+        "network", "networks", "firewall", "ipv6", "clock", "repositories", "containerd-config",
+        "packages",        "pod-network", "containerd", "kubelet",
     ]  # fmt: skip
 
 

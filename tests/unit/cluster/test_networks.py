@@ -1,0 +1,53 @@
+"""What a node that joins takes over of its cluster, and refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nodeagent.cluster import networks
+from nodeagent.config import settings as config
+from nodeagent.config.settings import Network, Settings
+from nodeagent.errors import Blocked
+from nodeagent.host.facts import Facts
+from tests.support.machine import Machine, put
+from tests.unit.cluster.test_addresses import HEAD, TRIE, WIRE, WIRE_NET, sysfs
+
+LEARNED = ("10.118.0.0/16", "10.119.0.0/16")
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> Facts:
+    """A node at 192.168.1.23, its router at 192.168.1.1."""
+    put(tmp_path, {"/proc/net/route": HEAD + WIRE + WIRE_NET, "/proc/net/fib_trie": TRIE,
+                   **sysfs("eth0")})  # fmt: skip
+    return Facts(Machine(tmp_path))
+
+
+def test_a_cluster_that_holds_the_lan_of_who_joins_is_refused(facts: Facts) -> None:
+    with pytest.raises(Blocked, match=r"192.168.0.0/16 holds this node's address 192.168.1.23"):
+        networks.check_joining(facts, Settings(), ("192.168.0.0/16", "10.96.0.0/12"))
+    networks.check_joining(facts, Settings(), LEARNED)
+    networks.check_joining(facts, Settings(), ())  # a control plane of an earlier release
+
+
+def test_the_networks_of_the_cluster_are_kept(facts: Facts) -> None:
+    assert not networks.learn(facts, Settings()), "the defaults need no file"
+    learned = networks.with_those_of(Settings(), LEARNED)
+    assert networks.learn(facts, learned)
+    kept = config.load(facts.host)
+    assert kept.settings == learned
+    assert kept.origins["network.pod_cidr"].where.startswith(config.CHOSEN_FILE)
+    assert not networks.learn(facts, learned), "a second time changes nothing"
+
+
+def test_a_lan_of_ipv6_chooses_too(tmp_path: Path) -> None:
+    address = "fd000010024400000000000000000005 02 40 00 80     eth0\n"
+    put(tmp_path, {"/proc/net/if_inet6": address, **sysfs("eth0")})
+    facts = Facts(Machine(tmp_path))
+    asked = Settings(network=Network(interface="eth0", pod_cidr="fd00:10:244::/56"))
+    assert networks.chosen(facts, asked).network == replace(
+        asked.network, pod_cidr="fd00:10:118::/56", service_cidr="fd00:10:96::/112"
+    )
