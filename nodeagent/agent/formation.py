@@ -18,6 +18,7 @@ from nodeagent.cluster import (
     networks,
     packages,
     renewal,
+    workloads,
 )
 from nodeagent.config import checks
 from nodeagent.config import settings as config
@@ -127,6 +128,8 @@ class Formation:
             self.reporter.enter("initialising", "Making the control plane with kubeadm init")
             self.announcer.leading = True
             networks.learn(facts, settings)
+            if kubeadm_state.read(self.host) is not kubeadm_state.State.CONTROL_PLANE:
+                workloads.expect(self.host)
             try:
                 kubeadm.initialise(self.host, settings, tested, name, address, slow)
             except Exception:
@@ -149,6 +152,7 @@ class Formation:
         control_plane.install_user_kubeconfig(self.host)
         self.patiently(lambda: control_plane.close_doors(self.host))
         self.until_ready(name)
+        workloads.take_list(self.host)
 
     def open_for_joins(self, settings: Settings, address: str, version: str) -> None:
         """Give broker and network process their keys and say that grants are to be had."""

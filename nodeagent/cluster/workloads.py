@@ -1,44 +1,138 @@
-"""Whether the cluster of this control plane has other nodes or user workloads."""
+"""Whether anything of anybody's is in the cluster of this control plane: what is lost with it.
+
+Empty means that nothing is there which was not there when the cluster was born: of every kind that
+the API server lists, custom ones too, in every namespace, compared by uid with a list taken then. A
+cluster without such a list is not known to be empty.
+
+Not compared are what comes and goes by itself (``PASSING``), what belongs to an object that is
+judged itself (``OWNED``), and what the cluster's own parts write at any time (``OF_THE_PARTS``).
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 from typing import Any
 
-from nodeagent.cluster import cni, kubectl
+from nodeagent import formats, paths
+from nodeagent.cluster import kubeadm_state, kubectl
+from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host
 
-# Kubernetes' own, beside ``default`` (kubernetes.io, "Namespaces", initial namespaces).
-SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
-KINDS = (
-    "pods,deployments,statefulsets,daemonsets,replicasets,jobs,cronjobs,services,configmaps,"
-    "secrets,persistentvolumeclaims"
-)
-# In each cluster's default namespace from its first minute on.
-MADE_THERE = {("Service", "kubernetes"), ("ConfigMap", "kube-root-ca.crt")}
+LOG = logging.getLogger("nodeagent")
+
+# Goes with kubeadm's own files when the cluster does. No uids in it: the list is still to be taken.
+BIRTH = f"{kubeadm_state.FOLDER}/birth.json"
+FORMAT = 1
+
+# Names as `kubectl api-resources -o name` prints them. Nodes are asked for apart; nodes write the
+# others, which hold nothing that anybody made.
+PASSING = frozenset({
+    "nodes", "events", "events.events.k8s.io", "componentstatuses", "leases.coordination.k8s.io",
+    "csinodes.storage.k8s.io", "certificatesigningrequests.certificates.k8s.io",
+})  # fmt: skip
+# Kinds that are made of others, and removed with them (kubernetes.io, "Owners and Dependents").
+OWNED = frozenset({"Pod", "ReplicaSet", "ControllerRevision", "EndpointSlice", "Job"})
+# Who writes by itself, as metadata.managedFields says, and what of it holds nobody's data: not the
+# PersistentVolumeClaim that is made for a StatefulSet and outlives it.
+PARTS = frozenset({"kube-apiserver", "kube-controller-manager"})
+OF_THE_PARTS = frozenset({
+    "ConfigMap", "ServiceAccount", "Endpoints", "EndpointSlice", "FlowSchema", "IPAddress",
+    "PriorityLevelConfiguration", "PriorityClass", "Role", "RoleBinding", "ClusterRole",
+    "ClusterRoleBinding", "APIService", "ServiceCIDR",
+})  # fmt: skip
+# In each namespace from its first minute on, and again where somebody deletes it.
+EVERYWHERE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
+TOKEN = "bootstrap.kubernetes.io/token"  # noqa: S105  a type of Secret: what the broker gives
 
 
 def alone(host: Host, name: str) -> bool:
     """True where the cluster is node ``name`` and nothing of anybody's. Raises CommandFailed:
     a cluster that cannot be asked is not known to be empty."""
-    nodes = {item["metadata"]["name"] for item in _items(host, "nodes")}
-    return not nodes - {name} and idle(host)
+    nodes = {item["metadata"]["name"] for item in kubectl.get(host, "nodes")["items"]}
+    return not nodes - {name} and idle(host) is True
 
 
-def idle(host: Host) -> bool:
+def idle(host: Host) -> bool | None:
     """True where nothing of anybody's is in the cluster of this control plane, however many nodes
-    it has. Raises CommandFailed."""
-    namespaces = {item["metadata"]["name"] for item in _items(host, "namespaces")}
-    own = SYSTEM_NAMESPACES.union(*(network.namespaces for network in cni.NETWORKS.values()))
-    if namespaces - own - {"default"} or _items(host, "persistentvolumes"):
-        return False
-    found = _items(host, KINDS, "--all-namespaces")
-    return all(
-        item["metadata"]["namespace"] in own
-        or (item["kind"], item["metadata"]["name"]) in MADE_THERE
-        for item in found
-    )
+    it has; None where that is not known, since no list was taken. Raises CommandFailed."""
+    born = _born(host)
+    if born is None:
+        return None
+    found = _everything(host)
+    uids = {_uid(item) for item in found}
+    nodes = {_uid(item) for item in kubectl.get(host, "nodes")["items"]}
+    added = [one for one in found if _uid(one) not in born and not _follows(one, uids | nodes)]
+    for one in added[:5]:
+        about = one["metadata"]
+        LOG.info("not from the cluster's birth: %s %s", one["kind"], about["name"])
+    return not added
 
 
-def _items(host: Host, *words: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = kubectl.get(host, *words)["items"]
+def expect(host: Host) -> None:
+    """A cluster is about to be made, whose list is to be taken. Raises OSError."""
+    _write(host, None)
+
+
+def take_list(host: Host) -> None:
+    """Once, when the cluster is formed: what is in it now is its own. Nothing where it was not made
+    by ``expect``, or is done; where the cluster does not answer, the next start does it. Raises
+    OSError."""
+    if _read(host) != {formats.KEY: FORMAT, "uids": None}:
+        return
+    try:
+        found = _everything(host)
+    except (CommandFailed, ValueError, KeyError, TypeError) as error:
+        LOG.info("what the cluster was born with is listed later: %s", error)
+        return
+    _write(host, sorted(_uid(item) for item in found))
+
+
+def _write(host: Host, uids: list[str] | None) -> None:
+    host.make_folder(kubeadm_state.FOLDER, 0o700)
+    host.write(BIRTH, json.dumps({formats.KEY: FORMAT, "uids": uids}).encode(), 0o600)
+
+
+def _read(host: Host) -> Any:
+    try:
+        return json.loads(host.read(BIRTH) or b"null")
+    except ValueError:
+        return None
+
+
+def _born(host: Host) -> frozenset[str] | None:
+    content = _read(host)
+    known = isinstance(content, dict) and content.get(formats.KEY) == FORMAT
+    uids = content.get("uids") if known else None
+    return frozenset(map(str, uids)) if isinstance(uids, list) else None
+
+
+def _everything(host: Host) -> list[dict[str, Any]]:
+    """Every object of every kind. Raises CommandFailed, also where one kind cannot be listed."""
+    listed = host.call(
+        "kubectl", "--kubeconfig", paths.ADMIN_CONF, "api-resources", "--verbs=list", "-o", "name",
+        timeout=kubectl.BOUND,
+    ).split()  # fmt: skip
+    kinds = ",".join(sorted({*listed} - PASSING))
+    items: list[dict[str, Any]] = kubectl.get(
+        host, kinds, "--all-namespaces", "--show-managed-fields"
+    )["items"]
     return items
+
+
+def _uid(item: dict[str, Any]) -> str:
+    return str(item["metadata"]["uid"])
+
+
+def _follows(item: dict[str, Any], there: set[str]) -> bool:
+    """True for what others answer for: see the beginning of this module."""
+    kind, about = item["kind"], item["metadata"]
+    if kind == "Secret" and item.get("type") == TOKEN:
+        return True
+    owners = {str(owner.get("uid")) for owner in about.get("ownerReferences", [])}
+    if kind in OWNED and owners & there:
+        return True
+    if (kind, about["name"]) in EVERYWHERE:
+        return True
+    writers = {entry.get("manager") for entry in about.get("managedFields", [])}
+    return kind in OF_THE_PARTS and bool(writers) and writers <= PARTS

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -30,7 +31,7 @@ from nodeagent.status import model
 from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
 from tests.support.machine import Became, Machine, put
-from tests.unit.cluster.test_workloads import answers
+from tests.unit.cluster.test_workloads import answers, born, item
 
 OTHER = Side("n-" + "a" * 16, "pi-a", "aa" * 32, 1, 1_790_000_000, True)
 STOPPED = {f"systemctl stop {unit}": "" for unit in leave.BROKER_UNITS}
@@ -55,6 +56,7 @@ class Young:
                 "/etc/kubernetes/admin.conf": "x",
                 "/etc/kubernetes/pki/ca.crt": "a certificate",
                 "/var/lib/nodeagent/kubeadm/formed": "control-plane\n",
+                **born(),
             },
         )
         self.host = Machine(root, {**answers(), **STOPPED, **LEFT})
@@ -171,9 +173,12 @@ def test_a_cut_in_the_middle_only_delays_it(young: Young, old: Old) -> None:
 
 
 @pytest.mark.network
-@pytest.mark.parametrize("moved_in", [{"nodes": ["pi-1", "pi-2"]}, {"namespaces": ["shop"]}])
+@pytest.mark.parametrize("moved_in", [
+    {"nodes": ("pi-1", "pi-2")}, {"more": (item("Namespace", "", "shop"),)},
+    {"more": (item("PersistentVolumeClaim", "kube-system", "data"),)},
+])  # fmt: skip
 def test_a_cluster_somebody_lives_in_stays(
-    young: Young, old: Old, moved_in: dict[str, list[str]]
+    young: Young, old: Old, moved_in: dict[str, Any]
 ) -> None:
     young.host.answers.update(answers(**moved_in))
     assert conflict.meet(young.host, *old.where) == "both-stay"

@@ -19,7 +19,6 @@ from nodeagent.cluster import (
     packet_filter,
     ports,
     versions,
-    workloads,
 )
 from nodeagent.cluster.acceptance import _advice
 from nodeagent.cluster.cni.network import PodNetwork
@@ -33,7 +32,6 @@ from nodeagent.steps.modules import Modules
 from nodeagent.steps.sysctls import FILE as SYSCTLS_FILE
 from nodeagent.steps.sysctls import Sysctls
 from tests.support.machine import Machine, put
-from tests.unit.cluster.test_workloads import NAMESPACES, answers
 
 PACKAGE = Path(__file__).parents[3] / "nodeagent"
 # What belongs to flannel alone, and who else may name it.
@@ -169,15 +167,6 @@ def test_its_images_are_pulled_before_the_join(tmp_path: Path) -> None:
         kubeadm.pull_images(machine, settings, versions.DEFAULT, "worker")
     assert [line for line in machine.ran if "flannel" in line] == []
     assert {f"crictl pull {image}" for image in OTHER.images} <= {*machine.ran}
-
-
-def test_its_namespaces_are_nobodys(tmp_path: Path) -> None:
-    pods = [("Pod", "other-system", "agent"), ("Secret", "other-api", "key")]
-    spaces = [*NAMESPACES, *OTHER.namespaces]
-    said = answers(namespaces=spaces, more=pods)
-    assert workloads.alone(Machine(tmp_path, said), "pi-1")
-    said = answers(namespaces=[*spaces, "others"], more=pods)
-    assert not workloads.alone(Machine(tmp_path, said), "pi-1")
 
 
 @pytest.mark.parametrize(
