@@ -100,12 +100,16 @@ def _any(choices: dict[int, tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _first(now: str, choices: tuple[str, ...], found: list[Taken], other: str) -> str:
-    """The first that shares nothing, the present one before all; where none does, the present or
-    the default one."""
-    beside = [one.network for one in found] + ([ipaddress.ip_network(other)] if other else [])
+    """The first that shares nothing; where none does, the present or the default one. One that was
+    chosen before, or learned of a cluster, stays unless it would lose the LAN."""
+    beside = [ipaddress.ip_network(other)] if other else []
+    places = [one.network for one in found]
+    vital = [one.network for one in found if one.vital]
     wanted = [now] if now in choices else []
     for choice in (*wanted, *choices):
-        if not any(_overlap(ipaddress.ip_network(choice), one) for one in beside):
+        kept = choice == now != choices[0]
+        network = ipaddress.ip_network(choice)
+        if not any(_overlap(network, one) for one in beside + (vital if kept else places)):
             return choice
     return (*wanted, *choices)[0]
 

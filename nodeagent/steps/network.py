@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeagent.cluster import networks
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
@@ -35,6 +36,7 @@ class Network(Step):
         address = facts.address(wanted, version)
         late = facts.uptime >= settings.timing.network_wait
         if address and facts.interface() and (late or version == 6 or ":" not in address):
+            networks.fitted(facts, settings)  # an address that the cluster's own would take away
             return
         if not late and address and facts.interface():
             raise Blocked(
