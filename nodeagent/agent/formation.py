@@ -179,7 +179,8 @@ class Formation:
         networks.check_joining(facts, settings, grant.networks)
         if grant.networks:
             learned = networks.with_those_of(settings, grant.networks)
-            if networks.learn(facts, learned):
+            networks.learn(facts, learned)
+            if learned != settings:
                 engine.run(
                     (Firewall(),), self.host, learned, self.state_file, self.reporter.progress
                 )

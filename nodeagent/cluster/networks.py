@@ -84,10 +84,12 @@ def chosen(facts: Facts, settings: Settings) -> Settings:
     pods, services = network.pod_cidr, network.service_cidr
     typed_pods, typed_services = pods not in _any(PODS), services not in _any(SERVICES)
     version = addresses.version(services if typed_services and not typed_pods else pods)
+    kept = (facts.text(CHOSEN_FILE) or "").split()
     if not typed_services:
-        services = _first(services, SERVICES[version], found, pods if typed_pods else "")
+        now = services if services in kept else ""
+        services = _first(now, SERVICES[version], found, pods if typed_pods else "")
     if not typed_pods:
-        pods = _first(pods, PODS[version], found, services)
+        pods = _first(pods if pods in kept else "", PODS[version], found, services)
     return replace(settings, network=replace(network, pod_cidr=pods, service_cidr=services))
 
 
@@ -99,19 +101,19 @@ def _any(choices: dict[int, tuple[str, ...]]) -> tuple[str, ...]:
     return choices[4] + choices[6]
 
 
-def _first(now: str, choices: tuple[str, ...], found: list[Taken], other: str) -> str:
-    """The first that shares nothing; where none does, the present or the default one. One that was
-    chosen before, or learned of a cluster, stays unless it would lose the LAN."""
+def _first(kept: str, choices: tuple[str, ...], found: list[Taken], other: str) -> str:
+    """The first that shares nothing; where none does, the default. What was chosen before, or
+    learned of a cluster, is kept unless it would lose the LAN."""
     beside = [ipaddress.ip_network(other)] if other else []
     places = [one.network for one in found]
     vital = [one.network for one in found if one.vital]
-    wanted = [now] if now in choices else []
-    for choice in (*wanted, *choices):
-        kept = choice == now != choices[0]
+    for choice in (kept, *choices) if kept in choices else choices:
         network = ipaddress.ip_network(choice)
-        if not any(_overlap(network, one) for one in beside + (vital if kept else places)):
+        if not any(
+            _overlap(network, one) for one in beside + (vital if choice == kept else places)
+        ):
             return choice
-    return (*wanted, *choices)[0]
+    return choices[0]
 
 
 def _overlap(one: CidrNetwork, other: CidrNetwork) -> bool:
@@ -187,16 +189,10 @@ def with_those_of(settings: Settings, networks: tuple[str, ...]) -> Settings:
     )
 
 
-def learn(facts: Facts, settings: Settings) -> bool:
-    """Keep what was chosen, or what the cluster has, so that each start of the agent knows it.
-    False where nothing differs from what is kept, or from the defaults. Raises OSError."""
+def learn(facts: Facts, settings: Settings) -> None:
+    """Keep what was chosen, or what the cluster has, so that each start of the agent knows it,
+    whatever the defaults are then. Raises OSError."""
     content = text(settings).encode()
-    there = facts.host.read(CHOSEN_FILE)
-    plain = type(settings)().network
-    network = settings.network
-    usual = (network.pod_cidr, network.service_cidr) == (plain.pod_cidr, plain.service_cidr)
-    if there == content or (there is None and usual):
-        return False
-    facts.host.make_folder(CHOSEN_FILE.rpartition("/")[0])
-    facts.host.write(CHOSEN_FILE, content)
-    return True
+    if facts.host.read(CHOSEN_FILE) != content:
+        facts.host.make_folder(CHOSEN_FILE.rpartition("/")[0])
+        facts.host.write(CHOSEN_FILE, content)

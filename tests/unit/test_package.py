@@ -155,3 +155,19 @@ def test_the_first_boot_enables_no_socket_of_the_broker() -> None:
     assert told == {unit.name for unit in UNITS if "broker" in unit.name}
     installed = (CHECKOUT / "debian" / "nodeagent.install").read_text()
     assert "debian/80-nodeagent.preset usr/lib/systemd/system-preset\n" in installed
+
+
+@pytest.mark.processes
+def test_what_systemd_enables_at_a_first_boot(tmp_path: Path) -> None:
+    """The real preset-all over our units, as it runs where the machine-id is uninitialized."""
+    shipped = tmp_path / "usr/lib/systemd"
+    for folder in ("system", "system-preset"):
+        (shipped / folder).mkdir(parents=True)
+    for unit in UNITS:
+        (shipped / "system" / unit.name).write_text(unit.read_text())
+    preset = CHECKOUT / "debian" / "80-nodeagent.preset"
+    (shipped / "system-preset" / preset.name).write_text(preset.read_text())
+    systemctl = tool("systemctl", "Install it with: apt-get install systemd")
+    subprocess.run([systemctl, f"--root={tmp_path}", "preset-all"], check=True, capture_output=True)
+    enabled = {link.name for link in (tmp_path / "etc/systemd/system").rglob("*.wants/*")}
+    assert enabled == {"nodeagent.service", "nodeagent-serve.service"}

@@ -34,13 +34,22 @@ def test_a_cluster_that_holds_the_lan_of_who_joins_is_refused(facts: Facts) -> N
 
 
 def test_the_networks_of_the_cluster_are_kept(facts: Facts) -> None:
-    assert not networks.learn(facts, Settings()), "the defaults need no file"
     learned = networks.with_those_of(Settings(), LEARNED)
-    assert networks.learn(facts, learned)
+    networks.learn(facts, learned)
     kept = config.load(facts.host)
     assert kept.settings == learned
     assert kept.origins["network.pod_cidr"].where.startswith(config.CHOSEN_FILE)
-    assert not networks.learn(facts, learned), "a second time changes nothing"
+    changed = facts.host.changed(config.CHOSEN_FILE)
+    networks.learn(facts, learned)
+    assert facts.host.changed(config.CHOSEN_FILE) == changed, "a second time changes nothing"
+
+
+def test_the_defaults_of_a_cluster_are_kept_beside_a_tunnel_that_has_them(facts: Facts) -> None:
+    routes = HEAD + WIRE + WIRE_NET + "wg0\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t0\t0\t0\n"
+    put(facts.host.root, {"/proc/net/route": routes})
+    assert networks.chosen(Facts(facts.host), Settings()) != Settings()
+    networks.learn(facts, Settings())
+    assert networks.chosen(Facts(facts.host), Settings()) == Settings()
 
 
 def test_a_lan_of_ipv6_chooses_too(tmp_path: Path) -> None:
