@@ -62,6 +62,7 @@ class Formation:
         self.announcer, self.trust, self.key = announcer, trust, key
         self._prefetched = False
         self._rejoined: float | None = None
+        self._cluster: tuple[float, tuple[str, ...]] | None = None  # when, and its networks
 
     def form(self) -> None:
         """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
@@ -175,7 +176,12 @@ class Formation:
         self.reporter.set(role="worker", role_why=why)
         self.reporter.enter("joining", "Asking the control plane for a grant")
         facts = Facts(self.host)
+        now = self.host.clock.monotonic()
+        if self._cluster and now - self._cluster[0] < REJOIN_PAUSE:
+            # While they clash no grant is asked for: each costs the control plane a token.
+            networks.check_joining(facts, settings, self._cluster[1])
         grant = self._ask(settings, facts, facts.node_name, clock_synced=synchronised(facts))
+        self._cluster = now, grant.networks
         networks.check_joining(facts, settings, grant.networks)
         if grant.networks:
             learned = networks.with_those_of(settings, grant.networks)

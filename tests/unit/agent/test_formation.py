@@ -15,12 +15,13 @@ from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import control_plane as node
 from nodeagent.cluster import kubeadm_state, renewal
 from nodeagent.config.settings import Settings
-from nodeagent.errors import Refused
+from nodeagent.errors import Blocked, Refused
 from nodeagent.host.timesync import SYNCHRONISED
 from nodeagent.join import client
 from nodeagent.join.messages import Secret
 from nodeagent.statefile import StateFile
 from tests.support.machine import NOW, Machine, put
+from tests.unit.cluster.test_addresses import HEAD, TRIE, WIRE, WIRE_NET, sysfs
 from tests.unit.cluster.test_renewal import DAY, RENEW, RESTART, YEAR, control_plane, made
 
 
@@ -113,3 +114,24 @@ def test_enrolment_ends_a_day_after_the_cluster_was_made(
     forming.open_for_joins(Settings(seal_after="off"), "10.0.0.7", "1.36.4")
     assert given == [int(seals_at), 0]
     assert forming.state_file.values["born"] == int(seals_at) - 86400, "remembered, not begun anew"
+
+
+def test_a_cluster_whose_networks_clash_is_not_asked_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, {"/proc/net/route": HEAD + WIRE + WIRE_NET, "/proc/net/fib_trie": TRIE,
+                   **sysfs("eth0")})  # fmt: skip
+    machine, asked = Machine(tmp_path), list[Any]()
+
+    def ask(*_: Any, **__: Any) -> Any:
+        asked.append(1)
+        return SimpleNamespace(networks=("192.168.0.0/16", "10.96.0.0/12"))
+
+    monkeypatch.setattr(client, "ask", ask)
+    forming = former(machine, "worker", synced=True)
+    for wait, times in ((2, 1), (2, 1), (600, 1), (2, 2)):
+        with pytest.raises(Blocked, match=r"192.168.0.0/16 holds this node's address"):
+            forming.join(Settings(), "It was heard.")
+        assert len(asked) == times
+        machine.time.sleep(wait)
+    assert not any("kubeadm" in line for line in machine.ran)
