@@ -20,6 +20,7 @@ from nodeagent.agent import provision
 from nodeagent.broker import ledger
 from nodeagent.broker.broker import MAX_OUTSTANDING, TOKEN_LIFE, Overloaded, Stale
 from nodeagent.broker.ledger import Ledger
+from nodeagent.broker.main import _CONFIG as broker_config
 from nodeagent.errors import CommandFailed, FleetError, Untrusted
 from nodeagent.host.host import Host
 from nodeagent.join import messages
@@ -353,6 +354,16 @@ def test_install_is_repeatable(host: Host) -> None:
     assert {host.mode(name) for name in files} == {0o600}
     provision.install(*arguments)
     assert {name: host.read(name) for name in files} == before
+
+
+def test_what_the_broker_is_told_it_reads(host: Host) -> None:
+    """Of the cluster's networks too, which every grant then has."""
+    host.write(paths.KUBERNETES_CA, CA.encode())
+    own, told = Trust.load(host), ("10.118.0.0/16", "10.119.0.0/16")
+    user = (host.read(paths.KUBERNETES_CA) or b"", b"key")
+    provision.install(host, own, user, "10.77.0.11:6443", "1.36.4", 0, told)
+    config = json.loads(host.read(paths.BROKER_CONFIG) or b"")
+    assert broker_config.read(config)["networks"] == told
 
 
 def test_only_a_card_that_may_lead_is_installed(host: Host) -> None:

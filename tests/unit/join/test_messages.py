@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -122,6 +123,9 @@ def test_a_request_needs_a_certificate_of_its_own_key(
         lambda v: {**v, "token": "abcdef.0123456789abcdef\n"},
         lambda v: {**v, "kubernetes": "1.36.4 --insecure"},
         lambda v: {**v, "name": "../pi"},
+        lambda v: {**v, "networks": ["10.244.0.0/16"]},
+        lambda v: {**v, "networks": ["10.244.0.0/16", "10.96.0.1/12"]},
+        lambda v: {**v, "networks": ["10.244.0.0/16", "10.96.0.0/12\npod"]},
     ],
 )  # fmt: skip
 def test_a_grant_of_another_form_is_refused(
@@ -130,6 +134,18 @@ def test_a_grant_of_another_form_is_refused(
     forged = jws.sign(change(claims(granted(trust, key))), BROKER, GRANT_TYPE)
     with pytest.raises(Untrusted):
         messages.verify_grant(trust.anchors, forged, key.node_id, NONCE, NOW)
+
+
+def test_a_grant_tells_the_clusters_networks(trust: Trust, key: NodeKey) -> None:
+    """Those that the leader chose; none from a leader of before, which is no fault."""
+    cert = trust.leaf("broker", BROKER.public_key())[0]
+    for told in ((), ("10.118.0.0/16", "fd00:10:96::/112")):
+        given = dataclasses.replace(offer(), networks=told)
+        asked = Request(key.node_id, "pi-2", NONCE, {})
+        data = messages.build_grant(trust.fleet_id, BROKER, cert, asked, given)
+        assert ("networks" in claims(data)) is bool(told)
+        proved = messages.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
+        assert proved.networks == told
 
 
 def test_only_the_brokers_certificate_signs_grants(trust: Trust, key: NodeKey) -> None:
