@@ -23,7 +23,6 @@ SYSCTLS = (
     "net.ipv4.ip_forward",
 )
 WORKER_MEMORY = 45.0  # MB, resident, all processes of the agent on a joined worker
-READY_BOUND = 600.0  # seconds
 STATUS_RATIO = 2.0  # `nodeagent status` against `python3 -c "import click"`
 
 
@@ -146,7 +145,7 @@ def until_ready(cluster: Cluster) -> None:
         except CheckFailed:
             return False
 
-    wait("Kubernetes does not call all nodes Ready", ready, READY_BOUND, 5)
+    wait("Kubernetes does not call all nodes Ready", ready, cluster.asked.settling, 5)
 
 
 def until_up(cluster: Cluster, otherwise: str = "the nodes did not become Ready") -> None:

@@ -65,6 +65,11 @@ class Asked:
     minutes: float = 40.0
     seed: int = 0
 
+    @property
+    def settling(self) -> float:
+        """Seconds that a formed cluster may take to answer: a slow machine is slow there too."""
+        return self.minutes * 60 / 4
+
     def start_of(self, index: int) -> str:
         """``plain``, ``seeded`` or ``baked``."""
         if self.start == "mixed":

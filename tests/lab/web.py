@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .cluster import Cluster
 
 REPLICAS = 3
-BOUND = 600.0  # seconds; an image is pulled and three pods start on an emulated processor
 MANIFEST = """
 apiVersion: apps/v1
 kind: Deployment
@@ -66,18 +65,21 @@ def service_answers(cluster: Cluster, leader: Guest, client: Guest) -> str:
     text = MANIFEST.replace("@IMAGE@", image(cluster)).replace("@REPLICAS@", str(REPLICAS))
     kubectl = "sudo kubectl --kubeconfig=/etc/kubernetes/admin.conf"
 
+    # An image is pulled and three pods start on an emulated processor.
+    bound = cluster.asked.settling
+
     def taken() -> bool:
         # Repeatable, as people do: a small API server that has just started times out at first.
         return bool(leader.ssh(f"{kubectl} apply -f -", 120, stdin=text))
 
     def ready() -> bool:
         # One kubectl that watches: each new one costs an emulated processor seconds.
-        watch = ("rollout", "status", "deployment/web", f"--timeout={BOUND:.0f}s")
-        return bool(leader.kubectl(*watch, timeout=BOUND + 30))
+        watch = ("rollout", "status", "deployment/web", f"--timeout={bound:.0f}s")
+        return bool(leader.kubectl(*watch, timeout=bound + 30))
 
     try:
-        wait("the Deployment is not taken", taken, BOUND, 5)
-        took = wait("the Deployment's replicas are not ready", ready, BOUND, 5)
+        wait("the Deployment is not taken", taken, bound, 5)
+        took = wait("the Deployment's replicas are not ready", ready, bound, 5)
         address = leader.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
         names = client.ssh(f"python3 - {address} {REPLICAS}", 300, stdin=FETCH).split()
         if len(names) != REPLICAS:
