@@ -11,7 +11,7 @@ import http.client
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from nodeagent import paths
@@ -30,9 +30,10 @@ AGNHOST = "e2e-test-images/agnhost:2.63.0"  # registry.k8s.io; Kubernetes' own i
 READY_BOUND = 600.0  # seconds; an image is pulled first
 LOOK = 3.0
 ANSWER_BOUND = 10.0  # seconds for one answer
+SILENCE_BOUND = 180.0  # seconds that the API server may leave a request unanswered
 TRIES = 5
 SPREAD = 40  # requests to the Service, which picks a replica at random (kube-proxy, iptables)
-GONE_BOUND = 120.0  # seconds for the removal
+GONE_BOUND = 300.0  # seconds for the removal
 
 # The replicas go to control planes too, since these carry pods of the cluster as well.
 MANIFEST = """\
@@ -80,7 +81,9 @@ spec:
   ports: [{{port: 80, targetPort: {port}}}]
 """  # noqa: E501  YAML
 
+SELECTED = ("-n", NAMESPACE, "-l", "app=web")
 Fetch = Callable[[str, int, str], str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def verify(host: Host, image: str, network: PodNetwork, get: Fetch = fetch) -> I
     """Do it; gives a line for each part that is well. Raises VerifyFailed, CommandFailed."""
     manifest = MANIFEST.format(namespace=NAMESPACE, replicas=REPLICAS, image=image, port=PORT)
     try:
-        kubectl.apply_text(host, manifest)
+        _asked(host, lambda: kubectl.apply_text(host, manifest))
         begun = host.clock.monotonic()
         pods = replicas(host)
         took = host.clock.monotonic() - begun
@@ -149,7 +152,7 @@ def replicas(host: Host) -> list[Pod]:
     """The pods once all are ready. Raises VerifyFailed, CommandFailed."""
     deadline = host.clock.monotonic() + READY_BOUND
     while True:
-        found = kubectl.get(host, "pods", "-n", NAMESPACE, "-l", "app=web")["items"]
+        found = _asked(host, lambda: kubectl.get(host, "pods", *SELECTED))["items"]
         stay = [item for item in found if not item["metadata"].get("deletionTimestamp")]
         ready = [_pod(item) for item in stay if is_ready(item)]
         if len(ready) == REPLICAS:
@@ -166,45 +169,62 @@ def replicas(host: Host) -> list[Pod]:
 def ways(host: Host, pods: list[Pod], get: Fetch, advice: str) -> Iterator[str]:
     """Every way from here and between the replicas; ``advice`` is the remedy where none leads
     there. Raises VerifyFailed, CommandFailed."""
+
+    def fetched(
+        where: tuple[str, int, str], what: str, remedy: str, good: Callable[[str], bool]
+    ) -> str:
+        """The first good answer. A young pod, route or name may not be there at the first try."""
+        for left in reversed(range(TRIES)):
+            try:
+                said = get(*where)
+                if good(said):
+                    return said.strip()
+                problem = f"the answer was {said[:200].strip()}"
+            except (OSError, http.client.HTTPException) as error:
+                problem = f"no answer ({error})"
+            if left:
+                host.clock.sleep(LOOK)
+        raise VerifyFailed(f"{what}: {problem}.", remedy)
+
     for pod in pods:
-        _expect(get, pod.address, PORT, "/hostname", pod.name, f"{pod.name} on {pod.node}", advice)
+        what = f"{pod.name} on {pod.node}"
+        fetched((pod.address, PORT, "/hostname"), what, advice, _names({pod.name}))
     yield f"this node reaches all {len(pods)} replicas"
     for one in pods:
         for other in pods:
             what = f"{one.node} to {other.node} ({one.name} to {other.name})"
-            _expect(get, one.address, PORT, _dial(other.address, PORT), other.name, what, advice)
+            way = (one.address, PORT, _dial(other.address, PORT))
+            fetched(way, what, advice, _names({other.name}))
     across = sum(one.node != other.node for one in pods for other in pods)
     yield f"the replicas reach each other, {across} times across nodes"
-    service = kubectl.get(host, "service", "web", "-n", NAMESPACE)["spec"]["clusterIP"]
+    service = _asked(host, lambda: kubectl.get(host, "service", "web", "-n", NAMESPACE))
+    address = service["spec"]["clusterIP"]
     names = {pod.name for pod in pods}
     seen: set[str] = set()
     for _ in range(SPREAD):
-        seen.add(_tried(get, service, 80, "/hostname", f"the Service at {service}", advice).strip())
+        seen.add(fetched((address, 80, "/hostname"), f"the Service at {address}", advice, bool))
         if seen == names:
             break
     if seen != names:
         raise VerifyFailed(
-            f"Through the Service at {service} only {', '.join(sorted(seen))} answered.",
+            f"Through the Service at {address} only {', '.join(sorted(seen))} answered.",
             "Look at kube-proxy: kubectl -n kube-system get pods -l k8s-app=kube-proxy.",
         )
-    yield f"the Service at {service} leads to all of them"
+    yield f"the Service at {address} leads to all of them"
     name = f"web.{NAMESPACE}.svc.cluster.local"
     for pod in pods:
-        said = _tried(get, pod.address, PORT, _dial(name, 80), f"{pod.node} to {name}", advice)
-        if not set(_responses(said)) & names:
-            raise VerifyFailed(
-                f"On {pod.node} the name {name} leads nowhere: {said[:200].strip()}.",
-                "Look at the cluster's DNS: kubectl -n kube-system get pods -l k8s-app=kube-dns.",
-            )
+        fetched(
+            (pod.address, PORT, _dial(name, 80)),
+            f"On {pod.node} the name {name} leads nowhere",
+            "Look at the cluster's DNS: kubectl -n kube-system get pods -l k8s-app=kube-dns.",
+            _names(names),
+        )
     yield "the cluster's DNS knows the Service on every node"
 
 
-def _expect(
-    get: Fetch, address: str, port: int, path: str, name: str, what: str, advice: str
-) -> None:
-    said = _tried(get, address, port, path, what, advice)
-    if name not in (said.strip(), *_responses(said)):
-        raise VerifyFailed(f"{what}: another answer came: {said[:200].strip()}.", advice)
+def _names(names: set[str]) -> Callable[[str], bool]:
+    """Whether an answer, of a replica or of one that asked another, is one of these."""
+    return lambda said: bool(names.intersection((said.strip(), *_responses(said))))
 
 
 def _advice(network: PodNetwork) -> str:
@@ -217,15 +237,17 @@ def _advice(network: PodNetwork) -> str:
     )
 
 
-def _tried(get: Fetch, address: str, port: int, path: str, what: str, advice: str) -> str:
-    """An answer; a young pod or route may refuse the first. Raises VerifyFailed."""
-    for left in reversed(range(TRIES)):
+def _asked(host: Host, ask: Callable[[], T]) -> T:
+    """What ``ask`` gives. A control plane on a small board that has just been given work leaves
+    one request or another unanswered, so it is asked anew for a while. Raises CommandFailed."""
+    deadline = host.clock.monotonic() + SILENCE_BOUND
+    while True:
         try:
-            return get(address, port, path)
-        except (OSError, http.client.HTTPException) as error:
-            if not left:
-                raise VerifyFailed(f"{what}: no answer ({error}).", advice) from error
-    raise AssertionError("there is at least one try")
+            return ask()
+        except CommandFailed:
+            if host.clock.monotonic() >= deadline:
+                raise
+            host.clock.sleep(LOOK)
 
 
 def _dial(address: str, port: int) -> str:

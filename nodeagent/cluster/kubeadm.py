@@ -30,15 +30,13 @@ SOCKET = "unix:///run/containerd/containerd.sock"
 INIT_BOUND, JOIN_BOUND, PULL_BOUND, RESET_BOUND, SYNC_BOUND = 2400, 1800, 1800, 600, 600  # seconds
 REMAINS = (paths.ETCD, paths.CNI_STATE)
 JOINED_PERHAPS = (State.HALF_JOIN, State.WORKER, State.FOREIGN)
-# kubeadm's defaults suit fast machines; a Pi with a slow card needs several times as long. Not so
-# tlsBootstrap, which counts once the kubelet runs: where its request went astray, a fresh grant
-# helps and waiting does not.
+# kubeadm's defaults suit fast machines; a Pi with a slow card needs several times as long.
 TIMEOUTS = {
     "controlPlaneComponentHealthCheck": "15m0s",
     "kubeletHealthCheck": "10m0s",
     "kubernetesAPICall": "15m0s",
     "etcdAPICall": "5m0s",
-    "tlsBootstrap": "5m0s",
+    "tlsBootstrap": "10m0s",
     "discovery": "10m0s",
 }
 # A busy small board answers late, and a control plane that is killed for that only gets busier:

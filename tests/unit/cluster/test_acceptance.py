@@ -36,6 +36,8 @@ class Cluster(Host):
         self.leads_to = len(nodes)  # replicas that the Service knows
         self.dns = True
         self.asked = 0
+        self.silent = 0  # requests that the API server leaves unanswered
+        self.late = 0  # answers of replicas that come too late
 
     def _sleep(self, seconds: float) -> None:
         self.time += seconds
@@ -43,6 +45,9 @@ class Cluster(Host):
     def _kubectl(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
         words = [word for word in argv[1:] if not word.startswith("-")]
         self.ran.append(" ".join(words[1:3]))
+        if self.silent and "delete" not in words:
+            self.silent -= 1
+            return Result(1, "", "error: unexpected error when reading response body.")
         if "apply" in words:
             self.applied = list(yaml.safe_load_all(stdin or ""))
         if "pods" in words:
@@ -72,6 +77,9 @@ class Cluster(Host):
 
     def get(self, address: str, port: int, path: str) -> str:
         """The replicas' side."""
+        if self.late:
+            self.late -= 1
+            return '{"errors":["reading from connection failed: i/o timeout"]}'
         asked = urlsplit(path)
         if address == SERVICE:
             self.asked += 1
@@ -152,6 +160,12 @@ def test_each_fault_is_named_and_all_is_removed(
         run(cluster)
     assert words in caught.value.reason and caught.value.remedy
     assert "delete namespace" in cluster.ran[-1]
+
+
+@pytest.mark.parametrize("fault", [{"silent": 5}, {"late": 4}, {"silent": 3, "late": 2}])
+def test_a_busy_control_plane_is_asked_anew(cluster: Cluster, fault: dict[str, int]) -> None:
+    vars(cluster).update(fault)
+    assert run(cluster)[-1].startswith("everything is removed")
 
 
 def test_a_refused_manifest_is_removed_too(
