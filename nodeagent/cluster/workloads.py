@@ -49,20 +49,22 @@ TOKEN = "bootstrap.kubernetes.io/token"  # noqa: S105  a type of Secret: what th
 def alone(host: Host, name: str) -> bool:
     """True where the cluster is node ``name`` and nothing of anybody's. Raises CommandFailed:
     a cluster that cannot be asked is not known to be empty."""
-    nodes = {item["metadata"]["name"] for item in kubectl.get(host, "nodes")["items"]}
-    return not nodes - {name} and idle(host) is True
+    nodes = kubectl.get(host, "nodes")["items"]
+    others = {item["metadata"]["name"] for item in nodes} - {name}
+    return not others and idle(host, nodes) is True
 
 
-def idle(host: Host) -> bool | None:
+def idle(host: Host, nodes: list[dict[str, Any]] | None = None) -> bool | None:
     """True where nothing of anybody's is in the cluster of this control plane, however many nodes
-    it has; None where that is not known, since no list was taken. Raises CommandFailed."""
+    it has (``nodes``, where they were asked for just now); None where that is not known, since no
+    list was taken. Raises CommandFailed."""
     born = _born(host)
     if born is None:
         return None
     found = _everything(host)
-    uids = {_uid(item) for item in found}
-    nodes = {_uid(item) for item in kubectl.get(host, "nodes")["items"]}
-    added = [one for one in found if _uid(one) not in born and not _follows(one, uids | nodes)]
+    there = found + (kubectl.get(host, "nodes")["items"] if nodes is None else nodes)
+    uids = {_uid(item) for item in there}
+    added = [one for one in found if _uid(one) not in born and not _follows(one, uids)]
     for one in added[:5]:
         about = one["metadata"]
         LOG.info("not from the cluster's birth: %s %s", one["kind"], about["name"])

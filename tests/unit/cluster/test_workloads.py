@@ -86,6 +86,7 @@ def test_who_lives_there(tmp_path: Path, nodes: list[str], more: list[Item], alo
     put(tmp_path, born())
     machine = Machine(tmp_path, answers(tuple(nodes), tuple(more)))
     assert workloads.alone(machine, "pi-1") is alone
+    assert machine.ran.count(GET.format("nodes")) == 1, "a small board needs seconds for each"
 
 
 @pytest.mark.parametrize("silent", [RESOURCES, EVERYTHING, GET.format("nodes")])
