@@ -148,7 +148,7 @@ def _check(host: Host) -> None:
     try:
         list(steps.architecture.Architecture().plan(facts, Settings()))
     except Blocked as error:
-        raise ImageError(error.reason, "Use the 64-bit image of the same system.") from error
+        raise ImageError(error.reason, rootfs.FRESH) from error
     if facts.packages.get("nodeagent"):
         raise Refused(
             "This image has nodeagent already: it was baked before.",

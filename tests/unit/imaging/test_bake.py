@@ -17,11 +17,13 @@ from nodeagent import __version__, errors
 from nodeagent.cli.main import main
 from nodeagent.config import settings as config
 from nodeagent.errors import FetchFailed, ImageError
+from nodeagent.host.apt import dpkg
 from nodeagent.host.host import Host
 from nodeagent.imaging import bake, build, rootfs
 from nodeagent.imaging.customise import Custom
 from nodeagent.imaging.progress import Progress, Tell
 from nodeagent.trust import fleet_file
+from tests.support.machine import put
 from tests.unit.imaging import layouts
 from tests.unit.imaging.conftest import DEB
 
@@ -199,6 +201,24 @@ BAD = [
     (lambda where, stock: ["--split"], "An image of no fleet"),
     (lambda where, stock: ["--wifi", "home"], "Wi-Fi needs the country"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("Package: dpkg\nStatus: install ok installed\nArchitecture: armhf\n", "is for armhf"),
+        ("\0\0", "dpkg's database is damaged"),
+        (None, "is no Debian"),
+    ],
+)
+def test_a_system_that_cannot_be_baked_needs_a_fresh_image(
+    status: str | None, told: str, tmp_path: Path
+) -> None:
+    """Of all that a running board would be told to do about it."""
+    put(tmp_path, {dpkg.STATUS: status, "/etc/os-release": f"ID={'debian' if status else 'alpine'}\n"})
+    with pytest.raises(ImageError) as caught:
+        build._check(Host(tmp_path))
+    assert told in caught.value.reason and caught.value.remedy == rootfs.FRESH
 
 
 @pytest.mark.parametrize(("spoil", "reason"), BAD, ids=[str(n) for n in range(len(BAD))])
