@@ -6,6 +6,7 @@ set -eu
 folder=/boot/firmware/nodeagent
 status=${folder%/*}/nodeagent-status.txt # the agent's own, once there is one
 state=/var/lib/nodeagent-install
+fetched=/run/nodeagent-lists
 failed="nodeagent could not be installed yet. It is tried again every 15 seconds."
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
@@ -27,13 +28,21 @@ needed() {
 }
 
 # apt-get also fails where a package of the system cannot be configured, which is no concern of ours.
+# The options of the agent's own installations (host/apt/actions.py, which says why).
 get_install() {
-    get install "$@" || is_installed
+    get install --fix-broken --no-remove -o Acquire::Retries=3 -o Acquire::http::Timeout=30 \
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" || is_installed
+}
+
+# A power cut may have torn the lists, and apt refuses torn ones for good: once a boot they are
+# fetched from the beginning.
+get_lists() {
+    [ -e "$fetched" ] || rm -rf /var/lib/apt/lists/*
+    if get update; then : >"$fetched"; fi
 }
 
 get() {
-    apt-get -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold \
-        --yes --no-install-recommends "$@"
+    apt-get -o DPkg::Lock::Timeout=600 --yes --no-install-recommends "$@"
 }
 
 install() {
@@ -42,7 +51,7 @@ install() {
     # Names of Debian packages hold no spaces.
     # shellcheck disable=SC2046
     get_install $(needed) || {
-        get update || true
+        get_lists
         get_install $(needed) || get_install "$folder"/nodeagent_*.deb
     }
 }

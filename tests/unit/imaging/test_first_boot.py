@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.host.apt import actions
 from nodeagent.host.boot import cmdline
 from nodeagent.imaging import first_boot, system
 from nodeagent.steps.cgroup import WANTED
@@ -113,7 +114,7 @@ def board(tmp_path: Path) -> Path:
         "dpkg-deb": 'basename "$2" .deb | cut -d_ -f"$([ "$3" = Package ] && echo 1 || echo 2)"',
         "dpkg-query": f'cat "{tmp_path}/state/${{4}}.${{3#*:}}" 2>/dev/null',
         "apt-get": f'cat "{tmp_path}/apt-fails" >&2 2>/dev/null && exit 100; true',
-        "sleep": "",
+        "sleep": f'[ "$1" = infinity ] || [ -e "{tmp_path}/never-ends" ]',
     }.items():
         path = tmp_path / "bin" / tool
         path.write_text(f'#!/bin/sh\necho "{tool} $*" >>"{tmp_path}/calls"\n{does}\n')
@@ -127,7 +128,8 @@ def run(board: Path, script: str, **environment: str) -> subprocess.CompletedPro
     """Run a script with the machine's places below ``board``."""
     text = resources.files("nodeagent.imaging").joinpath(script).read_text()
     text = text.replace("/dev/console", "/dev/null")
-    text = re.sub(r"/(boot/firmware|etc/systemd|var/lib|proc/cmdline)", rf"{board}/\1", text)
+    places = "boot/firmware|etc/systemd|var/lib|proc/cmdline|run/nodeagent-lists"
+    text = re.sub(rf"/({places})", rf"{board}/\1", text)
     path = board / script
     path.write_text(text)
     environment["PATH"] = f"{board}/bin:{os.environ['PATH']}"
@@ -245,6 +247,23 @@ def test_a_line_that_cannot_be_changed_does_not_reboot_for_ever(board: Path) -> 
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("others", [layouts.IMAGER_RUN, b" systemd.run=/boot/firmware/mine.sh\n"])
+def test_a_script_of_others_that_never_ends_does_not_keep_ours(others: bytes, board: Path) -> None:
+    line = board / "boot/firmware/cmdline.txt"
+    line.write_bytes(seeded(PLAIN.rstrip() + others))
+    (board / "proc/cmdline").write_bytes(line.read_bytes())
+    status = board / "boot/firmware/nodeagent-status.txt"
+    assert run(board, "first-boot.sh").returncode == 0
+    assert calls(board, "sleep") == ["sleep 900"] and not calls(board, "systemctl")
+    assert not status.exists(), "it has ended, and so has this boot"
+    line.write_bytes(seeded(PLAIN.rstrip() + others))
+    (board / "never-ends").touch()
+    assert run(board, "first-boot.sh").returncode == 0
+    assert calls(board, "systemctl")[-1] == "systemctl start --no-block multi-user.target"
+    assert "has not ended for 15 minutes" in status.read_text()
+
+
+@pytest.mark.processes
 def test_a_service_that_cannot_be_written_is_told(board: Path) -> None:
     (board / "proc/cmdline").write_text("console=tty1\n")
     (board / "etc/systemd/system").rmdir()
@@ -313,6 +332,31 @@ def test_what_is_on_the_card_is_installed_without_asking_the_network(packages: P
     assert (packages / "var/lib/nodeagent-install/done").exists()
     assert not (packages / WANTS).is_symlink()
     assert not list((packages / "etc/systemd/system").glob("nodeagent*"))
+
+
+@pytest.mark.processes
+def test_the_installer_knows_what_the_agent_learned_of_apt(packages: Path) -> None:
+    lists = packages / "var/lib/apt/lists"
+    lists.mkdir(parents=True)
+    (lists / "torn_InRelease").write_text("-----BEGIN PGP SIG")
+    (packages / "apt-fails").write_text("")
+    (packages / "run").mkdir()
+    assert run(packages, "install.sh").returncode == 1
+    assert not list(lists.iterdir()), "apt would refuse them each time"
+    install, update = calls(packages, "apt-get")[:2]
+    assert update.endswith(" update")
+    learned = {*actions.INSTALL[3:], "--yes"} - {"-q", "-y", "-o", "APT::Status-Fd=3"}
+    learned -= {"--allow-change-held-packages", "--allow-downgrades"}  # for Kubernetes' versions
+    learned -= {"DPkg::Lock::Timeout=60"}  # here longer, since nobody sees a wait
+    assert learned <= set(install.split())
+    (packages / "apt-fails").unlink()
+    (packages / "bin/apt-get").write_text(
+        f'#!/bin/sh\nfor last; do :; done\n[ "$last" = update ] || [ -e "{packages}/there" ]\n'
+    )
+    assert run(packages, "install.sh").returncode == 1
+    (lists / "whole_InRelease").write_text("")
+    assert run(packages, "install.sh").returncode == 1
+    assert (lists / "whole_InRelease").exists(), "they are fetched anew once a boot"
 
 
 @pytest.mark.processes
