@@ -240,8 +240,12 @@ class Formation:
 
     def renew(self, name: str) -> None:
         """Renew what has ended while the board was off, or soon will; nothing while nobody has
-        set the clock, since an expiry in the eyes of a wrong clock is none."""
+        set the clock, since an expiry in the eyes of a wrong clock is none. Raises Blocked where
+        no renewal helps."""
         now, facts = self.host.clock.now(), Facts(self.host)
+        ahead = renewal.born_ahead(self.host, now)
+        if ahead is not None and synchronised(facts):
+            raise ahead
         if self.state_file.values["role"] == "control-plane":
             if renewal.is_due(self.host, now) and synchronised(facts):
                 self.reporter.set(detail="Renewing the cluster's certificates")

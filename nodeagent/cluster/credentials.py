@@ -55,11 +55,20 @@ def client(
 def ends(pem: bytes) -> float | None:
     """When the first certificate in ``pem`` ends, in seconds since the epoch; None where there is
     none. Raises ValueError for a damaged one."""
+    return _moment(pem, "not_valid_after")
+
+
+def begins(pem: bytes) -> float | None:
+    """As ``ends``: from when it is valid."""
+    return _moment(pem, "not_valid_before")
+
+
+def _moment(pem: bytes, name: str) -> float | None:
     begin = pem.find(b"-----BEGIN CERTIFICATE")
     if begin < 0:
         return None
     certificate = x509.load_pem_x509_certificate(pem[begin:])
-    end = getattr(certificate, "not_valid_after_utc", None)  # cryptography 42; before it, naive
-    if end is None:
-        end = certificate.not_valid_after.replace(tzinfo=dt.UTC)
-    return float(end.timestamp())
+    moment = getattr(certificate, f"{name}_utc", None)  # cryptography 42; before it, naive
+    if moment is None:
+        moment = getattr(certificate, name).replace(tzinfo=dt.UTC)
+    return float(moment.timestamp())

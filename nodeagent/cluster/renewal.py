@@ -14,10 +14,12 @@ import binascii
 import logging
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from nodeagent import paths
 from nodeagent.cluster import credentials, kubeadm
 from nodeagent.cluster.kubeadm_state import BOOTSTRAP_CONF, FOLDER
+from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.timesync import synchronised
@@ -68,9 +70,32 @@ def is_due(host: Host, now: float) -> bool:
 
 
 def agent_has_to(host: Host) -> bool:
-    """The same, where the clock is known to be right. Raises OSError."""
-    leads = host.exists(f"{paths.KUBERNETES}/admin.conf")
-    return leads and synchronised(Facts(host)) and is_due(host, host.clock.now())
+    """The same, or ``born_ahead``, where the clock is known to be right. Raises OSError."""
+    leads, now = host.exists(f"{paths.KUBERNETES}/admin.conf"), host.clock.now()
+    has_to = born_ahead(host, now) is not None or (leads and is_due(host, now))
+    return has_to and synchronised(Facts(host))
+
+
+def born_ahead(host: Host, now: float) -> Blocked | None:
+    """What to say where the cluster's CA is not valid yet: nobody in it can prove anything, and no
+    renewal helps. Raises OSError."""
+    try:
+        begin = credentials.begins(host.read(paths.KUBERNETES_CA) or b"")
+    except ValueError:
+        return None
+    if begin is None or begin <= now:
+        return None
+    return Blocked(
+        f"The cluster's certificates are valid only from {_shown(begin)} UTC on, and it is"
+        f" {_shown(now)}: the clock was ahead when the cluster was made, or is behind now.",
+        "Look at `timedatectl`. If the clock is right now, make the cluster anew: `sudo nodeagent"
+        " reset` on each of its nodes, then `sudo systemctl enable --now nodeagent"
+        " nodeagent-serve`.",
+    )
+
+
+def _shown(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def expired(host: Host, now: float) -> bool:

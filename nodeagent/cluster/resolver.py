@@ -10,6 +10,7 @@ import ipaddress
 import re
 
 from nodeagent import paths
+from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
 
 # kubeadm takes this one where systemd-resolved runs (kubeadm, componentconfigs/kubelet.go).
@@ -47,6 +48,18 @@ def other_file(facts: Facts) -> str:
         return ""
     good = (one for one in UPSTREAM if servers(facts, one) and not loops(facts, one))
     return next(good, "")
+
+
+def check(facts: Facts) -> None:
+    """Raises Blocked where the pods would get a name server that is themselves."""
+    if not loops(facts) or other_file(facts):
+        return
+    found = ", ".join(one for one in servers(facts, usual(facts)) if _is_own(one))
+    raise Blocked(
+        f"The name server {found} in {usual(facts)} is on this node's own loopback, which in a pod"
+        " is the pod: the cluster's DNS would end with `Loop detected`.",
+        "Let that file name the router, or this node's resolver by its address on the network.",
+    )
 
 
 def _is_own(server: str) -> bool:

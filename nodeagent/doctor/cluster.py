@@ -82,6 +82,8 @@ def control_plane(node: Node) -> Seen:
 
 def certificates(node: Node) -> Seen | None:
     """The cluster's certificates on this node are valid now, and for a while."""
+    from nodeagent.cluster import renewal
+
     if not node.facts.exists(paths.KUBELET_CONF):
         return None
     files = [
@@ -90,6 +92,9 @@ def certificates(node: Node) -> Seen | None:
         for name in node.facts.names(folder)
         if name.endswith(".crt")
     ]
+    ahead = renewal.born_ahead(node.facts.host, node.facts.now)
+    if ahead is not None:
+        return fail(ahead.reason, ahead.remedy)
     ends = {
         path: end
         for path in (*files, paths.KUBELET_CLIENT)

@@ -94,15 +94,14 @@ def machine_id(node: Node) -> Seen:
 def dns(node: Node) -> Seen:
     """Somebody is there to ask for names; whether they answer is for --online."""
     found = resolver.servers(node.facts, paths.RESOLV_CONF)
-    if resolver.loops(node.facts):
-        other = resolver.other_file(node.facts)
-        if other:
-            return well(f"{', '.join(found)}; pods ask those in {other}")
-        return warn(
-            f"{', '.join(found)}: a name server on this node's loopback, which in a pod is the pod",
-            "CoreDNS would end with `Loop detected`. Let /etc/resolv.conf name the router, or this"
-            " node's resolver by its address on the network, before the cluster forms.",
-        )
+    other = resolver.other_file(node.facts)
+    if other:
+        return well(f"{', '.join(found)}; pods ask those in {other}")
+    if node.facts.exists(paths.KUBELET_CONF):  # before that, the step `network` says it
+        try:
+            resolver.check(node.facts)
+        except Blocked as blocked:
+            return warn(blocked.reason, blocked.remedy)
     if found:
         return well(", ".join(found))
     return fail("no name server", "Check what the router's DHCP gives, or /etc/resolv.conf.")

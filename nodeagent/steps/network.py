@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.cluster import networks
+from nodeagent.cluster import kubeadm_state, resolver
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action
@@ -16,7 +16,8 @@ from nodeagent.steps.step import Step
 
 @dataclass(frozen=True)
 class Network(Step):
-    """Waits; after ``timing.network_wait`` seconds from power-on it says more.
+    """Waits; after ``timing.network_wait`` seconds from power-on it says more. Whether the pods
+    would take the address away is for the next step, ``networks``.
 
     So long it waits for IPv4 too, where nobody asked for IPv6: that often comes first, and the
     cluster speaks only one of them for ever.
@@ -36,7 +37,8 @@ class Network(Step):
         address = facts.address(wanted, version)
         late = facts.uptime >= settings.timing.network_wait
         if address and facts.interface() and (late or version == 6 or ":" not in address):
-            networks.fitted(facts, settings)  # an address that the cluster's own would take away
+            if kubeadm_state.read(facts.host) is kubeadm_state.State.NOTHING:
+                resolver.check(facts)
             return
         if not late and address and facts.interface():
             raise Blocked(
