@@ -54,8 +54,10 @@ def read(host: Host) -> State:
     if not any(host.exists(path) for path in LEFT_BEHIND):
         return State.NOTHING
     formed, begun = _word(host, FORMED), _word(host, BEGUN)
-    # Whoever has formed may hold data of a cluster, so this comes first.
-    if formed == "control-plane" and host.exists(ETCD_DATA):
+    # Whoever has formed may hold data of a cluster, so this comes first. The CA's key is enough: to
+    # bring etcd back from a copy, people move its folder away.
+    leads = host.exists(ETCD_DATA) or host.exists(paths.KUBERNETES_CA_KEY)
+    if formed == "control-plane" and leads:
         return State.CONTROL_PLANE
     if formed == "worker" and host.exists(paths.KUBELET_CONF):
         return State.WORKER

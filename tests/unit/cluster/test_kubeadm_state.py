@@ -115,6 +115,9 @@ def joined(name: str = "pi-2") -> dict[str, Any]:
         # an empty file of the world is damage, and no reason to take a cluster away
         ({FORMED: "control-plane\n", "/var/lib/etcd/member/wal": "", paths.KUBELET_CONF: ""},
          State.CONTROL_PLANE),
+        # somebody brings etcd back from a copy, and has moved the folder away
+        ({BEGUN: "init\n", FORMED: "control-plane\n", "/etc/kubernetes/pki/ca.key": "x"},
+         State.CONTROL_PLANE),
         # names reach the disk in any order
         ({BEGUN: "init\n", "/etc/kubernetes/manifests/kube-scheduler.yaml": "x"},
          State.HALF_INIT),
