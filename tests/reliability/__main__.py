@@ -7,7 +7,15 @@ import os
 import sys
 import time
 
-from tests.reliability import blocks, durability_defects, explore, kills, report, roads
+from tests.reliability import (
+    blocks,
+    board_defects,
+    durability_defects,
+    explore,
+    kills,
+    report,
+    roads,
+)
 from tests.support import seeded, untouched
 from tests.support.firstboot import ROLES, Fleet
 from tests.support.machine import fast_folder
@@ -90,10 +98,11 @@ def _kill(figures: report.Figures, workers: int) -> None:
 
 
 def _seed(figures: report.Figures) -> None:
-    said = seeded.green(durability_defects.DEFECTS)
+    defects = (*durability_defects.DEFECTS, *board_defects.DEFECTS)
+    said = seeded.green(defects)
     if said:
         figures.faults.append(f"the named tests fail on the true tree: {said}")
-    for defect in durability_defects.DEFECTS:
+    for defect in defects:
         verdict = seeded.verdict(defect)
         say(f"defect {defect.name}: {'red' if verdict.caught else 'NOT CAUGHT'}")
         figures.verdicts.append(verdict)

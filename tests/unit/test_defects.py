@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.trust_defects import DEFECTS as HOSTILE
+from tests.reliability.board_defects import DEFECTS as BOARD
 from tests.reliability.durability_defects import DEFECTS as RELIABILITY
 from tests.simulate.election_defects import DEFECTS as SIMULATE
 from tests.support.seeded import Defect
 
 TESTS = Path(__file__).parents[1]
-DEFECTS = (*RELIABILITY, *HOSTILE, *SIMULATE)
+DEFECTS = (*RELIABILITY, *BOARD, *HOSTILE, *SIMULATE)
 
 
 @pytest.mark.processes

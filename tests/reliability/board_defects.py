@@ -1,0 +1,67 @@
+"""Seeded defects in what a board needs to become a node, and to remain one: a first boot, a disk,
+networks, a clock and packages as people have them."""
+
+from __future__ import annotations
+
+from tests.reliability.durability_defects import PATCHES
+from tests.support.seeded import Defect
+
+UNIT = "tests/unit"
+FIRST_BOOT, SYSTEM = f"{UNIT}/imaging/test_first_boot.py", f"{UNIT}/imaging/test_system.py"
+EMPTY = f"{UNIT}/cluster/test_workloads.py"
+
+
+def _defect(name: str, what: str, test: str) -> Defect:
+    return Defect(name, what, test, PATCHES)
+
+
+DEFECTS = (
+    _defect(
+        "path-as-others-change-it", "the path of our first-boot script is one that the image edits",
+        f"{FIRST_BOOT}::test_systemd_runs_every_hook_in_order_and_then_reboots",
+    ),
+    _defect(
+        "power-off-where-ours-fails", "where our first-boot script fails, the board powers off",
+        f"{FIRST_BOOT}::test_systemd_runs_every_hook_in_order_and_then_reboots",
+    ),
+    _defect(
+        "hang-of-others-waited-for", "a first-boot script of others that hangs is waited for",
+        f"{FIRST_BOOT}::test_a_script_of_others_that_never_ends_does_not_keep_ours",
+    ),
+    _defect(
+        "booted-instance-relied-on", "cloud-init is relied on where it reads nothing new",
+        f"{SYSTEM}::test_the_first_boot_runs_ours",
+    ),
+    _defect(
+        "any-system-seeded", "a system without a sign of a known one is seeded",
+        f"{SYSTEM}::test_a_card_on_which_nothing_would_come_of_it_is_refused",
+    ),
+    _defect(
+        "disk-not-looked-at", "keys are taken over onto a disk that forgets",
+        f"{UNIT}/trust/test_store.py::test_a_root_that_forgets_gets_no_keys",
+    ),
+    _defect(
+        "what-moved-in-overlooked", "a cluster with somebody's objects in it is called empty",
+        f"{EMPTY}::test_who_lives_there",
+    ),
+    _defect(
+        "empty-without-a-list", "a cluster of which no list was taken at birth is called empty",
+        f"{EMPTY}::test_a_cluster_without_its_list_is_not_called_empty",
+    ),
+    _defect(
+        "lan-inside-the-pods", "a pod network that holds the LAN is taken",
+        f"{UNIT}/doctor/test_clashes.py::test_a_clash_is_named_once_and_nothing_is_changed_before",
+    ),
+    _defect(
+        "birth-of-a-wrong-clock", "certificates that are not valid yet are called well",
+        f"{UNIT}/doctor/test_clashes.py::test_a_clock_that_was_ahead_at_the_cluster_s_birth",
+    ),
+    _defect(
+        "first-words-of-apt-only", "a wrong signature is told as a network that broke off",
+        f"{UNIT}/host/test_apt.py::test_every_recorded_failure_has_a_plain_reason",
+    ),
+    _defect(
+        "torn-lists-kept", "package lists that a power cut tore stop an installation for good",
+        f"{FIRST_BOOT}::test_the_installer_knows_what_the_agent_learned_of_apt",
+    ),
+)  # fmt: skip
