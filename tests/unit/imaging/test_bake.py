@@ -215,7 +215,8 @@ def test_a_system_that_cannot_be_baked_needs_a_fresh_image(
     status: str | None, told: str, tmp_path: Path
 ) -> None:
     """Of all that a running board would be told to do about it."""
-    put(tmp_path, {dpkg.STATUS: status, "/etc/os-release": f"ID={'debian' if status else 'alpine'}\n"})
+    system = "ID=debian\n" if status else "ID=alpine\n"
+    put(tmp_path, {dpkg.STATUS: status, "/etc/os-release": system})
     with pytest.raises(ImageError) as caught:
         build._check(Host(tmp_path))
     assert told in caught.value.reason and caught.value.remedy == rootfs.FRESH
