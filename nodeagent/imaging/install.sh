@@ -37,7 +37,7 @@ get_install() {
 # A power cut may have torn the lists, and apt refuses torn ones for good: once a boot they are
 # fetched from the beginning.
 get_lists() {
-    [ -e "$fetched" ] || rm -rf /var/lib/apt/lists/*
+    [ -e "$fetched" ] || rm -rf /var/lib/apt/lists/*_*
     if get update; then : >"$fetched"; fi
 }
 

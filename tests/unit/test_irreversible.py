@@ -77,9 +77,6 @@ def test_what_cannot_be_undone_is_listed() -> None:
 
 
 def test_what_is_looked_at_first_is_tested() -> None:
-    texts = [path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py")]
+    """That the named tests exist is looked at with all pages."""
     for what, first, tests, _ in rows():
-        names = re.findall("`(test_[a-z0-9_]+)`", tests)
-        assert first.strip() and names, what
-        for name in names:
-            assert any(f"def {name}(" in text for text in texts), name
+        assert first.strip() and tests.startswith("`test_"), what
