@@ -20,7 +20,7 @@ from nodeagent import paths, steps
 from nodeagent.agent import leave, surfaces
 from nodeagent.agent.leave import Say
 from nodeagent.agent.reporter import Reporter
-from nodeagent.agent.role_table import MOVES
+from nodeagent.agent.role_table import MOVES, not_ours
 from nodeagent.cluster import kubeadm, kubeadm_state
 from nodeagent.cluster.membership import is_member
 from nodeagent.config import settings as config
@@ -50,8 +50,10 @@ STOP_BOUND = 180  # seconds
 
 
 def what_is_lost(host: Host, identity: bool) -> list[str]:
-    """Sentences for the person who has to confirm. Raises Refused for an ordinary user."""
+    """Sentences for the person who has to confirm. Raises Refused for an ordinary user, and on a
+    node of somebody else's cluster."""
     need_root(host)
+    _check_whose(host)
     found = kubeadm_state.read(host)
     lines = []
     if found is kubeadm_state.State.CONTROL_PLANE:
@@ -85,8 +87,7 @@ def reset(host: Host, identity: bool, say: Say) -> list[str]:
 def _reset(host: Host, identity: bool, say: Say) -> list[str]:
     # First: a wrong settings file stops this before anything is changed.
     settings = config.load(host).settings
-    with contextlib.suppress(StateFileDamaged):
-        StateFile(host)  # one of a later version stops it too
+    _check_whose(host)
     say("stop the agent")
     host.call("systemctl", "stop", *UNITS, timeout=STOP_BOUND)
     # One that the agent had begun goes on without it (KillMode=process).
@@ -101,6 +102,17 @@ def _reset(host: Host, identity: bool, say: Say) -> list[str]:
         *([left] if left else []),
         f"To start anew: sudo systemctl enable --now nodeagent nodeagent-serve{anew}",
     ]
+
+
+def _check_whose(host: Host) -> None:
+    """Raises Refused where somebody else has set Kubernetes up here, whose data are lost with it;
+    OtherVersion. Half-way out of a cluster of the agent's own, what is left may look so too."""
+    leaving = False
+    with contextlib.suppress(StateFileDamaged):
+        values = StateFile(host).values
+        leaving = values["resetting"] is not None or values["stepping_down"] is not None
+    if not leaving and kubeadm_state.read(host) is kubeadm_state.State.FOREIGN:
+        raise not_ours()
 
 
 def resume(host: Host, reporter: Reporter, state_file: StateFile) -> None:

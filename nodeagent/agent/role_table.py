@@ -75,10 +75,7 @@ Way = Nothing | Choose | Leave
 def way(at: Situation, wish: str, end_cluster: bool) -> Way:
     """What comes of the wish ``control-plane``, ``worker`` or ``auto``. Raises Refused."""
     if at.state is State.FOREIGN:
-        raise Refused(
-            "This node is part of a Kubernetes that the agent did not set up.",
-            "Take it out with that cluster's own means first; nothing was changed.",
-        )
+        raise not_ours()
     if at.leaving:
         return _on_its_way_out(at, wish)
     member = at.decided or _role_of(at.state)
@@ -87,6 +84,14 @@ def way(at: Situation, wish: str, end_cluster: bool) -> Way:
     if member == CONTROL_PLANE:
         return _of_a_control_plane(at, wish, end_cluster)
     return _of_a_worker(at, wish, end_cluster)
+
+
+def not_ours() -> Refused:
+    """What to say of ``State.FOREIGN``."""
+    return Refused(
+        "This node is part of a Kubernetes that the agent did not set up.",
+        "Take it out with that cluster's own means first; nothing was changed.",
+    )
 
 
 def _role_of(state: State) -> str:

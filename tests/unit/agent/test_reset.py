@@ -144,12 +144,26 @@ def test_a_member_without_kubeadm_is_refused_before_anything_is_lost(member: Mac
 def test_what_is_lost_is_said(tmp_path: Path) -> None:
     host = Machine(tmp_path)
     assert not any("cluster" in line for line in reset.what_is_lost(host, False))
-    put(tmp_path, {"/etc/kubernetes/kubelet.conf": "x"})
+    put(tmp_path, {"/etc/kubernetes/kubelet.conf": "x",
+                   "/var/lib/nodeagent/kubeadm/formed": "worker\n"})  # fmt: skip
     assert "leaves its cluster" in reset.what_is_lost(host, False)[0]
     put(tmp_path, {"/var/lib/nodeagent/kubeadm/formed": "control-plane\n",
                    "/var/lib/etcd/member/snap/db": ""})  # fmt: skip
     assert "leads the cluster" in reset.what_is_lost(host, False)[0]
     assert "fleet's keys" in reset.what_is_lost(host, True)[-1]
+
+
+def test_a_cluster_of_somebody_else_s_is_not_ours_to_end(member: Machine) -> None:
+    """It would be lost with its data; half-way out of our own, what is left looks the same."""
+    put(member.root, {"/var/lib/nodeagent/kubeadm/formed": None,
+                      "/var/lib/etcd/member/snap/db": "x"})  # fmt: skip
+    with pytest.raises(Refused, match="did not set up"):
+        reset.what_is_lost(member, False)
+    with pytest.raises(Refused, match="did not set up"):
+        reset.reset(member, False, lambda _: None)
+    assert member.ran == [] and member.exists(store.FLEET_FILE)
+    StateFile(member).set(resetting={"identity": False})
+    assert "leaves its cluster" in reset.what_is_lost(member, False)[0]
 
 
 def test_no_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
