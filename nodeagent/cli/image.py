@@ -110,9 +110,16 @@ def image_bake(
 )
 @click.option("--url", "base", help="Address of the folder the images will be in; else this disk.")
 @click.option("--icon", help="Address of a picture for the list.")
-def image_manifest(images: tuple[Path, ...], out: Path, base: str | None, icon: str | None) -> None:
+@click.option(
+    "--init-format",
+    type=click.Choice(["none", "systemd", "cloudinit", "cloudinit-rpi", "rpi-preseed"]),
+    help="How Imager shall customise an image that does not tell it by itself.",
+)
+def image_manifest(
+    images: tuple[Path, ...], out: Path, base: str | None, icon: str | None, init_format: str | None
+) -> None:
     """Write the list of IMAGES that Raspberry Pi Imager 2 opens and customises."""
     from nodeagent.imaging import manifest
 
-    for line in manifest.write(images, out, base, icon):
+    for line in manifest.write(images, out, base, icon, init_format):
         click.echo(line)

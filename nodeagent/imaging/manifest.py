@@ -15,7 +15,7 @@ import lzma
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -55,15 +55,22 @@ class Source:
     date: str
 
 
-def write(images: Sequence[Path], out: Path, base: str | None, icon: str | None) -> list[str]:
+def write(
+    images: Sequence[Path],
+    out: Path,
+    base: str | None,
+    icon: str | None,
+    init_format: str | None = None,
+) -> list[str]:
     """Write the list of ``images`` to ``out``; lines for people.
 
     ``base`` is the address of the folder where the images will be; without it, Imager takes them
-    from this computer. Raises ImageError, Refused, CommandFailed, ToolMissing, OSError.
+    from this computer. ``init_format`` holds for images that show none of their own.
+    Raises ImageError, Refused, CommandFailed, ToolMissing, OSError.
     """
     if base is not None and not base.startswith(("https://", "http://")):
         raise Usage(f"{base} is no address of a web server.", "It begins with https:// .")
-    sources = [examine(path) for path in images]
+    sources = [_told(examine(path), init_format) for path in images]
     entries = [entry(source, base, icon) for source in sources]
     text = json.dumps({"imager": {"devices": _devices()}, "os_list": entries}, indent=2) + "\n"
     durable.write(out, text.encode(), 0o644)
@@ -74,6 +81,19 @@ def write(images: Sequence[Path], out: Path, base: str | None, icon: str | None)
     ]
     hint = "Open it in Raspberry Pi Imager 2: App Options, Content Repository, Use custom file."
     return [*lines, f"wrote {out}. {hint}"]
+
+
+def _told(source: Source, init_format: str | None) -> Source:
+    """The image with what the user says of it. Raises ImageError where the image says otherwise."""
+    if init_format is None:
+        return source
+    if init_format != "none" and source.init_format not in ("none", init_format):
+        raise ImageError(
+            f"{source.path} is customised by {source.init_format}: customised by {init_format}, it"
+            " may not start any more.",
+            "Leave --init-format out, or say --init-format none.",
+        )
+    return replace(source, init_format=init_format, unknown="")
 
 
 def entry(source: Source, base: str | None, icon: str | None) -> dict[str, object]:

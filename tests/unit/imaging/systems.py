@@ -6,7 +6,7 @@ from __future__ import annotations
 import gzip
 
 from nodeagent.imaging import system
-from tests.unit.imaging import layouts
+from tests.unit.imaging import layouts, pi_os
 from tests.unit.imaging.layouts import (
     BOOKWORM,
     KERNEL,
@@ -35,16 +35,16 @@ def plus(layout: Layout, words: bytes, where: str = "cmdline.txt") -> Layout:
     return {**layout, where: layout[where].rstrip() + b" " + words + b"\n"}
 
 
-def without(layout: Layout, word: bytes) -> Layout:
-    """The line after a first boot that takes the word out."""
-    return but(layout, cmdline=layout["cmdline.txt"].replace(b" " + word, b""))
+def booted(layout: Layout) -> Layout:
+    """After its first boot."""
+    return but(layout, cmdline=pi_os.first_boot(layout["cmdline.txt"]))
 
 
 def kernel(version: bytes) -> bytes:
     return gzip.compress(KERNEL + b"Linux version " + version + b"-raspi (builder)\n", mtime=0)
 
 
-BOOTED, BOOTED_IMAGER = without(TRIXIE, b"resize"), without(TRIXIE_IMAGER, b"resize")
+BOOTED, BOOTED_IMAGER = booted(TRIXIE), booted(TRIXIE_IMAGER)
 PLAIN = {"config.txt": b"arm_64bit=1\nauto_initramfs=1\n", "kernel8.img": KERNEL,
          "cmdline.txt": b"console=tty1 root=PARTUUID=1234abcd-02 rootwait\n"}  # fmt: skip
 BULLSEYE = {**PLAIN, "issue.txt": b"Raspberry Pi reference 2024-10-22\nGenerated using pi-gen\n"}
@@ -64,7 +64,7 @@ HERE = b"ds=nocloud;s=file:///boot/firmware"
 WAYS: dict[str, tuple[Layout, tuple[str, ...]]] = {
     "bookworm": (BOOKWORM, LINE),
     "bookworm, customised by Imager": (layouts.BOOKWORM_IMAGER, LINE),
-    "bookworm, after its first boot": (without(BOOKWORM, system.FIRSTBOOT), LINE),
+    "bookworm, after its first boot": (booted(BOOKWORM), LINE),
     "bookworm, built today": (
         but(BOOKWORM, issue=b"My Pi 2026-11-01\nGenerated using pi-gen\n"),
         LINE,
@@ -90,7 +90,7 @@ WAYS: dict[str, tuple[Layout, tuple[str, ...]]] = {
         LINE,
     ),
     "bookworm with user-data, after its first boot": (
-        without(but(BOOKWORM, user=b"#cloud-config\n", meta=b"instance-id: a\n"), system.FIRSTBOOT),
+        booted(but(BOOKWORM, user=b"#cloud-config\n", meta=b"instance-id: a\n")),
         LINE,
     ),
     "bookworm with user-data, built today": (

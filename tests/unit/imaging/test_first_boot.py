@@ -15,9 +15,10 @@ import pytest
 
 from nodeagent.host.apt import actions
 from nodeagent.host.boot import cmdline
-from nodeagent.imaging import first_boot, system
+from nodeagent.imaging import first_boot
 from nodeagent.steps.cgroup import WANTED
-from tests.unit.imaging import layouts
+from tests.unit.imaging import layouts, pi_os
+from tests.unit.imaging.pi_os import fixed_firstrun, imager_fixup
 
 GENERATOR = "/usr/lib/systemd/system-generators/systemd-run-generator"
 WANTS = "etc/systemd/system/multi-user.target.wants/nodeagent-install.service"
@@ -29,18 +30,6 @@ LEFT = b" " + b" ".join(word.encode() for word in WANTED)
 def seeded(line: bytes) -> bytes:
     """The line after a seeding: our hook, and the words of the cgroup."""
     return cmdline.add(first_boot.with_hook(line), WANTED, ())
-
-
-# raspberrypi-sys-mods' initramfs script of that name corrects the path that Imager wrote, and with
-# it whatever else on the line looks like it, and has firstrun.sh end otherwise.
-def imager_fixup(line: bytes) -> bytes:
-    if b"systemd.run=/boot/firstrun.sh" not in line:
-        return line
-    return line.replace(b"/boot/", b"/boot/firmware/")
-
-
-def fixed_firstrun(line: bytes) -> bytes:
-    return re.sub(rb" systemd\.[^ ]*", b"", line)
 
 
 LINES = {
@@ -168,20 +157,14 @@ def test_the_hook_takes_its_words_out_in_place(name: str, board: Path) -> None:
 
 def boots(board: Path) -> list[str]:
     """How each boot of Raspberry Pi OS without cloud-init ends, until one is a usual one or nothing
-    comes after it. A model of what raspberrypi-sys-mods does in the initramfs and as init, and of
-    Imager's script; systemd's generator and our script are real."""
+    comes after it. What happens before systemd is a model (pi_os.py), and so is Imager's script;
+    systemd's generator and our script are real."""
     path, ended = board / "boot/firmware/cmdline.txt", list[str]()
     while len(ended) < 9:
-        line = running = path.read_bytes()
-        if line != imager_fixup(line):
-            path.write_bytes(imager_fixup(line))
-            ended.append("fixed up")
-            continue
-        if b" resize" in line or system.FIRSTBOOT in line:
-            line = line.replace(b" resize", b"").replace(b" " + system.FIRSTBOOT, b"")
-            path.write_bytes(line.replace(b"6e6f6465", b"0badcafe"))
-        if system.FIRSTBOOT in running:
-            ended.append("resized")
+        running = path.read_bytes()
+        early = pi_os.before_systemd(path.parent)
+        if early:
+            ended.append(early)
             continue
         unit = generated(running, board)
         if not unit:
@@ -202,10 +185,10 @@ FIRST_TRIXIE = layouts.TRIXIE["cmdline.txt"]
 JOURNEYS = {
     "bookworm": (seeded(PLAIN), ["resized", "reboot", "usual"]),
     "bookworm, Imager, seeded": (
-        seeded(PLAIN.rstrip() + layouts.IMAGER_RUN), ["fixed up", "resized", "reboot", "usual"]
+        seeded(PLAIN.rstrip() + layouts.IMAGER_RUN), ["resized", "reboot", "usual"]
     ),
     "bookworm, seeded, Imager": (
-        seeded(PLAIN).rstrip() + layouts.IMAGER_RUN, ["fixed up", "resized", "reboot", "usual"]
+        seeded(PLAIN).rstrip() + layouts.IMAGER_RUN, ["resized", "reboot", "usual"]
     ),
     "trixie": (seeded(FIRST_TRIXIE), ["reboot", "usual"]),
     "trixie, Imager, seeded": (
@@ -226,8 +209,7 @@ def test_the_first_boots_end_in_a_usual_one_with_our_service(name: str, board: P
     assert boots(board) == wanted
     assert (board / WANTS).exists()
     plain = FIRST_TRIXIE if name.startswith("trixie") else PLAIN
-    usual = plain.replace(b" resize", b"").replace(b" " + system.FIRSTBOOT, b"").rstrip() + LEFT
-    assert path.read_bytes().rstrip() == usual.replace(b"6e6f6465", b"0badcafe")
+    assert path.read_bytes().rstrip() == pi_os.first_boot(plain).rstrip() + LEFT
 
 
 @pytest.mark.processes

@@ -162,6 +162,20 @@ def test_a_system_that_imager_cannot_customise_is_told(
     out = tmp_path / "out"
     (entry,) = manifest(out, image)["os_list"]
     assert entry["init_format"] == "none"
+    # Whoever made the image may know it.
+    (entry,) = manifest(out, image, more=("--init-format", "cloudinit-rpi"))["os_list"]
+    assert entry["init_format"] == "cloudinit-rpi"
+
+
+def test_what_an_image_shows_is_not_overruled(
+    tmp_path: Path, seeded: Callable[[str], Path]
+) -> None:
+    image, out = seeded("trixie"), tmp_path / "out"
+    words = ["image", "manifest", str(image), "--out", str(out), "--init-format", "systemd"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 65 and not out.exists() and "cloudinit-rpi" in done.output
+    (entry,) = manifest(out, image, more=("--init-format", "none"))["os_list"]
+    assert entry["init_format"] == "none"
 
 
 def test_an_archive_is_called_by_its_own_name(tmp_path: Path) -> None:
