@@ -141,6 +141,12 @@ fuzz: $(VENV)/.fuzz ## coverage-guided fuzzing of every parser (SECONDS=60 each,
 guide: venv ## renew man pages, reference pages and captures, which are made of the program
 	$(PYTHON) -m tests.guide
 
+.PHONY: systems
+systems: venv ## seeded cards by the real cloud-init and systemd; docs/reference/systems.md (ONLY=)
+	@.ci/packages $(HOSTILE_PACKAGES)
+	$(PYTHON) -m tests.systems $(ONLY)
+	$(PYTHON) -m tests.guide
+
 .PHONY: docs
 docs: venv ## the documentation as a site, build/site/index.html
 	$(VENV)/bin/mkdocs build --strict --quiet

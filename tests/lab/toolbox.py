@@ -87,14 +87,19 @@ def docs_option() -> list[str]:
 
 
 def bootstrap(
-    target: Path, packages: Sequence[str], variant: str, log: Path, options: Sequence[str] = ()
+    target: Path,
+    packages: Sequence[str],
+    variant: str,
+    log: Path,
+    options: Sequence[str] = (),
+    suite: str = SUITE,
 ) -> None:
     """mmdebstrap with Debian's own keys, from where this machine's apt gets Debian."""
     command = ["mmdebstrap", "--mode=root", f"--variant={variant}", *options]
     command += [f"--include={','.join(packages)}", f"--keyring={debian.KEYRING}"]
     with log.open("w") as out:
         done = subprocess.run(
-            [*command, SUITE, str(target), debian.mirror_address()], stdout=out, stderr=out
+            [*command, suite, str(target), debian.mirror_address()], stdout=out, stderr=out
         )
     if done.returncode:
         raise LabError(f"mmdebstrap failed; why is in {log}. Mend that and run again.")

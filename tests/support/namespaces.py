@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # What unshare(1) and nsenter(1) call each kind; the keys are the names in /proc/PID/ns.
-OPTIONS = {"mnt": "--mount", "net": "--net", "pid": "--pid"}
+OPTIONS = {"mnt": "--mount", "net": "--net", "pid": "--pid", "uts": "--uts"}
 REFUSED = 125  # status of a command that would have run in the caller's own namespace
 # Arguments: the caller's namespaces ("net:[4026531840]"), "--", the command. /proc/self is that of
 # readlink, which is in the same namespaces as the shell that starts it.

@@ -1,0 +1,1 @@
+"""Seeded cards in the hands of the real programs of Debian's releases: ``make systems``."""
