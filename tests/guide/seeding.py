@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from nodeagent.host.host import Host
 from nodeagent.imaging import first_boot, inspect, seed, system
 from nodeagent.imaging.boot_partition import CardFolder
 from tests.guide.pages import MADE
+from tests.systems import cells
 from tests.unit.imaging import layouts
 from tests.unit.imaging.systems import REFUSED, WAYS, Layout
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 INTRODUCTION = f"""\
 # Systems and cards
 
@@ -24,19 +27,66 @@ What `nodeagent image seed` does with an image or a card, by the signs on its bo
 costs one more reboot. Where it cannot be told whether cloud-init will look, both are used: the
 installer runs once. What is refused is left as it was.
 
-The tests make these layouts with the names and texts of the real ones. What Imager and Raspberry Pi
-OS's imager_fixup then do to the line is a model in the tests, and systemd's own generator reads the
-result. No image as its publisher made it has been booted.
+The tests make these layouts with the names and texts of the real ones, and `make systems` puts each
+seeded card into the hands of real programs: systemd's generators and cloud-init, with its generator
+and ds-identify, of these packages of Debian:
 
-| image or card | what is done |
-|---|---|
+VERSIONS
+They run in namespaces of their own, from packages that are unpacked and not installed. The scripts
+of the seed are the real ones; install.sh finds the agent installed. Doubles are systemctl, of which
+it is written down how it is called, and what tells cloud-init that it is on a board and where the
+partition `system-boot` is. Models are Raspberry Pi OS before systemd starts (raspberrypi-sys-mods:
+imager_fixup at 3af395f and at 01b6fc5b, firstboot at 3af395f, set_partuuid at 5c673174; the real
+scripts' edits gave the same for every line of the tests), what Imager writes, and Ubuntu, whose
+cloud-init and systemd are Debian's here. No image as its publisher made it has been booted.
+
+## Systems, and when they were seeded
+
+Each boot after the journey, until one changes nothing any more. Upgraded is to the next release.
+
+| system | journey | with | its boots |
+|---|---|---|---|
+JOURNEYS
+## Layouts, and how they are told apart
+
+| image or card | what is done | its boots |
+|---|---|---|
 """
+NOT_RUN = "not run yet"
+RECORD = CHECKOUT / "tests/systems/recorded.json"
 
 
 def page() -> str:
     """Markdown, a row a layout."""
-    rows = [f"| {name} | {_verdict(layout)} |\n" for name, (layout, _) in (WAYS | REFUSED).items()]
-    return INTRODUCTION + "".join(rows)
+    record = json.loads(RECORD.read_text())
+    versions = "".join(
+        f"* {release}: {', '.join(f'{name} {version}' for name, version in of.items())}\n"
+        for release, of in record["versions"].items()
+    )
+    journeys, layouts_ = "", ""
+    for name, made, _ in cells.rows():
+        if name.split("; ")[0] in WAYS:
+            continue
+        said = _alike(record["cells"].get(name, {"boots": {}})["boots"])
+        left = [release for release in made.releases if release not in ", ".join(said.values())]
+        said |= {NOT_RUN: ", ".join(left)} if left else {}
+        for boots, releases in said.items():
+            journeys += f"| {name.replace(': ', ' | ')} | {releases} | {boots} |\n"
+    for name, (layout, _) in (WAYS | REFUSED).items():
+        run = [record["cells"].get(name + more) for more in ("", "; without cloud-init")]
+        boots = " / ".join("; ".join(_alike(cell["boots"])) for cell in run if cell)
+        boots = boots or ("" if name in REFUSED else NOT_RUN)
+        layouts_ += f"| {name} | {_verdict(layout)} | {boots} |\n"
+    text = INTRODUCTION.replace("VERSIONS", versions).replace("JOURNEYS\n", journeys + "\n")
+    return text + layouts_
+
+
+def _alike(boots: dict[str, list[str]]) -> dict[str, str]:
+    """What each boot came to, and the releases with which it did."""
+    found: dict[str, list[str]] = {}
+    for release, said in boots.items():
+        found.setdefault("; ".join(said), []).append(release)
+    return {said: ", ".join(releases) for said, releases in found.items()}
 
 
 def _verdict(layout: Layout) -> str:

@@ -43,6 +43,8 @@ def ends_well(boots: list[str]) -> bool:
     """Installed once, then nothing more; or refused."""
     if boots[0].startswith("refused: "):
         return True
+    if any("failed" in boot for boot in boots):
+        return False
     last = [boot.split(", ")[-1] for boot in boots]
     return last.count("installed") == 1 and last[-1] == "usual"
 

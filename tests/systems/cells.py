@@ -78,7 +78,7 @@ def _like(layout: Layout) -> System:
     return (
         BOOKWORM
         if old or b"firstboot" in layout["cmdline.txt"]
-        else System(layout, "", PI, ("trixie", "sid"))
+        else System(layout, "", PI, ("trixie",))
     )
 
 

@@ -76,7 +76,14 @@ FSTAB = """\
 PARTUUID=6e6f6465-01 /boot/firmware vfat defaults 0 2
 PARTUUID=6e6f6465-02 / ext4 defaults 0 1
 """
-INSTALLED = "Package: nodeagent\nStatus: install ok installed\nVersion: 0\nArchitecture: all\n"
+FILES = {
+    "etc/fstab": FSTAB,
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
+    "etc/group": "root:x:0:\nadm:x:4:\n",
+    # What is put on the card here is no package; it counts as installed.
+    "var/lib/dpkg/status": "Package: nodeagent\nStatus: install ok installed\n"
+    "Version: 0\nArchitecture: all\n",
+}
 UNITS, NAME = "etc/systemd/system", "nodeagent-install.service"
 
 
@@ -86,12 +93,14 @@ def tree(release: str) -> Path:
     if not (place / "made").exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(place, ignore_errors=True)
-        options = [f"--setup-hook={MERGED}"]
+        # A mirror may keep a sid that is older than it says to be valid; it is signed all the same.
+        valid = 'Acquire::Check-Valid-Until "false"'
+        options = [f"--setup-hook={MERGED}", f"--aptopt={valid}"]
         toolbox.bootstrap(
             place, PACKAGES, "extract", BUILD / f"{release}.log", options, suite=release
         )
         # Else each start of cloud-init would compile it anew.
-        compiling = ["python3", "-m", "compileall", "-q", "/usr/lib/python3/dist-packages"]
+        compiling = ["sh", "-c", "python3 -m compileall -q /usr/lib/python3*"]
         subprocess.run(namespaces.apart("chroot", str(place), *compiling), check=True)
         (place / "made").touch()
     return place
@@ -115,9 +124,13 @@ class Board:
         for name in ("boot/firmware", "dev", "proc", "run", "sys", "tmp", "root", "var/lib/dpkg",
                      "etc/systemd/system", "etc/cloud/cloud.cfg.d", "usr/local/bin"):  # fmt: skip
             (self.upper / name).mkdir(parents=True)
-        (self.upper / "etc/fstab").write_text(FSTAB)
-        # The package that is put on the card here is none, and counts as installed.
-        (self.upper / "var/lib/dpkg/status").write_text(INSTALLED)
+        for name, text in FILES.items():
+            (self.upper / name).write_text(text)
+        # As ca-certificates makes it when it is installed; requests cannot be imported without it.
+        certificates = sorted((tree(release) / "usr/share/ca-certificates/mozilla").glob("*.crt"))
+        made = self.upper / "etc/ssl/certs/ca-certificates.crt"
+        made.parent.mkdir(parents=True)
+        made.write_text("".join(path.read_text() for path in certificates))
         (self.upper / "etc/cloud/cloud.cfg.d/99_board.cfg").write_text(settings)
         doubles = DOUBLES | (DISK if settings == LABEL else {})
         for name, does in doubles.items():
@@ -175,7 +188,8 @@ class Board:
         asked = units / "normal/kernel-command-line.service"
         if asked.exists():
             return self._asked(asked.read_text())
-        found = [self._cloud_init()] if list(units.glob("*/*.wants/cloud-init.target")) else []
+        wanted = {path.name for path in units.glob("*/*.wants/*")}  # links that point nowhere here
+        found = [self._cloud_init()] if "cloud-init.target" in wanted else []
         return ", ".join(filter(None, [*found, self._install()])) or "usual"
 
     def _asked(self, unit: str) -> str:
@@ -188,8 +202,9 @@ class Board:
 
     def _cloud_init(self) -> str:
         """Its stages before the network and with it; in which of them it ran the hook."""
-        script = "cloud-init init --local; STAGE=network cloud-init init"
-        self.call("local", "sh", "-c", script)
+        script = "cloud-init init --local && STAGE=network cloud-init init"
+        if self.call("local", "sh", "-c", script).returncode:
+            return "cloud-init failed"
         calls = (self.upper / "var/calls").read_text()
         started = re.findall("^([a-z]+): start .*nodeagent-install.service$", calls, re.M)
         return f"first-boot.sh by cloud-init ({started[0]} stage)" if started else ""
