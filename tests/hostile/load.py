@@ -92,8 +92,8 @@ def _crowd(lan: Lan, folder: Path) -> tuple[Rows, list[str]]:
     if len(took) != JOINERS:
         lost = next(one for one in said["joiners"] if one["seconds"] is None)
         faults.append(f"load: {JOINERS - len(took)} nodes were not admitted, such as {lost}")
-    names = {one.get("name") for one in said["joiners"]}
-    if len(names) != JOINERS:
+    names = [one["name"] for one in said["joiners"] if one["seconds"] is not None]
+    if len(set(names)) != len(names):
         faults.append("load: two nodes got the same name")
     for who, limit in (("serve", LIMIT), ("broker", BROKER_LIMIT)):
         if said[who][1] > limit:
