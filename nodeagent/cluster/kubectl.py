@@ -9,6 +9,8 @@ from nodeagent import paths
 from nodeagent.host.host import Host
 
 BOUND = 120  # seconds
+# What a busy API server has begun it goes on with: to ask again too soon only makes it busier.
+ANSWER_BOUND = 60
 
 
 def apply_text(host: Host, text: str) -> None:
@@ -26,7 +28,7 @@ def get(host: Host, *words: str, kubeconfig: str = paths.ADMIN_CONF) -> Any:
     return json.loads(
         host.call(
             "kubectl", "--kubeconfig", kubeconfig, "get", *words, "-o", "json",
-            "--request-timeout=20s", timeout=BOUND,
+            f"--request-timeout={ANSWER_BOUND}s", timeout=BOUND,
         )
     )  # fmt: skip
 

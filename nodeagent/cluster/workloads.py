@@ -23,6 +23,7 @@ LOG = logging.getLogger("nodeagent")
 
 # Goes with kubeadm's own files when the cluster does. No uids in it: the list is still to be taken.
 BIRTH = f"{kubeadm_state.FOLDER}/birth.json"
+TRIES, PAUSE = 3, 5.0  # times, seconds
 FORMAT = 1
 
 # Names as `kubectl api-resources -o name` prints them. Nodes are asked for apart; nodes write the
@@ -78,16 +79,21 @@ def expect(host: Host) -> None:
 
 def take_list(host: Host) -> None:
     """Once, when the cluster is formed: what is in it now is its own. Nothing where it was not made
-    by ``expect``, or is done; where the cluster does not answer, the next start does it. Raises
-    OSError."""
+    by ``expect``, or is done. Where the cluster does not answer, no list is ever taken: later,
+    somebody's things may be in it. Raises OSError."""
     if _read(host) != {formats.KEY: FORMAT, "uids": None}:
         return
-    try:
-        found = _everything(host)
-    except (CommandFailed, ValueError, KeyError, TypeError) as error:
-        LOG.info("what the cluster was born with is listed later: %s", error)
-        return
-    _write(host, sorted(_uid(item) for item in found))
+    for _ in range(TRIES):
+        try:
+            found = _everything(host)
+        except (CommandFailed, ValueError, KeyError, TypeError) as error:
+            LOG.info("what the cluster was born with could not be listed: %s", error)
+            host.clock.sleep(PAUSE)
+        else:
+            _write(host, sorted(_uid(item) for item in found))
+            return
+    LOG.warning("This cluster will never count as empty: it did not say what it was born with.")
+    host.remove(BIRTH)
 
 
 def _write(host: Host, uids: list[str] | None) -> None:

@@ -220,7 +220,7 @@ def nothing_to_do(cluster: Cluster) -> str:
 def verified(cluster: Cluster) -> str:
     """The product's own test of a cluster, as its user runs it."""
     command = ("nodeagent", "verify", "--image", image(cluster))
-    said = control_plane(cluster).sudo(*command, timeout=1500)
+    said = control_plane(cluster).sudo(*command, timeout=2400)
     print(said, end="", flush=True)
     need("note:" not in said and "everything is removed again" in said, said)
     return f"nodeagent verify: {len(said.splitlines())} parts are well"

@@ -27,7 +27,7 @@ from tests.support.machine import Machine, put
 
 pytestmark = pytest.mark.network  # a Unix socket in the test's own folder
 
-KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o json --request-timeout=20s"
+KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o json --request-timeout=60s"
 NODES = {"items": [{
     "metadata": {"name": "pi-1", "labels": {"node-role.kubernetes.io/control-plane": ""}},
     "status": {"nodeInfo": {"kubeletVersion": "v1.36.4"},

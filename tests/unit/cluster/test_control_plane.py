@@ -23,7 +23,7 @@ from nodeagent.host.host import Host, Result
 from tests.support.authority import CA_CERT, CA_KEY
 from tests.support.machine import NOW, Machine, put
 
-GET = "kubectl --kubeconfig {} get {} -o json --request-timeout=20s"
+GET = "kubectl --kubeconfig {} get {} -o json --request-timeout=60s"
 OURS = f"{control_plane.MARK}\n"
 
 
