@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from nodeagent import paths
 from nodeagent.agent import conflict, provision
@@ -23,7 +24,7 @@ from nodeagent.cluster import (
 from nodeagent.config import checks
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
-from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, Refused
+from nodeagent.errors import Blocked, NodeAgentError, Refused
 from nodeagent.fleet.election import Join, Lead, Wait
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
@@ -285,14 +286,7 @@ class Formation:
         renewal.rejoin(self.host, grant.endpoints[0], grant.ca_cert.encode(), token)
         self.state_file.note("certificate renewed", name=name)
 
-    def patiently(self, work: object) -> None:
-        """Repeat a call to a young API server, which refuses some at first."""
-        assert callable(work)
-        for left in reversed(range(20)):
-            try:
-                work()
-                return
-            except CommandFailed:
-                if not left:
-                    raise
-                self.host.clock.sleep(READY_LOOK)
+    def patiently(self, work: Callable[[], None]) -> None:
+        """Repeat a call to a young API server, which refuses some at first. Raises
+        CommandFailed."""
+        kubectl.repeated(self.host, work, 20, READY_LOOK)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from nodeagent import paths
+from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host
+
+T = TypeVar("T")
 
 BOUND = 120  # seconds
 # What a busy API server has begun it goes on with: to ask again too soon only makes it busier.
@@ -31,6 +35,17 @@ def get(host: Host, *words: str, kubeconfig: str = paths.ADMIN_CONF) -> Any:
             f"--request-timeout={ANSWER_BOUND}s", timeout=BOUND,
         )
     )  # fmt: skip
+
+
+def repeated(host: Host, work: Callable[[], T], tries: int, pause: float) -> T:
+    """What ``work`` gives at the first of so many tries that succeeds, with so many seconds between
+    them. Raises CommandFailed where the last one does."""
+    for _ in range(tries - 1):
+        try:
+            return work()
+        except CommandFailed:
+            host.clock.sleep(pause)
+    return work()
 
 
 def delete_text(host: Host, text: str) -> None:

@@ -52,12 +52,12 @@ def other_file(facts: Facts) -> str:
 
 def check(facts: Facts) -> None:
     """Raises Blocked where the pods would get a name server that is themselves."""
-    if not loops(facts) or other_file(facts):
+    own = [one for one in servers(facts, usual(facts)) if _is_own(one)]
+    if not own or other_file(facts):
         return
-    found = ", ".join(one for one in servers(facts, usual(facts)) if _is_own(one))
     raise Blocked(
-        f"The name server {found} in {usual(facts)} is on this node's own loopback, which in a pod"
-        " is the pod: the cluster's DNS would end with `Loop detected`.",
+        f"The name server {', '.join(own)} in {usual(facts)} is on this node's own loopback,"
+        " which in a pod is the pod: the cluster's DNS would end with `Loop detected`.",
         "Let that file name the router, or this node's resolver by its address on the network.",
     )
 

@@ -83,17 +83,13 @@ def take_list(host: Host) -> None:
     somebody's things may be in it. Raises OSError."""
     if _read(host) != {formats.KEY: FORMAT, "uids": None}:
         return
-    for _ in range(TRIES):
-        try:
-            found = _everything(host)
-        except (CommandFailed, ValueError, KeyError, TypeError) as error:
-            LOG.info("what the cluster was born with could not be listed: %s", error)
-            host.clock.sleep(PAUSE)
-        else:
-            _write(host, sorted(_uid(item) for item in found))
-            return
-    LOG.warning("This cluster will never count as empty: it did not say what it was born with.")
-    host.remove(BIRTH)
+    try:
+        found = kubectl.repeated(host, lambda: _everything(host), TRIES, PAUSE)
+    except (CommandFailed, ValueError, KeyError, TypeError) as error:
+        LOG.warning("This cluster will never count as empty: what is in it is not known: %s", error)
+        host.remove(BIRTH)
+        return
+    _write(host, sorted(_uid(item) for item in found))
 
 
 def _write(host: Host, uids: list[str] | None) -> None:

@@ -17,7 +17,6 @@ from tests.systems import cells
 from tests.unit.imaging import layouts
 from tests.unit.imaging.systems import REFUSED, WAYS, Layout
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 INTRODUCTION = f"""\
 # Systems and cards
 
@@ -53,12 +52,11 @@ JOURNEYS
 |---|---|---|
 """
 NOT_RUN = "not run yet"
-RECORD = CHECKOUT / "tests/systems/recorded.json"
 
 
 def page() -> str:
     """Markdown, a row a layout."""
-    record = json.loads(RECORD.read_text())
+    record = json.loads(cells.RECORD.read_text())
     versions = "".join(
         f"* {release}: {', '.join(f'{name} {version}' for name, version in of.items())}\n"
         for release, of in record["versions"].items()
@@ -67,9 +65,9 @@ def page() -> str:
     for name, made, _ in cells.rows():
         if name.split("; ")[0] in WAYS:
             continue
-        said = _alike(record["cells"].get(name, {"boots": {}})["boots"])
-        left = [release for release in made.releases if release not in ", ".join(said.values())]
-        said |= {NOT_RUN: ", ".join(left)} if left else {}
+        run = record["cells"].get(name, {"boots": {}})["boots"]
+        left = [release for release in made.releases if release not in run]
+        said = _alike(run) | ({NOT_RUN: ", ".join(left)} if left else {})
         for boots, releases in said.items():
             journeys += f"| {name.replace(': ', ' | ')} | {releases} | {boots} |\n"
     for name, (layout, _) in (WAYS | REFUSED).items():

@@ -5,6 +5,7 @@ A defect is a patch to the product, ``defects/NAME.patch`` (``git diff``), and a
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from tests.hostile.section import Section
@@ -13,11 +14,7 @@ from tests.support.seeded import Defect
 
 UNIT = "tests/unit"
 PATCHES = Path(__file__).parent / "defects"
-
-
-def _defect(name: str, what: str, test: str) -> Defect:
-    return Defect(name, what, test, PATCHES)
-
+_defect = partial(Defect, folder=PATCHES)
 
 DEFECTS: tuple[Defect, ...] = (
     _defect(

@@ -12,6 +12,7 @@ from typing import Any
 
 from .cluster import Cluster
 from .guest import Guest, SshFailed, wait
+from .place import LabError
 from .watch import TOKEN, has_digit
 from .web import image, service_answers
 
@@ -282,11 +283,11 @@ def note(outcome: Outcome, check: str, passed: bool, seen: str, miss: str = "FAI
 
 
 def perform(cluster: Cluster, *groups: dict[str, Check], miss: str = "FAIL") -> Outcome:
-    """Run checks; each prints one line."""
+    """Run checks; each prints one line. What is waited for in vain is recorded as any other."""
     results: Outcome = {}
     for name, check in (item for group in groups for item in group.items()):
         try:
             note(results, name, True, check(cluster))
-        except (CheckFailed, SshFailed, ValueError, KeyError) as why:
+        except (CheckFailed, LabError, SshFailed, ValueError, KeyError) as why:
             note(results, name, False, str(why) or type(why).__name__, miss)
     return results

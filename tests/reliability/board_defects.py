@@ -3,17 +3,15 @@ networks, a clock and packages as people have them."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from tests.reliability.durability_defects import PATCHES
 from tests.support.seeded import Defect
 
 UNIT = "tests/unit"
 FIRST_BOOT, SYSTEM = f"{UNIT}/imaging/test_first_boot.py", f"{UNIT}/imaging/test_system.py"
 EMPTY = f"{UNIT}/cluster/test_workloads.py"
-
-
-def _defect(name: str, what: str, test: str) -> Defect:
-    return Defect(name, what, test, PATCHES)
-
+_defect = partial(Defect, folder=PATCHES)
 
 DEFECTS = (
     _defect(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from tests.support.seeded import Defect
@@ -12,11 +13,7 @@ FIRST_BOOT = f"{UNIT}/test_powercut.py::test_a_cut_anywhere_of_the_first_boot"
 WAY_OUT = f"{UNIT}/test_powercut.py::test_a_cut_anywhere_of_the_way_out"
 WRITE = f"{UNIT}/host/test_durable.py::test_a_cut_leaves_the_old_or_the_new"
 CARD = f"{UNIT}/trust/test_store.py::test_a_cut_at_every_write"
-
-
-def _defect(name: str, what: str, test: str) -> Defect:
-    return Defect(name, what, test, PATCHES)
-
+_defect = partial(Defect, folder=PATCHES)
 
 DEFECTS = (
     _defect("content-not-synced", "the durable write renames before the content is synced", WRITE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from tests.support.seeded import Defect
@@ -10,11 +11,7 @@ HERE = Path(__file__).parent / "defects"
 DECISIONS = "tests/unit/fleet/test_election.py::test_decisions"
 BALLOTS = "tests/unit/fleet/test_election.py::test_ballots"
 AGENT = "tests/unit/agent/test_agent.py"
-
-
-def _defect(name: str, what: str, test: str) -> Defect:
-    return Defect(name, what, test, HERE)
-
+_defect = partial(Defect, folder=HERE)
 
 DEFECTS = (
     _defect(

@@ -8,9 +8,8 @@ import sys
 
 from tests.lab.place import say
 from tests.systems import cells, units
-from tests.systems.unpacked import BUILD, CHECKOUT, PROGRAMS, RELEASES, version
-
-RECORD = CHECKOUT / "tests/systems/recorded.json"
+from tests.systems.cells import RECORD
+from tests.systems.unpacked import BUILD, PROGRAMS, RELEASES, version
 
 
 def main(part: str) -> int:

@@ -15,6 +15,7 @@ from tests.unit.imaging import layouts, pi_os
 from tests.unit.imaging.conftest import DEB
 from tests.unit.imaging.systems import BOTH, DEBIAN, WAYS, Layout, but
 
+RECORD = Path(__file__).with_name("recorded.json")  # what came of each
 PI = SEED.read_text()
 NEXT = {"bookworm": "trixie", "trixie": "sid", "sid": "sid"}
 

@@ -8,11 +8,11 @@ import pytest
 
 from nodeagent.imaging import system
 from tests.systems import cells
-from tests.systems.__main__ import RECORD, ends_well
+from tests.systems.__main__ import ends_well
 from tests.unit.imaging import test_first_boot
 from tests.unit.imaging.systems import WAYS
 
-RECORDED = json.loads(RECORD.read_text())
+RECORDED = json.loads(cells.RECORD.read_text())
 ROWS = {name: (made, journey) for name, made, journey in cells.rows()}
 AGAIN = "run make systems"
 
