@@ -44,7 +44,7 @@ $(VENV)/.ready: pyproject.toml
 	@$(VENV)/bin/$(NAME) --version
 
 .PHONY: test
-test: venv $(SCHEMA) $(AVAHI) ## unit and net tiers, linters; under 4 minutes
+test: venv $(SCHEMA) $(AVAHI) ## unit and net tiers, linters; 4 to 5 minutes
 	@.ci/packages $(TEST_PACKAGES)
 	$(PYTHON) -m pytest -q -n 2 --dist loadgroup tests
 
