@@ -77,7 +77,9 @@ def default(cluster: Cluster) -> Outcome:
     if start in ("baked", "mixed"):
         measured["packets of baked boards for an archive or registry"] = str(cluster.tried)
     first = checks.FIRST_BOOT if start == "plain" else checks.PREPARED
-    groups = (first, checks.NODE, checks.AGENT, checks.WEB, checks.VERIFIED)
+    # `nodeagent verify` does what the web check does and more; one after the other keeps an
+    # emulated control plane so busy that neither ends. The other scenarios have that check.
+    groups = (first, checks.NODE, checks.AGENT, checks.VERIFIED)
     outcome = checks.perform(cluster, *groups)
     name = "default" if start == "plain" else f"start-{start}"
     name += "" if cluster.asked.arch == "amd64" else f"-{cluster.asked.arch}"
