@@ -75,7 +75,7 @@ def join(lan: Lan, leader: Node, folder: Path, count: int, at_once: int) -> dict
     assert process.stdout.readline() == b"ready\n", crowd.logs()
     brokering, serving = leader.processes[1:3]
     used = processor(brokering), processor(serving)
-    out = process.communicate(timeout=400)[0]
+    out = process.communicate(timeout=1800)[0]
     said: dict[str, Any] = json.loads(out or b"{}")
     assert said, crowd.logs()
     said["broker"] = processor(brokering) - used[0], status(brokering, "VmHWM")
