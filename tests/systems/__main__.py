@@ -8,8 +8,8 @@ import sys
 
 from tests.lab.place import say
 from tests.systems import cells, units
-from tests.systems.cells import RECORD
-from tests.systems.unpacked import BUILD, PROGRAMS, RELEASES, version
+from tests.systems.cells import RECORD, UNREACHED
+from tests.systems.unpacked import BUILD, FAILED, PROGRAMS, RELEASES, version
 
 
 def main(part: str) -> int:
@@ -33,19 +33,20 @@ def main(part: str) -> int:
             say(f"{name} ({release}): {'; '.join(boots[release])}")
         found[name] = {"seeded": cells.seeded_line(system.layout), "boots": boots}
         RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    bad = [name for name, cell in found.items() if not all(map(ends_well, cell["boots"].values()))]
+    bad = [n for n, c in found.items() if not all(ends_well(n, b) for b in c["boots"].values())]
     say(f"{len(found)} cells, {len(bad)} of them bad: {bad}")
     return len(bad)
 
 
-def ends_well(boots: list[str]) -> bool:
-    """Installed once, then nothing more; or refused."""
+def ends_well(name: str, boots: list[str]) -> bool:
+    """Installed once, then nothing more; or refused. ``name`` of the cell."""
     if boots[0].startswith("refused: "):
         return True
-    if any("failed" in boot for boot in boots):
+    bad, usual = ("failed by", FAILED) if name == UNREACHED else ("failed", "usual")
+    if any(bad in boot for boot in boots):
         return False
     last = [boot.split(", ")[-1] for boot in boots]
-    return last.count("installed") == 1 and last[-1] == "usual"
+    return last.count("installed") == 1 and last[-1] == usual
 
 
 if __name__ == "__main__":

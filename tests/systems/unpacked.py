@@ -27,8 +27,8 @@ RELEASES = ("bookworm", "trixie", "sid")
 PROGRAMS = ("cloud-init", "systemd", "systemd-zram-generator")
 PACKAGES = (
     *PROGRAMS, "base-files", "bash", "coreutils", "dash", "debianutils", "diffutils", "dpkg",
-    "findutils", "grep", "gzip", "hostname", "init-system-helpers", "libc-bin", "login", "mawk",
-    "mount", "sed", "tar", "util-linux",
+    "findutils", "grep", "gzip", "hostname", "init-system-helpers", "iproute2", "libc-bin", "login",
+    "mawk", "mount", "netplan.io", "openssh-client", "passwd", "sed", "sudo", "tar", "util-linux",
 )  # fmt: skip
 MERGED = 'for d in bin sbin lib lib64; do mkdir -p "$1/usr/$d"; ln -s usr/$d "$1/$d"; done'
 ENTER = """set -e
@@ -70,6 +70,7 @@ esac""",
 *) exec /usr/bin/mount "$@" ;;
 esac""",
 }
+FAILED = "cloud-init failed"
 PATH = "/usr/local/bin:/usr/sbin:/usr/bin"
 GENERATORS = "/usr/lib/systemd/system-generators"
 FSTAB = """\
@@ -90,7 +91,8 @@ UNITS, NAME = "etc/systemd/system", "nodeagent-install.service"
 def tree(release: str) -> Path:
     """The unpacked packages of a release, made once. Raises LabError."""
     place = BUILD / release
-    if not (place / "made").exists():
+    made, packages = place / "made", " ".join(PACKAGES)
+    if not made.exists() or made.read_text() != packages:
         BUILD.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(place, ignore_errors=True)
         # A mirror may keep a sid that is older than it says to be valid; it is signed all the same.
@@ -102,7 +104,7 @@ def tree(release: str) -> Path:
         # Else each start of cloud-init would compile it anew.
         compiling = ["sh", "-c", "python3 -m compileall -q /usr/lib/python3*"]
         subprocess.run(namespaces.apart("chroot", str(place), *compiling), check=True)
-        (place / "made").touch()
+        made.write_text(packages)
     return place
 
 
@@ -149,10 +151,12 @@ class Board:
         line = (self.where / "cmdline").read_text().strip()
         environment = {"PATH": PATH, "LC_ALL": "C.UTF-8", "STAGE": stage}
         environment["SYSTEMD_PROC_CMDLINE"] = line
+        # In a process namespace of its own systemd 257 takes itself for a container's, where its
+        # generators leave swap out.
+        kinds = ("mnt", "net", "uts", *([] if stage == "generator" else ["pid"]))
         command = namespaces.apart(
-            "sh", "-c", ENTER, "board", str(self.where), str(tree(self.release)), *argv,
-            kinds=("mnt", "net", "pid", "uts"),
-        )  # fmt: skip
+            "sh", "-c", ENTER, "board", str(self.where), str(tree(self.release)), *argv, kinds=kinds
+        )
         done = subprocess.run(
             command, env=os.environ | environment, capture_output=True, text=True, timeout=1200
         )
@@ -204,7 +208,7 @@ class Board:
         """Its stages before the network and with it; in which of them it ran the hook."""
         script = "cloud-init init --local && STAGE=network cloud-init init"
         if self.call("local", "sh", "-c", script).returncode:
-            return "cloud-init failed"
+            return FAILED
         calls = (self.upper / "var/calls").read_text()
         started = re.findall("^([a-z]+): start .*nodeagent-install.service$", calls, re.M)
         return f"first-boot.sh by cloud-init ({started[0]} stage)" if started else ""
