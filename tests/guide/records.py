@@ -32,6 +32,8 @@ PLAYED = {
     " fleet.",
     "reset": "`nodeagent reset` on a worker, which then joins again.",
     "start-baked": "Boards from baked images, without access to any archive.",
+    "start-baked-arm64-raspi3b": "The same; the worker is QEMU's Raspberry Pi 3: its device tree,"
+    " its SD controller, four processors, 926 MiB, Ethernet on USB.",
     "start-mixed": "One board from a baked image without access to any archive, one from a seeded"
     " stock image.",
     "trouble": "One board on which everything is wrong, one thing after the other.",

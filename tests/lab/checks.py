@@ -12,6 +12,7 @@ from typing import Any
 
 from nodeagent.cluster.acceptance import NAMESPACE
 
+from .board import PIS
 from .cluster import Cluster
 from .guest import Guest, SshFailed, wait
 from .place import LabError
@@ -26,6 +27,8 @@ SYSCTLS = (
     "net.ipv4.ip_forward",
 )
 WORKER_MEMORY = 45.0  # MB, resident, all processes of the agent on a joined worker
+# What the device trees call their boards.
+MODELS = {"raspi3b": "Raspberry Pi 3 Model B", "zero2w": "Raspberry Pi Zero 2 W"}
 STATUS_RATIO = 2.0  # `nodeagent status` against `python3 -c "import click"`
 
 
@@ -245,10 +248,28 @@ def verified(cluster: Cluster) -> str:
     return f"nodeagent verify: {len(said.splitlines())} parts are well{again}"
 
 
+def pi_board(cluster: Cluster) -> str:
+    """What the agent knows of a board with a Pi's own device tree, and of the card in it."""
+    seen = ""
+    for guest in cluster.guests:
+        if guest.board.machine not in PIS:
+            continue
+        report = json.loads(guest.sudo("nodeagent", "doctor", "--json", check=False))
+        said = {one["name"]: f"{one['level']} {one['value']}" for one in report["findings"]}
+        card = guest.ssh("findmnt --noheadings --output SOURCE /").strip()
+        led = guest.ssh("cat /sys/class/leds/ACT/trigger || true").strip() or "none"
+        seen = f"{said['model']}; {said['memory']}; root {card}, {said['root-disk']}; LED {led}"
+        need(said["model"] == f"pass {MODELS[guest.board.machine]}", seen)
+        need(card.startswith("/dev/mmcblk") and said["root-disk"].startswith("pass"), seen)
+        need("[" in led or guest.board.machine != "zero2w", seen)
+    return seen
+
+
 Check = Callable[[Cluster], str]
 FIRST_BOOT: dict[str, Check] = {"one reboot for the memory cgroup": one_reboot}
 # Of cards that `image seed` prepared.
 PREPARED: dict[str, Check] = {"first boot of prepared cards": no_reboot}
+PI: dict[str, Check] = {"the agent knows the Pi it is on": pi_board}
 NODE: dict[str, Check] = {
     "memory cgroup on": memory_cgroup,
     "swap off": swap_off,

@@ -106,11 +106,13 @@ class Cluster:
         if agent and "baked" in starts.values():
             baked = flashing.bake(asked.arch, flashed.disk, package, self.sources())
         for index in range(1, asked.nodes + 1):
-            one = board.Board(
-                index, asked.arch, self.accelerator, str(flashed.kernel), str(flashed.initrd)
-            )
+            kernel, initrd = str(flashed.kernel), str(flashed.initrd)
+            machine = asked.machines.get(index, "virt")
+            one = board.Board(index, asked.arch, self.accelerator, kernel, initrd, machine)
             say("flashing the card", one.name)
             disk.copy(baked if starts[index] == "baked" else flashed.disk, one.card)
+            if one.machine in board.PIS:
+                disk.round_up(one.card)
             if fleet:
                 settings = run_folder() / f"{one.name}.yaml"
                 settings.write_text(self.settings(index))

@@ -7,6 +7,7 @@ boot partition.
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -105,6 +106,11 @@ def check_boot(partition: Path) -> list[str]:
     # Said of every partition: its own version, the closing count, that it changed nothing.
     chatter = ("fsck.fat ", f"{partition}: ", "Leaving filesystem unchanged")
     return [line for line in lines if line and not line.startswith(chatter)]
+
+
+def round_up(card: Path) -> None:
+    """Make the card as large as a real one: QEMU's SD controller wants a power of two."""
+    os.truncate(card, 1 << (card.stat().st_size - 1).bit_length())
 
 
 def copy(source: Path, target: Path) -> None:

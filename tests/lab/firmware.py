@@ -49,6 +49,13 @@ def command_line(read: Reader) -> str:
     return resolve(f"{DEVICE_TREE} {first}")[:LIMIT]
 
 
+def for_pi(line: str) -> str:
+    """``line`` for QEMU's Raspberry Pi 3 with Debian's kernel: the firmware would put the serial
+    port's name there; and systemd keeps off the watchdog, since QEMU takes its arming for a reset
+    (hw/misc/bcm2835_powermgt.c: WRCFG_FULL_RESET)."""
+    return f"{line} console=ttyS1,115200 systemd.watchdog_sec=off"
+
+
 def resolve(line: str) -> str:
     """``line`` as Raspberry Pi's kernel understands its cgroup words (double 2)."""
     words = line.split()

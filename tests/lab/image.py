@@ -25,7 +25,8 @@ from .mirror import debian, keys
 from .mirror.store import Store
 from .place import RECIPE, LabError, cache, say
 
-KERNELS = {"amd64": "linux-image-cloud-amd64", "arm64": "linux-image-cloud-arm64"}
+# The cloud kernel has no drivers of a Pi, which is one of the arm64 machines here.
+KERNELS = {"amd64": "linux-image-cloud-amd64", "arm64": "linux-image-arm64"}
 CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 IN_CHROOT = 'mount --rbind /dev "$1/dev"; mount -t proc proc "$1/proc"; exec chroot "$@"'
 
@@ -85,20 +86,21 @@ def ssh_key() -> Path:
 
 
 def _base(arch: str, folder: Path) -> Path:
+    trees = [tree for tree in (RECIPE / "files", RECIPE / f"files-{arch}") if tree.exists()]
     options = [
         *toolbox.docs_option(),
         f"--architectures={arch}",
         "--dpkgopt=force-confold",
         '--aptopt=APT::Install-Recommends "false"',
         # Before the packages: their scripts read it (initramfs), dpkg keeps it (force-confold).
-        f"--essential-hook=cp -rT --no-preserve=ownership '{RECIPE}/files' \"$1\"",
+        *(f"--essential-hook=cp -rT --no-preserve=ownership '{tree}' \"$1\"" for tree in trees),
         f"--customize-hook=sh '{RECIPE}/customize.sh' \"$1\"",
     ]
     wanted = [*packages(), KERNELS[arch]]
     customize = (RECIPE / "customize.sh").read_bytes()
     # Without the checkout's own path, so that any checkout finds what another one made.
     plain = [option.replace(str(RECIPE), "") for option in options]
-    key = _hash(*plain, *wanted, _recipe(RECIPE / "files"), customize)
+    key = _hash(*plain, *wanted, *map(_recipe, trees), customize)
     tar = folder / f"base-{key}.tar"
     if tar.exists():
         return tar
@@ -217,6 +219,8 @@ def build(arch: str, mirror: str, deb: Path | None) -> Image:
         for name in ("vmlinuz", "initrd.img"):
             newest = sorted((work / "boot").glob(f"{name}-*"))[-1]
             shutil.copyfile(newest, fresh / name)
+        for tree in (work / "usr/lib").glob("linux-image-*/broadcom/bcm2837-*.dtb"):
+            shutil.copyfile(tree, fresh / tree.name)
         disk.make(fresh / "disk.img", work, boot)
         (fresh / "what.json").write_text(json.dumps({"deb": deb.name if deb else None}))
         (fresh / "made-of").write_text(_hash(*made_of))

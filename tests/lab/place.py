@@ -54,6 +54,7 @@ class Asked:
     START says what is on the cards: ``plain``, the agent and beside it the two files that a user
     copies; ``seeded``, a stock system that `image seed` prepared; ``baked``, what `image bake`
     made, on boards that reach no archive; ``mixed``, the first baked and the others seeded.
+    MACHINE_1 ... say which board: ``virt``, or a real one that QEMU knows (arm64 only).
     """
 
     nodes: int = 2
@@ -61,6 +62,7 @@ class Asked:
     mirror: str = "built"
     start: str = "plain"
     roles: dict[int, str] = field(default_factory=dict)
+    machines: dict[int, str] = field(default_factory=dict)
     keep: bool = False
     minutes: float = 40.0
     seed: int = 0
@@ -102,12 +104,15 @@ class Asked:
             index: one_of(f"ROLE_{index}", "auto", "control-plane", "worker")
             for index in range(1, nodes + 1)
         }
+        arch = one_of("ARCH", "amd64", "arm64")
+        pis = ("raspi3b", "zero2w") if arch == "arm64" else ()
         return Asked(
             nodes=nodes,
-            arch=one_of("ARCH", "amd64", "arm64"),
+            arch=arch,
             mirror=one_of("MIRROR", "built", "upstream"),
             start=one_of("START", "plain", "seeded", "baked", "mixed"),
             roles=roles,
+            machines={i: one_of(f"MACHINE_{i}", "virt", *pis) for i in range(1, nodes + 1)},
             keep=(environment.get("KEEP") or "0") not in ("0", "no", "false"),
             minutes=number("LAB_MINUTES", "40", 1, 600),
             seed=int(number("SEED", str(int(time.time()) % 10**6), 0, 10**9)),

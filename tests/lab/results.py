@@ -2,7 +2,8 @@
 
 A span begins with the agent's line ``<phase>: ...`` in the journal and ends with the next one;
 before the first line of a boot the machine is ``booting``. Power events have this machine's
-clock, the journals the guests', which follow it by NTP.
+clock; so have the guests by NTP at the end of a boot, but a Pi 3 has no clock of its own and is
+late until then. So a line's time is the boot's end less the monotonic time between them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from nodeagent.status.model import PHASES
 
+from .board import PIS
 from .checks import control_planes
 from .cluster import Cluster
 from .guest import Guest, SshFailed
@@ -28,16 +30,23 @@ Span = tuple[str, float]  # phase, when it began
 
 def _journal(guest: Guest) -> list[Span]:
     command = f"sudo journalctl -u nodeagent -o json --output-fields={FIELDS} --no-pager"
-    spans: list[Span] = []
-    for line in guest.ssh(command, timeout=180).splitlines():
-        entry = json.loads(line)
-        message = entry.get("MESSAGE")
-        if not isinstance(message, str):
-            continue
-        phase = message.partition(":")[0]
-        if phase in PHASES:
-            spans.append((phase, int(entry["__REALTIME_TIMESTAMP"]) / 1e6))
-    return spans
+    entries = [json.loads(line) for line in guest.ssh(command, timeout=180).splitlines()]
+    began = {entry["_BOOT_ID"]: _real(entry) - _monotonic(entry) for entry in entries}
+    phases = ((_phase(entry.get("MESSAGE")), entry) for entry in entries)
+    return [(p, began[one["_BOOT_ID"]] + _monotonic(one)) for p, one in phases if p in PHASES]
+
+
+def _real(entry: dict[str, Any]) -> float:
+    return int(entry["__REALTIME_TIMESTAMP"]) / 1e6
+
+
+def _monotonic(entry: dict[str, Any]) -> float:
+    return int(entry["__MONOTONIC_TIMESTAMP"]) / 1e6
+
+
+def _phase(message: Any) -> str:
+    """The word before the colon; journald gives what is not text as a list of bytes."""
+    return message.partition(":")[0] if isinstance(message, str) else ""
 
 
 def timeline(guest: Guest) -> list[Span]:
@@ -69,9 +78,10 @@ def machine(cluster: Cluster) -> str:
             break
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     board = cluster.guests[0].board
+    pis = "".join(f", {g.name} {g.board.machine}" for g in cluster.guests if g.board.machine in PIS)
     return (
         f"{model}, {os.cpu_count()} cores, {pages / 2**30:.0f} GiB; guests {board.arch} with "
-        f"{board.processors} CPUs and {board.memory} MiB, QEMU 10 {board.accelerator}"
+        f"{board.processors} CPUs and {board.memory} MiB{pis}, QEMU 10 {board.accelerator}"
     )
 
 

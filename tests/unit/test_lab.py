@@ -1,0 +1,46 @@
+"""The lab's own logic that needs no virtual board."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.lab import place, results
+from tests.lab.board import PIS, Board
+from tests.lab.guest import Guest
+
+
+def line(message: str, real: float, monotonic: float) -> str:
+    """As journalctl prints it; both times in microseconds."""
+    times = {"__REALTIME_TIMESTAMP": real, "__MONOTONIC_TIMESTAMP": monotonic}
+    return json.dumps(
+        {"MESSAGE": message, "_BOOT_ID": "1", **{k: f"{v * 1e6:.0f}" for k, v in times.items()}}
+    )
+
+
+def test_a_line_from_before_the_clock_was_set_is_told_at_its_right_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = [
+        line("preparing: no clock yet", 500, 30),
+        line("discovering: the clock is right", 1060, 60),
+        line("ready: all is well", 1100, 100),
+    ]
+    guest = Guest(Board(2, "arm64", "tcg", "", "", "raspi3b"))
+    on: list[dict[str, Any]] = [{"event": "power-on", "at": 999.0}]
+    monkeypatch.setattr(Guest, "ssh", lambda self, command, timeout: "\n".join(lines))
+    monkeypatch.setattr(Guest, "power_ons", lambda self: on)
+    spans = [("booting", 999), ("preparing", 1030), ("discovering", 1060), ("ready", 1100)]
+    assert results.timeline(guest) == spans
+
+
+def test_a_pi_is_a_board_for_arm64_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PIS:
+        monkeypatch.setenv("MACHINE_2", name)
+        monkeypatch.setenv("ARCH", "arm64")
+        assert place.Asked.from_environment().machines == {1: "virt", 2: name}
+        monkeypatch.setenv("ARCH", "amd64")
+        with pytest.raises(place.LabError, match="MACHINE_2"):
+            place.Asked.from_environment()
