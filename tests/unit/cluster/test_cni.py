@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,28 @@ def test_the_pod_network_takes_the_address_that_the_kubelet_tells() -> None:
     assert "--iface=$(NODE_IP)" in container["args"]
     told = {one["name"]: one.get("valueFrom") for one in container["env"]}
     assert told["NODE_IP"] == {"fieldRef": {"fieldPath": "status.hostIP"}}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("has_subnet", [True, False])
+def test_pods_start_once_flannel_has_the_nodes_subnet(has_subnet: bool, tmp_path: Path) -> None:
+    """The kubelet takes the file for a network that works: CoreDNS was set up and torn down again
+    without end, and the API server that flannel waited for had no time left."""
+    documents = list(yaml.safe_load_all(cni.chosen(Settings()).manifest(Settings())))
+    spec = next(d for d in documents if d["kind"] == "DaemonSet")["spec"]["template"]["spec"]
+    before = [mount["name"] for one in spec["initContainers"] for mount in one["volumeMounts"]]
+    assert "cni" not in before
+    command = spec["containers"][0]["lifecycle"]["postStart"]["exec"]["command"]
+    (tmp_path / "subnet.env").write_text("FLANNEL_SUBNET=10.244.0.1/24\n" if has_subnet else "")
+    (tmp_path / "cni-conf.json").write_text("{}")
+    for place, here in {
+        "/run/flannel": tmp_path, "/etc/kube-flannel": tmp_path, "/etc/cni/net.d": tmp_path,
+        "/opt/bin/install-conf": "cp",
+    }.items():  # fmt: skip
+        command = [word.replace(place, str(here)) for word in command]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, check=True, timeout=20 if has_subnet else 0.3)
+    assert (tmp_path / "10-flannel.conflist").exists() is has_subnet
 
 
 # A second one, by the interface alone.
