@@ -158,26 +158,6 @@ def test_the_first_boot_enables_no_socket_of_the_broker() -> None:
 
 
 @pytest.mark.processes
-def test_a_boot_forgets_that_the_pod_network_was_ready_and_an_update_does_not(
-    tmp_path: Path,
-) -> None:
-    """flannel's pod puts the file back, and does so only when it begins anew."""
-    file, others = (
-        tmp_path / f"etc/cni/net.d/{name}" for name in ("10-flannel.conflist", "a.conf")
-    )
-    file.parent.mkdir(parents=True)
-    file.write_text("{}")
-    others.write_text("{}")
-    tool_ = tool("systemd-tmpfiles", "Install it with: apt-get install systemd")
-    configuration = str(CHECKOUT / "debian" / "nodeagent.tmpfiles")
-    again = [tool_, f"--root={tmp_path}", "--create", "--remove", configuration]
-    subprocess.run(again, check=True)
-    assert file.exists()
-    subprocess.run([*again, "--boot"], check=True)
-    assert not file.exists() and others.exists()
-
-
-@pytest.mark.processes
 def test_what_systemd_enables_at_a_first_boot(tmp_path: Path) -> None:
     """The real preset-all over our units, as it runs where the machine-id is uninitialized."""
     shipped = tmp_path / "usr/lib/systemd"
