@@ -18,16 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import disk, firmware, toolbox
-from .place import LabError, logs, run_folder
+from .place import PIS, LabError, logs, run_folder
 
 OUTAGE = 5.0  # seconds a power cut lasts
 # qemu64 is amd64's baseline, which Debian and GOAMD64=v1 need; more features cost time. With these
 # TLS is seven times as fast (AES-128-GCM, openssl speed: 184 against 27 MB/s), as QEMU hands
 # them to the real processor.
 CRYPTO = ",+aes,+pclmulqdq,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand"
-# QEMU's Raspberry Pi 3, by the device tree it gets. That of a Zero 2 W, which has the same chip,
-# is there for its LED: the Pi 3's hangs on a part that QEMU lacks.
-PIS = {"raspi3b": "bcm2837-rpi-3-b.dtb", "zero2w": "bcm2837-rpi-zero-2-w.dtb"}
 ACCELERATORS = {
     "kvm": ["-accel", "kvm", "-cpu", "host"],
     "tcg-amd64": ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", f"qemu64{CRYPTO}"],

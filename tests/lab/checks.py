@@ -12,7 +12,6 @@ from typing import Any
 
 from nodeagent.cluster.acceptance import NAMESPACE
 
-from .board import PIS
 from .cluster import Cluster
 from .guest import Guest, SshFailed, wait
 from .place import LabError
@@ -251,9 +250,7 @@ def verified(cluster: Cluster) -> str:
 def pi_board(cluster: Cluster) -> str:
     """What the agent knows of a board with a Pi's own device tree, and of the card in it."""
     seen = ""
-    for guest in cluster.guests:
-        if guest.board.machine not in PIS:
-            continue
+    for guest in cluster.pis:
         report = json.loads(guest.sudo("nodeagent", "doctor", "--json", check=False))
         said = {one["name"]: f"{one['level']} {one['value']}" for one in report["findings"]}
         card = guest.ssh("findmnt --noheadings --output SOURCE /").strip()

@@ -19,6 +19,7 @@ from . import board, disk, flashing, image, lan, toolbox
 from .guest import Guest
 from .mirror.store import Store
 from .place import (
+    PIS,
     REPOSITORY,
     Asked,
     LabError,
@@ -54,6 +55,11 @@ class Cluster:
     def ready(self) -> bool:
         """Every agent says so. Raises LabError where a board will never start again."""
         return all(guest.ready for guest in self.guests)
+
+    @property
+    def pis(self) -> list[Guest]:
+        """Those on QEMU's Raspberry Pi 3."""
+        return [guest for guest in self.guests if guest.board.machine in PIS]
 
     @property
     def package(self) -> Path:
@@ -111,7 +117,7 @@ class Cluster:
             one = board.Board(index, asked.arch, self.accelerator, kernel, initrd, machine)
             say("flashing the card", one.name)
             disk.copy(baked if starts[index] == "baked" else flashed.disk, one.card)
-            if one.machine in board.PIS:
+            if one.machine in PIS:
                 disk.round_up(one.card)
             if fleet:
                 settings = run_folder() / f"{one.name}.yaml"

@@ -17,7 +17,6 @@ from typing import Any
 
 from nodeagent.status.model import PHASES
 
-from .board import PIS
 from .checks import control_planes
 from .cluster import Cluster
 from .guest import Guest, SshFailed
@@ -78,7 +77,7 @@ def machine(cluster: Cluster) -> str:
             break
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     board = cluster.guests[0].board
-    pis = "".join(f", {g.name} {g.board.machine}" for g in cluster.guests if g.board.machine in PIS)
+    pis = "".join(f", {guest.name} {guest.board.machine}" for guest in cluster.pis)
     return (
         f"{model}, {os.cpu_count()} cores, {pages / 2**30:.0f} GiB; guests {board.arch} with "
         f"{board.processors} CPUs and {board.memory} MiB{pis}, QEMU 10 {board.accelerator}"

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from . import checks, results
-from .board import PIS
 from .census import census
 from .checks import Outcome
 from .cloudinit import cloudinit
@@ -78,15 +77,14 @@ def default(cluster: Cluster) -> Outcome:
     if start in ("baked", "mixed"):
         measured["packets of baked boards for an archive or registry"] = str(cluster.tried)
     first = checks.FIRST_BOOT if start == "plain" else checks.PREPARED
-    pis = [guest.board.machine for guest in cluster.guests if guest.board.machine in PIS]
-    board = checks.PI if pis else {}
+    board = checks.PI if cluster.pis else {}
     # `nodeagent verify` does what the web check does and more; one after the other keeps an
     # emulated control plane so busy that neither ends. The other scenarios have that check.
     groups = (first, board, checks.NODE, checks.AGENT, checks.VERIFIED)
     outcome = checks.perform(cluster, *groups)
     name = "default" if start == "plain" else f"start-{start}"
     name += "" if cluster.asked.arch == "amd64" else f"-{cluster.asked.arch}"
-    name += "".join(f"-{machine}" for machine in pis)
+    name += "".join(f"-{guest.board.machine}" for guest in cluster.pis)
     results.write(cluster, name, {"nodes": nodes, "measured": measured, "checks": outcome})
     return outcome
 

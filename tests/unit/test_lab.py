@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.lab import place, results
-from tests.lab.board import PIS, Board
+from tests.lab.board import Board
 from tests.lab.guest import Guest
 
 
@@ -37,7 +37,7 @@ def test_a_line_from_before_the_clock_was_set_is_told_at_its_right_time(
 
 
 def test_a_pi_is_a_board_for_arm64_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in PIS:
+    for name in place.PIS:
         monkeypatch.setenv("MACHINE_2", name)
         monkeypatch.setenv("ARCH", "arm64")
         assert place.Asked.from_environment().machines == {1: "virt", 2: name}
