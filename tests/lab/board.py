@@ -26,7 +26,7 @@ OUTAGE = 5.0  # seconds a power cut lasts
 # them to the real processor.
 CRYPTO = ",+aes,+pclmulqdq,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand"
 ACCELERATORS = {
-    "kvm": ["-accel", "kvm", "-cpu", "host"],
+    "kvm": toolbox.KVM,
     "tcg-amd64": ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", f"qemu64{CRYPTO}"],
     "tcg-arm64": ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "cortex-a72"],
 }

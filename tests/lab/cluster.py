@@ -42,13 +42,14 @@ class Cluster:
         self.tried = 0  # packets of baked boards for an archive, before they were Ready
         self._offline = False
         self._watch: Watch | None = None
-        self._accelerator = ""
+        self._accelerator: str | None = None
         self._deb: Path | None = None
 
-    @property
-    def accelerator(self) -> str:
-        if not self._accelerator:
-            self._accelerator = "kvm" if toolbox.kvm_works(self.asked.arch) else "tcg"
+    def accelerator(self, kernel: Path) -> str:
+        """How guests with this kernel run here: ``kvm`` or ``tcg``."""
+        if self._accelerator is None:
+            self._accelerator = "kvm" if toolbox.kvm_works(self.asked.arch, kernel) else "tcg"
+            say(f"guests run with {self._accelerator}")
         return self._accelerator
 
     @property
@@ -86,7 +87,7 @@ class Cluster:
                 raise LabError("The mirror could not be built; its reason stands above.")
         self._deb = agent_package()
         self.commit, self.clean = provenance.commit(), provenance.clean()
-        say(f"{self._deb.name}; guests run with {self.accelerator}")
+        say(self._deb.name)
 
     def power_on(
         self,
@@ -114,7 +115,8 @@ class Cluster:
         for index in range(1, asked.nodes + 1):
             kernel, initrd = str(flashed.kernel), str(flashed.initrd)
             machine = asked.machines.get(index, "virt")
-            one = board.Board(index, asked.arch, self.accelerator, kernel, initrd, machine)
+            accelerator = self.accelerator(flashed.kernel)
+            one = board.Board(index, asked.arch, accelerator, kernel, initrd, machine)
             say("flashing the card", one.name)
             disk.copy(baked if starts[index] == "baked" else flashed.disk, one.card)
             if one.machine in PIS:

@@ -12,8 +12,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -141,11 +139,12 @@ def run(*argv: str | Path, stdin: str | None = None) -> str:
     return done.stdout
 
 
-def kvm_works(arch: str) -> bool:
-    """Whether guests can run on the processor itself: asked, then tried.
+def kvm_works(arch: str, kernel: Path, seconds: float = 5.0) -> bool:
+    """Whether guests can run on the processor itself: asked, then seen.
 
-    A /dev/kvm that answers may still belong to a hypervisor that emulates, so a machine with
-    nothing but its firmware is started; one that is dead within a second has no KVM.
+    A /dev/kvm that answers may belong to a hypervisor that emulates, or that lacks what QEMU asks
+    for, and QEMU may take its time to say so. So the guests' own kernel is started: one that does
+    not come as far as it can within ``seconds``, half of what emulation takes, has no use of it.
     """
     if NATIVE.get(os.uname().machine) != arch:
         return False
@@ -155,23 +154,31 @@ def kvm_works(arch: str) -> bool:
                 return False
     except OSError:
         return False
-    binary, board = EMULATORS[arch]
-    guest = [binary, "-M", board, "-accel", "kvm", "-cpu", "host", "-nodefaults", "-display"]
-    process = subprocess.Popen(
-        command(*guest, "none"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    time.sleep(1)
-    alive = process.poll() is None
-    process.kill()
-    process.wait()
-    return alive
+    return boots(arch, kernel, KVM, seconds)
 
 
+def boots(arch: str, kernel: Path, accelerator: Sequence[str], seconds: float) -> bool:
+    """Whether ``kernel``, alone in a guest, comes as far as missing its root."""
+    binary, machine = EMULATORS[arch]
+    guest = [
+        binary, "-M", machine, *accelerator, "-m", "512",
+        "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+        "-serial", "stdio", "-kernel", str(kernel),
+        "-append", "console=ttyS0 console=ttyAMA0 panic=-1",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command(*guest), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            console, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return False
+    return b"Unable to mount root fs" in console
+
+
+KVM = ("-accel", "kvm", "-cpu", "host")
 EMULATORS = {
     "amd64": ("qemu-system-x86_64", "q35,sata=off"),
     "arm64": ("qemu-system-aarch64", "virt"),
 }
-
-if __name__ == "__main__":
-    ensure()
-    print("kvm" if kvm_works(sys.argv[1] if sys.argv[1:] else "amd64") else "tcg")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab import place, results
+from tests.lab import place, results, toolbox
 from tests.lab.board import Board
 from tests.lab.guest import Guest
 
@@ -44,3 +45,19 @@ def test_a_pi_is_a_board_for_arm64_only(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv("ARCH", "amd64")
         with pytest.raises(place.LabError, match="MACHINE_2"):
             place.Asked.from_environment()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("qemu", "seen"),
+    [
+        ("echo 'Kernel panic - not syncing: VFS: Unable to mount root fs'", True),
+        ("exec sleep 60", False),  # one that has not failed yet
+        ("echo 'Assertion failed.' >&2; exit 134", False),
+    ],
+)
+def test_kvm_is_used_where_the_kernel_was_seen_to_run(
+    monkeypatch: pytest.MonkeyPatch, qemu: str, seen: bool
+) -> None:
+    monkeypatch.setattr(toolbox, "command", lambda *argv: ["sh", "-c", qemu])
+    assert toolbox.boots("amd64", Path("vmlinuz"), toolbox.KVM, 0.5) is seen
