@@ -21,7 +21,7 @@ from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.candidacy import Candidacy, Standing, renewal, said_at_once
-from nodeagent.fleet.election import Claim, Decision, Heard, Join, Lead, Timing, View, known_leader
+from nodeagent.fleet.election import Claim, Decision, Heard, Timing, View, known_leader
 from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.fleet.peers import Roster
 from nodeagent.host.facts import Facts
@@ -34,8 +34,6 @@ from nodeagent.trust.store import Trust
 
 LOG = logging.getLogger("nodeagent")
 
-TICK = 1.0  # seconds between looks while the fleet forms
-CALM_TICK = 3.0  # before the election, and while kubeadm needs the processor
 IDLE_TICK = 10.0  # seconds between looks on a formed node
 
 
@@ -88,17 +86,12 @@ class Announcer:
                 self.look()
             except Exception as error:  # noqa: BLE001  one bad look must not end the announcing
                 LOG.warning("the network could not be looked at: %s", error)
-            self.host.clock.sleep(self._tick())
-
-    def _tick(self) -> float:
-        if self.formed:
-            return IDLE_TICK
-        return CALM_TICK if self.candidacy.since is None or self._settled else TICK
+            self.host.clock.sleep(self.tick)
 
     @property
-    def _settled(self) -> bool:
-        """True where the decision is made and others only need to hear of it."""
-        return isinstance(self.decision, Lead | Join)
+    def tick(self) -> float:
+        """Seconds until the next look."""
+        return IDLE_TICK if self.formed else self.candidacy.tick(self.host.clock.monotonic())
 
     def look(self) -> None:
         """One round: settings, what was heard, decision, announcement."""

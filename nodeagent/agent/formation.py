@@ -39,7 +39,6 @@ from nodeagent.trust.store import Trust
 
 LOG = logging.getLogger("nodeagent")
 
-LOOK = 1.0  # seconds between looks at the decision
 PREFETCH_PAUSE = 20.0  # seconds until images that could not be had are asked for again
 RENEWAL_LOOK = 60.0  # seconds between looks at certificates while a node is not Ready
 REJOIN_PAUSE = 600.0  # seconds that a granted token lives
@@ -94,7 +93,7 @@ class Formation:
                 until = self.host.clock.now() + left if left > 0 else None
             self.reporter.enter(phase, decision.why, until)
             self.prefetch(settings, "worker")
-            self.host.clock.sleep(LOOK)
+            self.host.clock.sleep(self.announcer.tick)
 
     def prefetch(self, settings: Settings, role: str) -> None:
         """Pull images beside the waiting, once; the join then finds them at hand."""

@@ -27,6 +27,9 @@ from nodeagent.statefile import State
 # Seconds after which an unchanged beacon is sealed anew. A beacon is lost now and then, and 60 s
 # make it stale.
 RENEW, SLOWEST_RENEW = 5.0, 20.0
+TICK = 1.0  # seconds between looks while the fleet forms
+CALM_TICK = 3.0  # before the election and after it, while kubeadm needs the processor
+LONG = 60.0  # seconds after which an election without an own claim waits for another board's work
 CROWD = 64  # nodes; more than that renew less often, so that the air carries as much as of these
 
 
@@ -82,6 +85,13 @@ class Candidacy:
     def elect(self, now: float) -> None:
         """From ``now`` on this node takes part; a claim of an earlier boot counts from now."""
         self.since = self._claimed_at = now
+
+    def tick(self, now: float) -> float:
+        """Seconds until the next look: seconds count while nodes claim and object, later none do,
+        and each look takes from a small board what its work needs."""
+        settled = self.since is None or isinstance(self.decision, Lead | Join)
+        long = self.since is not None and now - self.since > LONG and self.claim is None
+        return CALM_TICK if settled or long else TICK
 
     @property
     def claim(self) -> tuple[int, float] | None:

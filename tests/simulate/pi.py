@@ -21,7 +21,7 @@ from tests.simulate.air import Air
 from tests.simulate.memory import Memory, PowerCut
 
 TIMING = Timing(listen=10, hold_down=5, solo_wait=180)  # the defaults of nodeagent.yaml
-TICK, CALM_TICK, ROUND = 1.0, 3.0, 10.0  # as radio.py and keeper.py
+ROUND = 10.0  # as keeper.py
 ASK_PAUSE = 60.0  # as keeper.py
 KEY = bytes(32)
 
@@ -128,12 +128,7 @@ class Pi:
         else:
             self._take_part(now, local, news)
         self._announce(now, local)
-        if self.formed:
-            tick = ROUND
-        elif self.candidacy.since is None or isinstance(self.candidacy.decision, Lead | Join):
-            tick = CALM_TICK
-        else:
-            tick = TICK
+        tick = ROUND if self.formed else self.candidacy.tick(local)
         return tick / self.make.rate
 
     def _listen(self, now: float, local: float) -> bool:
