@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from . import lan
@@ -101,6 +103,15 @@ class Guest:
         if not running:
             raise LabError(f"{self.name} has no power to cut.")
         os.kill(running[-1], signal.SIGKILL)
+
+    def give_way(self, niceness: int) -> None:
+        """Let the other boards have the processor first (sched(7), "The nice value": within its
+        session by the threads' own value, between sessions by the autogroup's)."""
+        for event in [event for event in self.events() if event["event"] == "running"][-1:]:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it lost power
+                Path(f"/proc/{event['pid']}/autogroup").write_text(str(niceness))
+                for thread in Path(f"/proc/{event['pid']}/task").iterdir():
+                    os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
 
     def ssh_command(self, command: str = "", tty: bool = False) -> list[str]:
         """The ssh command line; one connection is kept and shared by all commands."""

@@ -31,6 +31,7 @@ done
 """
 # A look at the command lines of all processes, as `ps` shows them.
 SAMPLE = f"cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -aoE '{TOKEN}' || true"
+WAITS = 10  # nice value of a board that waits for another: about a tenth of the other's share
 SAMPLE_PERIOD = 3.0  # seconds; kubeadm join takes tens of them here
 
 
@@ -129,10 +130,18 @@ class Watch:
                 guest.samples += 1
                 guest.leaks += [one for one in found if has_digit(one)]
 
+    def _share(self) -> None:
+        """Real boards share no processor: one that only waits must not slow the one that makes the
+        control plane."""
+        busy = any(guest.phase == "initialising" for guest in self._guests)
+        for guest in self._guests:
+            guest.give_way(WAITS if busy and guest.phase != "initialising" else 0)
+
     def _show(self, guest: Guest, before: dict[str, Any], now: dict[str, Any]) -> None:
         phase, detail = now.get("phase", ""), now.get("detail", "")
         if phase != before.get("phase"):
             guest.phases.append((time.time(), phase))
+            self._share()
             say(f"{phase.upper()}: {detail}", guest.name)
         elif _short(detail) != _short(before.get("detail", "")):
             say(f"  {_short(detail)}", guest.name)
