@@ -21,6 +21,7 @@ BESIDE = ("iptables", "kubernetes-cni", "cri-tools")
 # -updates and -security); what is not listed is taken for newer.
 OWN_CONTAINERD = {"bookworm": (1, 6), "trixie": (1, 7), "forky": (2, 1)}
 NEWER = (2, 2)
+DOCKERS = (2, 3)  # of containerd.io; where another one comes, its configuration is made to fit
 
 
 def containerd_package(facts: Facts, settings: Settings) -> str:
@@ -45,7 +46,7 @@ def containerd_release(facts: Facts, settings: Settings) -> tuple[int, int]:
     words = (facts.packages.version(name) or "").replace("~", ".").replace("+", ".").split(".")
     if len(words) >= 2 and words[0].isdecimal() and words[1].isdecimal():
         return int(words[0]), int(words[1])
-    return OWN_CONTAINERD.get(facts.codename, NEWER) if name == DISTRO_PACKAGE else NEWER
+    return OWN_CONTAINERD.get(facts.codename, NEWER) if name == DISTRO_PACKAGE else DOCKERS
 
 
 def minor(settings: Settings) -> str:
