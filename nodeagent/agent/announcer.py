@@ -1,6 +1,6 @@
 """Announces where this node stands, hears the others, and keeps the election's decision.
 
-A thread of the agent. Twice a second at most it looks at what the network process heard, opens
+A thread of the agent. Once a second at most it looks at what the network process heard, opens
 the seals, asks the pure election, and says what changed. It is root but parses only beacons that
 were sealed with the fleet's key.
 """

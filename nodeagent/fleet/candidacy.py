@@ -89,9 +89,9 @@ class Candidacy:
     def tick(self, now: float) -> float:
         """Seconds until the next look: seconds count while nodes claim and object, later none do,
         and each look takes from a small board what its work needs."""
-        settled = self.since is None or isinstance(self.decision, Lead | Join)
-        long = self.since is not None and now - self.since > LONG and self.claim is None
-        return CALM_TICK if settled or long else TICK
+        if self.since is None or isinstance(self.decision, Lead | Join):
+            return CALM_TICK
+        return CALM_TICK if self.claim is None and now - self.since > LONG else TICK
 
     @property
     def claim(self) -> tuple[int, float] | None:

@@ -76,8 +76,8 @@ imports = ["/etc/containerd/conf.d/*.toml"]
   conf_dir = "/etc/cni/net.d"
 """
 # From 2.3 on it asks the shim of each container for its figures every second, for a rate that the
-# kubelet takes from elsewhere (containerd, internal/cri/server/stats_collector.go): a quarter of an
-# emulated processor on an idle control plane.
+# kubelet takes from elsewhere (containerd, internal/cri/server/stats_collector.go); a control plane
+# that begins on a small board needs that time.
 STATS = """[plugins.'io.containerd.cri.v1.runtime']
   stats_collect_period = "60s"
   stats_retention_period = "5m"

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 
 from nodeagent.fleet import handoff
+from nodeagent.fleet.candidacy import RENEW, TICK
 from nodeagent.fleet.neighbours import Neighbours
 from tests.support.virtual_lan import Node
-
-RENEW = 5.0  # seconds between new beacons of the control plane, as radio.RENEW
-TICK = 1.0  # seconds between looks, as radio.TICK
 
 
 def until_heard(worker: Node, leader: Node, bound: float) -> float | None:

@@ -112,10 +112,10 @@ class Cluster:
         baked = flashed.disk
         if agent and "baked" in starts.values():
             baked = flashing.bake(asked.arch, flashed.disk, package, self.sources())
+        accelerator = self.accelerator(flashed.kernel)
         for index in range(1, asked.nodes + 1):
             kernel, initrd = str(flashed.kernel), str(flashed.initrd)
             machine = asked.machines.get(index, "virt")
-            accelerator = self.accelerator(flashed.kernel)
             one = board.Board(index, asked.arch, accelerator, kernel, initrd, machine)
             say("flashing the card", one.name)
             disk.copy(baked if starts[index] == "baked" else flashed.disk, one.card)

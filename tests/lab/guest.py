@@ -108,9 +108,11 @@ class Guest:
         """Let the other boards have the processor first (sched(7), "The nice value": within its
         session by the threads' own value, between sessions by the autogroup's)."""
         for event in [event for event in self.events() if event["event"] == "running"][-1:]:
+            process = Path("/proc", str(event["pid"]))
+            with contextlib.suppress(FileNotFoundError):  # a kernel without them, too
+                (process / "autogroup").write_text(str(niceness))
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it lost power
-                Path(f"/proc/{event['pid']}/autogroup").write_text(str(niceness))
-                for thread in Path(f"/proc/{event['pid']}/task").iterdir():
+                for thread in (process / "task").iterdir():
                     os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
 
     def ssh_command(self, command: str = "", tty: bool = False) -> list[str]:

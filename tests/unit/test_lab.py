@@ -49,15 +49,15 @@ def test_a_pi_is_a_board_for_arm64_only(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.processes
 @pytest.mark.parametrize(
-    ("qemu", "seen"),
+    ("qemu", "bound", "seen"),
     [
-        ("echo 'Kernel panic - not syncing: VFS: Unable to mount root fs'", True),
-        ("exec sleep 60", False),  # one that has not failed yet
-        ("echo 'Assertion failed.' >&2; exit 134", False),
+        ("echo 'Kernel panic - not syncing: VFS: Unable to mount root fs'", 60.0, True),
+        ("exec sleep 60", 0.1, False),  # one that has not failed yet
+        ("echo 'Assertion failed.' >&2; exit 134", 60.0, False),
     ],
 )
 def test_kvm_is_used_where_the_kernel_was_seen_to_run(
-    monkeypatch: pytest.MonkeyPatch, qemu: str, seen: bool
+    monkeypatch: pytest.MonkeyPatch, qemu: str, bound: float, seen: bool
 ) -> None:
     monkeypatch.setattr(toolbox, "command", lambda *argv: ["sh", "-c", qemu])
-    assert toolbox.boots("amd64", Path("vmlinuz"), toolbox.KVM, 0.5) is seen
+    assert toolbox.boots("amd64", Path("vmlinuz"), toolbox.KVM, bound) is seen
