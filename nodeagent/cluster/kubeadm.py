@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import yaml
 
@@ -19,7 +20,7 @@ from nodeagent.cluster.versions import Tested
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed, Refused
 from nodeagent.host.facts import Facts
-from nodeagent.host.host import Host
+from nodeagent.host.host import Host, accepted
 
 LOG = logging.getLogger("nodeagent")
 
@@ -215,7 +216,7 @@ def initialise(
     host.write(INIT_FILE, text, 0o600)
     pull_images(host, settings, tested, "control-plane")
     kubeadm_state.mark(host, kubeadm_state.BEGUN, "init")
-    said = host.call("kubeadm", "init", "--config", INIT_FILE, timeout=INIT_BOUND)
+    said = _kubeadm(host, "init", "--config", INIT_FILE, timeout=INIT_BOUND)
     LOG.info("kubeadm init:\n%s", said)
     formed(host, "control-plane")
 
@@ -240,7 +241,7 @@ def join(
             host.write(DISCOVERY_FILE, discovery_configuration(endpoint, ca_cert), 0o600)
             text = join_configuration(node_name, address, token, resolver.other_file(Facts(host)))
             host.write(JOIN_FILE, text, 0o600)
-            said = host.call("kubeadm", "join", "--config", JOIN_FILE, timeout=JOIN_BOUND)
+            said = _kubeadm(host, "join", "--config", JOIN_FILE, timeout=JOIN_BOUND)
             LOG.info("kubeadm join:\n%s", said)
     finally:
         host.remove(JOIN_FILE)
@@ -248,6 +249,21 @@ def join(
     # It holds the token; kubeadm removes it unless cut off.
     host.remove(kubeadm_state.BOOTSTRAP_CONF)
     formed(host, "worker")
+
+
+def _kubeadm(host: Host, *arguments: str, timeout: float) -> str:
+    """What kubeadm says. Where its preflight checks failed, the error names each of them.
+
+    kubeadm lists them as lines of "[ERROR Port-6443]: Port 6443 is in use", and ends with advice
+    that names none (cmd/kubeadm/app/preflight/checks.go, app/util/error.go).
+
+    Raises CommandFailed.
+    """
+    result = host.run("kubeadm", *arguments, timeout=timeout)
+    failed = [line for line in map(str.strip, result.err.splitlines()) if line[:7] == "[ERROR "]
+    if result.status and failed:
+        result = replace(result, err="\n".join(failed))
+    return accepted(("kubeadm", *arguments), result)
 
 
 def alone(host: Host) -> None:

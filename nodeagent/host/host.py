@@ -38,6 +38,19 @@ class Result:
     err: str = ""
 
 
+def accepted(argv: Sequence[str], result: Result, accept: tuple[int, ...] = (0,)) -> str:
+    """The output of a command that ended with an accepted status. Raises CommandFailed, which
+    tells the last lines of what it said."""
+    if result.status not in accept:
+        said = (result.err.strip() or result.out.strip()).splitlines()
+        raise CommandFailed(
+            f"`{' '.join(argv)}` ended with status {result.status}: "
+            f"{' / '.join(said[-3:]) or 'it said nothing'}.",
+            "The agent tries again by itself; `journalctl -u nodeagent` has the whole story.",
+        )
+    return result.out
+
+
 class Runner(Protocol):
     """Runs one command. ``argv`` is never given to a shell; ``timeout`` is in seconds."""
 
@@ -290,15 +303,7 @@ class Host:
 
         Raises CommandFailed.
         """
-        result = self.run(*argv, timeout=timeout, stdin=stdin)
-        if result.status not in accept:
-            said = (result.err.strip() or result.out.strip()).splitlines()
-            raise CommandFailed(
-                f"`{' '.join(argv)}` ended with status {result.status}: "
-                f"{' / '.join(said[-3:]) or 'it said nothing'}.",
-                "The agent tries again by itself; `journalctl -u nodeagent` has the whole story.",
-            )
-        return result.out
+        return accepted(argv, self.run(*argv, timeout=timeout, stdin=stdin), accept)
 
     def become(self, *argv: str) -> NoReturn:
         """Turn this process into another program (execve(2)). Raises OSError."""

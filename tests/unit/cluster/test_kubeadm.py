@@ -119,6 +119,23 @@ def test_no_token_in_arguments_and_none_left_on_disk(tmp_path: Path, status: int
     assert {path.name for path in left} <= {"begun", "formed"}
 
 
+def test_a_failed_preflight_check_is_named(tmp_path: Path) -> None:
+    """What kubeadm prints then ends with advice that names no check."""
+    said = (
+        "error execution phase preflight: [preflight] Some fatal errors occurred:\n"
+        "\t[ERROR Port-10250]: Port 10250 is in use\n"
+        "\t[ERROR FileContent--proc-sys-net-ipv4-ip_forward]: its content is not set to 1\n"
+        "[preflight] If you know what you are doing, you can make a check non-fatal with "
+        "`--ignore-preflight-errors=...`\n"
+        "error: check the messages above\n"
+        "To see the stack trace of this error execute with --v=5 or higher\n"
+    )
+    with pytest.raises(CommandFailed) as caught:
+        join(Machine(tmp_path, {JOIN: {"status": 1, "err": said}}))
+    assert "status 1: [ERROR Port-10250]: Port 10250 is in use / [ERROR File" in caught.value.reason
+    assert "If you know" not in caught.value.reason
+
+
 def test_files_with_a_token_are_private(tmp_path: Path) -> None:
     modes: list[int | None] = []
 
