@@ -116,7 +116,7 @@ class Broker:
                 self.withdraw(token)  # it asks anew, so the one before did not serve
         if len(self.outstanding) >= MAX_OUTSTANDING or len(self.ledger.tokens) >= MAX_TOKENS:
             raise Overloaded(f"{MAX_OUTSTANDING} nodes are joining; ask again later")
-        nodes = self.api.ready_nodes()
+        nodes = self.api.all_nodes()
         taken = frozenset(nodes) - self.ledger.names.keys()
         name = self.ledger.claim(request.name, request.node_id, taken)
         self.ledger.used(request.node_id)
@@ -199,11 +199,11 @@ class Broker:
             for request, token in fitting:
                 self._approve(request, token, int(now))
         approved = [token for token in self.outstanding if token.csr]
-        nodes = self.api.ready_nodes() if approved else {}
+        nodes = self.api.all_nodes() if approved else {}
         with self.ledger.together():
             for token in approved:
                 # Not at the approval: the kubelet fetches its certificate with the token.
-                if token.name in nodes and (not token.known or nodes[token.name]):
+                if token.name in nodes and (not token.known or nodes[token.name].ready):
                     self.withdraw(token)
 
     def _may_repeat(self, token: Token, now: float) -> bool:

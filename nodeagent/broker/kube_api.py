@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from nodeagent.broker.kube_api_protocol import GROUP, SIGNER, SigningRequest
+from nodeagent.broker.kube_api_protocol import GROUP, SIGNER, Seen, SigningRequest
 from nodeagent.cluster import rest
 from nodeagent.errors import CommandFailed
 
@@ -21,7 +21,13 @@ T = TypeVar("T")
 SECRETS = "/api/v1/namespaces/kube-system/secrets"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 BARRED = "/api/v1/namespaces/kube-system/configmaps/nodeagent-revoked"
-LIMIT = "500"  # objects an answer; a fleet has far fewer open requests
+PAGE = 200  # objects in one answer, fewer where they are large
+# Bytes of one page. An object may have 1.5 MB (etcd's limit of a request), and whoever holds a
+# kubelet's certificate may make its own as large; a page of one always fits.
+PAGE_BYTES = 2 * 1024 * 1024
+MOST_PAGES = 2000
+LONGEST = 16 * 1024  # of a certificate request in base64; a kubelet's has 600
+LEADS = "node-role.kubernetes.io/control-plane"  # kubeadm's label of a control plane's node
 
 
 class Api:
@@ -57,26 +63,32 @@ class Api:
         self._call("DELETE", f"{SECRETS}/{_token_name(token_id)}", accept=(200, 202, 404))
 
     def requests(self) -> list[SigningRequest]:
-        """Certificate requests of node clients. Raises CommandFailed."""
-        selector = f"spec.signerName={SIGNER}"
-        answer = self._call("GET", f"{REQUESTS}?fieldSelector={selector}&limit={LIMIT}")
-        return _read(lambda: [_request(item) for item in answer["items"]])
+        """Certificate requests of node clients, all of them. Raises CommandFailed."""
+        return self._all(f"{REQUESTS}?fieldSelector=spec.signerName={SIGNER}", _request)
 
     def approve(self, name: str, uid: str, reason: str) -> None:
         """Approve one request. Raises CommandFailed, also where another one stands under its name
         by now: what it asks for never changes (kubernetes.io, "Certificate Signing Requests"), but
         a name can be used again."""
+        self._decide("Approved", name, uid, reason)
+
+    def deny(self, name: str, uid: str, reason: str) -> None:
+        """Deny one request, which is removed an hour later instead of a day (kubernetes.io,
+        "Certificate Signing Requests"). Raises as ``approve``."""
+        self._decide("Denied", name, uid, reason)
+
+    def _decide(self, verdict: str, name: str, uid: str, reason: str) -> None:
         path = f"{REQUESTS}/{_safe(name)}"
         item = self._call("GET", path)
         if item["metadata"].get("uid") != uid:
             raise CommandFailed(
                 f"The certificate request {name} is not the one that was looked at.",
-                "Nothing was approved; it is looked at again by itself.",
+                "Nothing was decided; it is looked at again by itself.",
             )
         condition = {
-            "type": "Approved",
+            "type": verdict,
             "status": "True",
-            "reason": "NodeAgentGrant",
+            "reason": "NodeAgentGrant" if verdict == "Approved" else "NodeAgentStray",
             "message": reason,
         }
         item.setdefault("status", {}).setdefault("conditions", []).append(condition)
@@ -94,10 +106,9 @@ class Api:
         }
         self._call("PUT", BARRED, body)
 
-    def ready_nodes(self) -> dict[str, bool]:
-        """Name and readiness of every node. Raises CommandFailed."""
-        answer = self._call("GET", f"/api/v1/nodes?limit={LIMIT}")
-        return _read(lambda: {i["metadata"]["name"]: rest.is_ready(i) for i in answer["items"]})
+    def all_nodes(self) -> dict[str, Seen]:
+        """Every node of the cluster by name, to the last. Raises CommandFailed."""
+        return dict(self._all("/api/v1/nodes", _node))
 
     def delete_node(self, name: str, uid: str = "") -> None:
         """Delete a Node object; one that is gone is no error, nor with ``uid`` that another one has
@@ -107,11 +118,43 @@ class Api:
         gone = (404, 409) if uid else (404,)
         self._call("DELETE", f"/api/v1/nodes/{_safe(name)}", body, accept=(200, 202, *gone))
 
+    def _all(self, path: str, parse: Callable[[Any], T]) -> list[T]:
+        """Every object of a list, page after page (kubernetes.io, "API Concepts", Retrieving large
+        results sets in chunks). Raises CommandFailed, also where the list does not end: what was
+        not shown would count as not there."""
+        found: list[T] = []
+        size, more, mark = PAGE, "", "&" if "?" in path else "?"
+        for _ in range(MOST_PAGES):
+            asked = f"{path}{mark}limit={size}{more}"
+            try:
+                answer = self._call("GET", asked, most=PAGE_BYTES if size > 1 else rest.MAX_BYTES)
+            except _TooLong:
+                if size == 1:
+                    break
+                size = max(size // 4, 1)  # ``continue`` holds the place only
+                continue
+            items, token = _read(functools.partial(_page, answer, parse))
+            found += items
+            if not token:
+                return found
+            size, more = PAGE, f"&continue={quote(token, safe='')}"
+        raise CommandFailed(
+            f"The API server's list of {path.split('?')[0]} is too long to be read to its end.",
+            "Nobody is let in until it does; see who made so many objects.",
+        )
+
     def _call(
-        self, method: str, path: str, body: Any = None, accept: tuple[int, ...] = (200,)
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        accept: tuple[int, ...] = (200,),
+        most: int = rest.MAX_BYTES,
     ) -> Any:
         try:
             answer = self._request(method, path, body)
+            if len(answer.body) >= most:
+                raise _TooLong
             if answer.status in accept:
                 value = json.loads(answer.body)
                 if isinstance(value, dict):
@@ -130,6 +173,10 @@ class Api:
         )
 
 
+class _TooLong(Exception):
+    """A page has more bytes than are read at once."""
+
+
 def _read(parse: Callable[[], T]) -> T:
     """What ``parse`` finds in an answer. Raises CommandFailed where it is of another shape."""
     try:
@@ -139,6 +186,12 @@ def _read(parse: Callable[[], T]) -> T:
             "The API server's answer was not understood.",
             "It is tried again by itself; see that its version is one that was tested.",
         ) from error
+
+
+def _page(answer: Any, parse: Callable[[Any], T]) -> tuple[list[T], str]:
+    """What is on a page, and the token of the next one, empty for the last."""
+    token = answer.get("metadata", {}).get("continue", "")
+    return [parse(item) for item in answer["items"]], str(token)
 
 
 def _token_name(token_id: str) -> str:
@@ -152,6 +205,12 @@ def _safe(name: str) -> str:
     return name
 
 
+def _node(item: dict[str, Any]) -> tuple[str, Seen]:
+    meta = item["metadata"]
+    seen = Seen(rest.is_ready(item), str(meta.get("uid", "")), LEADS in meta.get("labels", {}))
+    return meta["name"], seen
+
+
 def _request(item: dict[str, Any]) -> SigningRequest:
     spec = item["spec"]
     return SigningRequest(
@@ -161,7 +220,8 @@ def _request(item: dict[str, Any]) -> SigningRequest:
         groups=tuple(spec.get("groups", ())),
         signer=spec["signerName"],
         usages=tuple(spec.get("usages", ())),
-        csr_pem=base64.b64decode(spec["request"]),
-        pending=not item.get("status", {}).get("conditions"),
+        csr_pem=base64.b64decode(spec["request"]) if len(spec["request"]) < LONGEST else b"",
+        pending=not (said := item.get("status", {}).get("conditions")),
+        approved=any(one["type"] == "Approved" for one in said or ()),
         created=item["metadata"].get("creationTimestamp", ""),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 # What kubelets' signing requests are for (kubernetes.io, "Certificate Signing Requests").
 SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
@@ -14,7 +14,7 @@ GROUP = "system:bootstrappers:nodeagent"  # of whoever shows a bootstrap token o
 
 @dataclass(frozen=True)
 class SigningRequest:
-    """A CertificateSigningRequest (certificates.k8s.io/v1). ``pending``: neither approved nor
+    """A CertificateSigningRequest (certificates.k8s.io/v1). ``pending``: neither ``approved`` nor
     denied; ``csr_pem`` is PKCS #10 in PEM; ``uid`` is never used twice, a name may be; ``created``
     is in RFC 3339, UTC, to the second."""
 
@@ -27,6 +27,15 @@ class SigningRequest:
     csr_pem: bytes
     pending: bool
     created: str
+    approved: bool = False
+
+
+class Seen(NamedTuple):
+    """A Node of the cluster. ``uid`` is never used twice; ``leads``: it is a control plane."""
+
+    ready: bool
+    uid: str = ""
+    leads: bool = False
 
 
 class ClusterApi(Protocol):
@@ -39,14 +48,17 @@ class ClusterApi(Protocol):
         """Delete a bootstrap token; a missing one is no error."""
 
     def requests(self) -> Sequence[SigningRequest]:
-        """All certificate signing requests of node clients."""
+        """All certificate signing requests of node clients, to the last."""
         ...
 
     def approve(self, name: str, uid: str, reason: str) -> None:
         """Approve the signing request that has this name and uid; ``reason`` is for people."""
 
-    def ready_nodes(self) -> dict[str, bool]:
-        """Every node by name, and whether it is Ready."""
+    def deny(self, name: str, uid: str, reason: str) -> None:
+        """Deny the signing request that has this name and uid."""
+
+    def all_nodes(self) -> dict[str, Seen]:
+        """Every node of the cluster by name, to the last."""
         ...
 
     def bar(self, names: Sequence[str]) -> None:

@@ -64,7 +64,7 @@ def main() -> None:
             for number in range(ROUNDS):
                 token = f"rec{number:03d}"
                 soon = datetime.now(UTC) + timedelta(minutes=10)
-                broker.ready_nodes()
+                broker.all_nodes()
                 broker.create_token(token, "0123456789abcdef", "pi-1", soon)
                 request = csr(Path(folder), "pi-1")
                 status, said = bootstrap(

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from nodeagent.broker.broker import TOKEN_LIFE, Broker, Offer
-from nodeagent.broker.kube_api_protocol import SigningRequest
+from nodeagent.broker.kube_api_protocol import Seen, SigningRequest
 from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Clock, Host
@@ -83,6 +83,8 @@ class Cluster:
     uids: dict[str, str] = field(default_factory=dict)
     down: bool = False
     barred: list[str] = field(default_factory=list)
+    leaders: set[str] = field(default_factory=lambda: {"pi-1"})
+    denied: list[str] = field(default_factory=list)
     now: Callable[[], float] = lambda: NOW
 
     def create_token(self, token_id: str, secret: str, node_name: str, expires: datetime) -> None:
@@ -95,19 +97,30 @@ class Cluster:
         self.tokens.pop(token_id, None)
 
     def requests(self) -> list[SigningRequest]:
-        return [replace(csr, pending=csr.name not in self.approved) for csr in self.csrs]
+        decided = {*self.approved, *self.denied}
+        return [
+            replace(one, pending=one.name not in decided, approved=one.name in self.approved)
+            for one in self.csrs
+        ]
 
     def approve(self, name: str, uid: str, reason: str) -> None:
         assert uid == next(csr.uid for csr in self.csrs if csr.name == name)
         self.approved.append(name)
+
+    def deny(self, name: str, uid: str, reason: str) -> None:
+        assert uid == next(csr.uid for csr in self.csrs if csr.name == name)
+        self.denied.append(name)
 
     def bar(self, names: Sequence[str]) -> None:
         if self.down:
             raise CommandFailed("The API server is away.", "Wait.")
         self.barred = list(names)
 
-    def ready_nodes(self) -> dict[str, bool]:
-        return self.nodes
+    def all_nodes(self) -> dict[str, Seen]:
+        return {
+            name: Seen(ready, self.uids.get(name, ""), name in self.leaders)
+            for name, ready in self.nodes.items()
+        }
 
     def delete_node(self, name: str, uid: str = "") -> None:
         if self.down:

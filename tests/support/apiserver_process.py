@@ -20,6 +20,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -120,6 +121,17 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def _page(self, which: str, items: list[Any]) -> None:
+        """As many as were asked for, from where the page before ended; an API server takes the
+        place from ``continue`` and nothing else."""
+        asked = dict(parse_qsl(urlsplit(self.path).query))
+        begin, size = int(asked.get("continue", "0")), int(asked["limit"])
+        end = begin + size
+        body = RECORDED[which]["body"]
+        more = {"continue": str(end)} if end < len(items) else {}
+        self._say(which, {**body, "metadata": {**body["metadata"], **more},
+                          "items": items[begin:end]})  # fmt: skip
+
     def _sent(self) -> Any:
         return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
@@ -143,14 +155,14 @@ class Answers(BaseHTTPRequestHandler):
                     item for item in self.cluster.requests.values()
                     if item["spec"]["username"].rpartition(":")[2] in self.cluster.tokens
                 ]  # fmt: skip
-            self._say("GET requests", {**RECORDED["GET requests"]["body"], "items": items})
+            self._page("GET requests", items)
         elif path.startswith(f"{REQUESTS}/"):
             with self.cluster.lock:
                 item = self.cluster.requests[path.removeprefix(f"{REQUESTS}/")]
             self._say("GET request", item)
         else:
             assert path == "/api/v1/nodes"
-            self._say("GET nodes", {**RECORDED["GET nodes"]["body"], "items": self.cluster.nodes()})
+            self._page("GET nodes", self.cluster.nodes())
 
     def do_PUT(self) -> None:
         name = self.path.removeprefix(f"{REQUESTS}/").removesuffix("/approval")

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nodeagent.broker import main as broker_main
-from nodeagent.broker.kube_api_protocol import SigningRequest
+from nodeagent.broker.kube_api_protocol import Seen, SigningRequest
 from nodeagent.host.host import Host
 from nodeagent.join import broker_protocol
 
@@ -58,8 +58,11 @@ class ClusterInFiles:
     def bar(self, names: Sequence[str]) -> None:
         (self._folder / "barred").write_text(" ".join(names))
 
-    def ready_nodes(self) -> dict[str, bool]:
-        return {path.name: True for path in (self._folder / "nodes").iterdir()}
+    def deny(self, name: str, uid: str, reason: str) -> None:
+        (self._folder / "csr" / f"{name}.json").unlink()
+
+    def all_nodes(self) -> dict[str, Seen]:
+        return {path.name: Seen(True) for path in (self._folder / "nodes").iterdir()}
 
     def delete_node(self, name: str, uid: str = "") -> None:
         (self._folder / "nodes" / name).unlink(missing_ok=True)

@@ -292,3 +292,44 @@ def test_the_modules_that_are_named_exist() -> None:
         if not any((place / name).exists() for place in places)
     }
     assert not gone
+
+
+# Who asks the Kubernetes API for a list, and how its end is known. kubectl follows ``continue`` by
+# itself (kubectl get, --chunk-size).
+LISTS = {
+    "broker.kube_api": "_all follows continue; test_a_list_is_read_to_its_end",
+    "cluster.kubelet_api": "the pods of one node, in one answer: without limit it is never cut",
+    "cluster.control_plane": "one Node, by its name",
+}
+OF_THE_API = re.compile(r"/apis?/\S*|\S*(limit|fieldSelector|labelSelector|continue)=\S*")
+
+
+def test_every_list_of_the_api_is_read_to_its_end() -> None:
+    """A first page looks like the whole: 500 made-up nodes hid the control plane's name."""
+    found: dict[str, list[str]] = {}
+    for name, tree in TREES.items():
+        whole = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+        inner = {id(part) for node in whole for part in ast.walk(node) if part is not node}
+        for node in ast.walk(tree):
+            if id(node) in inner:
+                continue
+            if isinstance(node, ast.JoinedStr):
+                parts = node.values
+                text = "".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                text = node.value
+            else:
+                continue
+            if OF_THE_API.fullmatch(text):
+                found.setdefault(name, []).append(text)
+    assert found.keys() == LISTS.keys(), "say here how a new list's end is known"
+    limits = [name for name, texts in found.items() if any("limit=" in text for text in texts)]
+    assert limits == ["broker.kube_api"], "only _all cuts a list, since only it reads the rest"
+    assert sum("limit=" in text for text in found["broker.kube_api"]) == 1
+    assert {text for text in found["cluster.kubelet_api"] if "/namespaces/" not in text} == {
+        "/api/v1/nodes/{}", "/api/v1/pods?fieldSelector=spec.nodeName%3D{}",
+    }  # fmt: skip
+    for call, called in calls("broker.kube_api"):
+        if called == "_call" and ast.unparse(call.args[0]) == "'GET'":
+            inside = ast.unparse(call.args[1])
+            assert inside in ("path", "asked"), f"{inside}: read a list with _all"

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from nodeagent.broker import kube_api
 from nodeagent.broker.kube_api import Api
-from nodeagent.broker.kube_api_protocol import SigningRequest
+from nodeagent.broker.kube_api_protocol import Seen, SigningRequest
+from nodeagent.cluster import rest
 from nodeagent.cluster.rest import Answer
 from nodeagent.errors import CommandFailed
 
@@ -152,7 +154,7 @@ def test_revoked_names_are_the_whole_list() -> None:
     assert body["data"].keys() == {"pi-2", "pi-3"}
 
 
-def test_ready_nodes() -> None:
+def test_all_nodes() -> None:
     def item(name: str, *conditions: tuple[str, str]) -> dict[str, Any]:
         listed = [{"type": kind, "status": status} for kind, status in conditions]
         return {"metadata": {"name": name}, "status": {"conditions": listed}}
@@ -163,4 +165,71 @@ def test_ready_nodes() -> None:
         item("b", ("Ready", "Unknown")),
     ]
     made, _ = api((200, {"items": [*nodes, new]}))
-    assert made.ready_nodes() == {"a": True, "b": False, "new": False}
+    assert made.all_nodes() == {"a": Seen(True), "b": Seen(False), "new": Seen(False)}
+
+
+def page(names: list[str], more: str = "", **extra: Any) -> tuple[int, Any]:
+    """A page of nodes, and where the next one begins."""
+    items = [{"metadata": {"name": name, **extra}, "status": {}} for name in names]
+    return 200, {"metadata": {"continue": more} if more else {}, "items": items}
+
+
+def test_a_list_is_read_to_its_end() -> None:
+    """a38: 500 nodes of an attacker's came before the control plane, on a page that was the
+    only one looked at."""
+    made, session = api(page(["a-1"], "x/y+="), page(["a-2"], "z"), page(["pi-1"]))
+    assert [*made.all_nodes()] == ["a-1", "a-2", "pi-1"]
+    assert [path.partition("limit=200")[2] for _, path, _ in session.asked] == [
+        "", "&continue=x%2Fy%2B%3D", "&continue=z",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "second",
+    [(410, {}), (500, {}), (200, {"metadata": {}}), (200, {"items": None}), TimeoutError()],
+    ids=str,
+)
+def test_a_list_that_breaks_off_is_no_list(second: Any) -> None:
+    made, _ = api(page(["a-1"], "x"), second)
+    with pytest.raises(CommandFailed):
+        made.all_nodes()
+
+
+def test_a_list_without_end_is_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kube_api, "MOST_PAGES", 3)
+    made, _ = api(*[page([f"a-{n}"], "x") for n in range(9)])
+    with pytest.raises(CommandFailed, match="too long"):
+        made.all_nodes()
+
+
+def test_large_objects_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has a kubelet's certificate may make its own Node as large as etcd takes."""
+    monkeypatch.setattr(kube_api, "PAGE_BYTES", 1000)
+    monkeypatch.setattr(rest, "MAX_BYTES", 2500)
+    fat, one = {"annotations": {"a": "x" * 1100}}, {"annotations": {"a": "x" * 1500}}
+    two = page(["a-1", "a-2"], "x", **fat)
+    made, session = api(two, two, two, two, page(["a-1"], "y", **one), page(["a-2"]))
+    assert [*made.all_nodes()] == ["a-1", "a-2"]
+    asked = [path.partition("limit=")[2] for _, path, _ in session.asked]
+    assert asked == ["200", "50", "12", "3", "1", "200&continue=y"]
+    made, _ = api(*[page(["a-1"], annotations={"a": "x" * 3000})] * 5)
+    with pytest.raises(CommandFailed, match="too long"):
+        made.all_nodes()
+
+
+def test_a_control_plane_is_known_by_its_label() -> None:
+    made, _ = api(page(["pi-1"], labels={kube_api.LEADS: ""}, uid="u-1"))
+    assert made.all_nodes() == {"pi-1": Seen(False, "u-1", True)}
+
+
+def test_a_request_of_a_megabyte_is_not_kept() -> None:
+    spec = {"signerName": "kubernetes.io/kube-apiserver-client-kubelet", "request": "QUFB" * 90000}
+    made, _ = api((200, {"items": [{"metadata": METADATA, "spec": spec}]}))
+    assert made.requests()[0].csr_pem == b""
+
+
+def test_a_stray_is_denied() -> None:
+    made, session = api((200, {"metadata": METADATA, "spec": {}}), (200, {}))
+    made.deny("csr-1", "u-1", "no grant")
+    (condition,) = session.asked[1][2]["status"]["conditions"]
+    assert (condition["type"], condition["reason"]) == ("Denied", "NodeAgentStray")
