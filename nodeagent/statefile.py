@@ -64,6 +64,7 @@ class State(TypedDict, total=False):
     initialised: bool | None  # kubeadm init is done
     last_known: list[str] | None  # endpoints of control planes, as ADDRESS:PORT
     node_name: str | None  # in the cluster that it has joined
+    policy: str | None  # SHA-256 of the join policy that the cluster has
     reboots: dict[str, str] | None  # token of a reboot -> id of the boot that asked for it
     resetting: Resetting | None
     role: str | None  # as decided: control-plane or worker

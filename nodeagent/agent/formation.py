@@ -148,10 +148,14 @@ class Formation:
             # One call of kubectl for both: on a small board each costs seconds.
             manifest = f"{cni.chosen(settings).manifest(settings)}---\n{control_plane.policy()}"
             self.patiently(lambda: kubectl.apply_text(self.host, manifest))
-            self.state_file.set(equipped=True)
+            self.state_file.set(equipped=True, policy=control_plane.policy_mark())
         self.open_for_joins(settings, address, tested.kubernetes)
         control_plane.install_user_kubeconfig(self.host)
         self.patiently(lambda: control_plane.close_doors(self.host))
+        if self.state_file.values["policy"] != control_plane.policy_mark():
+            # The cluster is of another version of nodeagent, and so is its policy.
+            self.patiently(lambda: control_plane.renew_policy(self.host))
+            self.state_file.set(policy=control_plane.policy_mark())
         self.until_ready(name)
         workloads.take_list(self.host)
 

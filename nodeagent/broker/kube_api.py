@@ -7,7 +7,7 @@ import functools
 import http.client
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -20,7 +20,6 @@ T = TypeVar("T")
 
 SECRETS = "/api/v1/namespaces/kube-system/secrets"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
-BARRED = "/api/v1/namespaces/kube-system/configmaps/nodeagent-revoked"
 PAGE = 200  # objects in one answer, fewer where they are large
 # Bytes of one page. An object may have 1.5 MB (etcd's limit of a request), and whoever holds a
 # kubelet's certificate may make its own as large; a page of one always fits.
@@ -94,17 +93,6 @@ class Api:
         item.setdefault("status", {}).setdefault("conditions", []).append(condition)
         # The item's resourceVersion makes this fail where it changed meanwhile.
         self._call("PUT", f"{path}/approval", item)
-
-    def bar(self, names: Sequence[str]) -> None:
-        """Kubelets of exactly these node names may change nothing (see policy.yaml). Raises
-        CommandFailed."""
-        body = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": BARRED.rpartition("/")[2], "namespace": "kube-system"},
-            "data": {_safe(name): "revoked" for name in names},
-        }
-        self._call("PUT", BARRED, body)
 
     def all_nodes(self) -> dict[str, Seen]:
         """Every node of the cluster by name, to the last. Raises CommandFailed."""

@@ -61,9 +61,6 @@ class ClusterApi(Protocol):
         """Every node of the cluster by name, to the last."""
         ...
 
-    def bar(self, names: Sequence[str]) -> None:
-        """Let kubelets of exactly these names change nothing in the cluster any more."""
-
     def delete_node(self, name: str, uid: str = "") -> None:
         """Delete a node object, where ``uid`` is given only the one that has it; a missing one is
         no error."""

@@ -1,14 +1,14 @@
 """What people ask of the broker: who is in, who waits; approve, revoke, forget, seal.
 
-Each answer is data for the command line. A denial is remembered before the cluster is told, a
-permission after it: where the API server does not answer, the same words again finish it.
+Each answer is data for the command line, which tells the cluster with root's rights
+(``cluster/revoked.py``): the broker may bar nobody and let nobody back. Where that did not come
+about, the same words again finish it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 
 from nodeagent.broker.broker import Broker, audit
 from nodeagent.broker.ledger import Revocation
@@ -52,9 +52,8 @@ def approve(broker: Broker, node_id: str) -> broker_protocol.Approved:
     FleetError, and what the API raises."""
     ledger = broker.ledger
     if ledger.names_of(node_id) and ledger.revocation(node_id) is None:
-        return {"name": ledger.names_of(node_id)[-1], "source": "", "state": "admitted"}
-    if ledger.revocation(node_id) is not None:
-        _bar(broker, but=ledger.names_of(node_id))
+        names = ledger.names_of(node_id)
+        return {"name": names[-1], "source": "", "state": "admitted", "let_back": names}
     now = broker.clock()
     ledger.approve(node_id, now, int(now) + APPROVAL_LIFE)
     audit("approved", node=node_id)
@@ -64,6 +63,7 @@ def approve(broker: Broker, node_id: str) -> broker_protocol.Approved:
         "name": asking.name if asking else "",
         "source": asking.source if asking else "",
         "state": state,
+        "let_back": ledger.names_of(node_id),
     }
 
 
@@ -92,10 +92,6 @@ def revoke(broker: Broker, who: str) -> broker_protocol.Revoked:
     for token in broker.outstanding:
         if token.node_id == node_id:
             broker.withdraw(token)
-    # First barred, then deleted: a kubelet that starts again makes its node anew.
-    _bar(broker)
-    for name in names:
-        broker.api.delete_node(name)
     return {"node_id": node_id, "names": names, "sealed": was_open}
 
 
@@ -112,12 +108,12 @@ def forget(broker: Broker, name: str) -> broker_protocol.Forgotten:
             " Kubernetes cannot take one back.",
             "Give the new board another name, under `node_name` in nodeagent.yaml.",
         )
-    if revoked:
-        _bar(broker, but=[name])
+    now = broker.clock()
+    alive = any(r.name == name and now < r.time + CERTIFICATE_LIFE for r in ledger.revoked)
     forgotten = ledger.forget(name)
     if forgotten:
         audit("forgotten", node=holder, name=name)
-    return {"forgotten": forgotten}
+    return {"forgotten": forgotten, "let_back": [] if alive else [name]}
 
 
 def seal(broker: Broker, seconds: int) -> broker_protocol.Sealed:
@@ -126,10 +122,3 @@ def seal(broker: Broker, seconds: int) -> broker_protocol.Sealed:
     broker.ledger.set_seal(Seal(sealed=True, open_until=until))
     audit("opened" if seconds else "sealed", until=str(until))
     return {"until": until}
-
-
-def _bar(broker: Broker, but: Sequence[str] = ()) -> None:
-    """Bar the names of all revoked nodes, apart from some that are about to be let back."""
-    revoked = {entry.node_id for entry in broker.ledger.revoked}
-    names = broker.ledger.names.items()
-    broker.api.bar([n for n, holder in names if holder in revoked and n not in but])

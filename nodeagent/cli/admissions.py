@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from nodeagent.cluster import control_plane
+from nodeagent.cluster import control_plane, revoked
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.config import checks
 from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, OtherVersion, Refused, Usage
@@ -19,6 +19,7 @@ from nodeagent.trust import wire
 
 Rows = list[tuple[str, ...]]
 LONGEST = 366 * 86400  # seconds that enrolment may be opened for
+MAX_TOLD = 100  # names of one node
 
 
 def ask(host: Host, **message: object) -> Any:
@@ -106,6 +107,7 @@ def approve(host: Host, typed: str) -> str:
     need_control_plane(host)
     node_id = read_code(typed)
     said: broker_protocol.Approved = ask(host, op="approve", node=node_id)
+    _let_back(host, said["let_back"])
     if said["state"] == "admitted":
         return f"This node is in already, as {said['name']}; nothing was changed."
     if said["state"] == "waiting":
@@ -123,9 +125,12 @@ def revoke(host: Host, who: str) -> list[str]:
     said: broker_protocol.Revoked = ask(
         host, op="revoke", who=read_code(who) if shown_code else _name(who)
     )
-    shown = ", ".join(said["names"]) or said["node_id"]
+    names = _names(said["names"])
+    if names:
+        revoked.bar(host, names)
+    shown = ", ".join(names) or said["node_id"]
     lines = [f"Revoked {shown}: it gets no grant, and its kubelet can change nothing any more."]
-    if said["names"]:
+    if names:
         lines.append(
             "Its node was deleted, and its pods go elsewhere. What its certificate still lets it do"
             " is in SECURITY.md; secrets of pods that ran there should be renewed."
@@ -139,9 +144,27 @@ def forget(host: Host, name: str) -> str:
     """Free a name. Raises Refused, Blocked, CommandFailed."""
     need_control_plane(host)
     said: broker_protocol.Forgotten = ask(host, op="forget", name=_name(name))
+    _let_back(host, said["let_back"])
     if not said["forgotten"]:
         raise Refused(f"Nobody holds the name {name}.", "See: sudo nodeagent nodes")
     return f"{name} is free. If the cluster still lists it: kubectl delete node {name}"
+
+
+def _let_back(host: Host, names: Any) -> None:
+    if names:
+        revoked.let_back(host, _names(names))
+
+
+def _names(said: Any) -> list[str]:
+    """Names as the broker tells them, checked: root acts on them, and it may be taken over. Raises
+    CommandFailed."""
+    try:
+        return list(wire.array(wire.node_name, 0, MAX_TOLD)(said))
+    except wire.Malformed as error:
+        raise CommandFailed(
+            f"The broker named nodes that cannot be: {error}.",
+            "Nothing was changed in the cluster. See `journalctl -u nodeagent-broker`.",
+        ) from error
 
 
 def _name(text: str) -> str:

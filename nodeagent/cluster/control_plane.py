@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from nodeagent import paths
-from nodeagent.cluster import kubeadm, kubectl, kubelet_api
+from nodeagent.cluster import kubeadm, kubectl, kubelet_api, revoked
 from nodeagent.cluster.rest import condition, is_ready
 from nodeagent.errors import Refused
 from nodeagent.host.host import Host
@@ -73,6 +74,18 @@ metadata: {name: "kubeadm:bootstrap-signer-clusterinfo", namespace: kube-public}
 def policy() -> str:
     """The manifest of who may join and what the broker may do."""
     return resources.files("nodeagent.cluster").joinpath("policy.yaml").read_text()
+
+
+def policy_mark() -> str:
+    """What the state file remembers of the policy that was applied: its SHA-256."""
+    return hashlib.sha256(policy().encode()).hexdigest()
+
+
+def renew_policy(host: Host) -> None:
+    """Give a cluster that another version of nodeagent made this one's policy, and put right what
+    that one's let a broker do. Repeatable. Raises CommandFailed."""
+    kubectl.apply_text(host, policy())
+    revoked.mend(host)
 
 
 def close_doors(host: Host) -> None:

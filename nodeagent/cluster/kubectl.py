@@ -37,6 +37,11 @@ def get(host: Host, *words: str, kubeconfig: str = paths.ADMIN_CONF) -> Any:
     )  # fmt: skip
 
 
+def call(host: Host, *words: str, stdin: str | None = None) -> None:
+    """One command of kubectl, as the administrator. Raises CommandFailed."""
+    host.call("kubectl", "--kubeconfig", paths.ADMIN_CONF, *words, timeout=BOUND, stdin=stdin)
+
+
 def repeated(host: Host, work: Callable[[], T], tries: int, pause: float) -> T:
     """What ``work`` gives at the first of so many tries that succeeds, with so many seconds between
     them. Raises CommandFailed where the last one does."""

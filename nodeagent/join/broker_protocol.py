@@ -82,15 +82,18 @@ class Overview(TypedDict):
 
 
 class Approved(TypedDict):
-    """The answer to "approve"; ``state`` is admitted, waiting or unheard."""
+    """The answer to "approve"; ``state`` is admitted, waiting or unheard. ``let_back``: names that
+    root takes off the cluster's list of revoked ones."""
 
     name: str
     source: str
     state: str
+    let_back: list[str]
 
 
 class Revoked(TypedDict):
-    """The answer to "revoke"; ``sealed``: enrolment was open until then."""
+    """The answer to "revoke": the names that root bars; ``sealed``: enrolment was open until
+    then."""
 
     node_id: str
     names: list[str]
@@ -98,9 +101,10 @@ class Revoked(TypedDict):
 
 
 class Forgotten(TypedDict):
-    """The answer to "forget": whether somebody held the name."""
+    """The answer to "forget": whether somebody held the name. ``let_back`` as in Approved."""
 
     forgotten: bool
+    let_back: list[str]
 
 
 class Sealed(TypedDict):

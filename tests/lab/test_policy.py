@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
@@ -18,13 +18,15 @@ from typing import Any
 
 import pytest
 
+from nodeagent import paths
 from nodeagent.broker import operators
 from nodeagent.broker.broker import Broker, Offer
 from nodeagent.broker.kube_api import Api
 from nodeagent.broker.ledger import Ledger
-from nodeagent.cluster import credentials
-from nodeagent.errors import CommandFailed
-from nodeagent.host.host import Host
+from nodeagent.cluster import control_plane as node
+from nodeagent.cluster import credentials, revoked
+from nodeagent.errors import CommandFailed, Refused
+from nodeagent.host.host import Host, Result
 from nodeagent.join import messages
 from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
@@ -91,6 +93,24 @@ class Cluster:
         )  # fmt: skip
         assert done.returncode == status, done.stderr
         return done.stdout + done.stderr
+
+    def host(self) -> Host:
+        """A control plane of this cluster: the real kubectl and kubeadm, with the cluster's
+        file."""
+        root = self.folder / "root"
+        admin = root / paths.ADMIN_CONF[1:]
+        admin.parent.mkdir(parents=True, exist_ok=True)
+        admin.write_bytes(self.admin.read_bytes())
+
+        def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+            words = [str(admin) if word == paths.ADMIN_CONF else word for word in argv]
+            words[0] = str(KUBERNETES / words[0])
+            done = subprocess.run(
+                words, input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+            )
+            return Result(done.returncode, done.stdout, done.stderr)
+
+        return Host(root, run)
 
     def stop(self) -> None:
         """End both processes."""
@@ -226,6 +246,7 @@ def test_a_taken_over_broker_can_make_no_other_secret(
 
 TOKENS = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-"
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+LIST = "/api/v1/namespaces/kube-system/configmaps/nodeagent-revoked"
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 # What a thief of the broker's certificate would like to do: method, path, body.
 FORBIDDEN: dict[str, tuple[str, str, Any]] = {
@@ -245,6 +266,13 @@ FORBIDDEN: dict[str, tuple[str, str, Any]] = {
     "change another ConfigMap": (
         "PUT", "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication", None,
     ),
+    "read the list of revoked nodes": ("GET", LIST, None),
+    "bar the control plane": ("PATCH", LIST, {"data": {"leader": "revoked"}}),
+    "let a revoked node back": ("PATCH", LIST, {"data": {"pi-9": None}}),
+    "seal the list of revoked nodes": ("PATCH", LIST, {"immutable": True}),
+    "hang the list up": ("PATCH", LIST, {"metadata": {"finalizers": ["example.org/stays"]}}),
+    "delete the list": ("DELETE", LIST, None),
+    "replace the list": ("PUT", LIST, None),
     "make a ConfigMap": ("POST", "/api/v1/namespaces/kube-system/configmaps", None),
     "bind itself to the administrator's role": (
         "POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
@@ -478,7 +506,7 @@ def test_a_revoked_kubelet_can_change_nothing(cluster: Cluster, tmp_path: Path) 
     for item in (me, renewal, lease):
         status, said = kubelet(cluster, "pi-30", "create", "-f", "-", stdin=item)
         assert status == 0, said
-    assert operators.revoke(fleet.broker, "pi-30")["names"] == ["pi-30"]
+    revoked.bar(cluster.host(), operators.revoke(fleet.broker, "pi-30")["names"])
     assert "pi-30" not in cluster.kubectl("get", "nodes", "-o", "name")
     for _ in range(40):  # the policy's list is watched, not read
         status, said = kubelet(cluster, "pi-30", "create", "-f", "-", stdin=renewal)
@@ -496,7 +524,7 @@ def test_a_revoked_kubelet_can_change_nothing(cluster: Cluster, tmp_path: Path) 
     # Others go on, and a person can take it back.
     other = me.replace("pi-30", "pi-31")
     assert kubelet(cluster, "pi-31", "create", "-f", "-", stdin=other)[0] == 0
-    operators.approve(fleet.broker, key.node_id)
+    revoked.let_back(cluster.host(), operators.approve(fleet.broker, key.node_id)["let_back"])
     for _ in range(40):
         if kubelet(cluster, "pi-30", "create", "-f", "-", stdin=me)[0] == 0:
             return
@@ -508,8 +536,28 @@ def test_what_a_revoked_kubelet_may_still_read(cluster: Cluster, tmp_path: Path)
     """SECURITY.md says it; where this changes, that must too."""
     fleet = Fleet(cluster, tmp_path)
     fleet.grant("pi-40", NodeKey(pki.new_key()))
-    operators.revoke(fleet.broker, "pi-40")
+    revoked.bar(cluster.host(), operators.revoke(fleet.broker, "pi-40")["names"])
     assert kubelet(cluster, "pi-40", "get", "services", "-A")[0] == 0
     for words in (("get", "secrets", "-A"), ("get", "pods", "-A"), ("get", "configmaps", "-A")):
         status, said = kubelet(cluster, "pi-40", *words)
         assert status != 0 and "orbidden" in said, (words, said)
+
+
+def test_what_a_broker_of_0_2_0_could_do_with_the_list_is_put_right(cluster: Cluster) -> None:
+    """Its account might write the list (attack a21): a control plane on it, sealed for good."""
+    host, leader = cluster.host(), {"name": "leads", "labels": {revoked.LEADS: ""}}
+    item = json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": leader})
+    cluster.kubectl("create", "-f", "-", stdin=item)
+    words = ("-n", "kube-system", "patch", "configmap", revoked.NAME, "--type=merge", "-p")
+    bad = {"data": {"leads": "x", "pi-50": "revoked"}, "immutable": True,
+           "metadata": {"finalizers": ["example.org/stays"]}}  # fmt: skip
+    cluster.kubectl(*words, json.dumps(bad))
+    for _ in range(2):
+        node.renew_policy(host)
+        found = json.loads(cluster.kubectl("get", "--raw", LIST))
+        assert "pi-50" in found["data"] and "leads" not in found["data"]
+        assert not found.get("immutable") and not found["metadata"].get("finalizers")
+    revoked.let_back(host, ["pi-50"])
+    with pytest.raises(Refused, match="leads is a control plane"):
+        revoked.bar(host, ["pi-51", "leads"])
+    cluster.kubectl("delete", "node", "leads")

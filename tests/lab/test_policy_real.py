@@ -9,7 +9,7 @@ import base64
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
-from nodeagent import paths
 from nodeagent.broker.kube_api import SECRETS, Api
 from nodeagent.cluster import cni, kubeadm, kubectl, versions
 from nodeagent.cluster import control_plane as node
 from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed
-from nodeagent.host.host import Host, Result
 from tests.lab.test_policy import KUBERNETES, Cluster, secret
 
 pytestmark = [pytest.mark.lab, pytest.mark.processes, pytest.mark.network]
@@ -54,24 +52,6 @@ subjects:
 """
 
 
-def control_plane(cluster: Cluster) -> Host:
-    """A control plane of this cluster: the real kubectl and kubeadm, with the cluster's file."""
-    root = cluster.folder / "root"
-    admin = root / paths.ADMIN_CONF[1:]
-    admin.parent.mkdir(parents=True, exist_ok=True)
-    admin.write_bytes(cluster.admin.read_bytes())
-
-    def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
-        words = [str(admin) if word == paths.ADMIN_CONF else word for word in argv]
-        words[0] = str(KUBERNETES / words[0])
-        done = subprocess.run(
-            words, input=stdin, capture_output=True, text=True, timeout=timeout, check=False
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
-
-    return Host(root, run)
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One API server with kubeadm's leftovers, then the policy as the agent applies it."""
@@ -79,7 +59,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
     try:
         cluster.kubectl("apply", "-f", "-", stdin=LEFTOVERS)
-        host = control_plane(cluster)
+        host = cluster.host()
         for _ in range(2):  # repeatable
             kubectl.apply_text(host, node.policy())
             node.close_doors(host)
@@ -147,7 +127,7 @@ def test_the_api_server_may_reach_kubelets(cluster: Cluster) -> None:
 
 
 def test_flannel_is_taken_as_it_is_and_again(cluster: Cluster) -> None:
-    host = control_plane(cluster)
+    host = cluster.host()
     for _ in range(2):
         kubectl.apply_text(host, cni.chosen(Settings()).manifest(Settings()))
     sets = cluster.kubectl("-n", "kube-flannel", "get", "daemonsets", "-o", "name")
@@ -181,7 +161,7 @@ def test_kubeadm_understands_the_join_configuration(tmp_path: Path) -> None:
 
 
 def test_the_join_command_for_machines_without_the_agent(cluster: Cluster, tmp_path: Path) -> None:
-    script = node.join_command(control_plane(cluster))
+    script = node.join_command(cluster.host())
     files, command = script.split("kubeadm join", 1)
     assert command.startswith(" --config /root/nodeagent-join.conf\n")
     subprocess.run(

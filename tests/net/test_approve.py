@@ -11,10 +11,12 @@ import pytest
 
 from nodeagent.cli import admissions
 from nodeagent.errors import Refused
+from nodeagent.host.host import Host
 from nodeagent.join import waiting_file
 from nodeagent.join.approval import code
 from nodeagent.trust import fleet_file
 from tests.support.joining import ask, certificate_request, control_plane
+from tests.support.kubectl import Kubectl
 from tests.support.virtual_lan import Lan, Node, eventually
 
 
@@ -26,9 +28,9 @@ def approving() -> tuple[bytes, bytes]:
 
 
 def person_at(node: Node) -> Any:
-    """A control plane where a person may type."""
+    """A control plane where a person may type; kubectl is a double."""
     node.host.write("/etc/kubernetes/admin.conf", b"x")
-    return node.host
+    return Host(node.host.root, Kubectl("pi-1"))
 
 
 def told(node: Node, wish: str, *addresses: str) -> dict[str, Any]:
@@ -108,10 +110,10 @@ def test_a_revoked_node_is_out(lan: Lan) -> None:
     leader, worker = control_plane(lan), lan.add()
     grant = told(worker, "pi-2", leader.address)
     cluster, host = Path(leader.host.root, "cluster"), person_at(leader)
-    (cluster / "nodes" / "pi-2").touch()
+    kubectl = host._run
     assert admissions.revoke(host, "pi-2")[0].startswith("Revoked pi-2")
-    assert not tokens(leader) and not (cluster / "nodes" / "pi-2").exists()
-    assert (cluster / "barred").read_text() == "pi-2"
+    assert not tokens(leader)
+    assert (kubectl.barred, kubectl.deleted) == (["pi-2"], ["pi-2"])
     late = certificate_request(grant["token"], "pi-2")
     (cluster / "csr" / "late.json").write_text(json.dumps(late))
     said = told(worker, "pi-2", leader.address)

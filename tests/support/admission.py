@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -82,7 +82,6 @@ class Cluster:
     nodes: dict[str, bool] = field(default_factory=lambda: {"pi-1": True})
     uids: dict[str, str] = field(default_factory=dict)
     down: bool = False
-    barred: list[str] = field(default_factory=list)
     leaders: set[str] = field(default_factory=lambda: {"pi-1"})
     denied: list[str] = field(default_factory=list)
     now: Callable[[], float] = lambda: NOW
@@ -110,11 +109,6 @@ class Cluster:
     def deny(self, name: str, uid: str, reason: str) -> None:
         assert uid == next(csr.uid for csr in self.csrs if csr.name == name)
         self.denied.append(name)
-
-    def bar(self, names: Sequence[str]) -> None:
-        if self.down:
-            raise CommandFailed("The API server is away.", "Wait.")
-        self.barred = list(names)
 
     def all_nodes(self) -> dict[str, Seen]:
         return {

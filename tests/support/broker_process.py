@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -54,9 +53,6 @@ class ClusterInFiles:
 
     def approve(self, name: str, uid: str, reason: str) -> None:
         (self._folder / "approved" / name).write_text(reason)
-
-    def bar(self, names: Sequence[str]) -> None:
-        (self._folder / "barred").write_text(" ".join(names))
 
     def deny(self, name: str, uid: str, reason: str) -> None:
         (self._folder / "csr" / f"{name}.json").unlink()

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from nodeagent.host.host import Clock, Host, Result
+from nodeagent.host.host import Clock, Host, Result, Runner
 
 KEYS = Path(__file__).parents[1] / "unit" / "steps" / "keys"
 NOW = 1_795_000_000.0  # 2026-11-18, seconds since the epoch
@@ -56,6 +56,7 @@ class Machine(Host):
         self.time = Time(now)
         super().__init__(root, self._answer, self.time.clock(), programs)
         self.answers = dict(answers or {})
+        self.otherwise: Runner | None = None  # answers what is not recorded
         self.ran: list[str] = []
         self.listed: dict[str, tuple[str, ...]] = {}
         self.environ = {}
@@ -77,6 +78,8 @@ class Machine(Host):
     def _answer(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
         line = " ".join(argv)
         self.ran.append(line)
+        if line not in self.answers and self.otherwise is not None:
+            return self.otherwise(argv, timeout, stdin)
         answer = self.answers.get(line, {"status": 127, "err": f"{argv[0]}: command not found"})
         return Result(0, answer) if isinstance(answer, str) else Result(**answer)
 

@@ -20,7 +20,7 @@ CALLS = frozenset({
 RUNNERS = frozenset({"run", "call", "_call", "Run", "Apt", "Popen"})
 COMMANDS = re.compile(
     r"(kubeadm reset|rm -r?f|ip link delete|nft delete|kubectl .*\bdelete|unshare rm|mke2fs|mkfs"
-    r"|sfdisk -|dd |wipefs|growpart|DELETE |piboot-try --reboot"
+    r"|delete node|replace --force|sfdisk -|dd |wipefs|growpart|DELETE |piboot-try --reboot"
     r"|systemctl (reboot|poweroff|halt|kexec)|(reboot|poweroff|halt|shutdown)\b"
     r"|(apt-get|apt|dpkg) .*(remove|purge|autoremove))"
 )

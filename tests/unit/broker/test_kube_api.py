@@ -144,16 +144,6 @@ def test_a_request_that_was_exchanged_is_not_approved() -> None:
     assert [method for method, _, _ in session.asked] == ["GET"]
 
 
-def test_revoked_names_are_the_whole_list() -> None:
-    made, session = api((200, {}))
-    made.bar(["pi-2", "pi-3"])
-    ((method, path, body),) = session.asked
-    assert (method, path) == (
-        "PUT", "/api/v1/namespaces/kube-system/configmaps/nodeagent-revoked",
-    )  # fmt: skip
-    assert body["data"].keys() == {"pi-2", "pi-3"}
-
-
 def test_all_nodes() -> None:
     def item(name: str, *conditions: tuple[str, str]) -> dict[str, Any]:
         listed = [{"type": kind, "status": status} for kind, status in conditions]

@@ -23,6 +23,7 @@ from nodeagent.join.approval import code
 from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
 from tests.support.admission import Setup
+from tests.support.kubectl import Kubectl
 from tests.support.machine import Machine, put
 
 pytestmark = pytest.mark.network  # a Unix socket in the test's own folder
@@ -40,6 +41,8 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.machine = Machine(folder / "r", {KUBECTL: json.dumps(NODES)})
+        self.kubectl = Kubectl("pi-1")
+        self.machine.otherwise = self.kubectl
         put(self.machine.root, {"/etc/kubernetes/admin.conf": "x", "/run/x": ""})
         trust = store.from_card(fleet_file.parse(fleet_file.make("home", approve=True)[1]))
         self.setup = Setup(folder, trust)
@@ -185,18 +188,45 @@ def test_a_broker_that_is_away_is_said(words: list[str], place: Place) -> None:
 def test_an_api_server_that_is_away_is_said_and_the_words_again_finish_it(place: Place) -> None:
     run("approve", code(place.key.node_id))
     assert place.asks() == ""
-    place.setup.cluster.down = True
+    place.kubectl.down = True
     done = run("revoke", "pi-2")
     assert done.exit_code == CommandFailed.exit_code
     assert "The API server is away." in done.output
-    place.setup.cluster.down = False
+    place.kubectl.down = False
     assert run("revoke", "pi-2").exit_code == 0
-    assert place.setup.cluster.barred == ["pi-2"]
+    assert (place.kubectl.barred, place.kubectl.deleted) == (["pi-2"], ["pi-2"])
+    place.kubectl.down = True
+    assert run("approve", code(place.key.node_id)).exit_code == CommandFailed.exit_code
+    place.kubectl.down = False
+    assert run("approve", code(place.key.node_id)).exit_code == 0
+    assert place.kubectl.barred == []
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["pi-1"], "pi-1 is a control plane"),
+        (["pi-2", "pi-1"], "pi-1 is a control plane"),
+        (["--all"], "nodes that cannot be"),
+        (["../x"], "nodes that cannot be"),
+        ([{"pi-2": 1}], "nodes that cannot be"),
+        ("pi-2", "nodes that cannot be"),
+        ([f"pi-{n}" for n in range(101)], "nodes that cannot be"),
+    ],
+)
+def test_a_broker_that_was_taken_over_has_root_bar_no_control_plane(
+    names: Any, said: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"v": 1, "node_id": "n-abcdefghij234567", "names": names, "sealed": False}
+    monkeypatch.setattr(place.service, "answer", lambda asked, uid: answer)
+    done = run("revoke", "pi-2")
+    assert done.exit_code != 0 and said in done.output and "Traceback" not in done.output
+    assert (place.kubectl.barred, place.kubectl.deleted) == ([], [])
 
 
 def test_what_the_broker_knows_is_shown_without_the_cluster(place: Place) -> None:
     place.asks()
-    place.machine.answers = {}
+    place.machine.answers, place.kubectl.down = {}, True
     done = run("nodes")
     assert done.exit_code == 0 and "cannot be listed" in done.output
     assert code(place.key.node_id) in done.output

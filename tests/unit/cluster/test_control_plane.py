@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from nodeagent import paths
-from nodeagent.cluster import control_plane, credentials, kubectl
+from nodeagent.cluster import control_plane, credentials, kubectl, revoked
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host, Result
 from tests.support.authority import CA_CERT, CA_KEY
+from tests.support.kubectl import Kubectl
 from tests.support.machine import NOW, Machine, put
 
 GET = "kubectl --kubeconfig {} get {} -o json --request-timeout=60s"
@@ -90,6 +91,40 @@ def test_it_asks_the_api_server_of_the_kubelet_also_when_ready_over_ipv6(
     })  # fmt: skip
     assert control_plane.ready(Machine(tmp_path), "pi-2") is False
     assert asked == [(address, 6443)]
+
+
+@pytest.mark.parametrize(
+    ("found", "left"),
+    [
+        ({"data": {"pi-2": "revoked"}}, None),
+        ({}, None),
+        ({"data": {"pi-1": "x", "pi-2": "revoked"}}, {"pi-2"}),
+        ({"data": {"pi-2": "revoked"}, "immutable": True}, {"pi-2"}),
+        ({"immutable": True}, set()),
+        ({"metadata": {"finalizers": ["a/b"]}}, set()),
+        ({"metadata": {"ownerReferences": [{}]}, "data": {"pi-3": "revoked"}}, {"pi-3"}),
+    ],
+)
+def test_what_a_broker_of_0_2_0_could_do_with_the_list_is_put_right(
+    found: dict[str, Any], left: set[str] | None, tmp_path: Path
+) -> None:
+    double = Kubectl("pi-1")
+    double.list = {"metadata": {}, **found}
+    revoked.mend(Host(tmp_path, double))
+    if left is None:
+        assert double.list == {"metadata": {}, **found}, "nothing is made anew that was in order"
+    else:
+        assert double.list["data"].keys() == left
+        assert not double.list.get("immutable") and double.list["metadata"].keys() == {
+            "name", "namespace",
+        }  # fmt: skip
+
+
+def test_a_control_plane_is_not_barred(tmp_path: Path) -> None:
+    double = Kubectl("pi-1")
+    with pytest.raises(Refused, match="pi-1 is a control plane"):
+        revoked.bar(Host(tmp_path, double), ["pi-2", "pi-1"])
+    assert (double.barred, double.deleted) == ([], [])
 
 
 def test_manifests_go_by_stdin_and_open_doors_are_closed(tmp_path: Path) -> None:
