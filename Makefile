@@ -147,6 +147,11 @@ systems: venv ## seeded cards by the real cloud-init and systemd; docs/reference
 	$(PYTHON) -m tests.systems $(ONLY)
 	$(PYTHON) -m tests.guide
 
+.PHONY: bench
+bench: venv ## time to join, memory, packets beside a released version; writes docs/cost.md (RUNS=5)
+	@.ci/packages $(TEST_PACKAGES)
+	$(PYTHON) -m tests.bench --runs $(or $(RUNS),5)
+
 .PHONY: docs
 docs: venv ## the documentation as a site, build/site/index.html
 	$(VENV)/bin/mkdocs build --strict --quiet
