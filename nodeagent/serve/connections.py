@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 LOG = logging.getLogger("nodeagent")
 
+PLACES, SHARE = 64, 8  # connections in all, from one address
 PATIENCE = 5.0  # seconds for a handshake
 GRACE = 1.5  # seconds for a handshake or a request, where others want the place
 LIFE = 60.0  # seconds of a connection in all; a request waits for the broker meanwhile
@@ -59,7 +60,7 @@ class BoundedServer:
     """
 
     def __init__(
-        self, address: str, port: int, serve: Serve, *, places: int = 64, share: int = 8
+        self, address: str, port: int, serve: Serve, *, places: int = PLACES, share: int = SHARE
     ) -> None:
         """Raises OSError where the address or port cannot be had."""
         self._serve, self._places, self._share = serve, places, share

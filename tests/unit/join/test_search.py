@@ -148,12 +148,19 @@ def test_an_answer_that_does_not_end_is_ended(said: bytes, monkeypatch: pytest.M
 
 def test_the_more_are_turned_away_the_later_they_come_again() -> None:
     crowd = Crowd()
-    waits = [crowd.turn_away(100.0) for _ in range(5000)]
+    waits = [crowd.turn_away(f"10.77.{n // 250}.{n % 250}", 100.0) for n in range(5000)]
     assert waits[0] == LEAST
     assert waits == sorted(waits)
     assert waits[-1] == MOST
     assert waits[RETURNS * 10 - 1] == 10, "so many a second come again"
-    assert crowd.turn_away(100.0 + WINDOW + 1) == LEAST
+    assert crowd.turn_away("10.77.0.1", 100.0 + WINDOW + 1) == LEAST
+
+
+def test_one_address_makes_nobody_else_wait() -> None:
+    crowd = Crowd()
+    for _ in range(5000):
+        crowd.turn_away("10.77.0.66", 100.0)
+    assert crowd.turn_away("10.77.0.12", 100.0) == LEAST
 
 
 def test_nodes_turned_away_together_do_not_come_back_together() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from nodeagent.serve import connections, http1
 from nodeagent.serve.connections import BoundedServer, Connection, who_gives_way
+from nodeagent.serve.endpoint import Turns
 from nodeagent.serve.http1 import Refusal, read_request
 
 OK = (
@@ -220,3 +221,16 @@ def test_who_gives_way(visits: list[tuple[str, float | None]], expected: int | N
             for address, age in visits
         ]
         assert who_gives_way(given, NOW) is (None if expected is None else given[expected])
+
+
+def test_one_address_gets_a_share_of_the_turns() -> None:
+    """At the broker. Eight connections of one address held all of them, waiting for the others."""
+    turns = Turns(4, 2)
+    assert [turns.take("a", 0) for _ in range(4)] == [True, True, False, False]
+    assert turns.take("b", 0) and turns.take("c", 0)
+    assert not turns.take("d", 0.01), "all are taken"
+    turns.give("a")
+    assert turns.take("d", 0)
+    for address in ("a", "b", "c", "d"):
+        turns.give(address)
+    assert not turns._held and turns.take("d", 0) and turns.take("d", 0)
