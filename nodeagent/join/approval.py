@@ -8,6 +8,8 @@ fleet treats keys it does not know the same way.
 from __future__ import annotations
 
 import re
+import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -102,11 +104,20 @@ class WaitingRoom:
         self._all: dict[str, Waiting] = {}
 
     def note(self, asking: Waiting) -> bool:
-        """Note who asks; True where it is new here. The list full, it is not listed."""
+        """Note who asks; True where it is new here.
+
+        The list full, the address with most of it gives way; where each has the same, the lot
+        decides, so that whoever goes on asking is to be seen for a share of the time.
+        """
         self._expire(asking.last)
         known = self._all.get(asking.node_id)
         if known is None and len(self._all) >= MAX_WAITING:
-            return False
+            held = Counter(one.source for one in self._all.values())
+            most = max(held.values())
+            if 1 < most == held[asking.source]:
+                return False
+            rivals = [node for node, one in self._all.items() if held[one.source] == most]
+            del self._all[secrets.choice(rivals)]
         first = known.first if known else asking.first
         self._all[asking.node_id] = replace(asking, first=first)
         return known is None
