@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import secrets
 import string
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -19,7 +21,10 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from nodeagent.broker.kube_api_protocol import GROUP, SIGNER, ClusterApi, SigningRequest
-from nodeagent.broker.ledger import MAX_TOKENS, Admission, Ledger, Token
+from nodeagent.broker.ledger import Ledger
+from nodeagent.broker.ledger_file import ENROL, Admission, Token
+from nodeagent.broker.places import APPROVED, LEAD, MEMBER, PLACES, Places
+from nodeagent.errors import CommandFailed, Refused
 from nodeagent.join import messages
 from nodeagent.join.approval import APPROVAL, SEALED, Waiting, WaitingRoom, code
 from nodeagent.trust import pki
@@ -28,7 +33,8 @@ from nodeagent.trust.anchors import Anchors
 LOG = logging.getLogger("nodeagent.audit")
 
 TOKEN_LIFE = 600  # seconds
-MAX_OUTSTANDING = 32
+MAX_REQUESTS = 8  # certificate requests of one token
+MAX_DENIED = 20  # strays in one look
 # What kubelets ask for: with ECDSA keys the first set, with RSA keys the second (Kubernetes docs,
 # "Certificate Signing Requests", Kubernetes signers).
 USAGES = (
@@ -78,70 +84,115 @@ class Broker:
         clock: Callable[[], float],
         seals_at: int = 0,
     ) -> None:
-        """``seals_at``: when enrolment ends by itself, seconds since the epoch; 0 is never."""
+        """``clock``: the machine's, for what others read; what ends here ends by the ledger's time.
+        ``seals_at``: when enrolment ends by itself, seconds since the epoch; 0 is never."""
         self.anchors, self.key, self.cert, self.offer = anchors, key, cert, offer
         self.api, self.ledger, self.clock, self.seals_at = api, ledger, clock, seals_at
-        self.waiting = WaitingRoom()
+        self.waiting, self.places = WaitingRoom(), Places()
 
     @property
     def outstanding(self) -> list[Token]:
         """Tokens that may still be in the cluster."""
-        return [token for token in self.ledger.tokens if not token.deleted]
+        return self.ledger.open_tokens()
 
     def nonce(self) -> str:
         """A nonce for one request."""
-        return self.ledger.nonce(self.clock())
+        return self.ledger.nonce()
+
+    def is_open(self) -> bool:
+        """True while unknown keys may enrol; what has ended is written down first."""
+        if self.ledger.end(self.seals_at):
+            audit("enrolment ended", at=str(int(self.ledger.now())))
+        return self.ledger.seal.is_open(self.ledger.now(), self.seals_at)
 
     def grant(self, data: bytes, source: str = "") -> bytes:
         """Answer a join request; the same answer for the same node and nonce.
 
         ``source`` is the address it came from, for the record. Raises Untrusted, OtherVersion,
-        Revoked, Stale, Unadmitted, Overloaded, FleetError, and what the cluster's API raises.
+        Revoked, Stale, Unadmitted, Overloaded, Refused, FleetError, and what the cluster's API
+        raises.
         """
         request = messages.verify_request(self.anchors, data)
         if self.ledger.revocation(request.node_id):
             raise Revoked("this node was revoked by a person")
-        for token in self.ledger.tokens:
-            if (token.node_id, token.nonce) == (request.node_id, request.nonce):
+        made = self.ledger.made(request.nonce)
+        before = [token for token in self.ledger.tokens if token.node_id == request.node_id]
+        for token in before:
+            if token.nonce == request.nonce:
                 if token.deleted:
                     raise Stale("its grant was used or replaced")
                 if token.grant:
                     return token.grant.encode()
-        now = self.clock()
-        if not self.ledger.is_fresh(request.nonce, now):
+        if made is None:
             raise Stale("the nonce is not, or no longer, one of this broker's")
-        self._admit(request, source, int(now))
-        for token in self.outstanding:
-            if token.node_id == request.node_id:
+        if any(made < (self.ledger.made(token.nonce) or 0) for token in before):
+            raise Stale("its key has asked with a newer one")
+        kind = self._admit(request, source)
+        if is_node_id(request.name) and request.name not in self.ledger.names_of(request.node_id):
+            raise Refused(
+                f"The name {request.name} looks like the id of a node.",
+                "Give the board another one, under `node_name` in nodeagent.yaml.",
+            )
+        now = self.ledger.now()
+        since = min((t.since for t in before if not t.deleted and not t.csr), default=int(now))
+        for token in before:
+            if not token.deleted:
                 self.withdraw(token)  # it asks anew, so the one before did not serve
-        if len(self.outstanding) >= MAX_OUTSTANDING or len(self.ledger.tokens) >= MAX_TOKENS:
-            raise Overloaded(f"{MAX_OUTSTANDING} nodes are joining; ask again later")
+        # Older nonces of its key are refused, so that these need not be remembered.
+        self.ledger.drop(*(t for t in before if (self.ledger.made(t.nonce) or 0) < made))
+        self._make_room(request, kind, source)
         nodes = self.api.all_nodes()
-        taken = frozenset(nodes) - self.ledger.names.keys()
-        name = self.ledger.claim(request.name, request.node_id, taken)
-        self.ledger.used(request.node_id)
+        self.ledger.reserve(name for name, node in nodes.items() if node.leads)
+        _, room = self.ledger.share_of(request.node_id, kind)
+        name = self.ledger.name_for(request.name, request.node_id, nodes, room)
         self.waiting.leave(request.node_id)
-        return self._mint(request, name, source, int(now), known=name in nodes)
+        return self._mint(request, name, source, kind, since, known=name in nodes)
 
-    def _admit(self, request: messages.Request, source: str, now: int) -> None:
-        """Whoever has a name here may always ask again. Raises Unadmitted."""
-        node_id = request.node_id
-        if self.ledger.names_of(node_id) or now < self.ledger.approved.get(node_id, 0):
-            return
+    def _admit(self, request: messages.Request, source: str) -> str:
+        """Whoever is a member may always ask again, a claim gives no right. The kind of asker, of
+        whose places it gets one. Raises Unadmitted."""
+        node_id, is_open = request.node_id, self.is_open()
+        if self.ledger.is_member(node_id):
+            return MEMBER
+        if node_id in self.ledger.approved:
+            return APPROVED
+        issuer = LEAD if request.may_lead else ENROL
         if self.anchors.by_approval and not request.may_lead:
             why = APPROVAL
-        elif not self.ledger.seal.is_open(now, self.seals_at):
+        elif not is_open:
             why = SEALED
+        elif not self.ledger.share_of(node_id, issuer)[1]:
+            why = SEALED
+            audit("share of names used up", node=node_id, issuer=issuer, source=source)
         else:
-            return
+            return issuer
+        now = int(self.ledger.now())
         if self.waiting.note(Waiting(node_id, request.name, source, why, now, now)):
             audit("waits", node=node_id, code=code(node_id), wish=request.name, source=source)
         raise Unadmitted(why)
 
+    def _make_room(self, request: messages.Request, kind: str, source: str) -> None:
+        """A place for one more token. Raises Overloaded, and what the API raises."""
+        held = self.outstanding
+        if len(held) < PLACES:
+            return
+        other = self.places.gives_way(held, kind, source, self.ledger.now())
+        if other is None:
+            audit("turned away", node=request.node_id, kind=kind, source=source)
+            raise Overloaded(f"{PLACES} nodes are joining; ask again later")
+        _audit("gives way", other, to=request.node_id)
+        self.withdraw(other)
+
     def _mint(
-        self, request: messages.Request, name: str, source: str, now: int, known: bool
+        self,
+        request: messages.Request,
+        name: str,
+        source: str,
+        kind: str,
+        since: int,
+        known: bool,
     ) -> bytes:
-        token_id, secret = _random(6), _random(16)
+        token_id, secret, now = _random(6), _random(16), int(self.clock())
         granted = messages.Grant(
             node_name=name,
             endpoints=self.offer.endpoints,
@@ -155,8 +206,9 @@ class Broker:
         )
         answer = messages.build_grant(self.anchors.fleet_id, self.key, self.cert, request, granted)
         token = Token(
-            token_id, request.node_id, request.nonce, name, source, granted.expires, known=known
-        )
+            token_id, request.node_id, request.nonce, name, source,
+            int(self.ledger.now()) + TOKEN_LIFE, known=known, since=since, kind=kind,
+        )  # fmt: skip
         # Before the token, so that none is ever forgotten; the answer only after it, so that
         # none is ever repeated that has no token.
         self.ledger.put(token)
@@ -168,56 +220,106 @@ class Broker:
 
     def tick(self) -> None:
         """Approve what was granted, delete what is used or expired. Raises what the API raises."""
+        is_open = self.is_open()
         if not self.ledger.tokens:
             return
-        now = self.clock()
-        for token in self.outstanding:
-            if now >= token.expires:
-                _audit("expired", token)
-                self.withdraw(token)
-            elif self.ledger.revocation(token.node_id):
-                self.withdraw(token)
+        self.withdraw_ended(is_open)
         # A deleted one is only kept for whoever repeats its request, which its nonce ends.
-        over = [t for t in self.ledger.tokens if t.deleted and not self._may_repeat(t, now)]
-        if over:
-            self.ledger.drop(*over)
+        dead = (token for token in self.ledger.tokens if token.deleted)
+        self.ledger.drop(*(token for token in dead if not self.ledger.is_fresh(token.nonce)))
         if not self.outstanding:
             return
-        requests = [request for request in self.api.requests() if request.pending]
-        # The newest first: a kubelet whose request was stored, but not answered in time, makes
-        # another with another key, and waits for that one only.
-        requests.sort(key=lambda request: request.created, reverse=True)
-        fitting = []
-        with self.ledger.together():  # before the approval, so that no other key is ever approved
-            for request in requests:
-                for token in self.outstanding:
-                    key = fitting_key(request, token)
-                    if key is not None and token.csr in ("", key):
-                        self.ledger.put(replace(token, csr=key))
-                        fitting.append((request, token))
-        with self.ledger.together():
-            for request, token in fitting:
-                self._approve(request, token, int(now))
+        requests = [one for one in self.api.requests() if GROUP in one.groups]
+        self._withdraw_flooding(requests)
+        self._decide(requests)
         approved = [token for token in self.outstanding if token.csr]
         nodes = self.api.all_nodes() if approved else {}
         with self.ledger.together():
             for token in approved:
                 # Not at the approval: the kubelet fetches its certificate with the token.
-                if token.name in nodes and (not token.known or nodes[token.name].ready):
+                node = nodes.get(token.name)
+                if node and (not token.known or node.ready):
+                    self.ledger.seen(token.name, node.uid)
                     self.withdraw(token)
 
-    def _may_repeat(self, token: Token, now: float) -> bool:
-        return self.ledger.is_fresh(token.nonce, now)
+    def withdraw_ended(self, is_open: bool) -> None:
+        """Delete the tokens whose time is over, and those of keys that may not come any more: they
+        were revoked, or enrolment has ended and nobody approved them. Raises what the API
+        raises."""
+        now = self.ledger.now()
+        for token in self.outstanding:
+            may_come = (
+                is_open
+                or self.ledger.is_member(token.node_id)
+                or token.node_id in self.ledger.approved
+            )
+            if now >= token.expires:
+                _audit("expired", token)
+            elif may_come and not self.ledger.revocation(token.node_id):
+                continue
+            self.withdraw(token)
 
-    def _approve(self, request: SigningRequest, token: Token, now: int) -> None:
-        reason = f"nodeagent granted {token.name} to {token.node_id}"
-        self.api.approve(request.name, request.uid, reason)
+    def _withdraw_flooding(self, requests: Sequence[SigningRequest]) -> None:
+        """A kubelet makes one certificate request, or a few; each of many costs every join."""
+        made = Counter(request.username for request in requests)
+        for token in self.outstanding:
+            if made[_user(token)] > MAX_REQUESTS:
+                _audit("too many certificate requests", token, count=str(made[_user(token)]))
+                self.withdraw(token)
+
+    def _decide(self, requests: Sequence[SigningRequest]) -> None:
+        """Approve the requests that were granted, and remember first what comes of it."""
+        # The newest first: a kubelet whose request was stored, but not answered in time, makes
+        # another with another key, and waits for that one only. Those that are approved already,
+        # by a person or before the power went, count too.
+        asked = sorted(
+            (one for one in requests if one.pending or one.approved),
+            key=lambda request: request.created,
+            reverse=True,
+        )
+        now, fitting = int(self.ledger.now()), []
+        with self.ledger.together():  # before the approval, so that no other key is ever approved
+            for request in asked:
+                for token in self.outstanding:
+                    key = fitting_key(request, token)
+                    if key is None or token.csr not in ("", key):
+                        continue
+                    if not token.csr:
+                        # A certificate that nobody remembers could not be barred.
+                        by, _ = self.ledger.share_of(token.node_id, token.kind)
+                        self.ledger.certify(token.name, token.node_id, by)
+                        self.ledger.put(replace(token, csr=key, since=now))
+                    fitting.append((request, token))
+        with self.ledger.together():
+            for request, token in fitting:
+                if request.pending:
+                    reason = f"nodeagent granted {token.name} to {token.node_id}"
+                    self.api.approve(request.name, request.uid, reason)
+                elif token.name in self.ledger.members:
+                    continue
+                self._admitted(request, token)
+        right = {request.name for request, _ in fitting}
+        self._deny([one for one in asked if one.pending and one.name not in right])
+
+    def _admitted(self, request: SigningRequest, token: Token) -> None:
+        now = int(self.clock())
         self.ledger.admit(Admission(token.name, token.node_id, now, token.source, token.token_id))
         _audit("admitted", token, request=request.name)
+
+    def _deny(self, strays: Sequence[SigningRequest]) -> None:
+        """So that they are gone in an hour instead of a day; a few at a time, and only for order's
+        sake."""
+        for request in strays[:MAX_DENIED]:
+            try:
+                self.api.deny(request.name, request.uid, "It fits no grant of nodeagent.")
+                audit("denied", request=request.name, user=request.username)
+            except CommandFailed as error:
+                LOG.info("%s", error)
 
     def withdraw(self, token: Token) -> None:
         """Delete a token from the cluster. Raises what the API raises."""
         self.api.delete_token(token.token_id)
+        self.places.left(token, self.ledger.now())
         self.ledger.put(replace(token, deleted=True, grant=""))
         _audit("token deleted", token)
 
@@ -227,7 +329,7 @@ def fitting_key(request: SigningRequest, token: Token) -> str | None:
     else None."""
     if (
         request.signer != SIGNER
-        or request.username != f"system:bootstrap:{token.token_id}"
+        or request.username != _user(token)
         or GROUP not in request.groups
         or frozenset(request.usages) not in USAGES
     ):
@@ -246,6 +348,17 @@ def fitting_key(request: SigningRequest, token: Token) -> str | None:
     if not plain or subject != wanted or len(list(csr.subject)) != len(wanted):
         return None
     return hashlib.sha256(der).hexdigest()
+
+
+def is_node_id(text: str) -> bool:
+    """True for what looks like a node's id, and would be taken for one."""
+    return re.fullmatch(r"n-[a-z2-7]{16}", text) is not None
+
+
+def _user(token: Token) -> str:
+    """The user of whoever shows this token (kubernetes.io, "Authenticating with Bootstrap
+    Tokens")."""
+    return f"system:bootstrap:{token.token_id}"
 
 
 def _random(length: int) -> str:

@@ -8,7 +8,7 @@ from nodeagent.join import leave
 
 
 def hear(broker: Broker, data: bytes) -> str:
-    """Delete the Node, and free the name where it is final; the name.
+    """Delete the Node, and end the membership where it is final; the name.
 
     Repeatable. Raises Untrusted where the name is not this key's, OtherVersion, Revoked, Stale,
     and what the API raises.
@@ -16,15 +16,16 @@ def hear(broker: Broker, data: bytes) -> str:
     said = leave.verify(broker.anchors, data)
     if broker.ledger.revocation(said.node_id):
         raise Revoked("this node was revoked by a person")
-    if not broker.ledger.is_fresh(said.nonce, broker.clock()):
+    if not broker.ledger.is_fresh(said.nonce):
         raise Stale("the nonce is not, or no longer, one of this broker's")
-    if broker.ledger.names.get(said.name) != said.node_id:
+    if broker.ledger.holder(said.name) != said.node_id:
         raise Untrusted(f"A farewell of {said.name} is not its node's.", "Nothing to do.")
     for token in broker.outstanding:
         if token.node_id == said.node_id:
             broker.withdraw(token)
-    broker.api.delete_node(said.name, said.uid)
     if said.final:
-        broker.ledger.forget(said.name)
+        # Its certificate outlives it, so the name stays its own until a person forgets it.
+        broker.ledger.part(said.name)
+    broker.api.delete_node(said.name, said.uid)
     audit("left", node=said.node_id, name=said.name, final=str(said.final))
     return said.name

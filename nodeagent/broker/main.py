@@ -160,7 +160,7 @@ class Service:
     def tell_who_waits(self) -> None:
         """Write the list for the status where it changed; people's convenience, so it never
         fails."""
-        waiting = waiting_file.shown(self._broker.waiting.present(self._broker.clock()))
+        waiting = waiting_file.shown(self._broker.waiting.present(self._broker.ledger.now()))
         if waiting == self._told:
             return
         self._told = waiting

@@ -7,63 +7,71 @@ about, the same words again finish it.
 
 from __future__ import annotations
 
-import math
-import re
-
-from nodeagent.broker.broker import Broker, audit
-from nodeagent.broker.ledger import Revocation
+from nodeagent.broker.broker import Broker, audit, is_node_id
+from nodeagent.broker.ledger_file import Revocation
 from nodeagent.errors import Refused
 from nodeagent.join import broker_protocol
 from nodeagent.join.approval import APPROVAL_LIFE, Seal
 
-SHOWN = 300  # admissions in one answer
-# A kubelet's certificate lives a year, and Kubernetes cannot take one back (kube-controller-
-# manager, --cluster-signing-duration): until then a revoked node's name must not be given again.
-CERTIFICATE_LIFE = 366 * 86400
-
 
 def overview(broker: Broker) -> broker_protocol.Overview:
-    """All there is to list."""
-    now = broker.clock()
-    ledger, said = broker.ledger, broker.ledger.seal
-    newest = {entry.name: entry for entry in ledger.admissions}
+    """All there is to list: whoever holds a right, and whoever held one whose end has not come."""
+    is_open, ledger = broker.is_open(), broker.ledger
+    said, ahead = ledger.seal, ledger.ahead()
+    newest = {(entry.name, entry.node_id): entry for entry in ledger.admissions}
+    rows: list[broker_protocol.Admitted] = []
+    for one in ledger.members.values():
+        entry = newest.get((one.name, one.node_id))
+        rows.append({
+            "name": one.name, "node_id": one.node_id, "time": entry.time if entry else one.since,
+            "source": entry.source if entry else "", "token_id": entry.token_id if entry else "",
+        })  # fmt: skip
+    until = said.open_until if said.sealed else broker.seals_at
     return {
-        "admissions": [
-            {"name": one.name, "node_id": one.node_id, "time": one.time, "source": one.source,
-             "token_id": one.token_id} for one in [*newest.values()][-SHOWN:]
+        "admissions": rows,
+        "claims": [
+            {"name": one.name, "node_id": one.node_id, "source": one.source,
+             "until": one.expires - ahead}
+            for one in broker.outstanding if one.name not in ledger.members
+        ],
+        "left": [
+            {"name": one.name, "node_id": one.node_id, "days": ledger.days(one.name)}
+            for one in ledger.left()
         ],
         "waiting": [
             {"node_id": one.node_id, "name": one.name, "source": one.source, "why": one.why,
-             "first": one.first, "last": one.last} for one in broker.waiting.present(now)
+             "first": one.first - ahead, "last": one.last - ahead}
+            for one in broker.waiting.present(ledger.now())
         ],
-        "approved": [node for node, until in ledger.approved.items() if now < until],
+        "approved": [*ledger.approved],
         "revoked": [
-            {"node_id": one.node_id, "name": one.name, "time": one.time}
-            for one in ledger.revoked[-SHOWN:]
+            {"node_id": one.node_id, "name": one.name, "time": one.time} for one in ledger.revoked
         ],
         "by_approval": broker.anchors.by_approval,
-        "open": said.is_open(now, broker.seals_at),
-        "until": said.open_until if said.sealed else broker.seals_at,
+        "open": is_open,
+        "until": until - ahead if is_open and until else 0,
+        "ahead": ahead,
     }  # fmt: skip
 
 
 def approve(broker: Broker, node_id: str) -> broker_protocol.Approved:
     """Let a node in, asked or not, revoked or not: the person typed its whole id. Raises
-    FleetError, and what the API raises."""
+    FleetError."""
     ledger = broker.ledger
-    if ledger.names_of(node_id) and ledger.revocation(node_id) is None:
-        names = ledger.names_of(node_id)
-        return {"name": names[-1], "source": "", "state": "admitted", "let_back": names}
-    now = broker.clock()
-    ledger.approve(node_id, now, int(now) + APPROVAL_LIFE)
+    broker.is_open()  # approvals whose time is over make room
+    names = ledger.names_of(node_id)
+    if ledger.is_member(node_id):
+        name = next(one.name for one in ledger.members.values() if one.node_id == node_id)
+        names = [name for name in names if not ledger.certificates[name].end]
+        return {"name": name, "source": "", "state": "admitted", "let_back": names}
+    ledger.approve(node_id, int(ledger.now()) + APPROVAL_LIFE)
     audit("approved", node=node_id)
     asking = broker.waiting.leave(node_id)
-    state = "waiting" if asking else "unheard"
     return {
         "name": asking.name if asking else "",
         "source": asking.source if asking else "",
-        "state": state,
-        "let_back": ledger.names_of(node_id),
+        "state": "waiting" if asking else "unheard",
+        "let_back": names,
     }
 
 
@@ -74,7 +82,9 @@ def revoke(broker: Broker, who: str) -> broker_protocol.Revoked:
     and what the API raises.
     """
     ledger = broker.ledger
-    node_id = who if re.fullmatch(r"n-[a-z2-7]{16}", who) else ledger.names.get(who, "")
+    node_id = ledger.holder(who) or (who if is_node_id(who) else "")
+    if not node_id:  # a claim ends with the first try, which may not have come to its end
+        node_id = next((one.node_id for one in ledger.revoked if one.name == who), "")
     if not node_id:
         raise Refused(
             f"No node called {who} was let in here.",
@@ -82,43 +92,47 @@ def revoke(broker: Broker, who: str) -> broker_protocol.Revoked:
         )
     names = ledger.names_of(node_id)
     if ledger.revocation(node_id) is None:
-        name = who if who in names else names[-1] if names else ""
+        name = who if ledger.holder(who) else names[-1] if names else ""
         ledger.revoke(Revocation(node_id, name, int(broker.clock())))
         audit("revoked", node=node_id, names=" ".join(names))
-    was_open = ledger.seal.is_open(broker.clock(), broker.seals_at)
+    was_open = broker.is_open()
     if was_open:
         seal(broker, 0)
     broker.waiting.leave(node_id)
-    for token in broker.outstanding:
-        if token.node_id == node_id:
-            broker.withdraw(token)
+    broker.withdraw_ended(broker.is_open())
     return {"node_id": node_id, "names": names, "sealed": was_open}
 
 
 def forget(broker: Broker, name: str) -> broker_protocol.Forgotten:
-    """Free a name, and let its key ask anew as a stranger. Raises Refused while a revoked node's
-    certificate for that name may still be valid, and what the API raises."""
+    """End a membership, and let its key ask anew as a stranger; or free a name whose certificate
+    has ended. Raises what the API raises."""
     ledger = broker.ledger
-    holder = ledger.names.get(name, "")
-    revoked = ledger.revocation(holder)
-    if revoked and broker.clock() < revoked.time + CERTIFICATE_LIFE:
-        days = math.ceil((revoked.time + CERTIFICATE_LIFE - broker.clock()) / 86400)
-        raise Refused(
-            f"The revoked node still holds a certificate as {name}, for {days} days at most, and"
-            " Kubernetes cannot take one back.",
-            "Give the new board another name, under `node_name` in nodeagent.yaml.",
-        )
-    now = broker.clock()
-    alive = any(r.name == name and now < r.time + CERTIFICATE_LIFE for r in ledger.revoked)
-    forgotten = ledger.forget(name)
-    if forgotten:
-        audit("forgotten", node=holder, name=name)
-    return {"forgotten": forgotten, "let_back": [] if alive else [name]}
+    holder = ledger.holder(name)
+    for token in broker.outstanding:
+        if holder and token.node_id == holder:
+            broker.withdraw(token)
+    one = ledger.certificates.get(name)
+    if one is None:
+        return {"forgotten": bool(holder), "days": 0, "bar": [], "let_back": [name]}
+    ends = not one.end
+    if ends:
+        ledger.bar(name)
+    days = ledger.days(name)
+    if not days:
+        ledger.free(name)
+    audit("forgotten" if days else "freed", node=holder, name=name)
+    # Barred before, perhaps, but not told to the cluster: said again.
+    return {
+        "forgotten": ends or not days, "days": days,
+        "bar": [name] if days else [], "let_back": [] if days else [name],
+    }  # fmt: skip
 
 
 def seal(broker: Broker, seconds: int) -> broker_protocol.Sealed:
-    """End enrolment, or open it for so many seconds; afterwards it is sealed again."""
-    until = int(broker.clock()) + seconds if seconds else 0
+    """End enrolment, which withdraws the tokens of whoever nobody approved; or open it for so many
+    seconds; afterwards it is sealed again. Raises what the API raises."""
+    until = int(broker.ledger.now()) + seconds if seconds else 0
     broker.ledger.set_seal(Seal(sealed=True, open_until=until))
     audit("opened" if seconds else "sealed", until=str(until))
-    return {"until": until}
+    broker.withdraw_ended(broker.is_open())
+    return {"until": until - broker.ledger.ahead() if until else 0}

@@ -19,6 +19,7 @@ from nodeagent.trust import wire
 
 Rows = list[tuple[str, ...]]
 LONGEST = 366 * 86400  # seconds that enrolment may be opened for
+AHEAD = 3600  # seconds that a clock may have been ahead before people are told
 MAX_TOLD = 100  # names of one node
 
 
@@ -27,7 +28,9 @@ def ask(host: Host, **message: object) -> Any:
     another node and where the broker refuses; OtherVersion; Blocked where it does not answer."""
     need_control_plane(host)
     try:
-        said = broker_protocol.call(str(host.path(broker_protocol.SOCKET)), message)
+        said = broker_protocol.call(
+            str(host.path(broker_protocol.SOCKET)), message, broker_protocol.MAX_LISTED
+        )
     except (OSError, wire.Malformed) as error:
         raise Blocked(
             f"The broker of this control plane does not answer ({error}).",
@@ -57,13 +60,20 @@ def show_nodes(host: Host) -> list[str]:
     known: broker_protocol.Overview = ask(host, op="nodes")
     for title, head, rows in _tables(known):
         lines += ["", title, *_table(head, rows)] if rows else []
-    return [*lines, "", _enrolment(known)]
+    return [*lines, "", _enrolment(known), *_clock(known.get("ahead", 0))]
 
 
 def _tables(known: broker_protocol.Overview) -> list[tuple[str, tuple[str, ...], Rows]]:
     admissions: Rows = [
-        (e["name"], e["node_id"], _when(e["time"]), e["source"], e["token_id"])
+        (e["name"], e["node_id"], _when(e["time"]), e["source"] or "-", e["token_id"] or "-")
         for e in known["admissions"]
+    ]
+    claims: Rows = [
+        (e["name"], e["node_id"], e["source"], _when(e["until"])) for e in known.get("claims", [])
+    ]
+    left: Rows = [
+        (e["name"], e["node_id"], f"{e['days']} days" if e["days"] else "until it is forgotten")
+        for e in known.get("left", [])
     ]
     waiting: Rows = [
         (code(e["node_id"]), e["name"], e["source"], _when(e["first"]), _when(e["last"]))
@@ -72,6 +82,7 @@ def _tables(known: broker_protocol.Overview) -> list[tuple[str, tuple[str, ...],
     revoked: Rows = [(e["name"] or "-", e["node_id"], _when(e["time"])) for e in known["revoked"]]
     return [
         ("Let in", ("NAME", "NODE ID", "WHEN", "FROM", "TOKEN"), admissions),
+        ("Joining now", ("NAME", "NODE ID", "FROM", "UNTIL"), claims),
         (
             "Waiting: sudo nodeagent approve CODE",
             ("CODE", "WISHES TO BE", "FROM", "SINCE", "LAST ASKED"),
@@ -79,6 +90,7 @@ def _tables(known: broker_protocol.Overview) -> list[tuple[str, tuple[str, ...],
         ),
         ("Approved, not here yet", ("CODE",), [(code(n),) for n in known["approved"]]),
         ("Revoked", ("NAME", "NODE ID", "WHEN"), revoked),
+        ("Left, with a certificate for the name", ("NAME", "NODE ID", "AT MOST"), left),
     ]
 
 
@@ -89,6 +101,17 @@ def _enrolment(known: broker_protocol.Overview) -> str:
         return "Enrolment is sealed: a person approves each new board."
     end = f" until {_when(known['until'])}" if known["until"] else ""
     return f"Enrolment is open for {who}{end}{rest}."
+
+
+def _clock(ahead: int) -> list[str]:
+    if ahead < AHEAD:
+        return []
+    days, hours = divmod(ahead // 3600, 24)
+    said = (
+        f"This node's clock was ahead once, by {days} days and {hours} hours. What ended then stays"
+        " ended: open enrolment again with `sudo nodeagent seal --open`, approve who still waits."
+    )
+    return [said]
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -145,8 +168,22 @@ def forget(host: Host, name: str) -> str:
     need_control_plane(host)
     said: broker_protocol.Forgotten = ask(host, op="forget", name=_name(name))
     _let_back(host, said["let_back"])
-    if not said["forgotten"]:
+    if said["days"]:
+        revoked.bar(host, _names(said["bar"]))
+    elif not said["forgotten"]:
         raise Refused(f"Nobody holds the name {name}.", "See: sudo nodeagent nodes")
+    if said["days"] and not said["forgotten"]:
+        raise Refused(
+            f"Whoever had the name {name} may still hold a certificate for it, for {said['days']}"
+            " days at most in which this node is on, and Kubernetes cannot take one back.",
+            "Give the new board another name, under `node_name` in nodeagent.yaml.",
+        )
+    if said["days"]:
+        return (
+            f"{name} is forgotten: its node was deleted, its key is a stranger's, and its"
+            " certificate may change nothing any more. Nobody else gets the name while that may"
+            f" live, {said['days']} days; then run this again."
+        )
     return f"{name} is free. If the cluster still lists it: kubectl delete node {name}"
 
 

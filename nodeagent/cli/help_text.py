@@ -80,7 +80,7 @@ LESSONS: dict[str, Lesson] = {
     "nodes": Lesson(
         "On the control plane, to see who is in the cluster, who waits for your approval, and"
         " whether new boards may still join by themselves.",
-        (("sudo nodeagent nodes", "nodes, admissions, who waits, who is revoked"),),
+        (("sudo nodeagent nodes", "nodes, and all keys that hold a right, wait or are revoked"),),
     ),
     "kubeconfig": Lesson(
         "Once, on the control plane, to use kubectl on your own computer. The file makes its"
@@ -102,8 +102,10 @@ LESSONS: dict[str, Lesson] = {
         (("sudo nodeagent revoke pi-4f2a11", "throw it out; new boards then need your approval"),),
     ),
     "forget": Lesson(
-        "When a card was flashed again and its board should keep its old name.",
-        (("sudo nodeagent forget pi-4f2a11", "the name is free for the next board that asks"),),
+        "When a board is gone for good: its key becomes a stranger's, and its kubelet may change"
+        " nothing any more. Its name is free, by the same command again, once its certificate has"
+        " surely ended.",
+        (("sudo nodeagent forget pi-4f2a11", "no right is left to it"),),
     ),
     "seal": Lesson(
         "When all boards are in and no card that turns up later shall join; and to let several"

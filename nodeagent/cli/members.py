@@ -73,7 +73,7 @@ def revoke(node: str) -> None:
 @click.command(cls=Taught)
 @click.argument("name")
 def forget(name: str) -> None:
-    """Free the node name NAME for another board. On the control plane."""
+    """End what NAME may do, and free the name when that is safe. On the control plane."""
     from nodeagent.cli import admissions
     from nodeagent.host.host import Host
 

@@ -23,6 +23,7 @@ from nodeagent.trust import wire
 
 SOCKET = "/run/nodeagent-broker.sock"
 MAX_BYTES = 128 * 1024
+MAX_LISTED = 2 * 1024 * 1024  # of what root is told: whoever holds a right, to the last
 PATIENCE = 40.0  # seconds; the API server of a slow board may take its time
 OTHER_VERSION = 415  # RFC 9110 15.5.16: a format that is not taken here
 RESTART = (
@@ -69,10 +70,32 @@ class Barred(TypedDict):
     time: int
 
 
+class Claim(TypedDict):
+    """A node that has a grant and has not joined, ``until`` its token ends."""
+
+    name: str
+    node_id: str
+    source: str
+    until: int
+
+
+class Left(TypedDict):
+    """A name whose holder is no member any more, but may have a certificate: for so many ``days``
+    at most, 0 where it is not barred."""
+
+    name: str
+    node_id: str
+    days: int
+
+
 class Overview(TypedDict):
-    """The answer to "nodes". ``until`` enrolment is open (seconds since the epoch), 0: no end."""
+    """The answer to "nodes": all that hold a right, to the last. ``until`` enrolment is open
+    (seconds since the epoch), 0: no end. ``ahead``: seconds that an earlier clock was."""
 
     admissions: list[Admitted]
+    claims: NotRequired[list[Claim]]
+    left: NotRequired[list[Left]]
+    ahead: NotRequired[int]
     waiting: list[Asking]
     approved: list[str]
     revoked: list[Barred]
@@ -101,9 +124,12 @@ class Revoked(TypedDict):
 
 
 class Forgotten(TypedDict):
-    """The answer to "forget": whether somebody held the name. ``let_back`` as in Approved."""
+    """The answer to "forget": whether that changed anything; for how many ``days`` the name is
+    nobody's, since a certificate may live. ``bar`` and ``let_back``: what root does."""
 
     forgotten: bool
+    days: int
+    bar: list[str]
     let_back: list[str]
 
 
@@ -119,12 +145,13 @@ def send(connection: socket.socket, message: Mapping[str, object]) -> None:
     connection.sendall(struct.pack(">I", len(data)) + data)
 
 
-def receive(connection: socket.socket) -> Any:
-    """Receive one message. Raises wire.Malformed, OtherVersion, OSError."""
+def receive(connection: socket.socket, most: int = MAX_BYTES) -> Any:
+    """Receive one message of at most ``most`` bytes. Raises wire.Malformed, OtherVersion,
+    OSError."""
     (length,) = struct.unpack(">I", _exactly(connection, 4))
-    if length > MAX_BYTES:
-        raise wire.Malformed(f"longer than {MAX_BYTES} bytes")
-    message = wire.loads(_exactly(connection, length), MAX_BYTES)
+    if length > most:
+        raise wire.Malformed(f"longer than {most} bytes")
+    message = wire.loads(_exactly(connection, length), most)
     _MESSAGE.read(message)
     return message
 
@@ -139,11 +166,11 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
     return data
 
 
-def call(path: str, message: Mapping[str, object]) -> Any:
-    """Ask the broker that listens at ``path`` one thing. Raises wire.Malformed, OtherVersion,
-    OSError."""
+def call(path: str, message: Mapping[str, object], most: int = MAX_BYTES) -> Any:
+    """Ask the broker that listens at ``path`` one thing, for an answer of at most ``most`` bytes.
+    Raises wire.Malformed, OtherVersion, OSError."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE)
         connection.connect(path)
         send(connection, message)
-        return receive(connection)
+        return receive(connection, most)

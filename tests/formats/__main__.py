@@ -15,7 +15,7 @@ from nodeagent import paths, statefile
 from nodeagent.agent import inventory, keeper, provision, rival_watch
 from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.rival_watch import RivalWatch
-from nodeagent.broker import ledger
+from nodeagent.broker import ledger, ledger_file
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff, rivals
 from nodeagent.fleet.election import Heard
@@ -26,14 +26,9 @@ from nodeagent.statefile import StateFile
 from nodeagent.status import schema
 from nodeagent.trust import fleet_file, pki, store
 from tests.formats.forms import FOLDER, FORMS, NONCE, NOW, UID, Fleet, plain
-from tests.support.machine import Machine, fast_folder
+from tests.support.machine import Became, Machine, fast_folder
 
-VERSION = 1
 WARNING = "TEST KEYS of the recordings in tests/formats; they are in no fleet and worth nothing"
-
-
-class Handed(Exception):
-    """Stands for execve(2), which does not return."""
 
 
 class Sent:
@@ -114,7 +109,7 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
     }  # fmt: skip
     waiting_file.write(host, [waits])
     Reporter(host).enter("ready", "Part of the cluster")
-    with contextlib.suppress(Handed), patch("os.execv", side_effect=Handed):
+    with contextlib.suppress(Became):
         keeper.hand_over(host, beacon, trust.beacon_key, "auto", True)
     host.answers[f"{rival_watch.AGENT} meet 10.77.0.12 6444"] = "step-down\n"
     RivalWatch(host).round([Heard(beacon, 1.0, 1.0)], 1.0)
@@ -122,11 +117,14 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
     kept.set(role="control-plane", epoch=1, starts=3, imported=True, born=NOW, fsync_ms=4.2)
     kept.note("initialised", address="10.77.0.12")
     memory = ledger.Ledger(host)
-    name = memory.claim("pi-2", node.node_id, frozenset())
-    memory.put(ledger.Token("abcdef", node.node_id, NONCE, name, "10.77.0.12", NOW + 600))
-    memory.admit(ledger.Admission(name, node.node_id, NOW, "10.77.0.12", "abcdef"))
-    memory.approve(node.node_id, NOW, NOW + 86400)
-    memory.revoke(ledger.Revocation(f"n-{'a' * 16}", "pi-9", NOW))
+    name = memory.name_for("pi-2", node.node_id, {}, room=True)
+    memory.put(ledger_file.Token("abcdef", node.node_id, NONCE, name, "10.77.0.12", NOW + 600))
+    memory.certify(name, node.node_id, ledger_file.ENROL)
+    memory.admit(ledger_file.Admission(name, node.node_id, NOW, "10.77.0.12", "abcdef"))
+    memory.certify("pi-9", f"n-{'a' * 16}", ledger_file.ENROL)
+    memory.approve(f"n-{'b' * 16}", NOW + 86400)
+    memory.revoke(ledger_file.Revocation(f"n-{'a' * 16}", "pi-9", NOW))
+    memory.reserve(["pi-1"])
     memory.set_seal(Seal(sealed=True, open_until=NOW + 3600))
     host.write(paths.KUBERNETES_CA, ca.encode())
     with patch.object(Machine, "live", False):
@@ -147,21 +145,24 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
 
 def main() -> None:
     """Record what is missing of this version, and what is read of it."""
-    folder = FOLDER / f"v{VERSION}"
-    fleet = new_fleet(folder)
+    fleet = new_fleet(FOLDER / "v1")
+    versions = {form.file: form.version for form in FORMS.values()}
     with fast_folder() as place:
         for file, data in recordings(fleet, Machine(place / "node")).items():
-            if not (folder / file).exists():
-                (folder / file).write_bytes(data)
-                sys.stdout.write(f"recorded {file}\n")
-    told = folder / "expected.json"
-    expected = json.loads(told.read_text()) if told.exists() else {}
-    for form in FORMS.values():
-        if form.name not in expected and (folder / form.file).exists():
-            with fast_folder() as place:
-                read = form.read(fleet, Machine(place), (folder / form.file).read_bytes())
-            expected[form.name] = plain(read)
-    told.write_text(json.dumps(expected, indent=1) + "\n")
+            path = FOLDER / f"v{versions.get(file, 1)}" / file
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(data)
+                sys.stdout.write(f"recorded {path.parent.name}/{file}\n")
+    for folder in FOLDER.glob("v*"):
+        told = folder / "expected.json"
+        expected = json.loads(told.read_text()) if told.exists() else {}
+        for form in FORMS.values():
+            if form.name not in expected and (folder / form.file).exists():
+                with fast_folder() as place:
+                    read = form.read(fleet, Machine(place), (folder / form.file).read_bytes())
+                expected[form.name] = plain(read)
+        told.write_text(json.dumps(expected, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -32,9 +32,11 @@ UID = "0f3b1a52-7a55-4d0e-9a47-7c5f4a9e2b11"
 
 
 class Fleet:
-    """The test fleet of a recorded version: its card, and the keys that sign."""
+    """The test fleet of a recorded version: its card, and the keys that sign; the first one's
+    where what was raised needs no other."""
 
     def __init__(self, folder: Path) -> None:
+        folder = folder if (folder / "keys.json").exists() else FOLDER / "v1"
         self.card = (folder / "card.fleet").read_bytes()
         self.trust: Trust = store.from_card(fleet_file.parse(self.card))
         self.keys: dict[str, str] = json.loads((folder / "keys.json").read_text())
@@ -46,7 +48,7 @@ class Fleet:
 class Form:
     """``read`` gives what the product makes of the bytes, or raises; ``where`` is the file that it
     looks for on a node. ``optional``: keys that may be missing. ``quiet``: what is not understood
-    counts as nothing, and a later version is told in the log."""
+    counts as nothing, and a later version is told in the log. ``version``: what is written now."""
 
     name: str
     file: str
@@ -55,6 +57,7 @@ class Form:
     key: str = "v"
     optional: tuple[str, ...] = ()
     quiet: bool = False
+    version: int = 1
     open: Callable[[Fleet, bytes], Any] = lambda fleet, data: json.loads(data)
     close: Callable[[Fleet, Any], bytes] = lambda fleet, value: json.dumps(value).encode()
 
@@ -144,9 +147,9 @@ def _journal(host: Host) -> Any:
 def _ledger(host: Host) -> Any:
     found = ledger.Ledger(host)
     return {
-        "secret": found._secret, "names": found.names, "tokens": found.tokens,
-        "admissions": found.admissions, "approved": found.approved, "revoked": found.revoked,
-        "seal": found.seal,
+        "secret": found._secret, "members": found.members, "certificates": found.certificates,
+        "tokens": found.tokens, "admissions": found.admissions, "approved": found.approved,
+        "revoked": found.revoked, "reserved": found.reserved, "seal": found.seal,
     }  # fmt: skip
 
 
@@ -207,7 +210,8 @@ FORMS = {
         Form("inventory", "inventory.json",
              lambda fleet, host, data: inventory.parse(data.decode()), quiet=True),
         Form("journal", "state.json", _file(statefile.PATH, _journal), statefile.PATH),
-        Form("broker's memory", "broker-state.json", _file(paths.LEDGER, _ledger), paths.LEDGER),
+        Form("broker's memory", "broker-state.json", _file(paths.LEDGER, _ledger), paths.LEDGER,
+             version=2),
         Form("broker's configuration", "broker-config.json", _config, paths.BROKER_CONFIG,
              optional=("seals_at",)),
         Form("card file", "card.fleet", _card, **_COMMENTED),

@@ -26,7 +26,7 @@ from nodeagent import paths
 from nodeagent.broker import kube_api
 from nodeagent.broker.broker import fitting_key
 from nodeagent.broker.kube_api_protocol import GROUP, SIGNER
-from nodeagent.broker.ledger import Token
+from nodeagent.broker.ledger_file import Token
 from nodeagent.cluster.rest import Answer
 from nodeagent.errors import CommandFailed, OtherVersion, Untrusted
 from nodeagent.fleet import beacon as beacons

@@ -23,8 +23,9 @@ from cryptography.x509.oid import NameOID
 
 from nodeagent import paths
 from nodeagent.broker import ledger, operators
-from nodeagent.broker.broker import MAX_OUTSTANDING, Overloaded, Revoked, Stale, Unadmitted
+from nodeagent.broker.broker import Overloaded, Revoked, Stale, Unadmitted
 from nodeagent.broker.kube_api_protocol import SigningRequest
+from nodeagent.broker.places import PLACES
 from nodeagent.errors import NodeAgentError
 from nodeagent.join import approval, messages
 from nodeagent.trust import fleet_file, jws, pki, store
@@ -300,19 +301,19 @@ def _greedy(setup: Setup, other: Trust, dice: random.Random) -> tuple[int, int]:
     """Through counts what is beyond the bounds."""
     one = NodeKey(pki.new_key())
     for number in range(100):
-        setup.ask(one, f"name-{number}")
-    through = max(0, len(setup.broker.ledger.names) - ledger.MAX_NAMES_EACH)
-    for number in range(MAX_OUTSTANDING + 20):
+        setup.join(one, f"name-{number}")
+    through = max(0, len(setup.broker.ledger.certificates) - ledger.MAX_NAMES_EACH)
+    for number in range(PLACES + 20):
         _accepted(setup, setup.request(NodeKey(pki.new_key()), f"pi-{number}"))
-    through += max(0, len(setup.cluster.tokens) - MAX_OUTSTANDING)
-    return 100 + MAX_OUTSTANDING + 20, through
+    through += max(0, len(setup.cluster.tokens) - PLACES)
+    return 100 + PLACES + 20, through
 
 
 def _outcasts(setup: Setup, other: Trust, dice: random.Random) -> tuple[int, int]:
     member, thief = NodeKey(pki.new_key()), NodeKey(pki.new_key())
     heard = setup.request(thief, "pi-2")
     setup.broker.grant(heard)
-    setup.ask(member, "pi-3")
+    setup.join(member, "pi-3")
     operators.revoke(setup.broker, "pi-2")
     asks: list[Callable[[], bytes]] = [
         lambda: heard,
@@ -325,7 +326,7 @@ def _outcasts(setup: Setup, other: Trust, dice: random.Random) -> tuple[int, int
     assert len(operators.overview(setup.broker)["waiting"]) == approval.MAX_WAITING
     assert setup.ask(member, "pi-3").node_name == "pi-3", "members may always ask again"
     state = json.loads(setup.host.read(paths.LEDGER) or b"")
-    assert len(state["names"]) == 2
+    assert [one["name"] for one in state["certificates"]] == ["pi-3"]
     return 200, through
 
 

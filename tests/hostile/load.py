@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nodeagent import paths
-from nodeagent.broker import broker
+from nodeagent.broker import places
 from nodeagent.host.host import Host
 from nodeagent.join import client
 from nodeagent.trust import fleet_file, tls
@@ -43,7 +43,7 @@ def run(seed: int) -> Section:
     return Section(
         "Load",
         f"{JOINERS} nodes with keys of their own, from as many addresses, ask at the same moment. "
-        f"At most {broker.MAX_OUTSTANDING} tokens are outstanding, and a kubelet takes "
+        f"At most {places.PLACES} tokens are outstanding, and a kubelet takes "
         f"{JOINING:g} s here from its approval to its node object (in the lab a node took 89 s "
         "from asking to Ready, so this clock runs faster). Endpoint, broker and client are the "
         "real ones; the API server is a double that answers as a real one was recorded to, in "

@@ -428,8 +428,18 @@ class Fleet:
         return messages.verify_grant(self.trust.anchors, data, key.node_id, nonce, time.time())
 
     def pending(self, name: str) -> bool:
-        """True where the request waits still."""
-        return next(r.pending for r in self.api.requests() if r.name == name)
+        """True where the request was not approved; as a stray it is denied."""
+        return not next(r.approved for r in self.api.requests() if r.name == name)
+
+    def join(self, cluster: Cluster, folder: Path, wish: str, key: NodeKey) -> str:
+        """Be granted a name and a certificate for it; the name."""
+        grant = self.grant(wish, key)
+        asked = csr(folder, grant.node_name)
+        status, said = bootstrap(cluster, grant.token.reveal(), "create", "-f", "-", stdin=asked)
+        assert status == 0, said
+        self.broker.tick()
+        assert self.broker.ledger.holder(grant.node_name) == key.node_id
+        return grant.node_name
 
 
 def test_a_stolen_token_cannot_become_another_node(cluster: Cluster, tmp_path: Path) -> None:
@@ -496,7 +506,7 @@ def kubelet(cluster: Cluster, name: str, *words: str, stdin: str = "") -> tuple[
 
 def test_a_revoked_kubelet_can_change_nothing(cluster: Cluster, tmp_path: Path) -> None:
     fleet, key = Fleet(cluster, tmp_path), NodeKey(pki.new_key())
-    fleet.grant("pi-30", key)
+    fleet.join(cluster, tmp_path, "pi-30", key)
     me = json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "pi-30"}})
     renewal = csr(tmp_path, "pi-30")
     lease = json.dumps({
@@ -535,7 +545,7 @@ def test_a_revoked_kubelet_can_change_nothing(cluster: Cluster, tmp_path: Path) 
 def test_what_a_revoked_kubelet_may_still_read(cluster: Cluster, tmp_path: Path) -> None:
     """SECURITY.md says it; where this changes, that must too."""
     fleet = Fleet(cluster, tmp_path)
-    fleet.grant("pi-40", NodeKey(pki.new_key()))
+    fleet.join(cluster, tmp_path, "pi-40", NodeKey(pki.new_key()))
     revoked.bar(cluster.host(), operators.revoke(fleet.broker, "pi-40")["names"])
     assert kubelet(cluster, "pi-40", "get", "services", "-A")[0] == 0
     for words in (("get", "secrets", "-A"), ("get", "pods", "-A"), ("get", "configmaps", "-A")):

@@ -15,7 +15,7 @@ from nodeagent.host.host import Host
 from nodeagent.join import waiting_file
 from nodeagent.join.approval import code
 from nodeagent.trust import fleet_file
-from tests.support.joining import ask, certificate_request, control_plane
+from tests.support.joining import ask, certificate_request, control_plane, join
 from tests.support.kubectl import Kubectl
 from tests.support.virtual_lan import Lan, Node, eventually
 
@@ -90,10 +90,14 @@ def test_a_worker_of_such_a_fleet_leads_nobody(lan: Lan, approving: tuple[bytes,
 
 
 def test_sealed_opened_and_sealed_again(lan: Lan) -> None:
-    leader, first, second = control_plane(lan), lan.add(), lan.add()
-    assert told(first, "pi-2", leader.address)["name"] == "pi-2"
+    leader, first, second, asker = control_plane(lan), lan.add(), lan.add(), lan.add()
+    told(first, "pi-2", leader.address)
+    assert join(leader, first, "pi-2") == "pi-2"
+    assert told(asker, "pi-9", leader.address)["name"] == "pi-9"
     host = person_at(leader)
     admissions.seal(host, None)
+    assert not tokens(leader)
+    assert told(asker, "pi-9", leader.address)["error"] == "NotAdmitted", "it only asked"
     said = told(second, "pi-3", leader.address)
     assert said["error"] == "NotAdmitted" and "enrolment is sealed" in said["reason"]
     assert told(first, "pi-2", leader.address)["name"] == "pi-2", "who is in may ask again"
@@ -108,6 +112,8 @@ def test_sealed_opened_and_sealed_again(lan: Lan) -> None:
 
 def test_a_revoked_node_is_out(lan: Lan) -> None:
     leader, worker = control_plane(lan), lan.add()
+    told(worker, "pi-2", leader.address)
+    assert join(leader, worker, "pi-2") == "pi-2"
     grant = told(worker, "pi-2", leader.address)
     cluster, host = Path(leader.host.root, "cluster"), person_at(leader)
     kubectl = host._run

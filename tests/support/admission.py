@@ -127,9 +127,11 @@ class Setup:
     """A broker with its doubles, and nodes that ask it."""
 
     def __init__(self, folder: Path, trust: Trust, seals_at: int = 0) -> None:
-        self.now, self.seals_at = NOW, seals_at
+        self.now: float = NOW
+        self.seals_at, self.up = seals_at, 1000.0
         self.trust = trust
-        self.host = Host(folder / "broker", clock=Clock(now=lambda: self.now))
+        clock = Clock(now=lambda: self.now, monotonic=lambda: self.up)
+        self.host = Host(folder / "broker", clock=clock)
         self.cluster = Cluster(now=lambda: self.now)
         self.key = pki.new_key()
         self.start()
@@ -143,14 +145,31 @@ class Setup:
             lambda: self.now, self.seals_at,
         )  # fmt: skip
 
+    def live(self, seconds: float) -> None:
+        """Time passes; to set ``now`` alone is what a wrong clock does."""
+        self.now += seconds
+        self.up += seconds
+
+    def join(self, key: NodeKey, wish: str) -> str:
+        """A node joins, to the end; its name."""
+        grant = self.ask(key, wish)
+        name = grant.node_name
+        token = grant.token.reveal()
+        self.cluster.csrs.append(csr(f"csr-{name}-{token[:6]}", token, f"system:node:{name}"))
+        self.broker.tick()
+        self.cluster.nodes[name] = True
+        self.cluster.uids[name] = f"uid-of-{name}"
+        self.broker.tick()
+        return name
+
     def request(self, key: NodeKey, wish: str, nonce: str | None = None) -> bytes:
         nonce = nonce or self.broker.nonce()
         chain = self.trust.leaf("client", key.public)
         return messages.build_request(self.trust.fleet_id, key, chain, wish, nonce, {})
 
-    def ask(self, key: NodeKey, wish: str) -> messages.Grant:
+    def ask(self, key: NodeKey, wish: str, source: str = "10.77.0.12") -> messages.Grant:
         nonce = self.broker.nonce()
-        data = self.broker.grant(self.request(key, wish, nonce), "10.77.0.12")
+        data = self.broker.grant(self.request(key, wish, nonce), source)
         return messages.verify_grant(self.trust.anchors, data, key.node_id, nonce, self.now)
 
 

@@ -39,6 +39,7 @@ class ClusterInFiles:
 
     def _request(self, path: Path) -> SigningRequest:
         item = json.loads(path.read_text())
+        approved = (self._folder / "approved" / path.stem).exists()
         return SigningRequest(
             name=path.stem,
             uid="",
@@ -47,8 +48,9 @@ class ClusterInFiles:
             signer=item["signer"],
             usages=tuple(item["usages"]),
             csr_pem=item["csr"].encode(),
-            pending=not (self._folder / "approved" / path.stem).exists(),
+            pending=not approved,
             created="",
+            approved=approved,
         )
 
     def approve(self, name: str, uid: str, reason: str) -> None:

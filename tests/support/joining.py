@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -70,6 +71,20 @@ def ask(node: Node, wish: str, *addresses: str, by: tuple[str, ...] = ()) -> dic
     said: dict[str, Any] = json.loads(out or b'{"error": "crashed"}')
     assert said.get("error") != "crashed", node.logs()
     return said
+
+
+def join(leader: Node, node: Node, wish: str) -> str:
+    """The node joins the cluster that is files, to the end; its name."""
+    said = ask(node, wish, leader.address)
+    name: str = said["name"]
+    cluster = Path(leader.host.root, "cluster")
+    asked = certificate_request(said["token"], name)
+    (cluster / "csr" / f"{name}.json").write_text(json.dumps(asked))
+    assert eventually((cluster / "approved" / name).exists), leader.logs()
+    (cluster / "nodes" / name).touch()
+    token = cluster / "tokens" / said["token"].partition(".")[0]
+    assert eventually(lambda: not token.exists()), leader.logs()
+    return name
 
 
 def certificate_request(token: str, name: str) -> dict[str, Any]:

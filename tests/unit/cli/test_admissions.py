@@ -114,6 +114,8 @@ def test_from_waiting_to_forgotten(place: Place) -> None:
     )  # fmt: skip
     assert "Approved, not here yet" in run("nodes").output or place.asks() == ""
     assert place.asks() == ""
+    assert "Joining now" in run("nodes").output
+    place.setup.join(place.key, "pi-2")
     assert "in already, as pi-2" in run("approve", place.key.node_id).output
 
     done = run("revoke", code(place.key.node_id))
@@ -124,8 +126,10 @@ def test_from_waiting_to_forgotten(place: Place) -> None:
 
     done = run("forget", "pi-2")
     assert done.exit_code == Refused.exit_code
-    assert "still holds a certificate as pi-2" in done.output
-    place.setup.now += 367 * 86400
+    assert "Whoever had the name pi-2 may still hold a certificate" in done.output
+    shown = run("nodes").output
+    assert f"pi-2  {place.key.node_id}  366 days" in shown
+    place.setup.live(367 * 86400)
     assert run("forget", "pi-2").output.startswith("pi-2 is free.")
 
 
@@ -187,7 +191,7 @@ def test_a_broker_that_is_away_is_said(words: list[str], place: Place) -> None:
 
 def test_an_api_server_that_is_away_is_said_and_the_words_again_finish_it(place: Place) -> None:
     run("approve", code(place.key.node_id))
-    assert place.asks() == ""
+    assert place.setup.join(place.key, "pi-2") == "pi-2"
     place.kubectl.down = True
     done = run("revoke", "pi-2")
     assert done.exit_code == CommandFailed.exit_code
@@ -200,6 +204,25 @@ def test_an_api_server_that_is_away_is_said_and_the_words_again_finish_it(place:
     place.kubectl.down = False
     assert run("approve", code(place.key.node_id)).exit_code == 0
     assert place.kubectl.barred == []
+
+
+def test_who_is_forgotten_is_barred_and_people_are_told_for_how_long(place: Place) -> None:
+    run("approve", code(place.key.node_id))
+    place.setup.join(place.key, "pi-2")
+    done = run("forget", "pi-2")
+    assert done.exit_code == 0 and "pi-2 is forgotten" in done.output and "366 days" in done.output
+    assert (place.kubectl.barred, place.kubectl.deleted) == (["pi-2"], ["pi-2"])
+
+
+def test_a_clock_that_was_ahead_is_said(place: Place) -> None:
+    """A Pi without a clock of its own that was told a wrong year, once."""
+    place.setup.now += 4 * 365 * 86400 + 7200
+    run("nodes")
+    assert "clock was ahead" not in run("nodes").output
+    place.setup.now -= 4 * 365 * 86400 + 7200
+    assert "clock was ahead once, by 1460 days and 2 hours" in run("nodes").output
+    assert run("seal", "--open", "1h").exit_code == 0
+    assert place.asks() == "approval"
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,7 @@ OTHER = "11111111-2222-4333-8444-555555555555"
 def setup(tmp_path: Path, trust: Trust, key: NodeKey) -> Setup:
     """A broker whose cluster has the node pi-2 of ``key``."""
     made = Setup(tmp_path, trust)
-    made.ask(key, "pi-2")
-    made.cluster.nodes["pi-2"] = True
+    made.join(key, "pi-2")
     made.cluster.uids["pi-2"] = UID
     return made
 
@@ -52,9 +51,17 @@ def test_its_node_goes_and_its_name_stays(setup: Setup, key: NodeKey) -> None:
     assert setup.ask(key, "pi-2").node_name == "pi-2", "it comes back under its name"
 
 
-def test_for_good_the_name_is_free(setup: Setup, key: NodeKey) -> None:
+def test_for_good_it_is_a_stranger_and_its_name_is_nobodys(setup: Setup, key: NodeKey) -> None:
+    """a31: whoever kept its certificate was that node still, the name went to another board, and
+    nobody could revoke it."""
     leave.hear(setup.broker, said(setup, key, final=True))
-    assert setup.ask(NodeKey(pki.new_key()), "pi-2").node_name == "pi-2"
+    assert not setup.broker.ledger.is_member(key.node_id)
+    assert setup.ask(NodeKey(pki.new_key()), "pi-2").node_name != "pi-2"
+    (left,) = operators.overview(setup.broker)["left"]
+    assert (left["name"], left["node_id"], left["days"]) == ("pi-2", key.node_id, 0)
+    revoked = operators.revoke(setup.broker, "pi-2")
+    assert (revoked["node_id"], revoked["names"]) == (key.node_id, ["pi-2"])
+    assert operators.forget(setup.broker, "pi-2")["days"] == 366
 
 
 def test_said_again_it_does_no_harm(setup: Setup, key: NodeKey) -> None:
@@ -116,17 +123,17 @@ def test_a_revoked_node_frees_no_name(setup: Setup, key: NodeKey) -> None:
     operators.revoke(setup.broker, "pi-2")
     with pytest.raises(Revoked):
         leave.hear(setup.broker, said(setup, key, final=True))
-    assert setup.broker.ledger.names["pi-2"] == key.node_id
+    assert setup.broker.ledger.holder("pi-2") == key.node_id
 
 
-def test_where_the_cluster_is_down_the_name_is_not_freed(setup: Setup, key: NodeKey) -> None:
+def test_where_the_cluster_is_down_it_is_said_again(setup: Setup, key: NodeKey) -> None:
     setup.cluster.down = True
     with pytest.raises(CommandFailed):
         leave.hear(setup.broker, said(setup, key, final=True))
-    assert setup.broker.ledger.names["pi-2"] == key.node_id
+    assert not setup.broker.ledger.is_member(key.node_id)
     setup.cluster.down = False
     leave.hear(setup.broker, said(setup, key, final=True))
-    assert "pi-2" not in setup.broker.ledger.names
+    assert "pi-2" not in setup.cluster.nodes
 
 
 def test_the_message_is_as_it_was_said(setup: Setup, key: NodeKey) -> None:
