@@ -26,6 +26,7 @@ PARTS: tuple[str, ...] = (
     "connections",
     "impostors",
     "load",
+    "crowds",
     "fleets",
     "trust_defects",
 )

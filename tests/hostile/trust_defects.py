@@ -61,6 +61,70 @@ DEFECTS: tuple[Defect, ...] = (
         "answered-each-time", "a question is answered each time it is asked",
         f"{UNIT}/serve/test_mdns.py::test_however_often_somebody_asks_it_is_answered_once_a_second",
     ),
+    _defect(
+        "claim-is-a-right", "whoever holds a token counts as a member",
+        f"{UNIT}/broker/test_rights.py::test_a_claim_gives_no_right_even_while_it_lasts",
+    ),
+    _defect(
+        "name-freed-with-its-holder", "who leaves gives up its name with its membership",
+        f"{UNIT}/broker/test_rights.py::test_a_name_outlives_its_holder",
+    ),
+    _defect(
+        "bar-ends-by-the-clock", "how long a certificate may live is read from the clock",
+        f"{UNIT}/broker/test_rights.py::test_a_name_outlives_its_holder",
+    ),
+    _defect(
+        "time-goes-back", "what has ended is judged by the clock as it is",
+        f"{UNIT}/broker/test_rights.py::test_a_token_made_while_the_clock_was_ahead_lives_ten_minutes",
+    ),
+    _defect(
+        "end-not-written-down", "that enrolment has ended is not written down",
+        f"{UNIT}/broker/test_rights.py::test_raising_seal_after_opens_nothing",
+    ),
+    _defect(
+        "seal-leaves-tokens", "sealing leaves the tokens of whoever is on the way",
+        f"{UNIT}/broker/test_rights.py::test_sealing_withdraws_what_nobody_approved",
+    ),
+    _defect(
+        "certificate-noted-afterwards", "a certificate is remembered after it was approved",
+        f"{UNIT}/broker/test_rights.py::test_a_power_cut_between_approval_and_record_loses_no_member",
+    ),
+    _defect(
+        "last-name-only-is-barred", "a revocation names the last name of a key only",
+        f"{UNIT}/broker/test_rights.py::test_all_names_that_a_key_had_a_certificate_for_are_barred",
+    ),
+    _defect(
+        "first-page-only", "the first page of a list counts as the whole",
+        f"{UNIT}/broker/test_kube_api.py::test_a_list_is_read_to_its_end",
+    ),
+    _defect(
+        "control-plane-not-reserved", "a control plane's name is free while its Node is away",
+        f"{UNIT}/broker/test_rights.py::test_a_control_planes_name_is_never_given",
+    ),
+    _defect(
+        "one-kind-takes-all-places", "newcomers leave no place to members",
+        f"{UNIT}/broker/test_places.py::test_members_and_approved_ones_get_a_place_at_once",
+    ),
+    _defect(
+        "asking-again-keeps-a-place", "a key that asks again has its place anew",
+        f"{UNIT}/broker/test_places.py::test_asking_again_makes_no_place_younger",
+    ),
+    _defect(
+        "unused-places-forgotten", "places that were left unused count against nobody",
+        f"{UNIT}/broker/test_places.py::test_what_is_remembered_of_addresses_is_bounded_and_lapses",
+    ),
+    _defect(
+        "requests-without-quota", "one token may make any number of certificate requests",
+        f"{UNIT}/broker/test_places.py::test_a_token_that_makes_many_requests_is_taken_away",
+    ),
+    _defect(
+        "first-come-first-listed", "the waiting list is for whoever came first",
+        f"{UNIT}/join/test_waiting.py::test_a_crowd_does_not_hide_who_waits",
+    ),
+    _defect(
+        "turns-without-share", "one address may take all turns at the broker",
+        f"{UNIT}/serve/test_connections.py::test_one_address_gets_a_share_of_the_turns",
+    ),
 )  # fmt: skip
 
 

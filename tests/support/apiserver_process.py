@@ -55,14 +55,20 @@ class Cluster:
         assert data["auth-extra-groups"] == GROUP
         token, name = data["token-id"], data["description"].rpartition(" ")[2]
         item = copy.deepcopy(RECORDED["GET requests"]["body"]["items"][0])
-        item["metadata"]["name"] = f"node-csr-{token}"
         item["spec"]["username"] = f"system:bootstrap:{token}"
         item["spec"]["request"] = base64.b64encode(_csr(name)).decode()
         item["status"] = {}
+        kind = name.partition("-")[0]
+        count = {"idle": 0, "flood": 40}.get(kind, 1)
+        # A flood's come first in every list, and are no right ones.
+        made = [f"node-csr-{token}"] if count == 1 else [f"a-{token}-{n}" for n in range(count)]
         with self.lock:
             self.tokens[token] = name
             self.most = max(self.most, len(self.tokens))
-            self.requests[item["metadata"]["name"]] = item
+            for csr in made:
+                one = copy.deepcopy(item)
+                one["metadata"] |= {"name": csr, "uid": csr}
+                self.requests[csr] = one
 
     def delete(self, token: str) -> bool:
         """True where it was there. Its request is done then; a real one stays for an hour."""
@@ -71,10 +77,10 @@ class Cluster:
 
     def approve(self, name: str, item: dict[str, Any]) -> None:
         """As the approval of the API server does it: only the conditions are taken."""
-        assert item["status"]["conditions"][0]["type"] == "Approved"
         with self.lock:
             self.requests[name]["status"] = item["status"]
-            self.approved[name] = time.monotonic()
+            if item["status"]["conditions"][0]["type"] == "Approved":
+                self.approved[name] = time.monotonic()
 
     def nodes(self) -> list[dict[str, Any]]:
         """The recorded node under the name of each whose kubelet has come so far."""
@@ -150,10 +156,12 @@ class Answers(BaseHTTPRequestHandler):
         if path == REQUESTS:
             with self.cluster.lock:
                 # Those of joins that are over are left out: the API server forgets approved ones
-                # after an hour (kubernetes.io, "Certificate Signing Requests").
+                # after an hour (kubernetes.io, "Certificate Signing Requests"). Those of a flood
+                # stay, since they were not approved.
                 items = [
-                    item for item in self.cluster.requests.values()
-                    if item["spec"]["username"].rpartition(":")[2] in self.cluster.tokens
+                    item for name, item in sorted(self.cluster.requests.items())
+                    if name.startswith("a-")
+                    or item["spec"]["username"].rpartition(":")[2] in self.cluster.tokens
                 ]  # fmt: skip
             self._page("GET requests", items)
         elif path.startswith(f"{REQUESTS}/"):
