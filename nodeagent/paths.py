@@ -14,15 +14,20 @@ ANNOUNCE = f"{RUN}/announce.json"  # for serve: what to announce
 HANDOVER = f"{RUN}/keep.json"  # from the agent to its keeper; root only
 SERVE = "/run/nodeagent-serve"  # serve's: what it heard
 
-# The broker's folder, owner nodeagent-broker: what the agent hands it, and its memory.
+# What the agent hands to the broker: root's folder, which the group nodeagent-broker reads; in
+# memory only.
+BROKER_INPUT = f"{RUN}/broker"
+BROKER_CONFIG = f"{BROKER_INPUT}/config.json"
+BROKER_CA = f"{BROKER_INPUT}/ca.crt"
+BROKER_CLIENT_CERT, BROKER_CLIENT_KEY = f"{BROKER_INPUT}/client.crt", f"{BROKER_INPUT}/client.key"
+BROKER_CERT, BROKER_KEY = f"{BROKER_INPUT}/broker.crt", f"{BROKER_INPUT}/broker.key"
+# The broker's own: its memory, and what it tells while it runs. Root opens nothing in the first
+# and reads the second as a stranger's (host/untrusted.py).
 BROKER = "/var/lib/nodeagent-broker"
-BROKER_CONFIG = f"{BROKER}/config.json"
-BROKER_CA = f"{BROKER}/ca.crt"
-BROKER_CLIENT_CERT, BROKER_CLIENT_KEY = f"{BROKER}/client.crt", f"{BROKER}/client.key"
-BROKER_CERT, BROKER_KEY = f"{BROKER}/broker.crt", f"{BROKER}/broker.key"
 LEDGER = f"{BROKER}/state.json"
+BROKER_RUN = "/run/nodeagent-broker"
 
-# The endpoint's folder, owner nodeagent: server certificate and key, in memory only.
+# What the agent hands to the endpoint: root's folder too, which the group nodeagent reads.
 ENDPOINT = f"{RUN}/endpoint"
 SERVER_CERT, SERVER_KEY = f"{ENDPOINT}/server.crt", f"{ENDPOINT}/server.key"
 ROOT_CERT = f"{ENDPOINT}/root.crt"

@@ -13,7 +13,7 @@ from nodeagent.errors import OtherVersion
 from nodeagent.host.host import Host
 
 if TYPE_CHECKING:
-    from nodeagent.status.schema import Certificate, Status, Token, Warned
+    from nodeagent.status.schema import Certificate, Status, Warned
 
 PKI = (paths.KUBERNETES_PKI, paths.ETCD_PKI)
 OTHERS = (
@@ -22,8 +22,6 @@ OTHERS = (
     paths.BROKER_CERT,
     paths.SERVER_CERT,
 )
-MAX_LEDGER = 2 * 1024 * 1024
-MAX_TOKENS = 100
 MAX_TEXT = 300
 FORMAT = 1  # of what is printed
 
@@ -109,22 +107,3 @@ def hardware(host: Host) -> list[Warned]:
         for one in findings
         if one is not None and one.level in ("warning", "failure")
     ]
-
-
-def tokens(host: Host) -> list[Token]:
-    """Join tokens that the broker has given out, by the node they are for; nothing else of its
-    memory is shown. Another user's file: where it is odd, nothing."""
-    try:
-        path = host.path(paths.LEDGER, follow=False)
-        if path.is_symlink() or path.stat().st_size > MAX_LEDGER:
-            return []
-        entries = json.loads(path.read_bytes())["tokens"]
-        now = host.clock.now()
-        found: list[Token] = [
-            {"name": str(one["name"])[:64], "expires": int(one["expires"])}
-            for one in entries
-            if not one["deleted"] and int(one["expires"]) > now
-        ]
-        return found[:MAX_TOKENS]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []

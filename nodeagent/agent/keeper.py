@@ -161,9 +161,8 @@ class Keeper:
         mark, candidates = handoff.read_heard(self.host)
         _, heard = self.neighbours.update(mark, [c.beacon for c in candidates], now)
         self.reporter.meet(self.roster, heard, self.neighbours.other_versions)
-        self.reporter.set(
-            tokens=inventory.tokens(self.host), approvals=waiting_file.read(self.host)
-        )
+        approvals, tokens = waiting_file.read(self.host)
+        self.reporter.set(approvals=approvals, tokens=tokens)
         return heard
 
     def _announce(self, address: str, interfaces: tuple[str, ...], uptime: int) -> None:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 
 from nodeagent import paths
+from nodeagent.agent import provision
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import (
     addresses,
@@ -26,10 +27,11 @@ from nodeagent.errors import FleetError, Refused
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff
 from nodeagent.fleet.neighbours import Neighbours
+from nodeagent.host import untrusted
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.join import leave as farewell
-from nodeagent.paths import BROKER, ENDPOINT
+from nodeagent.paths import BROKER, BROKER_INPUT, ENDPOINT
 from nodeagent.statefile import State, StateFile
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
@@ -104,7 +106,8 @@ def leave(
     if host.exists(paths.KUBELET_CONF) and not leads:
         todo = _take_leave(host, state_file, say, trust, key, final)
     leave_cluster(host, say)
-    remove_trees(host, BROKER, ENDPOINT)
+    untrusted.shred(host, BROKER, *provision.FORMER)
+    remove_trees(host, BROKER, BROKER_INPUT, ENDPOINT)
     host.run("sync", timeout=kubeadm.SYNC_BOUND)
     return todo
 

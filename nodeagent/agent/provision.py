@@ -1,12 +1,14 @@
 """What the agent (root) hands to the broker and to the network process of a control plane.
 
-``/var/lib/nodeagent-broker/``, owner nodeagent-broker, 0600:
+``/run/nodeagent/broker/``, group nodeagent-broker:
   config.json    anchors (certificates of the fleet), endpoints, server, kubernetes, seals_at
   ca.crt         the cluster's CA certificate
   client.crt, client.key   the broker's Kubernetes user
   broker.crt, broker.key   what signs grants
-``/run/nodeagent/endpoint/``, owner nodeagent, 0600: server.crt (with its issuer), server.key,
-root.crt. In memory only, since each start of the agent makes them anew.
+``/run/nodeagent/endpoint/``, group nodeagent: server.crt (with its issuer), server.key, root.crt.
+
+Both folders are root's and read by one group, so that nobody but root can put a link there; and in
+memory only, since each start of the agent makes what is in them anew.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from typing import Literal
 
 from nodeagent import formats, paths
 from nodeagent.errors import FleetError
+from nodeagent.host import untrusted
 from nodeagent.host.actions import Enable
 from nodeagent.host.host import Host
 from nodeagent.trust import pki
 from nodeagent.trust.store import Trust
 
 Owner = tuple[int, int] | None
+# Where 0.2.0 kept them: in the broker's own folder, on the card.
+FORMER = ("config.json", "ca.crt", "client.crt", "client.key", "broker.crt", "broker.key")
+MODE = 0o640
 
 
 def install(
@@ -46,7 +52,7 @@ def install(
             f"There is no {paths.KUBERNETES_CA}: this node has no cluster to let nodes into.",
             "Wait until the control plane is made; the agent does that by itself.",
         )
-    owner = _folder(host, paths.BROKER, "nodeagent-broker")
+    owner = _folder(host, paths.BROKER_INPUT, "nodeagent-broker")
     config = {
         formats.KEY: formats.BROKER_CONFIG,
         "anchors": trust.anchors.to_json(),
@@ -66,22 +72,21 @@ def install(
     owner = _folder(host, paths.ENDPOINT, "nodeagent")
     _keep(host, paths.ROOT_CERT, pki.cert_pem(trust.root_cert).encode(), owner)
     _leaf(host, trust, "server", paths.SERVER_CERT, paths.SERVER_KEY, owner)
+    untrusted.shred(host, paths.BROKER, *FORMER)
     if host.live:
         Enable("nodeagent-broker.socket").do(host)
 
 
 def _folder(host: Host, folder: str, user: str) -> Owner:
-    """Make the user's folder, 0700. Its user and group ids; None on a mounted image."""
-    host.make_folder(folder, 0o700)
-    if not host.live:
-        return None
-    owner = host.user_ids(user)
-    if owner is None:
+    """Make a folder of root's that the user's group reads. Who is to own what is in it: root and
+    that group; None on a mounted image."""
+    ids = host.user_ids(user) if host.live else None
+    if host.live and ids is None:
         raise FleetError(
             f"The system user {user} does not exist.", "Install the nodeagent package again."
         )
-    host.give(folder, owner)
-    return owner
+    host.make_readable_folder(folder, ids and ids[1])
+    return ids and (-1, ids[1])
 
 
 def _leaf(
@@ -104,10 +109,10 @@ def _leaf(
             pass  # make it anew
     private = pki.new_key()
     chain = trust.leaf(kind, private.public_key())
-    host.write(key, pki.key_pem(private).encode(), 0o600, owner)
-    host.write(cert, "".join(map(pki.cert_pem, chain)).encode(), 0o600, owner)
+    host.write(key, pki.key_pem(private).encode(), MODE, owner)
+    host.write(cert, "".join(map(pki.cert_pem, chain)).encode(), MODE, owner)
 
 
 def _keep(host: Host, path: str, data: bytes, owner: Owner) -> None:
     if host.read(path) != data:
-        host.write(path, data, 0o600, owner)
+        host.write(path, data, MODE, owner)

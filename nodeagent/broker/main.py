@@ -28,7 +28,7 @@ from nodeagent.join import broker_protocol, waiting_file
 from nodeagent.trust import anchors, pki, wire
 
 if TYPE_CHECKING:
-    from nodeagent.status.schema import Approval
+    from nodeagent.status.schema import Approval, Token
 
 LOG = logging.getLogger("nodeagent")
 
@@ -87,8 +87,14 @@ def inherited_socket(host: Host) -> socket.socket:
 
 def load(host: Host) -> Broker:
     """The broker as the agent set it up. Raises FleetError, OtherVersion, OSError."""
+    written = host.read(paths.BROKER_CONFIG)
+    if written is None:
+        raise FleetError(
+            "The agent has not handed the broker its files yet.",
+            "It does so at each of its starts on a control plane; see: nodeagent status",
+        )
     try:
-        config = _CONFIG.read(wire.loads(host.read(paths.BROKER_CONFIG) or b"", 64 * 1024))
+        config = _CONFIG.read(wire.loads(written, 64 * 1024))
         key = pki.read_key(host.read(paths.BROKER_KEY) or b"")
         cert = pki.read_cert((host.read(paths.BROKER_CERT) or b"").decode("ascii", "replace"))
     except (wire.Malformed, pki.BadCertificate) as error:
@@ -122,7 +128,7 @@ class Service:
         self._listener = listener
         self._changed = host.changed(paths.BROKER_CONFIG)
         self._trouble = ""
-        self._told: list[Approval] = []
+        self._told: tuple[list[Approval], list[Token]] = [], []
 
     def run(self) -> None:
         """Until idle, or until the agent changed the configuration; systemd starts it again when
@@ -161,11 +167,14 @@ class Service:
         """Write the list for the status where it changed; people's convenience, so it never
         fails."""
         waiting = waiting_file.shown(self._broker.waiting.present(self._broker.ledger.now()))
-        if waiting == self._told:
+        tokens: list[Token] = [
+            {"name": one.name, "expires": one.expires} for one in self._broker.outstanding
+        ]
+        if (waiting, tokens) == self._told:
             return
-        self._told = waiting
+        self._told = waiting, tokens
         try:
-            waiting_file.write(self._host, waiting)
+            waiting_file.write(self._host, waiting, tokens)
         except OSError as error:
             LOG.warning("who waits is not shown: %s", error)
 

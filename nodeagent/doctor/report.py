@@ -6,6 +6,7 @@ secrets of this very node. What cannot be had is noted instead: a report never f
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import io
@@ -21,6 +22,7 @@ from nodeagent.cluster import kubeadm_state
 from nodeagent.config.show import show_config
 from nodeagent.doctor import redact
 from nodeagent.errors import NodeAgentError
+from nodeagent.host import untrusted
 from nodeagent.host.host import Host
 from nodeagent.host.privilege import need_root
 from nodeagent.status import eventlog
@@ -80,7 +82,7 @@ ON_CONTROL_PLANE: dict[str, tuple[str, ...]] = {
 # Whose content must not leave the node. A name that ends with / stands for what is in the folder.
 SECRETS = (
     "/var/lib/nodeagent/trust/", "/var/lib/nodeagent-broker/",
-    paths.HANDOVER, "/run/nodeagent/endpoint/",
+    paths.HANDOVER, f"{paths.ENDPOINT}/", f"{paths.BROKER_INPUT}/",
     "/boot/firmware/nodeagent.fleet", "/boot/nodeagent.fleet",
     "/etc/kubernetes/", "/etc/kubernetes/pki/", "/etc/kubernetes/pki/etcd/",
     f"{kubeadm_state.FOLDER}/", "/var/lib/kubelet/pki/", "/root/.kube/",
@@ -139,12 +141,11 @@ def known(host: Host) -> set[str]:
     found: set[str] = set()
     homes = [f"/home/{name}/.kube/" for name in host.names("/home")]
     for place in (*SECRETS, *homes):
-        names = [place + name for name in host.names(place)] if place.endswith("/") else [place]
-        for path in names:
-            where = host.path(path)
-            if where.is_file() and not path.endswith(NO_SECRETS):
-                with where.open("rb") as file:
-                    found |= redact.values(file.read(MAX_SECRET))
+        inside = untrusted.names(host, place) if place.endswith("/") else [""]
+        for path in (place + name for name in inside):
+            if not path.endswith(NO_SECRETS):
+                with contextlib.suppress(OSError):
+                    found |= redact.values(untrusted.read(host, path, MAX_SECRET) or b"")
     return found
 
 
@@ -170,9 +171,10 @@ def _collected(host: Host) -> Iterator[tuple[str, str]]:
     yield "plan.txt", _tried(lambda: "\n".join(show_plan(host)[0]))
     yield "events.jsonl", _tried(lambda: "\n".join(map(json.dumps, eventlog.read(host))))
     for path in FILES:
-        if host.exists(path):
+        text = _tried(functools.partial(_beginning, host, path))
+        if text:
             suffix = "" if posixpath.splitext(path)[1] else ".txt"
-            yield f"files{path}{suffix}", _tried(functools.partial(_beginning, host, path))
+            yield f"files{path}{suffix}", text
     for name, argv in (
         COMMANDS | (ON_CONTROL_PLANE if host.exists(paths.ADMIN_CONF) else {})
     ).items():
@@ -186,8 +188,8 @@ def _said(host: Host, argv: tuple[str, ...]) -> str:
 
 
 def _beginning(host: Host, path: str) -> str:
-    """The last part of a log, the first of other files."""
-    with host.path(path).open("rb") as file:
+    """The last part of a log, the first of other files; nothing where there is none."""
+    with untrusted.opened(host, path) as file:
         if path.endswith(".log") and file.seek(0, os.SEEK_END) > MAX_PART:
             file.seek(-MAX_PART, os.SEEK_END)
             file.readline()  # half a line could be half a secret, which nobody recognises
@@ -204,6 +206,8 @@ def _doctor(host: Host) -> str:
 def _tried(work: Callable[[], str]) -> str:
     try:
         return work()
+    except FileNotFoundError:
+        return ""
     except NodeAgentError as error:
         return f"could not be had: {error.reason} ({error.code})\n"
     except Exception as error:  # noqa: BLE001  the other parts matter all the more then

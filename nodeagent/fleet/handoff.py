@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
-import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from nodeagent import paths
 from nodeagent.errors import OtherVersion
+from nodeagent.host import untrusted
 from nodeagent.host.host import Host
 from nodeagent.trust import wire
 
@@ -105,7 +104,7 @@ def write_announcement(host: Host, announcement: Announcement) -> None:
 def read_announcement(host: Host) -> Announcement | None:
     """Serve: what to announce, or None while the agent has not said. Raises wire.Malformed,
     OtherVersion."""
-    data = read_bounded(host, paths.ANNOUNCE)
+    data = host.read(paths.ANNOUNCE)
     if data is None:
         return None
     return Announcement(**_ANNOUNCEMENT.read(wire.loads(data, MAX_BYTES)))
@@ -121,7 +120,7 @@ def read_heard(host: Host) -> tuple[int | None, tuple[Candidate, ...]]:
     """Agent: (when the own beacon last came back, candidates). What is missing or malformed counts
     as nothing heard, and so does a later version, which is said."""
     try:
-        data = read_bounded(host, HEARD)
+        data = untrusted.read(host, HEARD, MAX_BYTES + 1)
         if data is None:
             return None, ()
         value = _HEARD.read(wire.loads(data, MAX_BYTES))
@@ -137,17 +136,3 @@ def read_heard(host: Host) -> tuple[int | None, tuple[Candidate, ...]]:
 def say_once(sentence: str) -> None:
     """Into the log: what is looked at every second must not be told as often."""
     LOG.warning("%s", sentence)
-
-
-def read_bounded(host: Host, name: str) -> bytes | None:
-    """At most MAX_BYTES + 1 of a regular file. No link is followed, no pipe waited for
-    (open(2) O_NOFOLLOW, O_NONBLOCK). Raises OSError."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(host.path(name, follow=False), flags)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{name} is not a regular file")
-        return file.read(MAX_BYTES + 1)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,6 +152,32 @@ def make_folder(folder: Path, mode: int = 0o755) -> None:
         return
     make_folder(folder.parent)
     folder.mkdir(mode=mode, exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def make_readable_folder(folder: Path, group: int | None) -> None:
+    """Make ``folder``, which this user alone writes and ``group`` may read (0750; no group: 0700).
+
+    What somebody else owns or may write is removed first, with all that is in it: a link there
+    would be theirs. Raises OSError.
+    """
+    mode = 0o700 if group is None else 0o750
+    make_folder(folder.parent)
+    with contextlib.suppress(FileNotFoundError):
+        there = folder.lstat()
+        own = there.st_uid == os.geteuid() and group in (None, there.st_gid)
+        if own and there.st_mode == stat.S_IFDIR | mode:
+            return
+        if stat.S_ISDIR(there.st_mode):
+            import shutil  # seldom: it loads every compression
+
+            shutil.rmtree(folder)
+        else:
+            folder.unlink()
+    folder.mkdir(mode=0o700)
+    if group is not None:
+        os.chown(folder, -1, group)
+    folder.chmod(mode)
     sync_folder(folder.parent)
 
 

@@ -6,8 +6,10 @@ recorded machine or a machine that loses power in its place.
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
+import stat
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -153,8 +155,9 @@ class Host:
     def path(self, name: str, follow: bool = True) -> Path:
         """Where ``name`` lies in the outer file system, symlinks resolved inside the root.
 
-        ``follow=False`` leaves a symlink in the last place as it is.
-        Raises OSError (ELOOP) for a circle of links.
+        ``follow=False`` leaves a symlink in the last place as it is. A link that somebody other
+        than root and this user made, or may replace, is not followed.
+        Raises OSError (ELOOP) for such a link, and for a circle of links.
         """
         todo = list(PurePosixPath("/", name).parts[1:])
         done: list[str] = []
@@ -169,7 +172,10 @@ class Host:
             if here.is_symlink() and (follow or todo):
                 links += 1
                 if links > MAX_LINKS:
-                    raise OSError(40, "too many levels of symbolic links", name)
+                    raise OSError(errno.ELOOP, "too many levels of symbolic links", name)
+                makers = {here.lstat().st_uid, here.parent.stat().st_uid}
+                if not makers <= {0, os.geteuid()}:
+                    raise OSError(errno.ELOOP, "a link of another user", name)
                 target = PurePosixPath(here.readlink())
                 if target.is_absolute():
                     done = []
@@ -184,11 +190,22 @@ class Host:
         return Path("/", name) if self._own_system else self.path(name)
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file, or None where there is no such file. Raises OSError."""
+        """The content of a file, or None where there is no such file. Raises OSError, also for what
+        is no regular file: a pipe may never end."""
+        path = self._seen(name)
         try:
-            return self._seen(name).read_bytes()
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise OSError(errno.EINVAL, "It is no regular file")
+                with os.fdopen(descriptor, "rb", closefd=False) as file:
+                    return file.read()
+            finally:
+                os.close(descriptor)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:  # fstat(2) and read(2) do not say of which file
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def text(self, name: str) -> str | None:
         """As ``read``, decoded; bytes that are not UTF-8 become U+FFFD."""
@@ -279,6 +296,10 @@ class Host:
     def make_folder(self, name: str, mode: int = 0o755) -> None:
         """Make a folder and its parents durably. Raises OSError."""
         durable.make_folder(self.path(name), mode)
+
+    def make_readable_folder(self, name: str, group: int | None) -> None:
+        """Make a folder of this user's that a group may read, see ``durable``. Raises OSError."""
+        durable.make_readable_folder(self.path(name, follow=False), group)
 
     def remove(self, name: str) -> None:
         """Remove a file or link durably; a missing one is no error. Raises OSError."""

@@ -1,7 +1,8 @@
-"""Join requests pending approval, as the broker tells them: a file that lives as long as it does.
+"""Join requests pending approval, and join tokens that are out, as the broker tells them: a file
+that lives as long as it does.
 
-The broker writes ``/run/nodeagent-broker/waiting.json`` where the list changed, the keeper reads it
-for the status. systemd removes the folder with the process (systemd.exec(5), RuntimeDirectory=),
+The broker writes ``/run/nodeagent-broker/waiting.json`` where one of them changed, the keeper reads
+it for the status. systemd removes the folder with the process (systemd.exec(5), RuntimeDirectory=),
 and the process lives while somebody asks, so nobody has to tidy up. The agent treats the file as a
 stranger's: the names in it come from the network.
 """
@@ -12,17 +13,20 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nodeagent import paths
 from nodeagent.errors import OtherVersion
 from nodeagent.fleet import handoff
+from nodeagent.host import untrusted
 from nodeagent.host.host import Host
 from nodeagent.join import approval
 from nodeagent.trust import wire
 
 if TYPE_CHECKING:
-    from nodeagent.status.schema import Approval
+    from nodeagent.status.schema import Approval, Token
 
-PATH = "/run/nodeagent-broker/waiting.json"
+PATH = f"{paths.BROKER_RUN}/waiting.json"
 MAX_BYTES = 16 * 1024
+MAX_TOKENS = 32
 
 # As the items of `approvals` in status.schema.json.
 _ENTRY: dict[str, wire.Check] = {
@@ -31,10 +35,13 @@ _ENTRY: dict[str, wire.Check] = {
     "address": wire.address,
     "since": wire.integer(0, 2**40),
 }
+# As the items of `tokens` there.
+_TOKEN: dict[str, wire.Check] = {"name": wire.node_name, "expires": wire.integer(0, 2**40)}
 _WAITING = wire.Form(
     PATH,
     1,
     {"waiting": wire.array(lambda value: wire.record(value, _ENTRY), 0, approval.MAX_WAITING)},
+    {"tokens": wire.array(lambda value: wire.record(value, _TOKEN), 0, MAX_TOKENS)},
     remedy="Restart both processes: sudo systemctl restart nodeagent nodeagent-broker",
 )
 
@@ -53,21 +60,24 @@ def shown(waiting: Sequence[approval.Waiting]) -> list[Approval]:
     ]
 
 
-def write(host: Host, entries: list[Approval]) -> None:
-    """Broker: say who waits. Readable for all; nothing of it is secret. Raises OSError."""
-    host.write(PATH, json.dumps(_WAITING.stamp({"waiting": entries})).encode(), 0o644)
+def write(host: Host, entries: list[Approval], tokens: list[Token]) -> None:
+    """Broker: say who waits, and which tokens are out, by the node they are for. Readable for all;
+    nothing of it is secret. Raises OSError."""
+    content = _WAITING.stamp({"waiting": entries, "tokens": tokens[:MAX_TOKENS]})
+    host.write(PATH, json.dumps(content).encode(), 0o644)
 
 
-def read(host: Host) -> list[Approval]:
-    """Agent: who waits. What is missing or malformed counts as nobody, and so does a later version,
-    which is said."""
+def read(host: Host) -> tuple[list[Approval], list[Token]]:
+    """Agent: who waits, and the tokens that are out. What is missing or malformed counts as nobody,
+    and so does a later version, which is said."""
     try:
-        data = handoff.read_bounded(host, PATH)
+        data = untrusted.read(host, PATH, MAX_BYTES + 1)
         if data is None:
-            return []
-        return list(_WAITING.read(wire.loads(data, MAX_BYTES))["waiting"])
+            return [], []
+        value = _WAITING.read(wire.loads(data, MAX_BYTES))
     except (OSError, wire.Malformed):
-        return []
+        return [], []
     except OtherVersion as error:
         handoff.say_once(str(error))
-        return []
+        return [], []
+    return list(value["waiting"]), list(value.get("tokens", ()))

@@ -107,7 +107,7 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
     waits: schema.Approval = {
         "id": code(node.node_id), "name": "pi-3", "address": "10.77.0.13", "since": NOW,
     }  # fmt: skip
-    waiting_file.write(host, [waits])
+    waiting_file.write(host, [waits], [{"name": "pi-2", "expires": NOW + 600}])
     Reporter(host).enter("ready", "Part of the cluster")
     with contextlib.suppress(Became):
         keeper.hand_over(host, beacon, trust.beacon_key, "auto", True)
@@ -133,7 +133,8 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
     store.import_card(host, StateFile(Host(host.root / "other")))
     for file, path in {
         "announce.json": paths.ANNOUNCE, "heard.json": handoff.HEARD,
-        "waiting.json": waiting_file.PATH, "status.json": paths.STATUS, "keep.json": paths.HANDOVER,
+        "waiting.json": waiting_file.PATH, "waiting-tokens.json": waiting_file.PATH,
+        "status.json": paths.STATUS, "keep.json": paths.HANDOVER,
         "rival.json": rival_watch.RIVAL, "state.json": statefile.PATH,
         "broker-state.json": paths.LEDGER, "broker-config.json": paths.BROKER_CONFIG,
         "fleet.json": store.FLEET_FILE,

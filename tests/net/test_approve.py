@@ -60,7 +60,7 @@ def test_a_node_shows_its_code_waits_and_is_let_in(
     assert not tokens(leader)
 
     def waiting() -> set[str]:  # what the keeper reads for status and status page
-        return {one["id"] for one in waiting_file.read(leader.host)}
+        return {one["id"] for one in waiting_file.read(leader.host)[0]}
 
     assert eventually(lambda: waiting() == {code(worker.key.node_id), code(other.key.node_id)})
     host = person_at(leader)

@@ -17,12 +17,13 @@ SAID = "was written by another version of nodeagent (format 2; this one reads 1)
 NEVER = ("not sealed by this fleet", "damaged", "not understood", "not believed", "Traceback")
 WHOLE = (AGENT, SERVE, BROKER)
 
-# What of each board is of the other version; the first leads.
+# What of each board is of the other version; the first leads. Agent and broker of one board go
+# together: 0.2.0's broker finds its keys in its own folder, where root puts none any more.
 FLEETS: dict[str, tuple[tuple[str, ...], ...]] = {
     "the control plane is of the other version": (WHOLE, (), (AGENT,)),
     "the workers are of the other version": ((), WHOLE, (SERVE,)),
-    "on the control plane only the broker is": ((BROKER,), (), (AGENT,)),
-    "on the control plane only the broker is not": ((AGENT, SERVE), WHOLE, ()),
+    "on the control plane only the network process is": ((SERVE,), (), (AGENT, BROKER)),
+    "on the control plane only the network process is not": ((AGENT, BROKER), WHOLE, ()),
 }
 
 

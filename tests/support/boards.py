@@ -89,7 +89,10 @@ class Board:
         if agent.poll() == 75:  # it asked for a reboot
             self.power_off()
             self.power_on()
-        if not self._broker and self.host.path(BROKER_WANTED, follow=False).is_symlink():
+        # Nobody knocks before the agent has handed its files over; 0.2.0 kept them on the card.
+        ready = self.runs.get(BROKER) in released.RELEASES or self.host.exists(paths.BROKER_CONFIG)
+        wanted = self.host.path(BROKER_WANTED, follow=False).is_symlink()
+        if not self._broker and wanted and ready:
             self._broker = True
             self._start(BROKER, str(self.host.root))
 

@@ -1,22 +1,19 @@
-"""Versions, certificates, hardware and outstanding tokens, as the status tells them."""
+"""Versions, certificates and hardware, as the status tells them."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from nodeagent import __version__, paths
+from nodeagent import __version__
 from nodeagent.agent import inventory
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import credentials
 from tests.support.authority import CA_CERT, CA_KEY
 from tests.support.machine import NOW, Machine, dpkg_status, put
 from tests.support.statuses import CHECK
-
-TOKEN = {"name": "pi-2", "expires": int(NOW) + 600, "deleted": False, "grant": "eyJhbGciOi.secret"}
 
 
 def node(root: Path) -> Machine:
@@ -69,19 +66,3 @@ def test_it_fits_the_schema_and_warns_once(
 )
 def test_an_inventory_that_failed_changes_nothing(text: str) -> None:
     assert inventory.parse(text) == {}
-
-
-def test_outstanding_tokens_are_shown_by_the_name_they_are_for(tmp_path: Path) -> None:
-    tokens = [TOKEN, {**TOKEN, "name": "pi-3", "deleted": True},
-              {**TOKEN, "name": "pi-4", "expires": int(NOW) - 1}]  # fmt: skip
-    put(tmp_path, {paths.LEDGER: json.dumps({"tokens": tokens})})
-    assert inventory.tokens(Machine(tmp_path)) == [{"name": "pi-2", "expires": TOKEN["expires"]}]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [None, "", "[]", '{"tokens": 3}', '{"tokens": [3]}', '{"tokens": [{}]}', {"link": "/etc/x"}],
-)
-def test_an_odd_ledger_shows_nothing(tmp_path: Path, content: Any) -> None:
-    put(tmp_path, {"/etc/x": json.dumps({"tokens": [TOKEN]}), paths.LEDGER: content})
-    assert inventory.tokens(Machine(tmp_path)) == []

@@ -155,7 +155,8 @@ def test_only_a_leader_goes_on_hearing_the_fleet(
         "address": "10.0.0.5",
         "since": 1000,
     }
-    waiting_file.write(machine, [waits])
+    out: schema.Token = {"name": "pi-4", "expires": 2000}
+    waiting_file.write(machine, [waits], [out])
     kept = keeper.Keeper(machine)
     other = replace(BEACON, node_id="n-bbbbbbbbbbbbbbbb", name="pi-2", role="worker")
     for seq, phase in enumerate(("joining", "ready")):
@@ -169,7 +170,8 @@ def test_only_a_leader_goes_on_hearing_the_fleet(
     assert [(peer["name"], peer["phase"]) for peer in shown["peers"]] == heard
     assert len(shown["timeline"]) == 2 * len(heard)
     assert shown["approvals"] == ([waits] if role == "control-plane" else [])
-    waiting_file.write(machine, [])
+    assert shown["tokens"] == ([out] if role == "control-plane" else [])
+    waiting_file.write(machine, [], [])
     assert kept.round()
     assert model.parse(machine.read(paths.STATUS) or b"")["approvals"] == []
 

@@ -352,9 +352,26 @@ def test_install_is_repeatable(host: Host) -> None:
              paths.BROKER_CA]  # fmt: skip
     before = {name: host.read(name) for name in files}
     assert None not in before.values()
-    assert {host.mode(name) for name in files} == {0o600}
+    assert {host.mode(name) for name in files} == {0o640}
     provision.install(*arguments)
     assert {name: host.read(name) for name in files} == before
+
+
+def test_keys_of_0_2_0_are_overwritten_where_they_lay(host: Host) -> None:
+    """In the broker's own folder, on the card; whatever the broker has put there meanwhile."""
+    host.write(paths.KUBERNETES_CA, CA.encode())
+    host.write("/etc/shadow", b"root's own")
+    for name in provision.FORMER[:-1]:
+        host.write(f"{paths.BROKER}/{name}", b"a key")
+    host.link(f"{paths.BROKER}/broker.key", "/etc/shadow")
+    host.write(paths.LEDGER, b"its memory")
+    with host.path(f"{paths.BROKER}/client.key").open("rb") as held:
+        arguments = (b"cert", b"key"), "10.77.0.11:6443", "1.36.4"
+        provision.install(host, Trust.load(host), *arguments)
+        assert held.read() == bytes(5)
+    assert host.names(paths.BROKER) == ["state.json"]
+    assert host.read("/etc/shadow") == b"root's own"
+    assert b"PRIVATE KEY" in (host.read(paths.BROKER_KEY) or b"")
 
 
 def test_what_the_broker_is_told_it_reads(host: Host) -> None:

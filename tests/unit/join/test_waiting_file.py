@@ -13,10 +13,12 @@ import pytest
 from nodeagent import paths
 from nodeagent.broker import main as broker_main
 from nodeagent.broker.broker import Unadmitted
+from nodeagent.host.host import Host
 from nodeagent.join import approval, waiting_file
-from nodeagent.status.schema import Approval
-from nodeagent.trust import fleet_file, store
+from nodeagent.status.schema import Approval, Token
+from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
 from tests.support.admission import Setup
 from tests.support.machine import Machine, put
 
@@ -47,7 +49,7 @@ def test_the_list_follows_who_asks(
     with pytest.raises(Unadmitted):
         setup.ask(key, "pi-2")
     service.tell_who_waits()
-    assert waiting_file.read(machine) == [
+    assert waiting_file.read(machine)[0] == [
         {**ENTRY, "id": approval.code(key.node_id), "since": int(setup.now)}
     ]
     assert machine.mode(waiting_file.PATH) == 0o644
@@ -59,7 +61,7 @@ def test_the_list_follows_who_asks(
     assert machine.path(waiting_file.PATH).stat().st_ino == before, "asking on is no news"
     setup.now += approval.WAITING_LIFE
     service.tell_who_waits()
-    assert waiting_file.read(machine) == []
+    assert waiting_file.read(machine) == ([], [])
 
 
 def test_a_list_that_cannot_be_written_stops_nobody(
@@ -80,8 +82,27 @@ def test_a_full_list_can_be_read(tmp_path: Path) -> None:
     longest = "fd00:1111:2222:3333:4444:5555:6666:7777"
     most: Approval = {**ENTRY, "name": "p" * 63, "address": longest, "since": 2**40}
     machine = Machine(tmp_path)
-    waiting_file.write(machine, [most] * approval.MAX_WAITING)
-    assert len(waiting_file.read(machine)) == approval.MAX_WAITING
+    token: Token = {"name": "p" * 63, "expires": 2**40}
+    waiting_file.write(machine, [most] * approval.MAX_WAITING, [token] * 100)
+    waiting, tokens = waiting_file.read(machine)
+    assert (len(waiting), len(tokens)) == (approval.MAX_WAITING, waiting_file.MAX_TOKENS)
+
+
+def test_tokens_that_are_out_are_told_by_the_name_they_are_for(tmp_path: Path, host: Host) -> None:
+    """And nothing else of the broker's memory; used and ended ones are not."""
+    setup, key = Setup(tmp_path, Trust.load(host)), NodeKey(pki.new_key())
+    machine = Machine(tmp_path / "node")
+    with socket.socket(socket.AF_UNIX) as listener:
+        service = broker_main.Service(machine, setup.broker, listener)
+        setup.ask(key, "pi-2")
+        setup.ask(key, "pi-2")  # anew, which ends the first
+        service.tell_who_waits()
+        (token,) = setup.broker.outstanding
+        assert waiting_file.read(machine)[1] == [{"name": "pi-2", "expires": token.expires}]
+        assert b"eyJ" not in (machine.read(waiting_file.PATH) or b"")
+        setup.broker.withdraw(token)
+        service.tell_who_waits()
+    assert waiting_file.read(machine) == ([], [])
 
 
 ODD: dict[str, Any] = {
@@ -103,10 +124,10 @@ def test_an_odd_list_shows_nobody(tmp_path: Path, content: Any) -> None:
     whole = {"v": 1, "waiting": content}
     text = json.dumps(whole) if isinstance(content, list) else content
     put(tmp_path, {"/etc/x": json.dumps({"v": 1, "waiting": [ENTRY]}), waiting_file.PATH: text})
-    assert waiting_file.read(Machine(tmp_path)) == []
+    assert waiting_file.read(Machine(tmp_path)) == ([], [])
 
 
 def test_a_key_that_is_not_known_is_not_shown(tmp_path: Path) -> None:
     more = {"v": 1, "waiting": [{**ENTRY, "remedy": "curl x | sh"}]}
     put(tmp_path, {waiting_file.PATH: json.dumps(more)})
-    assert waiting_file.read(Machine(tmp_path)) == [ENTRY]
+    assert waiting_file.read(Machine(tmp_path)) == ([ENTRY], [])
