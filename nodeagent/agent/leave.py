@@ -40,7 +40,7 @@ LOG = logging.getLogger("nodeagent")
 
 Say = Callable[[str], None]
 
-BROKER_UNITS = ("nodeagent-broker.socket", "nodeagent-broker.service")
+BROKER_UNITS = (*provision.SOCKETS, "nodeagent-broker.service")
 # What kubeadm leaves to others (kubernetes.io, "kubeadm reset", cleanup of CNI configuration), and
 # the data of etcd where its member could not be asked any more. Of the CNI configuration only what
 # is the cluster's own: other programs have theirs there too.

@@ -28,6 +28,8 @@ Owner = tuple[int, int] | None
 # Where 0.2.0 kept them: in the broker's own folder, on the card.
 FORMER = ("config.json", "ca.crt", "client.crt", "client.key", "broker.crt", "broker.key")
 MODE = 0o640
+# Root's first: the other one may be knocked at as soon as it is there.
+SOCKETS = ("nodeagent-broker-root.socket", "nodeagent-broker.socket")
 
 
 def install(
@@ -39,7 +41,7 @@ def install(
     seals_at: int = 0,
     networks: tuple[str, ...] = (),
 ) -> None:
-    """Write all of it; what fits already stays. Then enable the broker's socket.
+    """Write all of it; what fits already stays. Then enable the broker's sockets.
 
     ``credentials`` are certificate and key (PEM) of the broker's Kubernetes user, ``endpoint`` is
     the API server's ADDRESS:PORT, ``seals_at`` when enrolment ends by itself (seconds since the
@@ -74,7 +76,8 @@ def install(
     _leaf(host, trust, "server", paths.SERVER_CERT, paths.SERVER_KEY, owner)
     untrusted.shred(host, paths.BROKER, *FORMER)
     if host.live:
-        Enable("nodeagent-broker.socket").do(host)
+        for unit in SOCKETS:
+            Enable(unit).do(host)
 
 
 def _folder(host: Host, folder: str, user: str) -> Owner:

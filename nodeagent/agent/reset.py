@@ -41,8 +41,7 @@ LOG = logging.getLogger("nodeagent")
 UNITS = (
     "nodeagent.service",
     "nodeagent-serve.service",
-    "nodeagent-broker.socket",
-    "nodeagent-broker.service",
+    *leave.BROKER_UNITS,
 )
 VOLATILE = (paths.RUN, paths.SERVE)
 SECRETS = (FLEET_FILE, LEAD_KEY_FILE, node_key.PATH)

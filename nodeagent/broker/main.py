@@ -1,9 +1,10 @@
 """The broker process (``nodeagent broker``), on control planes only; entry and socket.
 
-systemd starts it when somebody knocks at /run/nodeagent-broker.sock and hands the socket over
+systemd starts it when somebody knocks at one of its two sockets and hands both over
 (sd_listen_fds(3)); it ends when there is nothing to do for a minute. Who may ask what is decided
-by the kernel's word on who asks (unix(7), SO_PEERCRED), not by what they say. What is spoken is
-in ``join/broker_protocol.py``, the files it reads are in ``agent/provision.py``.
+by the socket and by the kernel's word on who asks (unix(7), SO_PEERCRED), not by what they say.
+What root says comes first, and waits behind one message of the network process at most. What is
+spoken is in ``join/broker_protocol.py``, the files it reads are in ``agent/provision.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import socket
 import struct
 import sys
@@ -34,9 +36,10 @@ LOG = logging.getLogger("nodeagent")
 
 IDLE = 60.0  # seconds without anything to do until the process ends
 TICK = 1.0  # seconds between looks at the cluster while tokens are outstanding
-PATIENCE = 5.0  # seconds a caller has to say what it wants
+PATIENCE = 5.0  # seconds a caller has to say all that it wants, and to take the answer
 NETWORK_USER = "nodeagent"
 FIRST_FD = 3  # SD_LISTEN_FDS_START
+UNITS = "nodeagent-broker.socket nodeagent-broker-root.socket"
 
 _ASKS: dict[str, dict[str, wire.Check]] = {
     "nonce": {},
@@ -65,24 +68,32 @@ _CONFIG = wire.Form(
     "Restart the agent, which writes it anew: sudo systemctl restart nodeagent",
 )
 FOR_THE_NETWORK = frozenset({"nonce", "grant", "leave"})
+FOR_ROOT = frozenset(_ASKS) - FOR_THE_NETWORK
 
 
 def main() -> None:
     """Serve the socket that systemd hands over, until idle."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     host = Host()
-    Service(host, load(host), inherited_socket(host)).run()
+    Service(host, load(host), *inherited_sockets(host)).run()
 
 
-def inherited_socket(host: Host) -> socket.socket:
-    """The one listening socket from systemd. Raises FleetError where there is none."""
+def inherited_sockets(host: Host) -> tuple[socket.socket, socket.socket]:
+    """The listening sockets from systemd, the network process's and root's. Raises FleetError where
+    one is missing."""
     ours = host.environ.get("LISTEN_PID") == str(os.getpid())
-    if not ours or host.environ.get("LISTEN_FDS") != "1":
+    count = host.environ.get("LISTEN_FDS", "") if ours else ""
+    given = {}
+    for number in range(int(count) if count.isdecimal() else 0):
+        listener = socket.socket(fileno=FIRST_FD + number)
+        given[listener.getsockname()] = listener
+    try:
+        return given[broker_protocol.SOCKET], given[broker_protocol.ROOT_SOCKET]
+    except KeyError as error:
         raise FleetError(
-            "The broker was started without its socket.",
-            "Start it with: systemctl start nodeagent-broker.socket",
-        )
-    return socket.socket(fileno=FIRST_FD)
+            f"The broker was started without its socket {error.args[0]}.",
+            f"Start it with: systemctl start {UNITS}",
+        ) from error
 
 
 def load(host: Host) -> Broker:
@@ -122,10 +133,13 @@ def load(host: Host) -> Broker:
 class Service:
     """One caller at a time; between callers a look at the cluster."""
 
-    def __init__(self, host: Host, broker: Broker, listener: socket.socket) -> None:
+    def __init__(
+        self, host: Host, broker: Broker, for_network: socket.socket, for_root: socket.socket
+    ) -> None:
         self._host = host
         self._broker = broker
-        self._listener = listener
+        # Root's first: however many knock at the other one, what root says is next.
+        self._doors = ((for_root, FOR_ROOT), (for_network, FOR_THE_NETWORK))
         self._changed = host.changed(paths.BROKER_CONFIG)
         self._trouble = ""
         self._told: tuple[list[Approval], list[Token]] = [], []
@@ -134,25 +148,32 @@ class Service:
         """Until idle, or until the agent changed the configuration; systemd starts it again when
         somebody knocks."""
         clock = self._host.clock
-        self._listener.settimeout(TICK)
+        for listener, _ in self._doors:
+            listener.setblocking(False)
         busy = ticked = clock.monotonic()
         while clock.monotonic() - busy < IDLE:
             if self._host.changed(paths.BROKER_CONFIG) != self._changed:
                 return
-            try:
-                connection, _ = self._listener.accept()
+            if self._hear_one():
                 busy = clock.monotonic()
-            except TimeoutError:
-                connection = None
-            if connection is not None:
-                with connection:
-                    self._serve(connection)
             if self._broker.outstanding:
                 busy = clock.monotonic()
             if clock.monotonic() - ticked >= TICK:
                 self._tick()
                 self.tell_who_waits()
                 ticked = clock.monotonic()
+
+    def _hear_one(self) -> bool:
+        """Serve the next caller; False where nobody comes for a tick."""
+        ready = select.select([listener for listener, _ in self._doors], [], [], TICK)[0]
+        for listener, allowed in self._doors:
+            if listener in ready:
+                with contextlib.suppress(OSError):  # whoever knocked has gone
+                    connection, _ = listener.accept()
+                    with connection:
+                        self._serve(connection, allowed)
+                    return True
+        return False
 
     def _tick(self) -> None:
         try:
@@ -178,11 +199,13 @@ class Service:
         except OSError as error:
             LOG.warning("who waits is not shown: %s", error)
 
-    def _serve(self, connection: socket.socket) -> None:
-        connection.settimeout(PATIENCE)
+    def _serve(self, connection: socket.socket, allowed: frozenset[str]) -> None:
+        uid = peer_uid(connection)
         try:
-            asked = broker_protocol.receive(connection)
-            broker_protocol.send(connection, self.answer(asked, peer_uid(connection)))
+            asked = broker_protocol.receive(connection, seconds=PATIENCE)
+            answer = self.answer(asked, uid, allowed)
+            connection.settimeout(PATIENCE)  # for the whole answer (socket.sendall)
+            broker_protocol.send(connection, answer)
         except OtherVersion as error:
             LOG.warning("%s", error)
             with contextlib.suppress(OSError):
@@ -190,10 +213,11 @@ class Service:
                     connection, _error(broker_protocol.OTHER_VERSION, error.reason)
                 )
         except (OSError, wire.Malformed) as error:
-            LOG.info("a caller was not understood: %s", error)
+            LOG.info("a caller of user id %d was not understood: %s", uid, error)
 
-    def answer(self, asked: Any, uid: int) -> Mapping[str, object]:
-        """The answer to one message from a process of user ``uid``. Raises wire.Malformed."""
+    def answer(self, asked: Any, uid: int, allowed: frozenset[str]) -> Mapping[str, object]:
+        """The answer to one message from a process of user ``uid``; ``allowed`` at the socket it
+        came to. Raises wire.Malformed."""
         op = asked.get("op") if isinstance(asked, dict) else None
         if not isinstance(op, str):
             raise wire.Malformed("no question")
@@ -202,8 +226,10 @@ class Service:
                 broker_protocol.OTHER_VERSION, "The broker's version of nodeagent cannot do that."
             )
         ids = self._host.user_ids(NETWORK_USER)
-        if not (uid == 0 or (op in FOR_THE_NETWORK and ids is not None and uid == ids[0])):
-            return _error(403, "This user may not ask that.")
+        network = allowed is FOR_THE_NETWORK and ids is not None and uid == ids[0]
+        if op not in allowed or not (uid == 0 or network):
+            LOG.warning("user id %d may not ask the broker for %s", uid, op)
+            return _error(403, "This user may not ask that here.")
         checked = wire.record(asked, {"op": wire.text(op, 16), **_ASKS[op]})
         try:
             return self._answer(op, checked)

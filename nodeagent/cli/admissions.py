@@ -29,12 +29,12 @@ def ask(host: Host, **message: object) -> Any:
     need_control_plane(host)
     try:
         said = broker_protocol.call(
-            str(host.path(broker_protocol.SOCKET)), message, broker_protocol.MAX_LISTED
+            str(host.path(broker_protocol.ROOT_SOCKET)), message, broker_protocol.MAX_LISTED
         )
     except (OSError, wire.Malformed) as error:
         raise Blocked(
             f"The broker of this control plane does not answer ({error}).",
-            "See `systemctl status nodeagent-broker.socket nodeagent-broker` and `nodeagent"
+            "See `systemctl status nodeagent-broker-root.socket nodeagent-broker` and `nodeagent"
             " status`; then run the command again.",
         ) from error
     if "error" in said and said.get("status") == broker_protocol.OTHER_VERSION:

@@ -1,9 +1,11 @@
-"""How the broker is spoken to over its Unix socket: four bytes of length, then JSON, which says
-``"v": 1`` besides:
+"""How the broker is spoken to over its Unix sockets: four bytes of length, then JSON, which says
+``"v": 1`` besides.
 
+At SOCKET, the network process's:
 {"op": "nonce"}                                   -> {"nonce": TEXT}
 {"op": "grant", "request": JWS, "source": IP}     -> {"grant": JWS}
-Root only, the answers as in people.py:
+{"op": "leave", "said": JWS}                      -> {"left": TEXT}
+At ROOT_SOCKET, which has a queue of its own, the answers as in ``ANSWERS``:
 {"op": "nodes"}, {"op": "approve", "node": ID}, {"op": "revoke", "who": NAME OR ID},
 {"op": "forget", "name": NAME}, {"op": "seal", "open": SECONDS}
 Anything refused     -> {"status": HTTP STATUS, "error": SENTENCE}, for root also "remedy"
@@ -16,12 +18,14 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import time
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 from nodeagent.trust import wire
 
 SOCKET = "/run/nodeagent-broker.sock"
+ROOT_SOCKET = "/run/nodeagent-root.sock"
 MAX_BYTES = 128 * 1024
 MAX_LISTED = 2 * 1024 * 1024  # of what root is told: whoever holds a right, to the last
 PATIENCE = 40.0  # seconds; the API server of a slow board may take its time
@@ -145,20 +149,26 @@ def send(connection: socket.socket, message: Mapping[str, object]) -> None:
     connection.sendall(struct.pack(">I", len(data)) + data)
 
 
-def receive(connection: socket.socket, most: int = MAX_BYTES) -> Any:
-    """Receive one message of at most ``most`` bytes. Raises wire.Malformed, OtherVersion,
-    OSError."""
-    (length,) = struct.unpack(">I", _exactly(connection, 4))
+def receive(connection: socket.socket, most: int = MAX_BYTES, seconds: float = PATIENCE) -> Any:
+    """Receive one message of at most ``most`` bytes, the whole of it within so many seconds: one
+    that comes byte by byte has no longer. Raises wire.Malformed, OtherVersion, OSError
+    (TimeoutError)."""
+    deadline = time.monotonic() + seconds
+    (length,) = struct.unpack(">I", _exactly(connection, 4, deadline))
     if length > most:
         raise wire.Malformed(f"longer than {most} bytes")
-    message = wire.loads(_exactly(connection, length), most)
+    message = wire.loads(_exactly(connection, length, deadline), most)
     _MESSAGE.read(message)
     return message
 
 
-def _exactly(connection: socket.socket, count: int) -> bytes:
+def _exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
     data = b""
     while len(data) < count:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the message did not come in time")
+        connection.settimeout(left)
         piece = connection.recv(count - len(data))
         if not piece:
             raise wire.Malformed("the message ended early")

@@ -72,10 +72,13 @@ def main(root: str, cluster: str = "files") -> None:
     broker = broker_main.load(host)
     if cluster == "files":
         broker.api = ClusterInFiles(Path(root, "cluster"))
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(host.path(broker_protocol.SOCKET)))
-    listener.listen(16)
-    broker_main.Service(host, broker, listener).run()
+    listeners = []
+    for path in (broker_protocol.SOCKET, broker_protocol.ROOT_SOCKET):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(host.path(path)))
+        listener.listen(16)
+        listeners.append(listener)
+    broker_main.Service(host, broker, *listeners).run()
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ OF_THE_HOST = {"time.time", "time.monotonic", "time.perf_counter", "time.sleep",
 # Servers and searches on threads, bounded by the real clock.
 CLOCK_OF_THEIR_OWN = {"serve.retry_after", "serve.mdns.discovery", "serve.connections",
                       "serve.mdns.candidates", "join.search", "serve.http1",
-                      "serve.status_page", "status.html"}  # fmt: skip
+                      "serve.status_page", "status.html", "join.broker_protocol"}  # fmt: skip
 
 # The whole stays small enough to be seen at once.
 MOST_ON_TOP = 20  # modules and packages beside each other

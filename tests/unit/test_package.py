@@ -12,10 +12,12 @@ import jsonschema
 import pytest
 import yaml
 
-from nodeagent import __version__
+from nodeagent import __version__, paths
+from nodeagent.broker import main as broker_main
 from nodeagent.config import settings as config
 from nodeagent.host.host import Host
-from nodeagent.join import waiting_file
+from nodeagent.join import broker_protocol, waiting_file
+from nodeagent.serve.mdns import link
 from tests.support.tools import tool
 
 CHECKOUT = Path(__file__).parents[2]
@@ -47,13 +49,58 @@ def test_units_are_right(units: list[Path]) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+# systemd-analyze(1), security: 0 is locked in, 10 is open.
+EXPOSURE = {
+    "nodeagent-serve.service": 1.1, "nodeagent-broker.service": 1.2, "nodeagent.service": 6.8,
+}  # fmt: skip
+
+
 @pytest.mark.processes
-@pytest.mark.parametrize("name", ["nodeagent-serve.service", "nodeagent-broker.service"])
-def test_what_strangers_reach_is_locked_in(name: str) -> None:
+@pytest.mark.parametrize(("name", "most"), EXPOSURE.items())
+def test_each_process_is_as_locked_in_as_its_work_lets_it(name: str, most: float) -> None:
     done = analyze("security", "--offline=true", str(CHECKOUT / "systemd" / name))
     found = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
     assert found, done.stderr
-    assert float(found[1]) <= 2.0, done.stdout
+    assert float(found[1]) <= most, done.stdout
+
+
+@pytest.mark.processes
+def test_what_stays_open_for_the_agent_has_a_reason() -> None:
+    unit = str(CHECKOUT / "systemd" / "nodeagent.service")
+    done = analyze("security", "--offline=true", "--json=short", unit)
+    left = {row["name"] for row in json.loads(done.stdout) if row["set"] is False}
+    page = (CHECKOUT / "docs/reference/units.md").read_text().replace("\\|", "|")
+    assert left <= set(re.findall(r"`([^`]+)`", page))
+    assert all(f"{most}" in page for most in EXPOSURE.values())
+
+
+def test_the_network_process_may_listen_where_it_does_and_nowhere_else() -> None:
+    lines = (CHECKOUT / "systemd" / "nodeagent-serve.service").read_text().splitlines()
+    allowed = {line.partition("=")[2] for line in lines if line.startswith("SocketBindAllow=")}
+    assert "SocketBindDeny=any" in lines
+    tcp = {f"tcp:{port}" for port in (paths.ENDPOINT_PORT, paths.PAGE_PORT)}
+    assert allowed == tcp | {f"udp:{link.PORT}"}
+
+
+def test_neither_process_sees_the_folders_of_the_other_nor_the_agents_keys() -> None:
+    for name, hidden in {
+        "nodeagent-serve.service": (paths.STATE, paths.BROKER, broker_protocol.ROOT_SOCKET),
+        "nodeagent-broker.service": (paths.STATE, paths.ENDPOINT, paths.HANDOVER),
+    }.items():
+        lines = (CHECKOUT / "systemd" / name).read_text().splitlines()
+        told = {word.lstrip("-") for line in lines if line.startswith("InaccessiblePaths=")
+                for word in line.partition("=")[2].split()}  # fmt: skip
+        assert {*hidden, paths.KUBERNETES, paths.KUBELET, paths.ETCD} <= told, name
+
+
+def test_roots_socket_is_roots_alone() -> None:
+    """And systemd hands it over together with the other one, after an update too."""
+    lines = (CHECKOUT / "systemd" / "nodeagent-broker-root.socket").read_text().splitlines()
+    assert {f"ListenStream={broker_protocol.ROOT_SOCKET}", "SocketMode=0600", "SocketUser=root",
+            "SocketGroup=root", "Service=nodeagent-broker.service"} <= set(lines)  # fmt: skip
+    service = (CHECKOUT / "systemd" / "nodeagent-broker.service").read_text().splitlines()
+    for key in ("Sockets", "Requires", "After"):
+        assert f"{key}={broker_main.UNITS}" in service
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda p: p.name)
@@ -145,7 +192,11 @@ def test_the_broker_keeps_its_socket() -> None:
     service = (CHECKOUT / "systemd" / "nodeagent-broker.service").read_text().splitlines()
     assert {"StartLimitIntervalSec=0", "Restart=on-failure", "RestartSec=5"} <= set(service)
     rules = (CHECKOUT / "debian" / "rules").read_text()
-    assert "--no-stop-on-upgrade nodeagent-broker.socket" in rules
+    kept = re.search(r"--no-stop-on-upgrade ((?:.*\\\n)*.*)", rules)
+    assert kept and set(kept[1].replace("\\", "").split()) == {
+        *broker_main.UNITS.split(),
+        "nodeagent-broker.service",
+    }
 
 
 def test_the_first_boot_enables_no_socket_of_the_broker() -> None:

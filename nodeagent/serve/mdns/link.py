@@ -71,7 +71,9 @@ def _settled(six: str, name: str) -> bool:
     """False while the address is tentative, the first second or two (RFC 4862 5.4): nothing can
     be sent from it then."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.bind((six, 0, 0, socket.if_nametoindex(name)))
+        # At the port that the unit lets this process have (SocketBindDeny=).
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((six, PORT, 0, socket.if_nametoindex(name)))
         return True
     return False
 

@@ -147,8 +147,8 @@ def test_the_command_says_the_verdict_alone(
 def test_it_gives_way_in_order(young: Young, old: Old) -> None:
     assert young.gives_way(old.where)
     ran = [line for line in young.host.ran if not line.startswith("kubectl")]
-    assert ran[:2] == list(STOPPED), "nobody moves in any more"
-    assert "kubeadm reset --force" in ran[5]
+    assert ran[:3] == list(STOPPED), "nobody moves in any more"
+    assert "kubeadm reset --force" in ran[7]
     left = set(young.state_file.names()) & set(leave.OF_THE_CLUSTER)
     assert not left
     assert young.state_file.values["epoch"] == 2, "others remember it"

@@ -73,7 +73,8 @@ def test_the_order_of_a_workers_leaving(leaver: Leaver) -> None:
     told = f"tell [('10.0.0.2', 6444), ('10.0.0.9', 6444)] ['pi-2', '{UID}', False]"
     quiet = ("pidof", "iptables-save", "ip6tables-save", "nft")
     assert [line for line in leaver.host.ran if line.split()[0] not in quiet] == [
-        "systemctl stop nodeagent-broker.socket", "systemctl stop nodeagent-broker.service",
+        "systemctl stop nodeagent-broker-root.socket", "systemctl stop nodeagent-broker.socket",
+        "systemctl stop nodeagent-broker.service",
         "drain", "systemctl stop kubelet", told, RESET, "ip link delete cni0",
         "rm -rf -- /etc/cni/net.d/10-flannel.conflist /var/lib/nodeagent/kubeadm", "sync",
     ]  # fmt: skip

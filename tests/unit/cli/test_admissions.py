@@ -48,9 +48,11 @@ class Place:
         self.setup = Setup(folder, trust)
         self.key = NodeKey(pki.new_key())
         self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(self.machine.path(broker_protocol.SOCKET)))
+        self.listener.bind(str(self.machine.path(broker_protocol.ROOT_SOCKET)))
         self.listener.listen(4)
-        self.service = broker_main.Service(self.machine, self.setup.broker, self.listener)
+        self.service = broker_main.Service(
+            self.machine, self.setup.broker, self.listener, self.listener
+        )
         self.uid = 0
         threading.Thread(target=self._answer, daemon=True).start()
 
@@ -62,7 +64,8 @@ class Place:
                 return
             with connection:
                 asked = broker_protocol.receive(connection)
-                broker_protocol.send(connection, self.service.answer(asked, self.uid))
+                answer = self.service.answer(asked, self.uid, broker_main.FOR_ROOT)
+                broker_protocol.send(connection, answer)
 
     def asks(self) -> str:
         """What the node is told: "" where it gets a grant."""
@@ -96,7 +99,7 @@ def test_a_broker_from_before_an_update_is_called_so(
     assert "The broker's version of nodeagent cannot do that. (E106)" in done.output
     assert "sudo systemctl restart nodeagent-serve nodeagent-broker" in done.output
     answer = {"v": 2, "all": "else"}
-    monkeypatch.setattr(place.service, "answer", lambda asked, uid: answer)
+    monkeypatch.setattr(place.service, "answer", lambda *_: answer)
     done = run("approve", "ABCD-EFGH-IJ23-4567")
     assert "written by another version of nodeagent" in done.output and "(E106)" in done.output
 
@@ -183,7 +186,7 @@ def test_only_root_and_only_on_a_control_plane(words: list[str], place: Place) -
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: words[0])
 def test_a_broker_that_is_away_is_said(words: list[str], place: Place) -> None:
-    place.machine.remove(broker_protocol.SOCKET)
+    place.machine.remove(broker_protocol.ROOT_SOCKET)
     done = run(*words)
     assert done.exit_code == Blocked.exit_code
     assert "does not answer" in done.output
@@ -241,7 +244,7 @@ def test_a_broker_that_was_taken_over_has_root_bar_no_control_plane(
     names: Any, said: str, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = {"v": 1, "node_id": "n-abcdefghij234567", "names": names, "sealed": False}
-    monkeypatch.setattr(place.service, "answer", lambda asked, uid: answer)
+    monkeypatch.setattr(place.service, "answer", lambda *_: answer)
     done = run("revoke", "pi-2")
     assert done.exit_code != 0 and said in done.output and "Traceback" not in done.output
     assert (place.kubectl.barred, place.kubectl.deleted) == ([], [])

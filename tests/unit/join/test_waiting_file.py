@@ -37,7 +37,7 @@ def asked(tmp_path: Path) -> Iterator[tuple[Setup, broker_main.Service, Machine]
     setup, machine = Setup(tmp_path, trust), Machine(tmp_path / "node")
     put(machine.root, {paths.BROKER_CONFIG: "{}"})
     with socket.socket(socket.AF_UNIX) as listener:
-        yield setup, broker_main.Service(machine, setup.broker, listener), machine
+        yield setup, broker_main.Service(machine, setup.broker, listener, listener), machine
 
 
 def test_the_list_follows_who_asks(
@@ -93,7 +93,7 @@ def test_tokens_that_are_out_are_told_by_the_name_they_are_for(tmp_path: Path, h
     setup, key = Setup(tmp_path, Trust.load(host)), NodeKey(pki.new_key())
     machine = Machine(tmp_path / "node")
     with socket.socket(socket.AF_UNIX) as listener:
-        service = broker_main.Service(machine, setup.broker, listener)
+        service = broker_main.Service(machine, setup.broker, listener, listener)
         setup.ask(key, "pi-2")
         setup.ask(key, "pi-2")  # anew, which ends the first
         service.tell_who_waits()
