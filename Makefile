@@ -161,6 +161,10 @@ docs: venv ## the documentation as a site, build/site/index.html
 simulate: venv ## 100,000 fleets elect their control plane; writes docs/election.md (SEED=1)
 	$(PYTHON) -m tests.simulate --seed $(or $(SEED),1)
 
+.PHONY: simulate-attacked
+simulate-attacked: venv ## 100,000 fleets under an attacker with a card; writes docs/election-attacked.md (SEED=1)
+	$(PYTHON) -m tests.simulate --attacked --seed $(or $(SEED),1)
+
 # NODES=2 ARCH=amd64 MIRROR=built START=mixed ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be. A worker on QEMU's
 # Raspberry Pi 3: ARCH=arm64 START=baked ROLE_1=control-plane MACHINE_2=raspi3b

@@ -1,8 +1,8 @@
 """Announces where this node stands, hears the others, and keeps the election's decision.
 
 A thread of the agent. Once a second at most it looks at what the network process heard, opens
-the seals, asks the pure election, and says what changed. It is root but parses only beacons that
-were sealed with the fleet's key.
+the seals, asks the pure election, and says what changed, signed. It is root but parses only beacons
+that were sealed with the fleet's key.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import secrets
 from dataclasses import replace
 
 from nodeagent import paths
+from nodeagent.agent.keeper import Voice
+from nodeagent.agent.leader_look import LeaderLook
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster.requirements import can_lead
 from nodeagent.config import settings as config
@@ -21,9 +23,10 @@ from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.candidacy import Candidacy, Standing, renewal, said_at_once
-from nodeagent.fleet.election import Claim, Decision, Heard, Timing, View, known_leader
-from nodeagent.fleet.neighbours import Neighbours
+from nodeagent.fleet.election import Claim, Decision
+from nodeagent.fleet.neighbours import Neighbours, proved
 from nodeagent.fleet.peers import Roster
+from nodeagent.fleet.sight import Heard, Timing, View, known_leader
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.storage import fsync_latency_ms
@@ -57,7 +60,9 @@ class Announcer:
         self.formed = False
         self.quiet = False
         self.leading = False  # kubeadm init has begun: the decision stands
-        self._hearing = Neighbours(trust.beacon_key, key.node_id)
+        self.voice = Voice(trust.beacon_key, trust.issuer_point, trust.voucher(host, key.public))
+        self._hearing = Neighbours(self.voice.key, key.node_id, self.voice.issuer)
+        self._look = LeaderLook(host, trust, key)
         self._roster = Roster(timeline=reporter.values["timeline"])
         starts = (state_file.values["starts"] or 0) + 1
         state_file.set(starts=starts)
@@ -138,9 +143,9 @@ class Announcer:
     def _listen(self) -> float | None:
         """Take up what the network process heard; when the own beacon last came back."""
         mark, candidates = handoff.read_heard(self.host)
-        own_heard, self.heard = self._hearing.update(
-            mark, [c.beacon for c in candidates], self.host.clock.monotonic()
-        )
+        now = self.host.clock.monotonic()
+        own_heard, heard = self._hearing.update(mark, candidates, now)
+        self.heard = proved(heard, self._look.round(heard, now))
         self.reporter.meet(self._roster, self.heard, self._hearing.other_versions)
         return own_heard
 
@@ -196,6 +201,7 @@ class Announcer:
                 timing=Timing(timing.listen, timing.hold_down, timing.solo_wait),
                 claimed=self.candidacy.claim,
                 vote=self.candidacy.vote,
+                electors=self.trust.lead_cards,
             ),
             now,
         )
@@ -221,7 +227,7 @@ class Announcer:
             handoff.Announcement(
                 interface_address=address,
                 instance=self.key.node_id,
-                beacon=beacons.seal(self.trust.beacon_key, mine),
+                beacon=beacons.seal(self.voice.key, mine, self.key.private, self.voice.voucher),
                 port=paths.ENDPOINT_PORT,
                 endpoint=self.serves_grants,
                 status_page=self.settings.status_page == "lan",

@@ -17,6 +17,7 @@ from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.rival_watch import RIVAL
 from nodeagent.cluster import workloads
 from nodeagent.errors import CommandFailed, NoControlPlane, OtherVersion
+from nodeagent.fleet.beacon import EPOCH_MAX
 from nodeagent.fleet.rivals import MAX_BYTES, Side, Verdict, judge
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
@@ -39,7 +40,7 @@ def publish(host: Host, state_file: StateFile, node_id: str, alone: bool | None)
         node_id=node_id,
         name=Facts(host).node_name or "unnamed",
         cluster=hashlib.sha256(host.read(paths.KUBERNETES_CA) or b"").hexdigest(),
-        epoch=state_file.values["epoch"] or 0,
+        epoch=min(state_file.values["epoch"] or 0, EPOCH_MAX),
         born=int(state_file.values["born"] or 0),
         alone=alone,
     )

@@ -25,6 +25,7 @@ from nodeagent.config import checks
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, NodeAgentError, Refused
+from nodeagent.fleet.beacon import Proof
 from nodeagent.fleet.election import Join, Lead, Wait
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
@@ -215,7 +216,11 @@ class Formation:
 
     def candidates(self, settings: Settings) -> list[tuple[str, int]]:
         """Where to ask: heard, configured and last known addresses, each once."""
-        heard = [(h.beacon.address, h.beacon.port) for h in self.announcer.heard if h.beacon.ready]
+        heard = [
+            (h.beacon.address, h.beacon.port)
+            for h in self.announcer.heard
+            if h.beacon.ready and h.proof >= Proof.TLS
+        ]
         known = [*settings.control_plane]
         known += [addresses.host_of(one) for one in self.state_file.values["last_known"] or []]
         return list(dict.fromkeys([*heard, *((address, paths.ENDPOINT_PORT) for address in known)]))

@@ -12,7 +12,10 @@ import base64
 import json
 import sys
 from dataclasses import asdict, fields, replace
-from typing import Any, NoReturn, TypedDict
+from typing import Any, NamedTuple, NoReturn, TypedDict
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from nodeagent import formats, paths
 from nodeagent.agent import inventory
@@ -23,9 +26,9 @@ from nodeagent.errors import Blocked, OtherVersion
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import Heard
 from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.fleet.peers import Roster
+from nodeagent.fleet.sight import Heard
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.join import waiting_file
@@ -47,22 +50,43 @@ class Handover(TypedDict):
     """What the agent leaves to its keeper; ``beacon`` by the names of its fields."""
 
     beacon: Any
-    key: str  # base64
+    key: str  # base64, as the two below
+    issuer: str
+    voucher: str
     interface: str
     page: bool
 
 
-def hand_over(host: Host, beacon: Beacon, key: bytes, interface: str, page: bool) -> NoReturn:
+class Voice(NamedTuple):
+    """What announcing takes, besides the node's own key: the fleet's beacon key, the point of its
+    control-plane issuer's, and the node's voucher."""
+
+    key: bytes
+    issuer: bytes
+    voucher: bytes
+
+
+def hand_over(host: Host, beacon: Beacon, voice: Voice, interface: str, page: bool) -> NoReturn:
     """Turn this process into a keeper that goes on announcing ``beacon``. Raises OSError."""
     content: Handover = {
         "beacon": asdict(beacon),
-        "key": base64.b64encode(key).decode(),
+        "key": base64.b64encode(voice.key).decode(),
+        "issuer": base64.b64encode(voice.issuer).decode(),
+        "voucher": base64.b64encode(voice.voucher).decode(),
         "interface": interface,
         "page": page,
     }
     data = json.dumps({formats.KEY: FORMAT, **content}).encode()
     host.write(paths.HANDOVER, data, 0o600)
     host.become(sys.executable, "-P", "-m", "nodeagent.agent.keeper")
+
+
+def _own_key(host: Host) -> ec.EllipticCurvePrivateKey:
+    """As ``NodeKey``, without what certificates need. Raises OSError, ValueError."""
+    key = load_pem_private_key(host.read(paths.NODE_KEY) or b"", None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("the node's key is of another kind")
+    return key
 
 
 class Keeper:
@@ -76,6 +100,9 @@ class Keeper:
         content: Handover = given
         self.host = host
         self.key = base64.b64decode(content["key"])
+        # An agent of 0.2.0 that was updated under its feet left none; its successor does.
+        self.voucher = base64.b64decode(content.get("voucher", ""))
+        self.signer = _own_key(host)
         said = content["beacon"]
         known = {one.name: said[one.name] for one in fields(Beacon) if one.name in said}
         self.beacon = Beacon(**{**known, "fitness": tuple(known["fitness"])})
@@ -93,7 +120,8 @@ class Keeper:
         self.leads = self.beacon.role == "control-plane"
         peers = self.reporter.values["peers"] if self.leads else []
         self.roster = Roster(peers, self.reporter.values["timeline"])
-        self.neighbours = Neighbours(self.key, self.beacon.node_id)
+        issuer = base64.b64decode(content.get("issuer", ""))
+        self.neighbours = Neighbours(self.key, self.beacon.node_id, issuer)
         self.rival_watch = RivalWatch(host)
         self.reporter.set(peers=self.roster.peers)
 
@@ -159,7 +187,7 @@ class Keeper:
     def _listen(self, now: float) -> tuple[Heard, ...]:
         """Who of the fleet stands where; who may join now."""
         mark, candidates = handoff.read_heard(self.host)
-        _, heard = self.neighbours.update(mark, [c.beacon for c in candidates], now)
+        _, heard = self.neighbours.update(mark, candidates, now)
         self.reporter.meet(self.roster, heard, self.neighbours.other_versions)
         approvals, tokens = waiting_file.read(self.host)
         self.reporter.set(approvals=approvals, tokens=tokens)
@@ -175,7 +203,7 @@ class Keeper:
             handoff.Announcement(
                 interface_address=address,
                 instance=self.beacon.node_id,
-                beacon=beacons.seal(self.key, self.beacon),
+                beacon=beacons.seal(self.key, self.beacon, self.signer, self.voucher),
                 port=self.beacon.port,
                 endpoint=self.beacon.ready,
                 status_page=self.page,

@@ -150,7 +150,8 @@ def places(host: Host, state_file: StateFile, trust: Trust) -> list[tuple[str, i
     known = [server[0]] if server else []
     known += [addresses.host_of(one) for one in state_file.values["last_known"] or []]
     _, candidates = handoff.read_heard(host)
-    _, heard = Neighbours(trust.beacon_key, "").update(None, [c.beacon for c in candidates], 0.0)
+    neighbours = Neighbours(trust.beacon_key, "", trust.issuer_point)
+    _, heard = neighbours.update(None, candidates, 0.0)
     said = [(h.beacon.address, h.beacon.port) for h in heard if _may_lead(h.beacon)]
     return list(dict.fromkeys([*((address, paths.ENDPOINT_PORT) for address in known), *said]))
 

@@ -165,7 +165,7 @@ class Agent:
             lambda: keeper.hand_over(
                 self.host,
                 self.announcer.last_said(),
-                self.announcer.trust.beacon_key,
+                self.announcer.voice,
                 settings.network.interface,
                 settings.status_page == "lan",
             )

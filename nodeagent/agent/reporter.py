@@ -20,8 +20,8 @@ from nodeagent.host.host import Host
 from nodeagent.status import events, model
 
 if TYPE_CHECKING:  # the keeper has a board and no engine
-    from nodeagent.fleet.election import Heard
     from nodeagent.fleet.peers import Roster
+    from nodeagent.fleet.sight import Heard
     from nodeagent.host.actions import Action
     from nodeagent.status import schema
     from nodeagent.steps.engine import Progress

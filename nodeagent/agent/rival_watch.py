@@ -1,20 +1,23 @@
 """Detects other control planes of the fleet, on a node that is one itself.
 
-A beacon is only a hint, and asking costs: so each rival in sight is asked now and then, by a
-process of its own (``nodeagent meet``), which alone loads what that needs.
+A beacon is only a hint, and asking costs: so each rival in sight is asked now and then, one at a
+time and beside the announcing, by a process of its own (``nodeagent meet``), which alone loads what
+that needs. Those that the control-plane issuer vouches for come first, the others by lot: anybody
+with a card can make up any number of those.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import random
 from collections.abc import Iterable
 
 from nodeagent import formats
 from nodeagent.errors import NodeAgentError, TwoControlPlanes
 from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import Heard
 from nodeagent.fleet.rivals import Verdict, rivals
+from nodeagent.fleet.sight import Heard
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
@@ -32,24 +35,36 @@ class RivalWatch:
     def __init__(self, host: Host) -> None:
         self.trouble: NodeAgentError | None = None
         self._host = host
-        self._due: dict[str, float] = {}
+        self._due: dict[tuple[str, str], float] = {}
+        self._asking = self._gives_way = False
 
     def round(self, heard: Iterable[Heard], now: float) -> bool:
-        """Ask who is in sight and due. False where this node is to give way."""
-        others = rivals(heard, now)
+        """Begin to ask whoever is in sight and due. False where this node is to give way."""
+        heard = list(heard)
+        others = rivals(random.sample(heard, len(heard)), now)
         if not others:
             self.trouble = None
-        for beacon in others:
-            if now < self._due.get(beacon.node_id, now):
-                continue
+        self._due = {place: due for place, due in self._due.items() if now < due}
+        due = [one for one in others if (one.node_id, one.address) not in self._due]
+        if due and not self._asking:
+            self._asking = True
+            self._due[due[0].node_id, due[0].address] = now + ASK_PAUSE
+            self._host.background(lambda: self._meet(due[0], now))
+        return not self._gives_way
+
+    def _meet(self, beacon: Beacon, now: float) -> None:
+        try:
             verdict = self._ask(beacon)
-            pause = LONG_PAUSE if verdict is Verdict.BOTH_STAY else ASK_PAUSE
-            self._due[beacon.node_id] = now + pause
-            if verdict is Verdict.STEP_DOWN:
+            if verdict is Verdict.BOTH_STAY:
+                self._due[beacon.node_id, beacon.address] = now + LONG_PAUSE
+            elif verdict is Verdict.STEP_DOWN:
                 where = {formats.KEY: 1, "address": beacon.address, "port": beacon.port}
                 self._host.write(RIVAL, json.dumps(where).encode(), 0o600)
-                return False
-        return True
+                self._gives_way = True
+        except OSError as error:
+            LOG.warning("%s was not met: %s", beacon.name, error)
+        finally:
+            self._asking = False
 
     def _ask(self, beacon: Beacon) -> Verdict:
         result = self._host.run(AGENT, "meet", beacon.address, str(beacon.port), timeout=BOUND)

@@ -28,11 +28,18 @@ def fleet() -> None:
 @click.option(
     "--approve", is_flag=True, help="Split too, and a person approves each worker by its code."
 )
-def fleet_new(name: str, out: Path, split: bool, approve: bool) -> None:
+@click.option(
+    "--lead-cards",
+    default=1,
+    metavar="NUMBER",
+    type=click.IntRange(1, 1000),
+    help="How many boards get the first of the two; with expected_nodes they vote. 1 by default.",
+)
+def fleet_new(name: str, out: Path, split: bool, approve: bool, lead_cards: int) -> None:
     """Make a fleet called NAME: NAME.fleet to keep, nodeagent.fleet for every card."""
     from nodeagent.imaging import fleet_new as fleetfile
 
-    for line in fleetfile.create(name, out, split, approve):
+    for line in fleetfile.create(name, out, split, approve, lead_cards):
         click.echo(line)
 
 

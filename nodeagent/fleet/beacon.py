@@ -1,31 +1,38 @@
-"""Beacons: a node's short announcement, sealed with the fleet's beacon key.
+"""Beacons: a node's short announcement, signed with its own key, sealed with the fleet's.
 
-ChaCha20-Poly1305 (RFC 8439) with a random nonce; base64url text. Sealed beacons can be replayed,
-so a beacon alone proves nothing; see ``neighbours`` for what tells an echo from a node.
+ChaCha20-Poly1305 (RFC 8439) with a random nonce; base64url text. The seal keeps strangers out; who
+of the fleet speaks is shown by the signature, and whether that key may lead by its voucher
+(``trust/voucher.py``). Beacons can be replayed, so one alone proves nothing; see ``neighbours`` for
+what tells an echo from a node.
 
 Inside is a list, since names of fields would double the size: the version of the format, then the
-fields in their order. A later nodeagent adds fields at the end without raising the version. In
-every version the first items are version, node id, boot and name.
+fields in their order, the node's key, its voucher ("" for none), and at the very end the signature
+over all bytes before it. A later nodeagent adds fields before the signature without raising the
+version. In every version the first items are version, node id, boot and name. Nodes of 0.2.0 sign
+nothing, and pass over what comes after the fields they know.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import enum
 import json
 import os
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from nodeagent import formats
 from nodeagent.errors import Untrusted
-from nodeagent.trust import wire
+from nodeagent.trust import voucher, wire
 
 FORMAT = 1
 MAX_TEXT = 900  # characters of a sealed beacon; four TXT strings
 NONCE_BYTES = 12
+EPOCH_MAX = 2**31  # what can be written is what can be read
 _ASSOCIATED = b"nodeagent beacon"
 
 
@@ -77,7 +84,7 @@ _FIELDS: tuple[tuple[str, wire.Check], ...] = (
     ("phase", wire.text(r"[a-z-]+", 16)),
     ("role", wire.text(r"auto|control-plane|worker", 16)),
     ("fitness", wire.array(wire.integer(0, 2**31), 0, 8)),
-    ("epoch", wire.integer(0, 2**31)),
+    ("epoch", wire.integer(0, EPOCH_MAX)),
     ("claim", wire.flag),
     ("ready", wire.flag),
     ("expected", wire.integer(0, 1000)),
@@ -87,29 +94,54 @@ _FIELDS: tuple[tuple[str, wire.Check], ...] = (
     ("uptime", wire.integer(0, 2**40)),
     ("leader", _node_id),
     ("vote", _node_id),
-    ("vote_epoch", wire.integer(0, 2**31)),
+    ("vote_epoch", wire.integer(0, EPOCH_MAX)),
 )
+_SIGNED = len(_FIELDS) + 4  # items of a beacon that is signed: version, fields, key, voucher, ...
 _FEWEST = 1 + sum(one.default is MISSING for one in fields(Beacon))  # later ones have a default
 
 
-def seal(key: bytes, beacon: Beacon) -> str:
-    """The sealed text of a beacon, under 500 characters with the longest name."""
+class Proof(enum.IntEnum):
+    """What shows that a beacon is of the node that it names. NONE: nothing, anybody with a card of
+    the fleet can have said it. KEY: the node's own signature. TLS: the control plane there proved
+    itself on a connection. ISSUER: as KEY, and the control-plane issuer vouches for the key."""
+
+    NONE = 0
+    KEY = 1
+    TLS = 2
+    ISSUER = 3
+
+
+@dataclass(frozen=True)
+class Said:
+    """A beacon out of its seal, and what is to prove it: ``prove``."""
+
+    beacon: Beacon
+    signed: bytes = field(default=b"", repr=False)  # "" for a beacon without a signature
+    point: bytes = field(default=b"", repr=False)
+    voucher: bytes = field(default=b"", repr=False)
+    signature: bytes = field(default=b"", repr=False)
+
+
+def seal(
+    key: bytes, beacon: Beacon, signer: ec.EllipticCurvePrivateKey, vouched: bytes = b""
+) -> str:
+    """The sealed text of a beacon, under 800 characters with the longest name. ``signer`` is the
+    node's own key, ``vouched`` its voucher."""
     values = [FORMAT, *(getattr(beacon, name) for name, _ in _FIELDS)]
-    plain = json.dumps(values, separators=(",", ":")).encode()
+    values += [_text(voucher.to_point(signer.public_key())), _text(vouched)]
+    signed = json.dumps(values, separators=(",", ":")).encode()[:-1]
+    plain = signed + b',"' + _text(voucher.sign(signer, signed)).encode() + b'"]'
     nonce = os.urandom(NONCE_BYTES)
-    sealed = nonce + ChaCha20Poly1305(key).encrypt(nonce, plain, _ASSOCIATED)
-    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+    return _text(nonce + ChaCha20Poly1305(key).encrypt(nonce, plain, _ASSOCIATED))
 
 
-def open_(key: bytes, sealed: str) -> Beacon:
-    """The beacon in a sealed text. Raises Untrusted for anything that is not one of this fleet,
-    OtherVersion for one of this fleet in a later format."""
+def open_(key: bytes, sealed: str) -> Said:
+    """The beacon in a sealed text, unproved. Raises Untrusted for anything that is not one of this
+    fleet, OtherVersion for one of this fleet in a later format."""
     try:
         if len(sealed) > MAX_TEXT:
             raise wire.Malformed("too long")
-        data = base64.b64decode(
-            sealed.encode("ascii") + b"=" * (-len(sealed) % 4), altchars=b"-_", validate=True
-        )
+        data = _bytes(sealed)
         nonce, box = data[:NONCE_BYTES], data[NONCE_BYTES:]
         plain = ChaCha20Poly1305(key).decrypt(nonce, box, _ASSOCIATED)
     except (InvalidTag, binascii.Error, ValueError) as error:
@@ -125,11 +157,59 @@ def open_(key: bytes, sealed: str) -> Beacon:
         if len(values) < _FEWEST:
             raise wire.Malformed("fields are missing")
         pairs = zip(_FIELDS, values[1:], strict=False)
-        return Beacon(**{name: check(value) for (name, check), value in pairs})
+        beacon = Beacon(**{name: check(value) for (name, check), value in pairs})
+        return Said(beacon) if len(values) < _SIGNED else _signed(beacon, values, plain)
     except ValueError as error:
         raise Untrusted(
             f"A beacon of this fleet was not understood: {error}.", formats.ON_ALL_NODES
         ) from error
+
+
+def _signed(beacon: Beacon, values: list[object], plain: bytes) -> Said:
+    """With what stands after the fields. Raises ValueError."""
+    point, vouched = (_base64(value) for value in values[_SIGNED - 3 : _SIGNED - 1])
+    signature = _base64(values[-1])
+    if not signature:
+        raise wire.Malformed("its signature is empty")
+    signed, end = plain[: -len(f',"{values[-1]}"]')], f',"{values[-1]}"]'.encode()
+    if signed + end != plain:
+        raise wire.Malformed("its signature is not at its end")
+    return Said(beacon, signed, point, vouched, signature)
+
+
+def prove(said: Said, issuer: bytes) -> Proof:
+    """Who said it; ``issuer`` is the point of the control-plane issuer's key. Raises Untrusted
+    where it is not of the node that it names."""
+    if not said.signature:
+        return Proof.NONE
+    name = f"{said.beacon.name} ({said.beacon.node_id})"
+    try:
+        public = voucher.from_point(said.point)
+    except ValueError as error:
+        raise Untrusted(f"A beacon of {name} has no key.", formats.ON_ALL_NODES) from error
+    its_own = voucher.node_id(public) == said.beacon.node_id
+    if not its_own or not voucher.is_signed(public, said.signed, said.signature):
+        raise Untrusted(
+            f"A beacon in the name of {name} was not signed by that node.",
+            "Somebody with a card of this fleet, or with a copy of one, speaks in its name.",
+        )
+    vouched = bool(issuer and said.voucher) and voucher.is_vouched(issuer, said.point, said.voucher)
+    return Proof.ISSUER if vouched else Proof.KEY
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(
+        text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True
+    )
+
+
+def _base64(value: object) -> bytes:
+    """Raises ValueError."""
+    return _bytes(wire.text(r"[A-Za-z0-9_-]*", 90)(value))
 
 
 def _said_by(values: list[object]) -> str:

@@ -9,19 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol, TypedDict, Unpack
 
-from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import (
-    CONTROL_PLANE,
-    WORKER,
-    Claim,
-    Decision,
-    Join,
-    Lead,
-    View,
-    Wait,
-    ballot,
-    decide,
-)
+from nodeagent.fleet.beacon import EPOCH_MAX, Beacon
+from nodeagent.fleet.election import Claim, Decision, Join, Lead, Wait, decide
+from nodeagent.fleet.sight import CONTROL_PLANE, WORKER, View
+from nodeagent.fleet.votes import EPOCH_END, ballot
 from nodeagent.statefile import State
 
 # Seconds after which an unchanged beacon is sealed anew. A beacon is lost now and then, and 60 s
@@ -30,6 +21,7 @@ RENEW, SLOWEST_RENEW = 5.0, 20.0
 TICK = 1.0  # seconds between looks while the fleet forms
 CALM_TICK = 3.0  # before the election and after it, while kubeadm needs the processor
 LONG = 60.0  # seconds after which an election without an own claim waits for another board's work
+HEALED_EPOCH = 2**20  # beyond all that were ever used in earnest
 CROWD = 64  # nodes; more than that renew less often, so that the air carries as much as of these
 
 
@@ -77,10 +69,15 @@ class Candidacy:
     """Read ``decision``; ``since`` is when this node began to take part, None before."""
 
     def __init__(self, state_file: Memory) -> None:
+        """Raises OSError."""
         self.decision: Decision = Wait(0.0, "The node is being prepared.")
         self.since: float | None = None
         self._journal = state_file
         self._claimed_at = 0.0
+        changes = healed(state_file.values)
+        if changes:
+            state_file.set(**changes)
+            state_file.note("epoch out of step", why="a forged announcement drove it up")
 
     def elect(self, now: float) -> None:
         """From ``now`` on this node takes part; a claim of an earlier boot counts from now."""
@@ -115,10 +112,10 @@ class Candidacy:
             role = WORKER  # others must not wait for it as the better one
         return {
             "role": role,
-            "epoch": claim[0] if claim else self._journal.values["epoch"] or 0,
+            "epoch": min(claim[0] if claim else self._journal.values["epoch"] or 0, EPOCH_MAX),
             "claim": claim is not None,
             "vote": vote[0] if vote else "",
-            "vote_epoch": vote[1] if vote else 0,
+            "vote_epoch": min(vote[1], EPOCH_MAX) if vote else 0,
         }
 
     def consider(self, view: View, now: float) -> None:
@@ -149,6 +146,19 @@ class Candidacy:
             self._journal.set(claim=None)
             self._journal.note("withdrawn", why=decision.why)
         self.decision = decision
+
+
+def healed(values: State) -> State:
+    """What is to change in a state file whose epoch was driven up: nodes of 0.2.0 followed any
+    beacon, and one beyond the format's end made each lead alone, since nobody read its claim.
+
+    A claim with such an epoch is given up before this version signs anything, so whoever voted for
+    it may take the vote back (``election.ballot``). The new epoch is one that this node never used:
+    only forged numbers are greater. Of a node that leads a cluster nothing is changed.
+    """
+    if values["role"] == CONTROL_PLANE or (values["epoch"] or 0) < EPOCH_END:
+        return {}
+    return {"epoch": HEALED_EPOCH, "claim": None}
 
 
 def _withdraws(decision: Decision) -> bool:

@@ -7,10 +7,17 @@ worse one withdraws. What stays open is bounded by ``patience``, so that no sile
 holds the fleet up for ever.
 
 Where the number of nodes is known, time decides nothing: a claimant leads only with the votes of
-more than half of them (``ballot``). A node votes for one claim at a time, remembers that durably
+more than half of them (``votes.py``). A node votes for one claim at a time, remembers that durably
 before it says so, and takes the vote back only when the claimant itself has withdrawn that claim
 for good. Two majorities share a node, so there are never two leaders, whatever is lost, late or
 cut off: the argument of Paxos ("The Part-Time Parliament", L. Lamport 1998) for a single decree.
+``tests/model`` proves it.
+
+A node counts for what its key is worth. Who leads, claims, votes or is to be waited for is heard
+only of those that the control-plane issuer vouches for, and numbers go by node: whoever has a
+worker's card can make any number of nodes, and say anything of anybody. The word of such nodes
+holds a node up for ``PATIENCE_WITH_ANY`` seconds at most, and one that a person pinned not at all;
+but where one of them says that it is in a cluster, that of a person is awaited.
 """
 
 from __future__ import annotations
@@ -18,52 +25,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nodeagent.fleet.beacon import Beacon
-
-STALE = 60.0  # seconds; a beacon not renewed for so long speaks for nobody
-# Seconds for which a silent leader still counts: it may only have lost power, and comes back with
-# its cluster. After that its board is taken for dead, and others may lead.
-GONE = 600.0
-CONTROL_PLANE, WORKER = "control-plane", "worker"
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A node's newest beacon, when the node was first heard and when this beacon came."""
-
-    beacon: Beacon
-    first: float
-    last: float
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Bounds in seconds: ``settings.timing``."""
-
-    listen: float
-    hold_down: float
-    solo_wait: float
-
-
-@dataclass(frozen=True)
-class View:
-    """What a node knows. All times are seconds of one clock that never jumps.
-
-    ``pinned`` is the role in the settings, ``since`` when this node began to take part,
-    ``own_heard`` when its own beacon last came back, ``claimed`` (epoch, when) its claim,
-    ``vote`` (node id, epoch) the claim of another that has its vote.
-    """
-
-    me: Beacon
-    pinned: str
-    may_lead: bool
-    since: float
-    own_heard: float | None
-    heard: tuple[Heard, ...]
-    expected_nodes: int | None
-    timing: Timing
-    claimed: tuple[int, float] | None = None
-    vote: tuple[str, int] | None = None
+from nodeagent.fleet.beacon import Beacon, Proof
+from nodeagent.fleet.sight import (
+    CONTROL_PLANE,
+    GONE,
+    STALE,
+    WORKER,
+    Heard,
+    View,
+    fit,
+    fresh,
+    gives_grants,
+    is_heeded,
+    leads,
+    rank,
+)
+from nodeagent.fleet.votes import EPOCH_END, EPOCH_STEP, electors, expected_nodes, given
 
 
 @dataclass(frozen=True)
@@ -104,7 +81,8 @@ Decision = Wait | Claim | Lead | Join
 def decide(view: View, now: float) -> Decision:
     """What to be, as far as can be said now."""
     peers = fresh(view, now)
-    leaders = [h for h in peers if h.beacon.ready and h.beacon.role == CONTROL_PLANE]
+    heeded = [h for h in peers if is_heeded(view, h, now)]
+    leaders = [h for h in peers if h.proof >= Proof.TLS and gives_grants(h.beacon)]
     if leaders and view.pinned != CONTROL_PLANE:
         newest = max(leaders, key=lambda h: (h.beacon.epoch, rank(h.beacon)))
         return Join(f"{_name(newest)} is the control plane.")
@@ -126,7 +104,18 @@ def decide(view: View, now: float) -> Decision:
             "This board is too small to lead (2 CPUs and 1700 MiB of memory are needed); no"
             " control plane is in sight yet.",
         )
-    silent = [h for h in view.heard if STALE <= now - h.last < GONE and _leads(h.beacon)]
+    if view.me.epoch >= EPOCH_END:
+        return _wait(
+            view,
+            now,
+            "This node has claimed to lead too often for its counter. `sudo nodeagent reset"
+            " --identity` makes it a new node.",
+        )
+    silent = [
+        h
+        for h in view.heard
+        if STALE <= now - h.last < GONE and leads(h.beacon) and is_heeded(view, h, now)
+    ]
     if silent:
         return _wait(
             view,
@@ -134,7 +123,7 @@ def decide(view: View, now: float) -> Decision:
             f"{_name(silent[0])} led this fleet and has been silent for"
             f" {now - silent[0].last:.0f} s; it has {GONE:.0f} s to come back.",
         )
-    told = _told(view, peers)
+    told = _told(view, heeded)
     if told is not None:
         return _wait(
             view,
@@ -146,16 +135,18 @@ def decide(view: View, now: float) -> Decision:
         return _wait(
             view,
             now,
-            f"{_name(members[0])} is in a cluster already, whose control plane is not in sight.",
+            f"{_name(members[0])} says that it is in a cluster already, whose control plane is not"
+            " in sight. If there is none any more, `sudo nodeagent role --control-plane` here makes"
+            " a new one.",
         )
-    better = _in_the_way(view, peers, now)
+    better = _in_the_way(view, heeded, now)
     if better is not None:
         return _wait(view, now, f"{_name(better)} is better placed to lead; it has the first say.")
-    claimants = [h for h in peers if h.beacon.claim]
+    claimants = [h for h in heeded if h.beacon.claim]
     if view.claimed is not None:
         return _claimed(view, view.claimed, peers, claimants, now)
-    voted = view.vote and view.vote not in [(h.beacon.node_id, h.beacon.epoch) for h in claimants]
-    if voted and _expected(view, peers) is not None:
+    claims = [(h.beacon.node_id, h.beacon.epoch) for h in claimants]
+    if view.vote and view.vote not in claims and expected_nodes(view, peers) is not None:
         return _wait(
             view,
             now,
@@ -170,63 +161,6 @@ def decide(view: View, now: float) -> Decision:
     return _unclaimed(view, peers, now)
 
 
-def ballot(view: View, now: float) -> tuple[str, int] | None:
-    """The claim that has this node's vote from now on, as (node id, epoch); None for no vote.
-
-    To be recorded durably before it is told. A vote is never moved away from a claim that may
-    still win: only its claimant, by an announcement that is newer than the claim, sets it free.
-    """
-    if view.vote is not None:
-        node_id, epoch = view.vote
-        voted = next((h.beacon for h in view.heard if h.beacon.node_id == node_id), None)
-        if voted is None or voted.epoch < epoch or (voted.claim and voted.epoch == epoch):
-            return view.vote
-        if voted.claim:
-            return (node_id, voted.epoch)  # it claims anew, so the earlier claim is over
-    if view.claimed is not None or not any(h.beacon.claim for h in view.heard):
-        return None
-    peers = fresh(view, now)
-    if _expected(view, peers) is None:
-        return None
-    claimants = [h.beacon for h in peers if h.beacon.claim]
-    best = max(claimants, key=rank, default=None)
-    return (best.node_id, best.epoch) if best else None
-
-
-def fresh(view: View, now: float) -> list[Heard]:
-    """The other nodes that were heard lately, each once, by its newest beacon."""
-    newest: dict[str, Heard] = {}
-    for heard in view.heard:
-        if now - heard.last < STALE:
-            other = newest.setdefault(heard.beacon.node_id, heard)
-            if (other.last, other.beacon.seq) <= (heard.last, heard.beacon.seq):
-                newest[heard.beacon.node_id] = heard
-    newest.pop(view.me.node_id, None)
-    return [newest[node_id] for node_id in sorted(newest)]
-
-
-def rank(beacon: Beacon) -> tuple[object, ...]:
-    """Greater is better: explicit intent, then fitness, then the node id. Never an address."""
-    return (beacon.role == CONTROL_PLANE, beacon.fitness, beacon.node_id)
-
-
-def fit(beacon: Beacon) -> bool:
-    """True for a board that kubeadm lets be a control plane: the first part of the fitness."""
-    return beacon.fitness[:1] != (0,)
-
-
-def known_leader(heard: Iterable[Heard], now: float) -> str:
-    """For ``Beacon.leader``: whom this node itself heard lead or claim, "" for nobody.
-
-    So a leader that only some hear, or that lost power a moment ago, is not unknown to the rest.
-    """
-    known = [
-        h for h in heard if h.beacon.claim and now - h.last < (GONE if _leads(h.beacon) else STALE)
-    ]
-    best = max(known, key=lambda h: (_leads(h.beacon), rank(h.beacon)), default=None)
-    return best.beacon.node_id if best else ""
-
-
 def _told(view: View, peers: list[Heard]) -> Heard | None:
     """A node that knows a leader which this node does not hear."""
     leaders = {h.beacon.leader for h in peers} - {view.me.node_id, ""}
@@ -234,11 +168,6 @@ def _told(view: View, peers: list[Heard]) -> Heard | None:
         return None
     leaders -= {h.beacon.node_id for h in peers}
     return next((h for h in peers if h.beacon.leader in leaders), None)
-
-
-def _leads(beacon: Beacon) -> bool:
-    """True for a node that has decided to lead, whether its cluster is ready or not."""
-    return beacon.role == CONTROL_PLANE and beacon.claim
 
 
 def _in_the_way(view: View, peers: Iterable[Heard], now: float) -> Heard | None:
@@ -257,7 +186,7 @@ def _in_the_way(view: View, peers: Iterable[Heard], now: float) -> Heard | None:
 
 def _unclaimed(view: View, peers: list[Heard], now: float) -> Decision:
     timing, pinned = view.timing, view.pinned == CONTROL_PLANE
-    expected = _expected(view, peers)
+    expected = expected_nodes(view, peers)
     seen = len(peers) + 1
     free = _free_since(view, now)
     if pinned:
@@ -283,10 +212,17 @@ def _unclaimed(view: View, peers: list[Heard], now: float) -> Decision:
         reason = "This node is the best in sight" if peers else "This node is alone"
     if now < due:
         return Wait(due, f"{reason}; it waits {due - now:.0f} s more for others to speak up.")
-    epoch = 1 + max(
-        view.me.epoch, *(max(h.beacon.epoch, h.beacon.vote_epoch) for h in view.heard), 0
-    )
+    epoch = 1 + max(view.me.epoch, *(_epoch_in_step(view.me, h) for h in view.heard), 0)
     return Claim(epoch, f"{reason} and claims to lead (epoch {epoch}).")
+
+
+def _epoch_in_step(mine: Beacon, heard: Heard) -> int:
+    """The epoch that another node knows, as far as this one follows it: so who claims later has
+    the greater one (``rivals.judge``), and nobody drives the numbers of others up."""
+    if heard.proof is not Proof.ISSUER:
+        return 0
+    known = max(heard.beacon.epoch, heard.beacon.vote_epoch)
+    return known if known <= mine.epoch + EPOCH_STEP else 0
 
 
 def _claimed(
@@ -297,7 +233,7 @@ def _claimed(
         # All of them rank lower (a better one is in the way before), so they will withdraw, or
         # they lead already, and are then joined once they are ready.
         return Wait(now + view.timing.hold_down, f"{_name(rivals[0])} claims to lead as well.")
-    expected = _expected(view, peers)
+    expected = expected_nodes(view, peers)
     if view.pinned != CONTROL_PLANE:
         if view.own_heard is None or view.own_heard < since:
             return Wait(
@@ -315,12 +251,11 @@ def _claimed(
         due = max(due, _listened(view, peers, expected))  # a claim may be older than this boot
     if now < due:
         return Wait(due, f"This node claims to lead; {due - now:.0f} s are left to object.")
-    votes = 1 + sum(
-        (h.beacon.vote, h.beacon.vote_epoch) == (view.me.node_id, epoch) for h in view.heard
-    )
-    if expected is not None and 2 * votes <= expected:
-        why = f"{votes} of {expected} expected nodes gave this node their vote; more than half are"
-        why += " needed."
+    votes, of = given(view, epoch), electors(view, peers)
+    if of is not None and 2 * votes <= of:
+        why = f"{votes} of {of} nodes that may lead gave this node their vote; more than half"
+        why += " are needed. A board whose card may not lead has none: where fewer may than are"
+        why += " expected, take `expected_nodes` out of the settings of the one that shall lead."
         if view.own_heard is None or now - view.own_heard >= STALE:
             # Only a pinned node claims without it, and votes do not reach it either.
             why += (
@@ -347,18 +282,12 @@ def _free_since(view: View, now: float) -> float:
         h.last + STALE
         for h in view.heard
         if h.last + STALE <= now
+        and is_heeded(view, h, now)
         and h.beacon.node_id != view.me.node_id
         and h.beacon.role != WORKER
         and (h.beacon.claim or rank(h.beacon) > mine)
     ]
     return max([view.since, *gone])
-
-
-def _expected(view: View, peers: Iterable[Heard]) -> int | None:
-    """How many nodes the fleet is to have: this node's setting, else the most others say."""
-    if view.expected_nodes is not None:
-        return view.expected_nodes
-    return max((h.beacon.expected for h in peers), default=0) or None
 
 
 def _wait(view: View, now: float, why: str) -> Wait:

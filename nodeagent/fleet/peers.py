@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from nodeagent.fleet.election import Heard
+from nodeagent.fleet.sight import Heard
 
 if TYPE_CHECKING:
     from nodeagent.status.schema import Moment, Peer
 
 GRAIN = 30.0  # seconds; "heard" moves no finer, or each beacon would be a write
 MAX_TIMELINE = 200
+MAX_PEERS = 1000  # then those give way that were silent longest
 
 
 class Roster:
@@ -63,4 +64,7 @@ class Roster:
                     "role": beacon.role,
                 }
                 self.timeline = [*self.timeline, moment][-MAX_TIMELINE:]
+        if len(self._peers) > MAX_PEERS:
+            newest = sorted(self._peers, key=lambda node_id: self._peers[node_id]["heard"])
+            self._peers = {node_id: self._peers[node_id] for node_id in newest[-MAX_PEERS:]}
         return changed

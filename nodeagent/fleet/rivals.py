@@ -13,8 +13,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import CONTROL_PLANE, STALE, Heard
+from nodeagent.fleet.beacon import EPOCH_MAX, Beacon, Proof
+from nodeagent.fleet.sight import CONTROL_PLANE, STALE, Heard
 from nodeagent.trust import wire
 
 MAX_BYTES = 2048
@@ -53,7 +53,7 @@ _SIDE = wire.Form(
         "node_id": wire.node_id,
         "name": wire.text(r"[A-Za-z0-9._-]+", 64),
         "cluster": wire.text(r"[0-9a-f]{64}", 64),
-        "epoch": wire.integer(0, 2**31),
+        "epoch": wire.integer(0, EPOCH_MAX),
         "born": wire.integer(0, 2**40),
         "alone": lambda value: None if value is None else wire.flag(value),
     },
@@ -81,12 +81,17 @@ def judge(mine: Side, theirs: Side) -> Verdict:
 
 
 def rivals(heard: Iterable[Heard], now: float) -> list[Beacon]:
-    """Other control planes in sight. Hints: each is to be asked over TLS."""
-    return [
-        h.beacon
+    """Other control planes in sight, first those that the control-plane issuer vouches for. Hints:
+    each is to be asked over TLS. One that signs and has no voucher is none."""
+    seen = [
+        h
         for h in heard
-        if h.beacon.ready and h.beacon.role == CONTROL_PLANE and now - h.last < STALE
+        if h.beacon.ready
+        and h.beacon.role == CONTROL_PLANE
+        and h.proof is not Proof.KEY
+        and now - h.last < STALE
     ]
+    return [h.beacon for h in sorted(seen, key=lambda h: h.proof, reverse=True)]
 
 
 def _age(side: Side) -> tuple[int, int, str]:

@@ -24,10 +24,13 @@ def card_files(card: bytes, split: bool) -> dict[str, bytes]:
     }
 
 
-def create(name: str, folder: Path, split: bool = False, approve: bool = False) -> list[str]:
+def create(
+    name: str, folder: Path, split: bool = False, approve: bool = False, lead_cards: int = 1
+) -> list[str]:
     """Make NAME.fleet (kept by the user) and nodeagent.fleet (for the cards), or, split, one such
     file in ``control-plane/`` and one in ``worker/``; all readable by their owner only. With
-    ``approve``, which splits too, a person lets in each worker.
+    ``approve``, which splits too, a person lets in each worker. ``lead_cards``: how many boards
+    get the card file in ``control-plane/``, where they are split.
 
     Gives lines for people. Raises Refused where the name is bad or a file is already there:
     a fleet file is the only copy of its root key and is never overwritten.
@@ -44,7 +47,7 @@ def create(name: str, folder: Path, split: bool = False, approve: bool = False) 
             "Choose another name, for example home.",
         )
     split = split or approve
-    kept_data, card_data = fleet_file.make(name, approve)
+    kept_data, card_data = fleet_file.make(name, approve, lead_cards if split else None)
     files = {folder / path: data for path, data in card_files(card_data, split).items()}
     for path in (kept, *files):
         if path.exists():
@@ -62,7 +65,9 @@ def create(name: str, folder: Path, split: bool = False, approve: bool = False) 
     leaders, workers = files
     return [
         *lines,
-        f"{leaders}: for the boot partition of the board that should lead.",
+        f"{leaders}: for the boot partition of the board that should lead."
+        if lead_cards == 1
+        else f"{leaders}: for the boot partitions of the {lead_cards} boards that may lead.",
         f"{workers}: for all other boards; with it a board can only ask to join"
         + (", and waits until you approve it on the control plane." if approve else "."),
     ]

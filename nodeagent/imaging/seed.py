@@ -74,8 +74,21 @@ def seed(target: Path, wish: Wish) -> list[str]:
     return [
         *(f"wrote {name} ({len(data)} bytes)" for name, data in changes),
         _how(found),
+        *_votes(wish, fleet_file.parse(card)),
         f"{target} is a card of the fleet {name} now. Whoever has it can join the fleet.",
     ]
+
+
+def _votes(wish: Wish, card: fleet_file.CardFile) -> list[str]:
+    """What to look out for where this board will be expected and has no vote."""
+    if wish.role != "worker" or not wish.expected_nodes or card.lead_cards:
+        return []
+    told = (
+        "With expected_nodes only boards whose card may lead vote, and this one may not. Where half"
+        " of the boards or more are like it, make the fleet with `nodeagent fleet new --split`, or"
+        " leave expected_nodes out of the settings of the board that shall lead."
+    )
+    return [told]
 
 
 def _how(found: system.System | None) -> str:

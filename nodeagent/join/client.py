@@ -10,6 +10,7 @@ import http.client
 import re
 import ssl
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from nodeagent.errors import NoControlPlane, OtherVersion
 from nodeagent.formats import ON_ALL_NODES
@@ -17,7 +18,7 @@ from nodeagent.host.host import Host
 from nodeagent.join.approval import not_admitted
 from nodeagent.join.broker_protocol import OTHER_VERSION
 from nodeagent.join.messages import Grant, build_request, verify_grant
-from nodeagent.join.search import No, Search, plain
+from nodeagent.join.search import PARALLEL, No, Search, plain
 from nodeagent.trust import pki, tls
 from nodeagent.trust.anchors import server_name
 from nodeagent.trust.jws import MAX_BYTES
@@ -105,6 +106,27 @@ def look_up(
     if told is None:
         raise _no_answer(where[0], "; ".join(plain(error) for _, error in search.failures))
     return told
+
+
+def look_up_all(
+    trust: Trust,
+    key: NodeKey,
+    host: Host,
+    places: Sequence[tuple[str, int]],
+    path: str,
+    limit: int,
+) -> list[bytes | None]:
+    """What each of these answers to GET ``path``, all asked at a time; None of those that do not
+    prove to be control planes of the fleet. Raises OSError."""
+    context = client_context(trust, key, host, check_time=False)
+    name = server_name(trust.fleet_id)
+
+    def one(place: tuple[str, int]) -> bytes | None:
+        said = Search(context, name, [place], lambda at: call(at, "GET", path, None, limit))
+        return said.run()
+
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        return list(pool.map(one, places))
 
 
 def _no_answer(address: str, why: str) -> NoControlPlane:

@@ -38,6 +38,7 @@ class CardFile:
     beacon_key: bytes = field(repr=False)
     control_plane_key: str | None = field(default=None, repr=False)
     enrol_key: str | None = field(default=None, repr=False)
+    lead_cards: int | None = None  # cards that may lead; None: all of them, or nobody said
 
 
 def approval_issuer(fleet_id: str) -> str:
@@ -46,9 +47,10 @@ def approval_issuer(fleet_id: str) -> str:
     return f"nodeagent approval issuer {fleet_id}"
 
 
-def make(name: str, approve: bool = False) -> tuple[bytes, bytes]:
+def make(name: str, approve: bool = False, lead_cards: int | None = None) -> tuple[bytes, bytes]:
     """A new fleet: (the file to keep, the file for the cards). The fleet id is the root's hash.
-    With ``approve`` a person has to let in each node that has only the enrol issuer."""
+    With ``approve`` a person has to let in each node that has only the enrol issuer.
+    ``lead_cards``: how many of split cards are to be control planes' cards."""
     root_key, lead_key, enrol_key = pki.new_key(), pki.new_key(), pki.new_key()
     fleet_id = f"f-{pki.short_hash(root_key.public_key())}"
     root_name = f"nodeagent root {fleet_id}"
@@ -86,6 +88,8 @@ def make(name: str, approve: bool = False) -> tuple[bytes, bytes]:
         "enrol": {"cert": pki.cert_pem(enrol), "key": pki.key_pem(enrol_key)},
         "beacon_key": base64.b64encode(os.urandom(BEACON_KEY_BYTES)).decode(),
     }
+    if lead_cards is not None:
+        content["lead_cards"] = lead_cards
     kept = {
         **content,
         "kind": "fleet",
@@ -158,8 +162,9 @@ _KEPT_FIELDS: dict[str, wire.Check] = {
 }
 
 
-_CARD = wire.Form("The card file", FORMAT, _FIELDS, remedy=formats.HERE, key="format")
-_KEPT = wire.Form("The fleet file", FORMAT, _KEPT_FIELDS, remedy=formats.HERE, key="format")
+_MORE: dict[str, wire.Check] = {"lead_cards": wire.integer(1, 1000)}
+_CARD = wire.Form("The card file", FORMAT, _FIELDS, _MORE, remedy=formats.HERE, key="format")
+_KEPT = wire.Form("The fleet file", FORMAT, _KEPT_FIELDS, _MORE, remedy=formats.HERE, key="format")
 
 
 def _content(data: bytes) -> Any:
@@ -204,6 +209,7 @@ def parse(data: bytes, what: str = "") -> CardFile:
         beacon_key=value["beacon_key"],
         control_plane_key=value["control_plane"].get("key"),
         enrol_key=value["enrol"].get("key"),
+        lead_cards=value.get("lead_cards"),
     )
 
 
@@ -216,7 +222,7 @@ def _dump(header: str, card: CardFile) -> bytes:
     enrol = {"cert": card.enrol_cert}
     if card.enrol_key is not None:
         enrol["key"] = card.enrol_key
-    content = {
+    content: dict[str, object] = {
         "format": FORMAT,
         "kind": "card",
         "fleet_id": card.fleet_id,
@@ -226,6 +232,8 @@ def _dump(header: str, card: CardFile) -> bytes:
         "enrol": enrol,
         "beacon_key": base64.b64encode(card.beacon_key).decode(),
     }
+    if card.lead_cards is not None:
+        content["lead_cards"] = card.lead_cards
     return _text(header, content)
 
 

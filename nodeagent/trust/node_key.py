@@ -5,17 +5,18 @@ from __future__ import annotations
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from nodeagent import paths
 from nodeagent.errors import FleetError
 from nodeagent.host.host import Host
-from nodeagent.trust import pki
+from nodeagent.trust import pki, voucher
 
 FOLDER = "/var/lib/nodeagent/trust"
-PATH = f"{FOLDER}/node.key"
+PATH = paths.NODE_KEY
 
 
 def node_id(key: pki.PublicKey) -> str:
     """``n-`` and 80 bits of the key's SHA-256 in base32: an id nobody else can take."""
-    return f"n-{pki.short_hash(key)}"
+    return voucher.node_id(key)
 
 
 class NodeKey:

@@ -18,13 +18,14 @@ from nodeagent.host import mounts
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.statefile import StateFile
-from nodeagent.trust import fleet_file, node_key, pki, wire
+from nodeagent.trust import fleet_file, node_key, pki, voucher, wire
 from nodeagent.trust.anchors import Anchors, broker_name, server_name
 
 LOG = logging.getLogger("nodeagent")
 
 FLEET_FILE = f"{node_key.FOLDER}/fleet.json"
 LEAD_KEY_FILE = f"{node_key.FOLDER}/control-plane.key"
+VOUCHER_FILE = f"{node_key.FOLDER}/voucher"  # nothing secret
 CARD_FILES = (f"/boot/firmware/{fleet_file.NAME}", f"/boot/{fleet_file.NAME}")
 
 
@@ -46,6 +47,7 @@ class Trust:
     control_plane: Issuer
     enrol: Issuer
     beacon_key: bytes = field(repr=False)
+    lead_cards: int | None = None  # how many cards of the fleet may lead, where its files say so
 
     @classmethod
     def load(cls, host: Host) -> Trust:
@@ -104,6 +106,23 @@ class Trust:
         )
         return [leaf, issuer.cert]
 
+    @property
+    def issuer_point(self) -> bytes:
+        """The control-plane issuer's public key, as vouchers are checked with it."""
+        return voucher.to_point(pki.public_key(self.control_plane.cert))
+
+    def voucher(self, host: Host, public: pki.PublicKey) -> bytes:
+        """This node's voucher, b"" where it has none: made where the card may lead, and kept, so
+        that a node votes also when it has dropped the issuer. Raises OSError."""
+        kept, point = host.read(VOUCHER_FILE) or b"", voucher.to_point(public)
+        if voucher.is_vouched(self.issuer_point, point, kept):
+            return kept
+        if self.control_plane.key is None:
+            return b""
+        fresh = voucher.vouch(self.control_plane.key, public)
+        host.write(VOUCHER_FILE, fresh, 0o600)
+        return fresh
+
     def drop_issuer(self, host: Host) -> Trust:
         """Forget the control-plane issuer's key, on disk too; for workers that joined.
 
@@ -131,7 +150,8 @@ def from_card(card: fleet_file.CardFile) -> Trust:
         issuers.append(Issuer(cert, key))
     if all(issuer.key is None for issuer in issuers):
         raise pki.BadCertificate("there is no issuer's key in it")
-    return Trust(card.fleet_id, card.name, root, issuers[0], issuers[1], card.beacon_key)
+    return Trust(card.fleet_id, card.name, root, issuers[0], issuers[1], card.beacon_key,
+                 card.lead_cards)  # fmt: skip
 
 
 def import_card(host: Host, state_file: StateFile) -> Trust:

@@ -18,7 +18,8 @@ from nodeagent.agent.rival_watch import RivalWatch
 from nodeagent.broker import ledger, ledger_file
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff, rivals
-from nodeagent.fleet.election import Heard
+from nodeagent.fleet.beacon import Proof
+from nodeagent.fleet.sight import Heard
 from nodeagent.host.host import Host
 from nodeagent.join import broker_protocol, leave, messages, waiting_file
 from nodeagent.join.approval import Seal, code
@@ -73,7 +74,8 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
         address="10.77.0.12", port=6444, seq=41, uptime=900, leader=node.node_id,
         vote=node.node_id, vote_epoch=1,
     )  # fmt: skip
-    sealed = beacons.seal(trust.beacon_key, beacon)
+    vouched = trust.voucher(host, node.public)
+    sealed = beacons.seal(trust.beacon_key, beacon, node.private, vouched)
     chain = trust.leaf("client", node.public)
     cert = trust.leaf("broker", fleet.broker.public_key())[0]
     request = messages.build_request(trust.fleet_id, node, chain, "pi-2", NONCE, {"model": "Pi 5"})
@@ -110,9 +112,10 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
     waiting_file.write(host, [waits], [{"name": "pi-2", "expires": NOW + 600}])
     Reporter(host).enter("ready", "Part of the cluster")
     with contextlib.suppress(Became):
-        keeper.hand_over(host, beacon, trust.beacon_key, "auto", True)
+        voice = keeper.Voice(trust.beacon_key, trust.issuer_point, vouched)
+        keeper.hand_over(host, beacon, voice, "auto", True)
     host.answers[f"{rival_watch.AGENT} meet 10.77.0.12 6444"] = "step-down\n"
-    RivalWatch(host).round([Heard(beacon, 1.0, 1.0)], 1.0)
+    RivalWatch(host).round([Heard(beacon, 1.0, 1.0, Proof.ISSUER)], 1.0)
     kept = StateFile(host)
     kept.set(role="control-plane", epoch=1, starts=3, imported=True, born=NOW, fsync_ms=4.2)
     kept.note("initialised", address="10.77.0.12")

@@ -131,6 +131,7 @@ def _file(path: str, read: Callable[[Host], Any]) -> Callable[[Fleet, Host, byte
 
 
 def _kept(host: Host) -> Any:
+    host.write(paths.NODE_KEY, pki.key_pem(pki.new_key()).encode())
     host.write(paths.STATUS, model.dump(model.empty()).encode())
     found = keeper.Keeper(host)
     return {
@@ -185,7 +186,7 @@ FORMS = {
     form.name: form
     for form in (
         Form("beacon", "beacon.txt",
-             lambda fleet, host, data: beacon.open_(fleet.trust.beacon_key, data.decode()),
+             lambda fleet, host, data: beacon.open_(fleet.trust.beacon_key, data.decode()).beacon,
              open=_open_beacon, close=seal),
         Form("join request", "request.jws",
              lambda fleet, host, data: messages.verify_request(fleet.trust.anchors, data),

@@ -15,7 +15,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from nodeagent.serve.mdns.link import Link
 from nodeagent.serve.mdns.message import MARK, QUESTION, from_txt
 from nodeagent.trust import fleet_file, jws, pki, store, wire
 from tests.fuzz import messages as real
+from tests.support import speakers
 
 
 class Wire:
@@ -84,7 +85,9 @@ def beacon(data: bytes) -> None:
     """A sealed beacon; whatever opens must have been sealed by the fleet."""
     with contextlib.suppress(Untrusted, OtherVersion):
         opened = beacons.open_(real.BEACON_KEY, data.decode("latin-1"))
-        assert opened == real.BEACON, "a beacon was opened that nobody sealed"
+        assert opened.beacon == replace(real.BEACON, node_id=SPEAKER.node_id), (
+            "a beacon was opened that nobody sealed"
+        )
 
 
 def sealed(data: bytes) -> None:
@@ -94,8 +97,10 @@ def sealed(data: bytes) -> None:
     text = base64.urlsafe_b64encode(nonce + box).rstrip(b"=").decode()
     with contextlib.suppress(Untrusted, OtherVersion):
         opened = beacons.open_(real.BEACON_KEY, text)
-        again = beacons.open_(real.BEACON_KEY, beacons.seal(real.BEACON_KEY, opened))
-        assert again == opened
+        with contextlib.suppress(Untrusted):
+            beacons.prove(opened, speakers.POINT)
+        again = beacons.open_(real.BEACON_KEY, SPEAKER.seal(opened.beacon, real.BEACON_KEY))
+        assert again.beacon == replace(opened.beacon, node_id=SPEAKER.node_id)
 
 
 def strict_json(data: bytes) -> None:
@@ -307,7 +312,8 @@ class Target:
     seeds: tuple[bytes, ...]
 
 
-_SEALED = beacons.seal(real.BEACON_KEY, real.BEACON)
+SPEAKER = speakers.Speaker(1)
+_SEALED = SPEAKER.seal(real.BEACON, real.BEACON_KEY)
 _PLAIN = ChaCha20Poly1305(real.BEACON_KEY).decrypt(
     base64.urlsafe_b64decode(_SEALED + "==")[:12],
     base64.urlsafe_b64decode(_SEALED + "==")[12:],

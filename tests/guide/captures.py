@@ -20,8 +20,8 @@ from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import health
 from nodeagent.errors import FetchFailed
 from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import Heard
 from nodeagent.fleet.peers import Roster
+from nodeagent.fleet.sight import Heard
 from nodeagent.host.host import Clock
 from nodeagent.join.approval import APPROVAL, code, not_admitted
 from nodeagent.status import eventlog, events, model, schema

@@ -118,7 +118,7 @@ def _replayed(lan: Lan, leader: Node, bare: float) -> tuple[tuple[str, ...], lis
         role="control-plane", fitness=(1, 2, 8, 1), epoch=0, claim=False, ready=True, expected=0,
         address=replayer.address, port=PORT, seq=10**6,
     )  # fmt: skip
-    sealed = beacon.seal(leader.trust.beacon_key, old)
+    sealed = leader.seal(old)
     handoff.write_announcement(
         replayer.host,
         Announcement(replayer.address, leader.key.node_id, sealed, PORT, False, False),

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from nodeagent.fleet import beacon
 
-FIELDS = 1 + len(beacon._FIELDS)
+FIELDS = 3 + len(beacon._FIELDS)  # with the key and the voucher, before the signature
 _dumps = json.dumps
 
 

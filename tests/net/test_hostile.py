@@ -10,8 +10,8 @@ import pytest
 
 from nodeagent import paths
 from nodeagent.fleet import beacon, handoff
-from nodeagent.fleet.election import Heard
 from nodeagent.fleet.neighbours import Neighbours
+from nodeagent.fleet.sight import Heard
 from nodeagent.serve import status_page
 from nodeagent.trust import fleet_file
 from tests.hostile import load
@@ -25,7 +25,7 @@ SERVE_TASKS = 128  # TasksMax= of the unit
 def rounds(leader: Node, worker: Node) -> Callable[[], tuple[Heard, ...]]:
     """One round of the agents on both sides with each call: the leader says where it stands every
     five seconds, the worker tells whom it has heard."""
-    neighbours = Neighbours(worker.trust.beacon_key, worker.key.node_id)
+    neighbours = Neighbours(worker.trust.beacon_key, worker.key.node_id, worker.trust.issuer_point)
     said = 0.0
 
     def heard() -> tuple[Heard, ...]:
@@ -34,7 +34,7 @@ def rounds(leader: Node, worker: Node) -> Callable[[], tuple[Heard, ...]]:
             said = time.monotonic()
             leader.announce(endpoint=True)
         mark, candidates = handoff.read_heard(worker.host)
-        return neighbours.update(mark, [c.beacon for c in candidates], time.monotonic())[1]
+        return neighbours.update(mark, candidates, time.monotonic())[1]
 
     return heard
 
@@ -134,7 +134,7 @@ def test_an_old_beacon_that_is_replayed_hides_nothing(lan: Lan) -> None:
         role="control-plane", fitness=(1, 2, 8, 1), epoch=0, claim=False, ready=True, expected=0,
         address=attacker.address, port=PORT, seq=0,
     )  # fmt: skip
-    sealed = beacon.seal(leader.trust.beacon_key, old)
+    sealed = leader.seal(old)
     handoff.write_announcement(
         attacker.host,
         handoff.Announcement(attacker.address, leader.key.node_id, sealed, PORT, False, False),
@@ -142,11 +142,11 @@ def test_an_old_beacon_that_is_replayed_hides_nothing(lan: Lan) -> None:
     attacker.serve()
     worker.announce()
     worker.serve()
-    neighbours = Neighbours(worker.trust.beacon_key, worker.key.node_id)
+    neighbours = Neighbours(worker.trust.beacon_key, worker.key.node_id, worker.trust.issuer_point)
 
     def heard() -> list[str]:
         mark, candidates = handoff.read_heard(worker.host)
-        nodes = neighbours.update(mark, [c.beacon for c in candidates], time.monotonic())[1]
+        nodes = neighbours.update(mark, candidates, time.monotonic())[1]
         return [node.beacon.address for node in nodes]
 
     assert eventually(lambda: sealed in [c.beacon for c in handoff.read_heard(worker.host)[1]])

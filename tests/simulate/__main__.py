@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulate import election_defects, election_report
+from tests.simulate import attacked_report, election_defects, election_report
 from tests.simulate.growth import NODES, SEEDS, Growth, grow
-from tests.simulate.plans import draw
+from tests.simulate.plans import draw, draw_attacked
 from tests.simulate.run import live
 from tests.support.seeded import Verdict, green, verdict
 
@@ -25,13 +25,21 @@ def batch(first: int) -> list[election_report.Row]:
     return [election_report.row(live(draw(seed))) for seed in range(first, first + BATCH)]
 
 
-def replay(seed: int) -> int:
+def attacked_batch(first: int) -> list[attacked_report.Row]:
+    """The same under attack."""
+    play, seeds = attacked_report.play, range(first, first + BATCH)
+    rows = [play(seed, identical=False) for seed in seeds]
+    return rows + [play(s, identical=True) for s in seeds if s % attacked_report.IDENTICAL == 0]
+
+
+def replay(seed: int, attacked: bool) -> int:
     """Print the life of one fleet."""
-    plan = draw(seed)
+    plan = draw_attacked(seed) if attacked else draw(seed)
     out = live(plan)
     write = sys.stdout.write
     write(f"expected_nodes {plan.expected}, loss {plan.loss:.2f}, delay {plan.delay} s,"
-          f" {len(plan.deaf)} deaf links, replays {plan.replays}\n")  # fmt: skip
+          f" {len(plan.deaf)} deaf links, replays {plan.replays}\n"
+          f"{plan.attack or 'no attack'}\n")  # fmt: skip
     for partition in plan.partitions:
         write(f"apart from {partition.begin:.0f} to {partition.end:.0f} s: {set(partition.one)}\n")
     for make in plan.makes:
@@ -52,9 +60,10 @@ def main() -> int:
     parser.add_argument("--fleets", type=int, default=FLEETS, help="fewer write no report")
     parser.add_argument("--nodes", type=int, default=NODES[-1], help="as growth; the same holds")
     parser.add_argument("--replay", type=int, metavar="SEED", help="one fleet, told whole")
+    parser.add_argument("--attacked", action="store_true", help="docs/election-attacked.md")
     args = parser.parse_args()
     if args.replay is not None:
-        return replay(args.replay)
+        return replay(args.replay, args.attacked)
     began = time.monotonic()
 
     def tell(what: str) -> None:
@@ -62,6 +71,8 @@ def main() -> int:
         sys.stdout.flush()
 
     with ProcessPoolExecutor(min(WORKERS, len(os.sched_getaffinity(0)))) as pool:
+        if args.attacked:
+            return _attacked(pool, args.seed, args.fleets, tell)
         rows = _fleets(pool, args.seed * 1_000_000, args.fleets, tell)
         growth = _growth(pool, args.seed, args.nodes, tell)
         seeded = _seeded(pool, tell)
@@ -89,6 +100,23 @@ def _fleets(
             faults = sum(len(r.faults) for r in rows)
             tell(f"{len(rows)} of {count} fleets, {faults} faults")
     return rows
+
+
+def _attacked(pool: ProcessPoolExecutor, seed: int, count: int, tell: Callable[[str], None]) -> int:
+    began, first = time.monotonic(), seed * 1_000_000
+    rows: list[attacked_report.Row] = []
+    for number, found in enumerate(pool.map(attacked_batch, range(first, first + count, BATCH))):
+        rows += found
+        if number % 20 == 0 or (number + 1) * BATCH >= count:
+            wrong = len(attacked_report.wrong(rows))
+            tell(f"{(number + 1) * BATCH} of {count} attacked fleets, {wrong} faults")
+    text = attacked_report.render(rows, seed, (time.monotonic() - began) / 60)
+    if count >= FLEETS:
+        attacked_report.REPORT.write_text(text)
+        tell(f"wrote {attacked_report.REPORT}")
+    else:
+        sys.stdout.write(text)
+    return 1 if attacked_report.wrong(rows) else 0
 
 
 def _growth(

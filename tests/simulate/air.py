@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ class Air:
     sent: int = 0
     inboxes: list[list[tuple[float, int, Any]]] = field(default_factory=list)
     records: list[tuple[int, Any]] = field(default_factory=list)
+    taps: list[Callable[[Any, Any], None]] = field(default_factory=list)  # who listens in
     read: list[list[float]] = field(default_factory=list)  # when those came that compete still
 
     def __post_init__(self) -> None:
@@ -68,6 +69,13 @@ class Air:
                 self.records[self.chance.randrange(500)] = (sender, message)
             if draw() < 0.5:
                 self._replay(now)
+
+    def slip(self, source: int, message: Any, receivers: Iterable[int], now: float) -> None:
+        """The attacker says something, to these alone; what parts the others does not part it."""
+        for receiver in receivers:
+            self.inboxes[receiver].append(
+                (now + self.delay * self.chance.random(), source, message)
+            )
 
     def _replay(self, now: float) -> None:
         """The attacker says something again that it heard before, to everybody."""

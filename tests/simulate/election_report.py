@@ -136,7 +136,7 @@ def render(
         SIMULATOR,
         _dimensions(rows),
         "## With `expected_nodes`: never two control planes",
-        _table(
+        table(
             ("", "fleets"),
             [
                 ("fleets", f"{len(known)}"),
@@ -148,7 +148,7 @@ def render(
         ),
         PROOF.format(upper=wilson(0, len(known))[1]),
         "## Without: how often two, and what then",
-        _table(
+        table(
             ("network", "power", "fleets", "splits", "share (95 %)", "healed", "both report"),
             [
                 _splits(name, power, [r for r in free if pick(r) and r.unstable == cut])
@@ -164,7 +164,7 @@ def render(
         " Seconds"
         " from the first power-on, in fleets that start within a minute, without power cuts,"
         " partitions or pinned roles:"),
-        _table(
+        table(
             ("nodes", "expected_nodes", "fleets", "a node leads: p50", "p99", "beacons a node"),
             [_times(rows, span, is_set) for span in SIZES for is_set in (True, False)],
         ),
@@ -176,7 +176,7 @@ def render(
         RENEWALS.format(places=MAX_CANDIDATES, hold=HOLD, rate=MAX_CANDIDATES / HOLD),
         "## Seeded defects",
         f"On the true tree all the named tests {'FAIL: ' + seeded[0] if seeded[0] else 'pass'}.",
-        _table(
+        table(
             ("defect", "what", "test", ""),
             [
                 (v.defect.name, v.defect.what, f"`{v.defect.test.rpartition('/')[2]}`",
@@ -249,7 +249,7 @@ def _growth(growth: Sequence[Growth]) -> str:
     head = ("nodes", "expected_nodes", "fleets", "a node leads after", "beacons a second",
             "most in a second", "kbit/s", "CPU of one node, ms a second")  # fmt: skip
     kinds = dict.fromkeys((g.nodes, g.expected) for g in growth)
-    return _table(
+    return table(
         head,
         [_grown([g for g in growth if (g.nodes, g.expected) == kind]) for kind in kinds],
     )
@@ -269,6 +269,7 @@ def _grown(alike: Sequence[Growth]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """In Markdown."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -7,9 +7,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from nodeagent.fleet import beacon
 from tests.simulate.air import Air
-from tests.simulate.pi import KEY, Make
+from tests.simulate.pi import Make
 from tests.simulate.plans import NEVER, Plan
 from tests.simulate.run import Life
 
@@ -55,10 +54,11 @@ def grow(nodes: int, expected: bool, seed: int) -> Growth:
     led = life.outcome.elected
     seconds = led or LIMIT
     cpu = time.process_time() - began
-    mine = next(pi for pi in life.pis if pi.on).beacon_now()
+    one = next(pi for pi in life.pis if pi.on)
+    mine, speaker = one.beacon_now(), one.speaker
     return Growth(
         seed, nodes, expected, led is not None, seconds, life.air.sent, max(rate.values()),
-        len(beacon.seal(KEY, mine)), 1000 * cpu / nodes / seconds,
+        len(speaker.seal(mine)), 1000 * cpu / nodes / seconds,
     )  # fmt: skip
 
 

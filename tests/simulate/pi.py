@@ -10,20 +10,21 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.beacon import Beacon, Proof
 from nodeagent.fleet.candidacy import Candidacy, renewal, said_at_once
-from nodeagent.fleet.election import CONTROL_PLANE, Claim, Join, Lead, Timing, View, Wait
-from nodeagent.fleet.election import known_leader as leader_of
+from nodeagent.fleet.election import Claim, Join, Lead, Wait
+from nodeagent.fleet.handoff import Candidate
 from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.fleet.rivals import Side, Verdict, judge, rivals
+from nodeagent.fleet.sight import CONTROL_PLANE, Timing, View
+from nodeagent.fleet.sight import known_leader as leader_of
 from tests.simulate.air import Air
 from tests.simulate.memory import Memory, PowerCut
+from tests.support.speakers import KEY, POINT, Speaker
 
 TIMING = Timing(listen=10, hold_down=5, solo_wait=180)  # the defaults of nodeagent.yaml
 ROUND = 10.0  # as keeper.py
 ASK_PAUSE = 60.0  # as keeper.py
-KEY = bytes(32)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Make:
     pinned: str = "auto"
     may_lead: bool = True
     expected: int | None = None
+    electors: int | None = None  # boards of the fleet that may lead, as its card says
     prepares: float = 0.0  # seconds from power-on until it takes part
     rate: float = 1.0  # of its clock
     init: float = 120.0  # seconds of kubeadm init
@@ -51,11 +53,9 @@ class Pi:
     def __init__(self, make: Make, air: Air, fleet: list[Pi], sealed: bool) -> None:
         self.make, self.air, self.fleet, self.sealed = make, air, fleet, sealed
         self.chance = random.Random(make.number * 7919 + air.chance.randrange(2**30))
-        # The last characters by lot, so that rank does not follow the numbers.
-        alphabet = "abcdefghijklmnopqrstuvwxyz234567"
-        lot = "".join(self.chance.choice(alphabet) for _ in range(13))
-        tail = "".join(alphabet[make.number >> shift & 31] for shift in (10, 5, 0))
-        self.node_id = f"n-{lot}{tail}"
+        self.speaker = Speaker(1 + self.chance.randrange(2**200), make.may_lead)
+        self.node_id = self.speaker.node_id
+        self.proof = Proof.ISSUER if make.may_lead else Proof.KEY
         self.memory = Memory()
         if make.fuse is not None:
             self.memory.fuse, self.memory.after = make.fuse
@@ -86,7 +86,7 @@ class Pi:
         self.on, self.booted = True, now
         self.ready, self.leading, self.joining, self.resetting = False, None, None, None
         self.pause, self.tries, self.asked = 0.0, 0, -1e9
-        self.neighbours = Neighbours(KEY, self.node_id)
+        self.neighbours = Neighbours(KEY, self.node_id, POINT)
         self.own_mark: float | None = None
         self.heard: tuple[Any, ...] = ()
         self.own_heard: float | None = None
@@ -136,18 +136,23 @@ class Pi:
         found = self.air.heard(self.make.number, now)
         if not found:
             return False
-        messages, news = [], False
+        messages, sources, news = [], [], False
         for source, (message, said) in found:
             if source == self.make.number:
                 self.own_mark = now
                 news = news or self.memory.values["claim"] is not None
             else:
                 messages.append(message)
+                sources.append(str(source))
                 news = news or self.told.get(source) != said
                 self.told[source] = said
         mark = self.own_mark
-        take = self.neighbours.update if self.sealed else self.neighbours.take
-        self.own_heard, self.heard = take(mark, messages, local)
+        if self.sealed:
+            said = [Candidate(s, 6444, m, 1, 1) for s, m in zip(sources, messages, strict=True)]
+            self.own_heard, self.heard = self.neighbours.update(mark, said, local)
+        else:
+            told = [(s, *m) for s, m in zip(sources, messages, strict=True)]
+            self.own_heard, self.heard = self.neighbours.take(mark, told, local)
         return news
 
     def _take_part(self, now: float, local: float, news: bool) -> None:
@@ -181,7 +186,7 @@ class Pi:
             me=self._beacon(local), pinned=make.pinned, may_lead=make.may_lead,
             since=self.candidacy.since or local, own_heard=self.own_heard, heard=self.heard,
             expected_nodes=make.expected, timing=TIMING,
-            claimed=self.candidacy.claim, vote=self.candidacy.vote,
+            claimed=self.candidacy.claim, vote=self.candidacy.vote, electors=make.electors,
         )  # fmt: skip
         self.candidacy.consider(view, local)
         self.dirty = True
@@ -203,7 +208,7 @@ class Pi:
         """As `Former.join`: any node heard as ready, by lot; a pause after all refused."""
         if now < self.pause:
             return
-        told = {h.beacon.node_id for h in self.heard if h.beacon.ready}
+        told = {h.beacon.node_id for h in self.heard if h.beacon.ready and h.proof >= Proof.TLS}
         there = [
             pi for pi in self.fleet
             if pi.node_id in told and pi.serves and pi.memory.values["role"] == CONTROL_PLANE
@@ -315,11 +320,13 @@ class Pi:
         self.said, self.said_at = said, local
         self.seq += 1
         mine = replace(mine, seq=self.seq)
-        message = beacons.seal(KEY, mine) if self.sealed else mine
+        message = self.speaker.seal(mine) if self.sealed else (mine, self.proof)
+        for tap in self.air.taps:
+            tap(mine, message)
         self.air.say(self.make.number, (message, said), now)
 
     def _event(self, now: float, what: str) -> None:
         self.events.append((round(now, 1), f"{self.make.number} {what}"))
 
 
-__all__ = ["KEY", "TIMING", "Make", "Pi", "PowerCut"]
+__all__ = ["TIMING", "Make", "Pi", "PowerCut"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.simulate.air import Partition
+from tests.simulate.attack import Attack, draw_attack
 from tests.simulate.pi import Make
 
 NEVER = 1e9
@@ -29,6 +30,7 @@ class Plan:
     replays: bool
     quiet: float
     sealed: bool
+    attack: Attack | None = None
 
     @property
     def able(self) -> bool:
@@ -43,6 +45,11 @@ class Plan:
     def enough(self) -> bool:
         """True where more than half of the expected nodes exist."""
         return self.expected is None or 2 * len(self.makes) > self.expected
+
+    @property
+    def split(self) -> bool:
+        """True where some cards may not lead."""
+        return not all(make.may_lead for make in self.makes)
 
     @property
     def pins(self) -> int:
@@ -86,6 +93,9 @@ def draw(seed: int) -> Plan:
             join=chance.uniform(20, 120),
             deploys=chance.uniform(60, 900) if chance.random() < 0.1 else None, fuse=fuse,
         ))  # fmt: skip
+    leaders = sum(make.may_lead for make in makes)
+    if 0 < leaders < size:  # split cards: theirs say how many may lead
+        makes = [replace(make, electors=leaders) for make in makes]
     partitions, deaf = _trouble(chance, size)
     deaf_end = chance.uniform(60, 400) if deaf else 0.0
     off = [moment for make in makes for span in make.powers for moment in span if moment < NEVER]
@@ -96,6 +106,25 @@ def draw(seed: int) -> Plan:
         partitions=partitions, deaf=deaf, deaf_end=deaf_end, replays=chance.random() < 0.15,
         quiet=max([deaf_end, *off, *(p.end for p in partitions)]), sealed=seed % 500 == 0,
     )  # fmt: skip
+
+
+def draw_attacked(seed: int, identical: bool = False) -> Plan:
+    """The same fleet with split cards, and an attacker who holds a worker's; ``identical``: all
+    cards may lead, and so may the attacker's."""
+    plan, chance = draw(seed), random.Random(seed ^ 0xA77AC)
+    size = len(plan.makes)
+    leaders = size if identical else min(size, chance.choice((1, 2, 3, size)))
+    which = frozenset(chance.sample(range(size), leaders))
+    makes = tuple(
+        replace(
+            make, may_lead=make.number in which, electors=None if identical else leaders,
+            pinned="auto" if make.pinned == "control-plane" and make.number not in which
+            else make.pinned,
+        )
+        for make in plan.makes
+    )  # fmt: skip
+    attack = draw_attack(chance, vouched=identical)
+    return replace(plan, makes=makes, attack=attack, quiet=max(plan.quiet, attack.end))
 
 
 def _powers(chance: random.Random, on: float, unstable: bool) -> tuple[tuple[float, float], ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.simulate.air import Air
+from tests.simulate.attack import Attacker
 from tests.simulate.memory import PowerCut
 from tests.simulate.pi import Pi
 from tests.simulate.plans import NEVER, Plan
@@ -48,6 +50,12 @@ class Life:
         self.queue: list[tuple[float, int, str, int]] = []
         self.lives = [0] * len(self.pis)  # looks of an earlier boot do not count
         self.count = 0
+        self.on_step: Callable[[], None] | None = None  # who looks on
+        self.attacker = None
+        if plan.attack is not None:
+            dice = random.Random(plan.seed ^ 0xBAD)
+            self.attacker = Attacker(plan.attack, self.air, dice, plan.sealed)
+            self._at(plan.attack.begin, "attack", 0)
         for pi in self.pis:
             for on, off in pi.make.powers:
                 self._at(on, "on", pi.make.number)
@@ -67,6 +75,8 @@ class Life:
             if now > end:
                 break
             self._do(now, what, number)
+            if self.on_step is not None:
+                self.on_step()
             if now >= check and now > self.plan.quiet:
                 check = now + 10
                 if self._is_settled():
@@ -81,6 +91,12 @@ class Life:
             self._do(now, what, number)
 
     def _do(self, now: float, what: str, number: int) -> None:
+        if what == "attack":
+            assert self.attacker is not None
+            pause = self.attacker.act(now)
+            if pause is not None:
+                self._at(now + pause, "attack", 0)
+            return
         pi = self.pis[number]
         if what == "off":
             pi.power_off()
@@ -99,12 +115,12 @@ class Life:
             return
         led = pi.leads  # it does not, where kubeadm init was cut: that begins again
         try:
-            pause = pi.look(now)
+            rest = pi.look(now)
         except PowerCut:
             self._cut(pi, now)
         else:
             # Loops are late by what else the processor has to do.
-            self._at(now + pause * (1 + 0.1 * self.chance.random()), what, number)
+            self._at(now + rest * (1 + 0.1 * self.chance.random()), what, number)
         if pi.leads and not led:
             self._leads(pi, now)
         if self.outcome.decided is None and pi.memory.values["role"] == "control-plane":

@@ -9,12 +9,13 @@ So the same disk always leads to the same run, and no random number comes back o
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
@@ -23,19 +24,22 @@ from nodeagent import paths
 from nodeagent.agent.announcer import Announcer
 from nodeagent.agent.main import Agent
 from nodeagent.cluster import credentials
-from nodeagent.fleet import beacon, handoff
+from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon
+from nodeagent.fleet.rivals import Side
 from nodeagent.host.host import Clock, Host, Result
 from nodeagent.join import client
 from nodeagent.join.messages import Grant, Secret
 from nodeagent.statefile import PATH as JOURNAL
-from nodeagent.trust import fleet_file, pki
+from nodeagent.trust import fleet_file, pki, voucher
 from nodeagent.trust import node_key as keys
 from nodeagent.trust import store as trust
 from tests.support import authority
 from tests.support.lossy_disk import VOLATILE, Disk, Tree
 from tests.support.machine import KEYS, NOW, put
 from tests.support.programs import NAME, Commands, dpkg_status
+from tests.support.speakers import Speaker, unsigned
+from tests.support.speakers import key as number_key
 
 OLD = "console=tty1 root=PARTUUID=1-02 rootwait\n"
 NEW = OLD.rstrip() + " cgroup_enable=memory cgroup_memory=1\n"
@@ -228,11 +232,17 @@ class VirtualPi(Host):
         heard = []
         if self.role == "worker":
             leader = Beacon(
-                node_id="n-" + "a" * 16, boot="00000000", name="leader", phase="ready",
+                node_id="", boot="00000000", name="leader", phase="ready",
                 role="control-plane", fitness=(1, 2, 30, 1), epoch=1, claim=True, ready=True,
                 expected=2, address=LEADER, port=6444, seq=self._marks,
             )  # fmt: skip
-            sealed = beacon.seal(self.radio.trust.beacon_key, leader)
+            trust, speaker = self.radio.trust, Speaker(1)
+            issuer = trust.control_plane.key
+            if issuer is None:  # it has dropped it: a control plane of 0.2.0
+                sealed = unsigned(replace(leader, node_id=speaker.node_id), trust.beacon_key)
+            else:
+                speaker.voucher = voucher.vouch(issuer, speaker.private.public_key())
+                sealed = speaker.seal(leader, trust.beacon_key)
             heard = [handoff.Candidate(LEADER, 6444, sealed, self._marks, self._marks)]
         handoff.write_heard(self, self._marks, heard)
 
@@ -279,6 +289,25 @@ class VirtualPi(Host):
         )  # fmt: skip
 
 
+def _look_up_all(*asked: Any) -> list[bytes]:
+    """A double of the leader, which says who it is."""
+    side = Side(Speaker(1).node_id, "leader", "aa" * 32, 1, int(NOW), False)
+    return [side.to_json() for _ in asked[3]]
+
+
+@functools.cache
+def _vouch(issuer: int, point: bytes) -> bytes:
+    return _really_vouch(number_key(issuer), voucher.from_point(point))
+
+
+_really_vouch = voucher.vouch
+
+
+def _vouched(issuer: pki.PrivateKey, public: pki.PublicKey) -> bytes:
+    """The same voucher for the same keys."""
+    return _vouch(issuer.private_numbers().private_value, voucher.to_point(public))
+
+
 _really_issue = pki.issue
 _issued: dict[object, Any] = {}
 
@@ -320,6 +349,8 @@ def doubles(pi: VirtualPi) -> Iterator[None]:
             "nodeagent.trust.pki.issue": _issue,
             "nodeagent.cluster.credentials.client": pi.broker_client,
             "nodeagent.agent.formation.client.ask": pi.ask,
+            "nodeagent.agent.leader_look.client.look_up_all": _look_up_all,
+            "nodeagent.trust.store.voucher.vouch": _vouched,
             "nodeagent.agent.formation.control_plane.ready": lambda host, name: pi.commands.ready(),
         }.items():
             stack.enter_context(patch(name, double))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -61,6 +61,10 @@ class Machine(Host):
         self.listed: dict[str, tuple[str, ...]] = {}
         self.environ = {}
         self._live = live
+
+    def background(self, work: Callable[[], object]) -> None:
+        """No threads: it is done at once."""
+        work()
 
     @property
     def live(self) -> bool:

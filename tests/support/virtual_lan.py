@@ -94,13 +94,18 @@ class Node:
             port=PORT,
             seq=self._sequence,
         )
-        sealed = beacons.seal(self.trust.beacon_key, beacon)
+        sealed = self.seal(beacon)
         handoff.write_announcement(
             self.host,
             Announcement(self.address, self.key.node_id, sealed, PORT, endpoint, status_page,
                          interfaces=self.interfaces),
         )  # fmt: skip
         return sealed
+
+    def seal(self, beacon: beacons.Beacon) -> str:
+        """A beacon signed by this node."""
+        vouched = self.trust.voucher(self.host, self.key.public)
+        return beacons.seal(self.trust.beacon_key, beacon, self.key.private, vouched)
 
     def candidates(self) -> tuple[handoff.Candidate, ...]:
         """All that the network process tells of."""
@@ -114,7 +119,7 @@ class Node:
                 opened = beacons.open_(self.trust.beacon_key, candidate.beacon)
             except Exception:
                 continue
-            found[opened.node_id] = candidate
+            found[opened.beacon.node_id] = candidate
         return found
 
     def own_heard(self) -> int | None:

@@ -18,6 +18,7 @@ from nodeagent.statefile import StateFile
 from nodeagent.trust import fleet_file, store, wire
 from tests.formats.forms import FOLDER, FORMS, Fleet, Form, plain, seal
 from tests.support.machine import Machine
+from tests.support.speakers import came
 
 LATER = r"written by another version of nodeagent \(format {}; this one reads {}\)"
 NOT_SO = ("damaged", "another fleet", "not sealed by this fleet", "Check the card for faults")
@@ -200,17 +201,17 @@ def test_of_another_fleet(name: str, machine: Machine, tmp_path: Path) -> None:
 def test_a_node_of_another_version_is_told_of_and_not_taken_for_a_stranger() -> None:
     folder, form = RECORDED[0]
     fleet, value = FLEETS[folder], content(folder, form)
-    neighbours = Neighbours(fleet.trust.beacon_key, "")
+    neighbours = Neighbours(fleet.trust.beacon_key, "", fleet.trust.issuer_point)
     later, foreign = seal(fleet, [2, *value[1:4], {"all": "else"}]).decode(), "A" * 200
     for _ in range(2):
-        assert neighbours.update(None, [later, foreign], 1.0)[1] == ()
+        assert neighbours.update(None, came([later, foreign]), 1.0)[1] == ()
         (told,) = neighbours.other_versions
         assert told.startswith(
             f"A beacon of {value[3]} ({value[1]}) was written by another version"
         )
     now = (folder / form.file).read_text()
-    assert neighbours.update(None, [now], 2.0)[1] and not neighbours.other_versions
-    neighbours.update(None, [seal(fleet, [3]).decode()], 3.0)
+    assert neighbours.update(None, came([now]), 2.0)[1] and not neighbours.other_versions
+    neighbours.update(None, came([seal(fleet, [3]).decode()]), 3.0)
     assert neighbours.other_versions[0].startswith("A beacon of a node of this fleet was written")
 
 

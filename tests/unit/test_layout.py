@@ -141,11 +141,12 @@ def test_no_step_imports_another() -> None:
 def test_the_election_is_pure() -> None:
     impure = {"os", "time", "datetime", "random", "secrets", "socket", "subprocess", "pathlib",
               "threading", "logging"}  # fmt: skip
-    for node in ast.walk(TREES["fleet.election"]):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            assert not {n.split(".")[0] for n in names} & impure
-    assert not {o for o in imported("fleet.election") if o.startswith(("cluster", "host", "steps"))}
+    for name in ("fleet.election", "fleet.votes", "fleet.sight"):
+        for node in ast.walk(TREES[name]):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+                assert not {n.split(".")[0] for n in names} & impure
+        assert not {o for o in imported(name) if o.startswith(("cluster", "host", "steps"))}
 
 
 def test_lengths(record_property: Callable[[str, object], None]) -> None:

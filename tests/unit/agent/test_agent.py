@@ -288,7 +288,7 @@ def test_a_vote_is_in_the_journal_before_anyone_hears_it(tmp_path: Path) -> None
             radio.look()
             said = handoff.read_announcement(radio.host)
             assert said is not None
-            spoken = beacon.open_(radio.trust.beacon_key, said.beacon)
+            spoken = beacon.open_(radio.trust.beacon_key, said.beacon).beacon
             if spoken.vote:
                 told.append((spoken.vote, spoken.vote_epoch))
                 kept = StateFile(radio.host).values["vote"]

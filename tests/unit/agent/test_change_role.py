@@ -17,10 +17,11 @@ from nodeagent.agent.role_table import Leave, Nothing
 from nodeagent.cli.main import main
 from nodeagent.config import settings as config
 from nodeagent.errors import CommandFailed, Refused
-from nodeagent.fleet import beacon, handoff
+from nodeagent.fleet import handoff
 from nodeagent.statefile import State, StateFile
 from nodeagent.trust import fleet_file, store
 from tests.support.machine import Machine, put
+from tests.support.speakers import unsigned
 from tests.unit.agent.test_conflict import OTHER, RIVAL_BEACON, Old
 from tests.unit.cluster.test_workloads import GET, answers
 
@@ -71,7 +72,7 @@ def hears(host: Machine, old: Old) -> None:
     """A double of the network process: it heard the control plane's beacon."""
     said = replace(RIVAL_BEACON, address=old.where[0], port=old.where[1])
     host.make_folder(paths.SERVE)
-    sealed = beacon.seal(store.Trust.load(host).beacon_key, said)
+    sealed = unsigned(said, store.Trust.load(host).beacon_key)
     handoff.write_heard(host, 1, [handoff.Candidate(*old.where, sealed, 1, 1)])
 
 

@@ -19,11 +19,10 @@ from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.rival_watch import AGENT, RIVAL, RivalWatch
 from nodeagent.cli.main import main
 from nodeagent.errors import NoControlPlane
-from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff
-from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import Heard
+from nodeagent.fleet.beacon import Beacon, Proof
 from nodeagent.fleet.rivals import Side
+from nodeagent.fleet.sight import Heard
 from nodeagent.paths import ENDPOINT
 from nodeagent.serve.endpoint import Endpoint, Files
 from nodeagent.statefile import StateFile
@@ -31,6 +30,7 @@ from nodeagent.status import model
 from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
 from tests.support.machine import Became, Machine, put
+from tests.support.speakers import KEY, POINT, Speaker
 from tests.unit.cluster.test_workloads import answers, born, item
 
 OTHER = Side("n-" + "a" * 16, "pi-a", "aa" * 32, 1, 1_790_000_000, True)
@@ -244,7 +244,6 @@ def test_a_hint_that_makes_no_sense_is_dropped(young: Young) -> None:
     assert young.host.ran == []
 
 
-KEY = bytes(32)
 RIVAL_BEACON = Beacon(
     node_id="n-" + "b" * 16, boot="00000001", name="pi-b", phase="ready", role="control-plane",
     fitness=(1,), epoch=1, claim=True, ready=True, expected=0, address="10.0.0.9", port=6444, seq=1,
@@ -254,7 +253,7 @@ ASK = f"{AGENT} meet 10.0.0.9 6444"
 
 def hear(host: Machine, *said: Beacon) -> None:
     """A double of the network process."""
-    sealed = [beacons.seal(KEY, one) for one in said]
+    sealed = [Speaker(2).seal(one) for one in said]
     host.make_folder(paths.SERVE)
     candidates = [handoff.Candidate("10.0.0.9", 6444, one, 1, 1) for one in sealed]
     handoff.write_heard(host, 1, candidates)
@@ -273,7 +272,7 @@ def test_the_keeper_looks_out(tmp_path: Path, answer: object, goes_on: bool, tro
     lookout = RivalWatch(host)
     assert lookout.round([], 5.0) and host.ran == []
     worker = replace(RIVAL_BEACON, node_id="n-" + "d" * 16, role="worker")
-    heard = [Heard(beacon, 5.0, 5.0) for beacon in (RIVAL_BEACON, worker)]
+    heard = [Heard(beacon, 5.0, 5.0, Proof.ISSUER) for beacon in (RIVAL_BEACON, worker)]
     assert lookout.round(heard, 15.0) is goes_on
     assert host.ran == [ASK]
     assert (lookout.trouble is not None) is trouble
@@ -287,7 +286,8 @@ def test_the_keeper_looks_out(tmp_path: Path, answer: object, goes_on: bool, tro
 def handed_over(host: Machine, beacon: Beacon) -> keeper.Keeper:
     """The keeper of a node that announces ``beacon``."""
     with pytest.raises(Became):
-        keeper.hand_over(host, beacon, KEY, "auto", True)
+        host.write(paths.NODE_KEY, pki.key_pem(Speaker(1).private).encode())
+        keeper.hand_over(host, beacon, keeper.Voice(KEY, POINT, b""), "auto", True)
     return keeper.Keeper(host)
 
 

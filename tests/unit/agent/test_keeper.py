@@ -16,12 +16,15 @@ from nodeagent.agent import keeper, rival_watch
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import health
 from nodeagent.fleet import handoff
-from nodeagent.fleet.beacon import Beacon, open_, seal
+from nodeagent.fleet.beacon import Beacon, open_
 from nodeagent.join import waiting_file
 from nodeagent.status import model, schema
+from nodeagent.trust import pki
 from tests.support.machine import Became, Machine
+from tests.support.speakers import KEY, POINT, Speaker
 
-KEY = bytes(32)
+ME = Speaker(1)
+VOICE = keeper.Voice(KEY, POINT, ME.voucher)
 BEACON = Beacon(
     node_id="n-aaaaaaaaaaaaaaaa", boot="0011223344556677", name="pi-1", phase="joining",
     role="worker", fitness=(1, 2, 3), epoch=1, claim=False, ready=False, expected=2,
@@ -33,9 +36,10 @@ BEACON = Beacon(
 def machine(tmp_path: Path) -> Machine:
     """A formed node whose agent has just handed over."""
     machine = Machine(tmp_path)
+    machine.write(paths.NODE_KEY, pki.key_pem(ME.private).encode())
     Reporter(machine).enter("ready", "Part of the cluster")
     with pytest.raises(Became):
-        keeper.hand_over(machine, BEACON, KEY, "auto", True)
+        keeper.hand_over(machine, BEACON, VOICE, "auto", True)
     return machine
 
 
@@ -56,7 +60,7 @@ def test_it_goes_on_announcing_and_counts_up(
     assert kept.round()
     said = handoff.read_announcement(machine)
     assert said is not None
-    beacon = open_(KEY, said.beacon)
+    beacon = open_(KEY, said.beacon).beacon
     assert (beacon.seq, beacon.phase, beacon.name) == (42, "ready", "pi-1")
 
 
@@ -148,7 +152,7 @@ def test_only_a_leader_goes_on_hearing_the_fleet(
 ) -> None:
     healthy(monkeypatch, True)
     with pytest.raises(Became):
-        keeper.hand_over(machine, replace(BEACON, role=role), KEY, "auto", True)
+        keeper.hand_over(machine, replace(BEACON, role=role), VOICE, "auto", True)
     waits: schema.Approval = {
         "id": "ABCD-EFGH-IJ23-4567",
         "name": "pi-3",
@@ -160,7 +164,7 @@ def test_only_a_leader_goes_on_hearing_the_fleet(
     kept = keeper.Keeper(machine)
     other = replace(BEACON, node_id="n-bbbbbbbbbbbbbbbb", name="pi-2", role="worker")
     for seq, phase in enumerate(("joining", "ready")):
-        sealed = seal(KEY, replace(other, seq=seq, phase=phase))
+        sealed = Speaker(2).seal(replace(other, seq=seq, phase=phase))
         candidate = handoff.Candidate("10.0.0.8", 6444, sealed, 1, 2)
         junk = handoff.Candidate("10.0.0.9", 6444, "A" * 80, 1, 2)
         handoff.write_heard(machine, 1, [junk, candidate])

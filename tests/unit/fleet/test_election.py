@@ -7,19 +7,10 @@ from typing import Any
 
 import pytest
 
-from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import (
-    STALE,
-    Claim,
-    Heard,
-    Join,
-    Lead,
-    Timing,
-    View,
-    Wait,
-    ballot,
-    decide,
-)
+from nodeagent.fleet.beacon import Beacon, Proof
+from nodeagent.fleet.election import Claim, Join, Lead, Wait, decide
+from nodeagent.fleet.sight import STALE, Heard, Timing, View
+from nodeagent.fleet.votes import ballot
 
 TIMING = Timing(listen=10, hold_down=5, solo_wait=180)
 START = 1000.0
@@ -35,7 +26,8 @@ def beacon(letter: str, **changes: Any) -> Beacon:
 
 
 def heard(letter: str, first: float = START, last: float | None = None, **changes: Any) -> Heard:
-    return Heard(beacon(letter, **changes), first, first if last is None else last)
+    proof = changes.pop("proof", Proof.ISSUER)
+    return Heard(beacon(letter, **changes), first, first if last is None else last, proof)
 
 
 def view(*others: Heard, **changes: Any) -> View:
@@ -162,7 +154,7 @@ TABLE: dict[str, tuple[View, float, type, str]] = {
     ),
     "votes for an earlier claim are none": (
         view(heard(WORSE, **{**VOTED, "vote_epoch": 2}), expected_nodes=2, **CLAIMED),
-        20, Wait, "1 of 2 expected nodes gave",
+        20, Wait, "1 of 2 nodes that may lead gave",
     ),
     "who voted and went silent has voted": (
         view(heard(WORSE, last=START - 500, **VOTED), heard("b"), expected_nodes=3, **CLAIMED),

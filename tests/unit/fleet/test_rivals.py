@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import Heard
+from nodeagent.fleet.beacon import Beacon, Proof
 from nodeagent.fleet.rivals import Side, Verdict, judge, rivals
+from nodeagent.fleet.sight import Heard
 from nodeagent.trust import wire
 
 A, B = "n-" + "a" * 16, "n-" + "b" * 16
@@ -100,8 +100,12 @@ def test_rivals_are_control_planes_heard_lately() -> None:
             "role": "control-plane", "fitness": (1,), "epoch": 1, "claim": True, "ready": True,
             "expected": 0, "address": "10.0.0.1", "port": 6444, "seq": 1,
         }  # fmt: skip
-        return Heard(Beacon(**{**values, **changes}), last, last)
+        proof = changes.pop("proof", Proof.ISSUER)
+        return Heard(Beacon(**{**values, **changes}), last, last, proof)
 
     seen = heard(100.0)
     others = [heard(10.0), heard(100.0, ready=False), heard(100.0, role="worker")]
-    assert rivals([seen, *others], 120.0) == [seen.beacon]
+    made_up = heard(100.0, proof=Proof.KEY, node_id=B)
+    assert rivals([seen, *others, made_up], 120.0) == [seen.beacon]
+    of_0_2_0 = heard(100.0, proof=Proof.NONE, node_id=B)
+    assert rivals([of_0_2_0, seen], 120.0) == [seen.beacon, of_0_2_0.beacon]

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from nodeagent.cli.main import main
 from nodeagent.errors import Refused
-from nodeagent.imaging import fleet_new
+from nodeagent.imaging import fleet_files, fleet_new
 from nodeagent.trust import fleet_file, pki, store, wire
 from nodeagent.trust.node_key import NodeKey, node_id
 from tests.support import keytraces
@@ -68,6 +68,20 @@ def test_the_card_of_a_leader_leads_and_a_worker_s_only_asks() -> None:
     key = NodeKey(pki.new_key())
     shown = [pki.cert_der(cert) for cert in worker.leaf("client", key.public)]
     assert node_id(leader.anchors.node_key(shown)) == key.node_id
+
+
+@pytest.mark.parametrize(("split", "said", "kept"), [(False, 3, None), (True, 1, 1), (True, 3, 3)])
+def test_split_cards_say_how_many_may_lead(
+    split: bool, said: int, kept: int | None, tmp_path: Path
+) -> None:
+    """Without it a board that may lead could not tell how many votes are more than half."""
+    fleet_new.create("home", tmp_path, split, lead_cards=said)
+    whole = fleet_files.read(tmp_path / "home.fleet")
+    assert whole.card.lead_cards == kept
+    card = fleet_file.parse(whole.card_file("control-plane"))
+    assert card.lead_cards == store.from_card(card).lead_cards == kept
+    imported = fleet_file.parse(fleet_file.dump(card))
+    assert imported.lead_cards == kept
 
 
 def test_a_workers_card_never_held_the_control_plane_issuer() -> None:

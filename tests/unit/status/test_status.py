@@ -15,8 +15,8 @@ from nodeagent import paths, steps
 from nodeagent.agent.reporter import Reporter
 from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.fleet.beacon import Beacon
-from nodeagent.fleet.election import Heard
 from nodeagent.fleet.peers import Roster
+from nodeagent.fleet.sight import Heard
 from nodeagent.host.host import Clock, Host
 from nodeagent.status import model, schema
 from nodeagent.status import text as statustext
