@@ -168,23 +168,22 @@ def forget(host: Host, name: str) -> str:
     need_control_plane(host)
     said: broker_protocol.Forgotten = ask(host, op="forget", name=_name(name))
     _let_back(host, said["let_back"])
-    if said["days"]:
-        revoked.bar(host, _names(said["bar"]))
-    elif not said["forgotten"]:
-        raise Refused(f"Nobody holds the name {name}.", "See: sudo nodeagent nodes")
-    if said["days"] and not said["forgotten"]:
+    if not said["days"]:
+        if not said["forgotten"]:
+            raise Refused(f"Nobody holds the name {name}.", "See: sudo nodeagent nodes")
+        return f"{name} is free. If the cluster still lists it: kubectl delete node {name}"
+    revoked.bar(host, _names(said["bar"]))
+    if not said["forgotten"]:
         raise Refused(
             f"Whoever had the name {name} may still hold a certificate for it, for {said['days']}"
             " days at most in which this node is on, and Kubernetes cannot take one back.",
             "Give the new board another name, under `node_name` in nodeagent.yaml.",
         )
-    if said["days"]:
-        return (
-            f"{name} is forgotten: its node was deleted, its key is a stranger's, and its"
-            " certificate may change nothing any more. Nobody else gets the name while that may"
-            f" live, {said['days']} days; then run this again."
-        )
-    return f"{name} is free. If the cluster still lists it: kubectl delete node {name}"
+    return (
+        f"{name} is forgotten: its node was deleted, its key is a stranger's, and its certificate"
+        " may change nothing any more. Nobody else gets the name while that may live,"
+        f" {said['days']} days; then run this again."
+    )
 
 
 def _let_back(host: Host, names: Any) -> None:

@@ -32,11 +32,11 @@ def run_other(board: Board, modules: tuple[str, ...], version: str) -> None:
     board.runs = dict.fromkeys(modules, version)
 
 
-def nothing_wrong(fleet: Boards) -> None:
+def nothing_wrong(fleet: Boards, never: tuple[str, ...] = NEVER) -> None:
     """Nobody met anything that it took for damage or for a stranger's."""
     for board in fleet.all:
         logs = board.node.logs()
-        assert not [words for words in NEVER if words in logs], logs[-3000:]
+        assert not [words for words in never if words in logs], logs[-3000:]
         assert not board.status["notes"]
 
 
@@ -59,7 +59,13 @@ def test_a_fleet_of_mixed_versions_forms_one_cluster(which: str, version: str) -
             board.power_on()
         outcome = fleet.form()
         assert not outcome.faults, outcome.story
-        nothing_wrong(fleet)
+        if version in RELEASES and BROKER not in FLEETS[which][0]:
+            # Its broker would know nothing of what has ended, nor of whom to keep out; of 0.2.0 it
+            # ends with the whole story, since here nothing stands between.
+            assert f"state.json {SAID}" in fleet.all[0].node.logs()
+            nothing_wrong(fleet, tuple(words for words in NEVER if words != "Traceback"))
+        else:
+            nothing_wrong(fleet)
 
 
 def test_a_version_that_must_be_refused_is_called_so_and_leaves_the_others_alone() -> None:
