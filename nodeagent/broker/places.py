@@ -18,8 +18,8 @@ PLACES = 32  # open tokens
 # newcomers by their card's issuer.
 MEMBER, APPROVED, LEAD = "member", "approved", "lead"
 SHARE = PLACES // 4
-GRACE = 120  # seconds from a grant to the kubelet's request; a slow board takes 40
-REMEMBERED = 600  # seconds that an unused place counts against its address
+GRACE = 60  # seconds from a grant to the kubelet's request; a slow board takes 40
+REMEMBERED = 3600  # seconds that an unused place counts against its address
 ADDRESSES = 1000  # that are remembered
 
 

@@ -23,7 +23,7 @@ BOARDS = 24  # honest ones, from as many addresses, all at once
 JOINING = 1.5  # seconds that a kubelet takes here
 WARM = 15.0  # seconds a crowd is there before they ask
 BOUND = 420.0  # seconds after which a board counts as kept out
-MANY = 200  # addresses of a crowd that has many
+MANY = 100  # addresses of a crowd that has many
 
 
 class Kind(NamedTuple):

@@ -24,7 +24,7 @@ BOUND = re.compile(
 # Bound: for whom there is a share, when a place lapses, the test that fills it.
 POOLS: dict[str, tuple[str, str, str]] = {
     "broker.places.PLACES": (
-        "kind of asker and address", "10 minutes, 2 where it is unused",
+        "kind of asker and address", "10 minutes, 1 where it is unused",
         "broker/test_places.py::test_many_addresses_keep_a_board_out_for_minutes_only",
     ),
     "broker.places.SHARE": (
@@ -32,7 +32,7 @@ POOLS: dict[str, tuple[str, str, str]] = {
         "broker/test_places.py::test_members_and_approved_ones_get_a_place_at_once",
     ),
     "broker.places.ADDRESSES": (
-        "address, the oldest go", "10 minutes",
+        "address, the oldest go", "an hour",
         "broker/test_places.py::test_what_is_remembered_of_addresses_is_bounded_and_lapses",
     ),
     "broker.ledger.MAX_TOKENS": (
@@ -77,6 +77,10 @@ POOLS: dict[str, tuple[str, str, str]] = {
     "join.approval.MAX_WAITING": (
         "address, then the lot", "15 minutes after it last asked",
         "join/test_waiting.py::test_a_crowd_does_not_hide_who_waits",
+    ),
+    "join.waiting_file.MAX_TOKENS": (
+        "as the places, which it shows", "as the places",
+        "broker/test_places.py::test_many_addresses_keep_a_board_out_for_minutes_only",
     ),
     "serve.endpoint.AT_THE_BROKER": (
         "address", "15 s to wait, 40 s to be answered",
