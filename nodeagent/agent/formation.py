@@ -243,7 +243,7 @@ class Formation:
             if self.host.clock.monotonic() - looked >= RENEWAL_LOOK:
                 self.renew(name)  # the clock may have been set since
                 looked = self.host.clock.monotonic()
-        self.host.remove(kubeadm_state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
+        self.host.shred(kubeadm_state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
         self.reporter.enter("ready", "Part of the cluster")
         self.announcer.formed = True
 

@@ -16,6 +16,7 @@ from nodeagent.cluster import (
     addresses,
     cni,
     control_plane,
+    given_up,
     kubeadm,
     kubeadm_state,
     kubelet_api,
@@ -103,10 +104,13 @@ def leave(
     kubeadm.alone(host)
     todo = ""
     leads = host.exists(paths.ADMIN_CONF) or state_file.values["role"] == "control-plane"
-    if host.exists(paths.KUBELET_CONF) and not leads:
+    member = host.exists(paths.KUBELET_CONF) and not given_up.is_given_up(host)
+    if member and not leads:
         todo = _take_leave(host, state_file, say, trust, key, final)
     leave_cluster(host, say)
     untrusted.shred(host, BROKER, *provision.FORMER)
+    for folder in (BROKER_INPUT, ENDPOINT):
+        host.scrub(folder)
     remove_trees(host, BROKER, BROKER_INPUT, ENDPOINT)
     host.run("sync", timeout=kubeadm.SYNC_BOUND)
     return todo
@@ -164,6 +168,8 @@ def leave_cluster(host: Host, say: Say) -> None:
     """kubeadm reset, and what it leaves. Raises Refused, CommandFailed."""
     control_plane.remove_user_kubeconfig(host)  # first: it is recognised by the mark in it
     if host.exists(KUBEADM):
+        say("overwriting its keys")
+        given_up.overwrite(host)
         say("kubeadm reset")
         host.call(
             "kubeadm", "reset", "--force", "--cri-socket", kubeadm.SOCKET,
@@ -183,6 +189,8 @@ def leave_cluster(host: Host, say: Say) -> None:
             if host.exists(f"/sys/class/net/{device}"):
                 host.call("ip", "link", "delete", device)
     packet_filter.clear(host)
+    for path in configuration:  # some hold a token
+        host.scrub(path)
     remove_trees(host, *configuration, *REMAINS, *folders)
 
 

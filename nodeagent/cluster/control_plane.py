@@ -31,7 +31,7 @@ mv -T .kube/config.nodeagent .kube/config
 """
 DROP_KUBECONFIG = f"""
 cd "$1" && test "$(head -n 1 .kube/config 2>/dev/null)" = '{MARK}' || exit 0
-rm -f .kube/config
+shred --iterations=0 --zero --remove .kube/config
 """
 JOIN_COMMAND = """\
 # Paste as root on the machine that should join; valid for 10 minutes.

@@ -14,7 +14,7 @@ from dataclasses import replace
 import yaml
 
 from nodeagent import paths
-from nodeagent.cluster import addresses, cni, kubeadm_state, resolver
+from nodeagent.cluster import addresses, cni, given_up, kubeadm_state, resolver
 from nodeagent.cluster.kubeadm_state import FOLDER, State
 from nodeagent.cluster.versions import Tested
 from nodeagent.config.settings import Settings
@@ -232,7 +232,7 @@ def join(
     alone(host)
     found = kubeadm_state.read(host)
     try:
-        host.remove(JOIN_FILE)
+        host.shred(JOIN_FILE)
         if found in JOINED_PERHAPS and kubeadm_state.has_joined(host, node_name, ca_cert):
             host.call("systemctl", "enable", "--now", "kubelet", timeout=180)
         else:
@@ -244,10 +244,10 @@ def join(
             said = _kubeadm(host, "join", "--config", JOIN_FILE, timeout=JOIN_BOUND)
             LOG.info("kubeadm join:\n%s", said)
     finally:
-        host.remove(JOIN_FILE)
+        host.shred(JOIN_FILE)
         host.remove(DISCOVERY_FILE)
     # It holds the token; kubeadm removes it unless cut off.
-    host.remove(kubeadm_state.BOOTSTRAP_CONF)
+    host.shred(kubeadm_state.BOOTSTRAP_CONF)
     formed(host, "worker")
 
 
@@ -298,6 +298,7 @@ def make_room(host: Host, found: State) -> None:
             " the agent then goes on by itself.",
         )
     LOG.info("an earlier try was cut off; kubeadm reset")
+    given_up.overwrite(host)
     # etcd's member is not asked to leave: the cluster it belonged to never was.
     host.call(
         "kubeadm", "reset", "--force", "--cri-socket", SOCKET,

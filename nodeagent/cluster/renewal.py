@@ -133,13 +133,19 @@ def renew(host: Host, name: str, now: float) -> bool:
         if listed.out.split():
             host.run("crictl", "stop", *listed.out.split(), timeout=STOP_BOUND)
     host.remove(MARK)
-    host.call("rm", "-rf", BEFORE)
+    _drop_copy(host)
     return True
+
+
+def _drop_copy(host: Host) -> None:
+    """The CA's key is in it."""
+    host.scrub(BEFORE)
+    host.call("rm", "-rf", BEFORE)
 
 
 def _keep(host: Host) -> None:
     """A copy of all that kubeadm renews, on the disk before it begins."""
-    host.call("rm", "-rf", BEFORE)
+    _drop_copy(host)
     host.make_folder(BEFORE, 0o700)
     files = [path for path in KUBEADMS if path.endswith(".conf") and host.exists(path)]
     host.call("cp", "-a", PKI, *files, BEFORE)
@@ -156,7 +162,7 @@ def _renew_kubelet(host: Host, name: str, now: float) -> None:
         group="system:nodes",
     )
     # Into the file that the kubelet's link points to: it wants a link there, not a file.
-    host.write(paths.KUBELET_CLIENT, cert + key, 0o600)
+    host.write(paths.KUBELET_CLIENT, cert + key, 0o600, secret=True)
     host.call("systemctl", "restart", "kubelet", timeout=STOP_BOUND)
 
 

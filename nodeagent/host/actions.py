@@ -45,11 +45,13 @@ class Write:
 class Remove:
     """Remove a file or symlink; a missing one is no error.
 
-    ``folder``: and the folder it was in, where nothing else is in it.
+    ``folder``: and the folder it was in, where nothing else is in it. ``secret``: its content is
+    overwritten first.
     """
 
     path: str
     folder: bool = False
+    secret: bool = False
 
     file_only = True
 
@@ -59,6 +61,8 @@ class Remove:
 
     def do(self, host: Host) -> None:
         """Raises OSError."""
+        if self.secret:
+            host.scrub(self.path)
         host.remove(self.path)
         if self.folder:
             host.remove_empty(str(PurePosixPath(self.path).parent))

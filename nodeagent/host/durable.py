@@ -15,18 +15,27 @@ new one has been synced under its new name.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 TEMPORARY = ".nodeagent-new"
+PIECE = 1024 * 1024  # bytes of zeros written at once
 
 
-def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = None) -> None:
+def write(
+    path: Path,
+    data: bytes,
+    mode: int,
+    owner: tuple[int, int] | None = None,
+    secret: bool = False,
+) -> None:
     """Replace ``path`` by ``data`` so that a power cut leaves the old content or the new.
 
-    ``owner`` is (uid, gid). The mode is set before any content is visible.
+    ``owner`` is (uid, gid). The mode is set before any content is visible. ``secret``: what is
+    replaced is overwritten, so that its blocks are not freed with an old key in them.
     Raises OSError; the target is then untouched.
     """
     make_folder(path.parent)
@@ -43,10 +52,12 @@ def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = No
             while view:
                 view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
-            with _held(path):
+            with _held(path, os.O_WRONLY if secret else os.O_RDONLY) as old:
                 temporary.replace(path)
                 os.fsync(descriptor)
                 sync_folder(path.parent)
+                if secret and old is not None:
+                    _zero(old)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -63,15 +74,15 @@ def _beside(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
+def _held(path: Path, access: int) -> Iterator[int | None]:
     """Keep what ``path`` names now open, so that its place on the disk is not freed meanwhile."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:  # nothing there, or a link, which has no place of its own
-        yield
+        yield None
         return
     try:
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -127,6 +138,37 @@ def remove_empty(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def scrub(path: Path) -> None:
+    """Overwrite a file with zeros in place, then fsync; with a folder, every file in it. Links are
+    not followed, also where somebody puts one there meanwhile. A missing one is no error. Raises
+    OSError."""
+    if path.is_dir() and not path.is_symlink():
+        for where, _, names, folder in os.fwalk(path):
+            for name in sorted(names):
+                _scrub(Path(where, name), os.stat(name, dir_fd=folder, follow_symlinks=False))
+    elif path.exists():
+        _scrub(path, path.lstat())
+
+
+def _scrub(path: Path, listed: os.stat_result) -> None:
+    if not stat.S_ISREG(listed.st_mode):
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if not os.path.samestat(listed, os.fstat(descriptor)):
+            raise OSError(errno.ESTALE, "somebody changes what is to be overwritten", str(path))
+        _zero(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _zero(descriptor: int) -> None:
+    left = os.fstat(descriptor).st_size
+    while left:
+        left -= os.write(descriptor, bytes(min(left, PIECE)))
+    os.fsync(descriptor)
+
+
 def shred(path: Path) -> None:
     """Overwrite a secret file with zeros, then remove it; the same with what a write that was cut
     off left beside it. Missing ones are no error. Raises OSError.
@@ -135,7 +177,7 @@ def shred(path: Path) -> None:
     """
     for left in (path, _beside(path)):
         if left.is_file():
-            overwrite(left, bytes(left.stat().st_size))
+            scrub(left)
             remove(left)
 
 

@@ -262,10 +262,15 @@ class Host:
         return tuple(str(entry["addr"]) for entry in entries)
 
     def write(
-        self, name: str, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None
+        self,
+        name: str,
+        data: bytes,
+        mode: int = 0o644,
+        owner: tuple[int, int] | None = None,
+        secret: bool = False,
     ) -> None:
         """Write a file durably, see ``durable.write``. Raises OSError."""
-        durable.write(self.path(name), data, mode, owner)
+        durable.write(self.path(name), data, mode, owner, secret)
 
     def give(self, name: str, owner: tuple[int, int]) -> None:
         """Change owner and group of a file or folder. Raises OSError."""
@@ -288,6 +293,11 @@ class Host:
     def overwrite(self, name: str, data: bytes) -> None:
         """Overwrite in place with the same length, see ``durable.overwrite``."""
         durable.overwrite(self.path(name), data)
+
+    def scrub(self, name: str) -> None:
+        """Overwrite a file, or all in a folder, with zeros, see ``durable.scrub``; a missing one is
+        no error. Raises OSError."""
+        durable.scrub(self.path(name, follow=False))
 
     def shred(self, name: str) -> None:
         """Overwrite and remove a secret file, see ``durable.shred``. Raises OSError."""

@@ -40,7 +40,7 @@ class NewHostKeys:
         for name in host.names(FOLDER):
             # Of kinds that are not made any more, such as DSA: every clone has them.
             if names and name not in names and is_host_key(name):
-                host.remove(f"{FOLDER}/{name}")
+                host.shred(f"{FOLDER}/{name}")
         host.call("rm", "-rf", workshop)
 
 

@@ -67,7 +67,7 @@ class Endpoint:
                     if request is None:
                         return
                     visit.our_turn()
-                    kind, body = self._answer(*request, visit.address)
+                    kind, body = self._answer(*request[:3], visit.address)
                 except Refusal as refusal:
                     refuse(session, refusal)
                     return

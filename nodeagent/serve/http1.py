@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import NamedTuple
 
 PATIENCE = 5.0  # seconds for a request, and again for its answer
 MAX_HEAD = 4096
@@ -21,8 +22,17 @@ class Refusal(Exception):
         self.wait = wait
 
 
-def read_request(connection: socket.socket) -> tuple[str, str, bytes] | None:
-    """One HTTP/1.1 request (RFC 9112): method, path, body; None where the peer is done.
+class Request(NamedTuple):
+    """``host`` is the Host field as it came, empty where there was none."""
+
+    method: str
+    path: str
+    body: bytes
+    host: str
+
+
+def read_request(connection: socket.socket) -> Request | None:
+    """One HTTP/1.1 request (RFC 9112); None where the peer is done.
 
     Raises Refusal for what is not understood or too long, OSError.
     """
@@ -55,7 +65,7 @@ def read_request(connection: socket.socket) -> tuple[str, str, bytes] | None:
         if not piece:
             raise Refusal(400, "The body ended early.")
         body += piece
-    return words[0], words[1], body[:length]
+    return Request(words[0], words[1], body[:length], headers.get("host", ""))
 
 
 def _receive(connection: socket.socket, deadline: float) -> bytes:

@@ -91,6 +91,6 @@ def _new_identity(facts: Facts, known: str, here: str) -> Iterator[Action]:
     if any(hostkeys.is_host_key(name) for name in facts.names(hostkeys.FOLDER)):
         yield hostkeys.NewHostKeys()
     if facts.exists(NODE_KEY):
-        yield Remove(NODE_KEY)
+        yield Remove(NODE_KEY, secret=True)
     if facts.static_hostname == identity.name_of(known):
         yield Write(paths.HOSTNAME, f"{identity.name_of(here)}\n".encode())

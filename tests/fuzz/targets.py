@@ -187,7 +187,7 @@ def http_request(data: bytes) -> None:
         understood = http1.read_request(Wire(data))  # type: ignore[arg-type]
         if understood is not None:
             assert len(understood[2]) <= http1.MAX_BODY
-            assert len(understood[0]) + len(understood[1]) <= http1.MAX_HEAD + 1000
+            assert len(understood[0] + understood[1] + understood[3]) <= http1.MAX_HEAD + 1000
 
 
 def http_answer(data: bytes) -> None:

@@ -190,3 +190,14 @@ def test_nobody_can_frame_it(tmp_path: Path, served: Any) -> None:
         capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert "frame-ancestors" in dom.stderr
+
+
+def test_a_name_that_somebody_else_has_point_here_shows_nothing(
+    tmp_path: Path, served: Any
+) -> None:
+    """DNS rebinding: the browser takes the page for one of evil.example, whose scripts read it."""
+    address = served(STATES["leading"])
+    rule = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+    dom = browse(tmp_path, rule, "--dump-dom", address.replace("127.0.0.1", "evil.example")).stdout
+    assert "does not go by the name" in dom
+    assert "pi-4f2a11" not in dom and "K4Q7" not in dom and str(BASE["node_id"]) not in dom

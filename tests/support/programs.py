@@ -214,6 +214,7 @@ class Commands:
             (("apt-get", "install"), self._install),
             (("dpkg", "--configure"), self._configure),
             (("dpkg", "--set-selections"), lambda w: self._select(stdin or "")),
+            (("crictl", "rmp"), lambda w: (0, "", "")),
             (("crictl", "inspecti"), self._inspect),
             (("crictl", "pull"), self._pull),
             (("kubeadm", "config", "images", "list"), self._images),

@@ -13,8 +13,8 @@ PRODUCT = CHECKOUT / "nodeagent"
 # What acts by these is looked for among their callers.
 TOOLS = ("host/durable.py", "host/host.py", "cluster/kubectl.py")
 CALLS = frozenset({
-    "shred", "overwrite", "rmtree", "remove_trees", "drop_issuer", "delete_node", "delete_text",
-    "drain", "NewHostKeys", "reboot",
+    "shred", "scrub", "overwrite", "rmtree", "remove_trees", "drop_issuer", "delete_node",
+    "delete_text", "drain", "NewHostKeys", "reboot",
 })  # fmt: skip
 # Commands by their words, in what is given to one of these.
 RUNNERS = frozenset({"run", "call", "_call", "Run", "Apt", "Popen"})

@@ -12,15 +12,15 @@ import pytest
 from nodeagent.serve import connections, http1
 from nodeagent.serve.connections import BoundedServer, Connection, who_gives_way
 from nodeagent.serve.endpoint import Turns
-from nodeagent.serve.http1 import Refusal, read_request
+from nodeagent.serve.http1 import Refusal, Request, read_request
 
 OK = (
     b"POST /v1/grant HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
-    ("POST", "/v1/grant", b"hello"),
+    ("POST", "/v1/grant", b"hello", "x"),
 )
 
 
-def given(data: bytes) -> tuple[str, str, bytes] | None:
+def given(data: bytes) -> Request | None:
     """What is understood of a request that ends with ``data``."""
     here, there = socket.socketpair()
     with here, there:
@@ -41,7 +41,7 @@ def _say(connection: socket.socket, data: bytes) -> None:
 
 def test_a_request_is_read() -> None:
     assert given(OK[0]) == OK[1]
-    assert given(b"GET / HTTP/1.1\r\n\r\n") == ("GET", "/", b"")
+    assert given(b"GET / HTTP/1.1\r\n\r\n") == ("GET", "/", b"", "")
     assert given(b"") is None
     assert given(b"GET / HT") is None
 

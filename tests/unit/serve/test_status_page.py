@@ -154,6 +154,20 @@ def test_metrics_say_one_phase() -> None:
     assert (phases.type, on) == ("stateset", ["failed"])
 
 
+def asked(root: Path, request: str) -> tuple[str, bytes]:
+    """Head and body of what a node whose files are below ``root`` answers at 127.0.0.1."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    served = status_page.StatusPage(Machine(root), "127.0.0.1", port)
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as client:
+            client.sendall(f"{request}\r\n\r\n".encode("latin-1"))
+            head, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+    finally:
+        served.close()
+    return head.decode(), body
+
+
 @pytest.mark.network
 @pytest.mark.parametrize(
     ("request_line", "answer", "kind"),
@@ -163,22 +177,68 @@ def test_metrics_say_one_phase() -> None:
         ("GET /metrics HTTP/1.1", "200", "application/openmetrics-text"),
         ("GET /etc/passwd HTTP/1.1", "404", "text/plain"),
         ("POST / HTTP/1.1", "404", "text/plain"),
+        ("GET http://localhost/ HTTP/1.1", "404", "text/plain"),
     ],
 )
 def test_what_is_served(tmp_path: Path, request_line: str, answer: str, kind: str) -> None:
     put(tmp_path, {paths.STATUS: json.dumps(FULL)})
+    text, body = asked(tmp_path, f"{request_line}\r\nHost: 127.0.0.1")
+    assert text.split()[1] == answer and f"Content-Type: {kind}" in text and body
+    assert ("Content-Security-Policy" in text) is (answer == "200")
+
+
+OWN = ("127.0.0.1", "127.0.0.1:6480", "localhost:8080", "pi-1", "PI-1:6480", "pi-1.local",
+       "pi-1.local.", "pi-1.lan", "pi-1.home.example", "n-k4q7w2mz5x3c6v8b.local",
+       "kitchen.local")  # fmt: skip
+# What a page of the Internet could have in its address, and what could be mistaken for ours.
+FOREIGN = ("evil.example", "evil.example:6480", "", "pi-1.evil.example", "pi-1.local.evil.example",
+           "127.0.0.1.evil.example", "192.168.1.40", "0.0.0.0", "2130706433", "127.1", "pi-1..",
+           "evil.example@pi-1", "pi-1/evil.example", "pi-1, evil.example", "pi-1 evil.example",
+           "pi-1:", "pi-1:x", "[::1]", "lan", "local", ".local", "p\xed-1",
+           "x" * 300)  # fmt: skip
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("path", status_page.KINDS)
+@pytest.mark.parametrize("host", [*OWN, *FOREIGN])
+def test_only_requests_for_this_node_are_answered(tmp_path: Path, host: str, path: str) -> None:
+    """A name that somebody on the Internet has point here would let their page read ours."""
+    shown = {**model.empty(), "node_name": "pi-1", "node_id": "n-k4q7w2mz5x3c6v8b"}
+    domains = "nameserver 192.168.1.1\nsearch lan home.example.\n"
+    put(tmp_path, {paths.HOSTNAME: "kitchen\n", paths.RESOLV_CONF: domains,
+                   paths.STATUS: json.dumps(shown)})  # fmt: skip
+    text, body = asked(tmp_path, f"GET {path} HTTP/1.1\r\nHost: {host}")
+    if host in OWN:
+        assert text.split()[1] == "200"
+    else:
+        assert text.split()[1] == "421" and b"Use its IP address" in body and b"pi-1" not in body
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("header", ["X: y", "Host: pi-1\r\nHost: evil.example"])
+def test_a_request_without_one_host_is_refused(tmp_path: Path, header: str) -> None:
+    text, _ = asked(tmp_path, f"GET / HTTP/1.1\r\n{header}")
+    assert text.split()[1] in ("400", "421")
+
+
+@pytest.mark.network
+def test_the_log_names_who_asked_for_another_and_is_not_filled(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path, {paths.STATUS: "half"})
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     served = status_page.StatusPage(Machine(tmp_path), "127.0.0.1", port)
     try:
-        with socket.create_connection(("127.0.0.1", port), 5) as client:
-            client.sendall(f"{request_line}\r\nHost: x\r\n\r\n".encode())
-            head, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", port), 5) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 421 ")
     finally:
         served.close()
-    text = head.decode()
-    assert text.split()[1] == answer and f"Content-Type: {kind}" in text and body
-    assert ("Content-Security-Policy" in text) is (answer == "200")
+    assert caplog.messages == [
+        "status page: 127.0.0.1 asked for 'evil.example', not for this node"
+    ]  # fmt: skip
 
 
 def test_one_rendering_serves_everybody_for_a_second(
