@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import lzma
 import os
 import shutil
 import signal
@@ -32,21 +31,20 @@ from nodeagent.errors import (
     Usage,
 )
 from nodeagent.host.host import Host
-from nodeagent.imaging import build, fleet_files, inspect, packages, partition, patch, rootfs, tools
+from nodeagent.imaging import build, fleet_files, inspect, packages, patch, rootfs, tools, unxz
 from nodeagent.imaging.boot_partition import ImageFile
 from nodeagent.imaging.customise import NOTHING, Custom
 from nodeagent.imaging.progress import Progress, Tell
 from nodeagent.imaging.seed import Wish, seed
 from nodeagent.trust.fleet_file import NAME as CARD
 
-PROGRAMS = ("unshare", "fuse2fs", "sfdisk", "mke2fs", "debugfs", "e2fsck", "tar", "chroot",
+PROGRAMS = ("unshare", "fuse2fs", "sfdisk", "mke2fs", "debugfs", "e2fsck", "tar", "bwrap",
             "mount", "umount", "mdir", "mcopy")  # fmt: skip
 APART = ("--mount", "--pid", "--fork", "--kill-child")
 AS_USER = ("--user", "--map-root-user", "--map-auto")  # subuid(5), by newuidmap(1)
 GIB = 1024**3
 GROWTH = GIB  # what the packages take, unpacked
 GROWTH_IMAGES = 3 * GIB
-XZ = b"\xfd7zXZ\0"
 
 
 @dataclass(frozen=True)
@@ -156,25 +154,26 @@ def _check_wish(image: Path, targets: dict[Path, Wish | None], wish: Bake) -> No
 
 
 def _unpacked(image: Path, target: Path, tell: Tell) -> Path:
-    """The image itself, or what is in it. Raises ImageError where that is cut short."""
-    with image.open("rb") as packed:
-        if packed.read(len(XZ)) != XZ:
-            return image
-        size = image.stat().st_size
-        packed.seek(0)
-        try:
-            with lzma.open(packed) as plain, target.open("wb") as out:
-                while data := plain.read(rootfs.MIB):
-                    if any(data):
-                        out.write(data)
-                    else:
-                        out.seek(len(data), os.SEEK_CUR)
-                    tell(Progress(f"unpacking {image.name}", packed.tell(), size))
-                out.truncate(out.tell())
-        except (lzma.LZMAError, EOFError) as error:
-            raise ImageError(
-                f"{image} is damaged or cut short: {error}.", partition.AGAIN
-            ) from error
+    """The image itself, or what is in it. Raises ImageError where that is cut short or says to be
+    another size than it is, NoRoom before anything is unpacked."""
+    if not unxz.is_packed(image):
+        return image
+    size, free = unxz.size(image), shutil.disk_usage(target.parent).free
+    if size > free:
+        raise NoRoom(
+            f"{target.parent.parent} has no room: {image} holds {size / GIB:.1f} GiB unpacked,"
+            f" {free / GIB:.1f} GiB are free.",
+            "Make room, or name a place with more by --out.",
+        )
+    length = image.stat().st_size
+    with target.open("wb") as out:
+        for data, done in unxz.pieces(image, size):
+            if any(data):
+                out.write(data)
+            else:
+                out.seek(len(data), os.SEEK_CUR)
+            tell(Progress(f"unpacking {image.name}", done, length))
+        out.truncate(out.tell())
     return target
 
 
@@ -218,7 +217,7 @@ def _settings(folder: Path, wish: Bake) -> Path:
 def _work(job: build.Job, tell: Tell) -> None:
     """Run the build process. Raises what it raised."""
     apart = [*APART, *(() if os.geteuid() == 0 else AS_USER)]
-    argv = ["unshare", *apart, sys.executable, "-m", "nodeagent.imaging.build"]
+    argv = ["unshare", *apart, sys.executable, "-P", "-m", "nodeagent.imaging.build"]
     process = subprocess.Popen(
         argv, env=tools.environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -1,7 +1,8 @@
 """The system of an image in a folder, with its programs running but none of its services.
 
 Everything here happens in a mount and process namespace of its own (unshare(1)), so nothing stays
-mounted or running however it ends.
+mounted or running however it ends. The image's programs, which are a stranger's, run in a sandbox
+inside of that, see ``sandbox``.
 """
 
 from __future__ import annotations
@@ -9,18 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nodeagent import paths
-from nodeagent.errors import CommandFailed, ToolMissing
+from nodeagent.errors import CommandFailed, ImageError, ToolMissing
 from nodeagent.host.host import ENVIRONMENT, Host, Result, run_process
-from nodeagent.imaging import tools
+from nodeagent.imaging import sandbox, tools
 
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2",
-         "ptmx": "pts/ptmx"}  # fmt: skip
 # Package scripts start no service then (invoke-rc.d(8); Debian policy 9.3.3.2).
 POLICY, REFUSE = "/usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n"
 SOCKET = "/run/containerd/containerd.sock"
@@ -38,29 +37,30 @@ def entered(root: Path) -> Iterator[Host]:
     """The system below ``root`` as a Host that runs its programs. Afterwards nothing of it is
     mounted, and what was there only for them is gone.
 
-    Raises ToolMissing where this computer cannot run its programs, CommandFailed, OSError.
+    Raises ToolMissing where this computer cannot run its programs, ImageError, CommandFailed,
+    OSError.
     """
 
-    def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
-        return run_process(("chroot", str(root), *argv), timeout, stdin)
-
-    host = Host(root, run, programs=True)
     with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nodeagent-")))
+        seccomp = folder / "seccomp"
+        seccomp.write_bytes(sandbox.filter_for(os.uname().machine))
+
+        def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+            return run_process(sandbox.image_program(root, seccomp, argv), timeout, stdin)
+
+        host = Host(root, run, programs=True)
 
         def mount(where: Path, *argv: str) -> None:
             tools.run("mount", *argv, str(where))
             stack.callback(tools.run, "umount", "--recursive", "--lazy", str(where))
 
-        for folder, kind in {
-            "proc": "proc",
-            "run": "tmpfs",
-            "tmp": "tmpfs",
-            "dev": "tmpfs",
-        }.items():
-            (root / folder).mkdir(exist_ok=True)
-            options = {"tmp": ["-o", "mode=1777"], "proc": []}.get(folder, ["-o", "mode=755"])
-            mount(root / folder, "-t", kind, *options, kind)
-        _devices(root / "dev")
+        for name in ("proc", "dev", "run", "tmp"):  # the sandbox mounts the first two
+            if (root / name).is_symlink():
+                raise ImageError(f"/{name} of the image is a link.", "Take a fresh image.")
+            host.make_folder(f"/{name}")
+        for name, mode in {"run": "755", "tmp": "1777"}.items():
+            mount(host.path(f"/{name}"), "-t", "tmpfs", "-o", f"mode={mode},nosuid,nodev", "tmpfs")
         names = host.path(paths.RESOLV_CONF)
         if names.is_relative_to(root / "run"):
             names.parent.mkdir(parents=True)
@@ -69,8 +69,8 @@ def entered(root: Path) -> Iterator[Host]:
             if not names.exists():
                 names.touch()
                 stack.callback(names.unlink)
-            mount(names, "--bind", paths.RESOLV_CONF)
-        mount(host.path(paths.HOSTS), "--bind", paths.HOSTS)
+            mount(names, "--bind", str(_copy(paths.RESOLV_CONF, folder)))
+        mount(host.path(paths.HOSTS), "--bind", str(_copy(paths.HOSTS, folder)))
         if not host.exists(POLICY):
             host.write(POLICY, REFUSE, 0o755)
             stack.callback(host.remove, POLICY)
@@ -78,21 +78,22 @@ def entered(root: Path) -> Iterator[Host]:
         yield host
 
 
-def _devices(dev: Path) -> None:
-    """Only harmless ones: scripts of packages must not reach this computer's disks."""
-    for name in DEVICES:
-        (dev / name).touch()
-        tools.run("mount", "--bind", f"/dev/{name}", str(dev / name))
-    for name, target in LINKS.items():
-        (dev / name).symlink_to(target)
-    (dev / "shm").mkdir(mode=0o1777)
-    (dev / "pts").mkdir()
-    options = "newinstance,ptmxmode=0666,mode=0620"
-    tools.run("mount", "-t", "devpts", "-o", options, "devpts", str(dev / "pts"))
+def _copy(name: str, folder: Path) -> Path:
+    """A file of this computer's as the image may have it: root in there could write to it."""
+    copy = folder / Path(name).name
+    copy.write_bytes(Path(name).read_bytes())
+    copy.chmod(0o644)
+    return copy
 
 
 def _try(host: Host) -> None:
     result = host.run("true")
+    if result.err.startswith("bwrap:"):
+        raise ToolMissing(
+            f"This computer does not let bubblewrap keep the image's programs apart:"
+            f" {result.err.strip()}.",
+            "Run the command with sudo; in a container, outside of it.",
+        )
     if "Exec format error" in result.err:
         raise ToolMissing(
             f"This computer ({os.uname().machine}) cannot run the programs of the image.",
@@ -107,12 +108,23 @@ def _try(host: Host) -> None:
 @contextlib.contextmanager
 def containerd(host: Host, log: Path) -> Iterator[None]:
     """The image's containerd at work, to fill its store. Raises CommandFailed."""
-    with log.open("wb") as out:
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nodeagent-")))
+        # As this computer's root it unpacks without mounting (containerd, core/diff/apply); in a
+        # namespace of users it mounts what is its own.
+        seccomp = folder / "seccomp"
+        seccomp.write_bytes(sandbox.filter_for(os.uname().machine, mounts=not is_root()))
+        alive, held = os.pipe()
+        stack.callback(os.close, alive)
+        more = ("--sync-fd", str(held))
+        out = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(
-            ("chroot", str(host.root), "containerd"),
-            stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=ENVIRONMENT,
+            sandbox.image_program(host.root, seccomp, ("containerd",), *more, admin=True),
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=ENVIRONMENT, pass_fds=[held],
         )  # fmt: skip
-    try:
+        os.close(held)
+        stack.callback(os.read, alive, 1)  # returns once the last of it has ended
+        stack.callback(_end, process)
         end = time.monotonic() + START_SECONDS
         while not host.exists(SOCKET):
             if process.poll() is not None or time.monotonic() > end:
@@ -123,10 +135,12 @@ def containerd(host: Host, log: Path) -> Iterator[None]:
                 )
             time.sleep(0.2)
         yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -7,7 +7,10 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
@@ -20,6 +23,7 @@ from nodeagent.imaging.rootfs import MIB
 PART = ".part"  # what is there so far of a file, beside where it will be
 TRIES = 5  # in a row without a byte more
 TIMES = (10, 60)  # seconds to connect, and without a byte
+SLOWEST = 600.0  # seconds for a MiB
 MAX_SUMS = MIB
 # Whole bytes of the file itself, not packed once more on the way (RFC 9110, 8.4 and 14.2).
 PLAIN = {"Accept-Encoding": "identity"}
@@ -107,7 +111,8 @@ def _text(session: requests.Session, url: str) -> str:
             if answer.status_code in (403, 404):  # some stores answer 403 for what is not there
                 return ""
             answer.raise_for_status()
-            data = next(answer.iter_content(MAX_SUMS), b"")
+            pieces = answer.iter_content(MAX_SUMS)
+            data = _in_time(lambda: next(pieces, b""))
             return data.decode("ascii", "replace")
     except requests.RequestException as error:
         raise _failed(url, error) from error
@@ -143,7 +148,7 @@ def _more(session: requests.Session, url: str, part: Path, tell: Tell) -> None:
         )
         if not goes_on:
             there = 0
-        length = int(answer.headers.get("Content-Length") or 0)
+        length = _length(url, answer)
         if length > shutil.disk_usage(part.parent).free:
             raise NoRoom(
                 f"{part.parent} has no room: {length // MIB} MiB are still to come.",
@@ -152,12 +157,40 @@ def _more(session: requests.Session, url: str, part: Path, tell: Tell) -> None:
         with part.open("ab" if goes_on else "wb") as file:
             stage, got = f"fetching {part.name.removesuffix(PART)}", 0
             tell(Progress(stage, there, there + length))
-            for piece in answer.iter_content(MIB):
+            pieces = answer.iter_content(MIB)
+            while piece := _in_time(lambda: next(pieces, b"")):
                 file.write(piece)
                 got += len(piece)
                 tell(Progress(stage, there + got, there + length))
         if got < length:  # requests does not mind before its version 2.32
             raise requests.exceptions.ChunkedEncodingError(f"{length - got} bytes are missing")
+
+
+def _length(url: str, answer: requests.Response) -> int:
+    """How many bytes are to come. Raises FetchFailed where that is not said: nobody could tell
+    whether there is room, and such an answer need never end."""
+    said = answer.headers.get("Content-Length", "")
+    if not re.fullmatch("[0-9]{1,15}", said):
+        raise FetchFailed(
+            f"{url} does not say how long the file is.", "Take it from the publisher's own address."
+        )
+    return int(said)
+
+
+def _in_time(work: Callable[[], bytes]) -> bytes:
+    """The piece that ``work`` waits for. Raises requests.RequestException where it takes longer
+    than any network that is of use: a byte now and then would never end."""
+
+    def late(*_: object) -> NoReturn:
+        raise requests.exceptions.ReadTimeout(f"not a MiB came in {SLOWEST:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, SLOWEST)
+    try:
+        return work()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _size(part: Path) -> int:

@@ -14,6 +14,7 @@ PACKAGES = {
     **dict.fromkeys(("mke2fs", "debugfs", "e2fsck"), "e2fsprogs"),
     "sfdisk": "fdisk",
     "unshare": "util-linux",
+    "bwrap": "bubblewrap",
 }
 SECONDS = 600  # for one command; a slow card takes its time
 # Where Debian keeps programs that are not only for root (sfdisk, mke2fs).
