@@ -34,14 +34,24 @@ help: ## list the targets
 .PHONY: venv
 venv: $(VENV)/.ready ## make .venv with the nodeagent command and the development tools
 
-$(VENV)/.ready: pyproject.toml
+# What comes from PyPI is pinned with hashes (make lock), and never built here: that would fetch more.
+PIP_INSTALL := -m pip install -q --require-hashes --only-binary :all: -r .ci/requirements-
+PIP_SELF := -m pip install -q --no-deps --no-index --no-build-isolation --editable .
+
+$(VENV)/.ready: pyproject.toml .ci/requirements-dev.txt
 	@.ci/packages $(VENV_PACKAGES)
 	@[ -x $(PYTHON) ] && $(PYTHON) -m pip --version >/dev/null 2>&1 || rm -rf $(VENV)
 	$(SYSTEM_PYTHON) -m venv --system-site-packages $(VENV)
-	@# eager: the newest of everything, also where the distribution has an older one
-	$(PYTHON) -m pip install -q --upgrade --upgrade-strategy eager --editable '.[dev]'
+	$(PYTHON) $(PIP_INSTALL)dev.txt
+	$(PYTHON) $(PIP_SELF)
 	@touch $@
 	@$(VENV)/bin/$(NAME) --version
+
+.PHONY: lock
+lock: ## renew the list of what is taken from PyPI, with hashes (.ci/requirements-*.txt)
+	$(SYSTEM_PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python $(PIP_INSTALL)lock.txt
+	.ci/lock .venv-lock/bin/uv
 
 .PHONY: test
 test: venv $(SCHEMA) $(AVAHI) ## unit and net tiers, linters; 4 to 5 minutes
@@ -72,7 +82,7 @@ test-oldest: .venv-oldest/.ready $(SCHEMA) ## the unit tier with the oldest supp
 	.venv-oldest/bin/python -m pytest -q -n 2 tests/unit --ignore tests/unit/test_linters.py
 
 # Python 3.11, the oldest supported one, where it is there.
-.venv-oldest/.ready: pyproject.toml
+.venv-oldest/.ready: pyproject.toml .ci/requirements-oldest.txt
 	@.ci/packages $(VENV_PACKAGES)
 	@rm -rf .venv-oldest
 	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
@@ -80,27 +90,28 @@ test-oldest: .venv-oldest/.ready $(SCHEMA) ## the unit tier with the oldest supp
 			"another. Run it on Debian 12, or name one: make test-oldest SYSTEM_PYTHON=..." >&2; \
 		exit 1; }
 	$(SYSTEM_PYTHON) -m venv --system-site-packages .venv-oldest
-	@sed -n '/^dependencies/,/^]/s/.*"\(.*\)>=\(.*\)".*/\1==\2/p' pyproject.toml \
-		> .venv-oldest/floors.txt
-	.venv-oldest/bin/python -m pip install -q -c .venv-oldest/floors.txt --editable '.[dev]'
+	.venv-oldest/bin/python $(PIP_INSTALL)oldest.txt
+	.venv-oldest/bin/python $(PIP_SELF)
 	@touch $@
 
 .PHONY: deb
 deb: $(DEB) ## dist/nodeagent_<version>_all.deb
 
-DEB_SOURCES := $(shell git ls-files -co --exclude-standard -- nodeagent debian systemd cloud-init \
+DEB_SOURCES := $(shell git ls-files -- nodeagent debian systemd cloud-init \
 	firmware pyproject.toml README.md CHANGELOG.md LICENSE 2>/dev/null)
 
-# Built in a copy, so that the checkout stays clean. Reproducible: the time of the last commit
-# stands for every time inside.
+# Built in a copy of what git knows, by the distribution's Python, which sees neither .venv nor what
+# this user has installed. Reproducible: the time of the last commit stands for every time inside.
 $(DEB): $(DEB_SOURCES) Makefile
 	@.ci/packages $(DEB_PACKAGES)
-	@rm -rf build/deb && mkdir -p build/deb/$(NAME) dist
+	@rm -rf build/deb && mkdir -p build/deb/$(NAME) build/deb/home dist
 	@for file in $(DEB_SOURCES); do [ -e "$$file" ] && echo "$$file"; done \
 		| tar -cf - -T - | tar -xf - -C build/deb/$(NAME)
 	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); \
 	find build/deb/$(NAME) -exec touch -h -d "@$$SOURCE_DATE_EPOCH" {} +; \
-	cd build/deb/$(NAME) && { PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage -b -us -uc >../log 2>&1 || { \
+	cd build/deb/$(NAME) && { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$$PWD/../home" LC_ALL=C.UTF-8 \
+		PYTHONNOUSERSITE=1 SOURCE_DATE_EPOCH=$$SOURCE_DATE_EPOCH \
+		dpkg-buildpackage -b -us -uc >../log 2>&1 || { \
 		tail -n 40 ../log >&2; \
 		echo "The package could not be built; build/deb/log has the whole story." >&2; exit 1; }; }
 	@cp build/deb/$(NAME)_$(VERSION)_all.deb $@
@@ -129,8 +140,8 @@ hostile: $(VENV)/.fuzz ## attacks on trust, discovery and the endpoint; writes d
 	$(PYTHON) -m tests.hostile --seed $(or $(SEED),1)
 
 # atheris has wheels for some Pythons only, so it is no development tool that everybody needs.
-$(VENV)/.fuzz: $(VENV)/.ready
-	$(PYTHON) -m pip install -q --editable '.[fuzz]'
+$(VENV)/.fuzz: $(VENV)/.ready .ci/requirements-fuzz.txt
+	$(PYTHON) $(PIP_INSTALL)fuzz.txt
 	@touch $@
 
 .PHONY: fuzz
@@ -201,5 +212,5 @@ lab-down: venv ## end the lab's machines and leave nothing behind
 
 .PHONY: clean
 clean: ## remove what was built; keeps the lab's caches
-	rm -rf build dist $(VENV) .venv-oldest *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist $(VENV) .venv-oldest .venv-lock *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find nodeagent tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -162,7 +162,7 @@ def _renew_kubelet(host: Host, name: str, now: float) -> None:
         group="system:nodes",
     )
     # Into the file that the kubelet's link points to: it wants a link there, not a file.
-    host.write(paths.KUBELET_CLIENT, cert + key, 0o600, secret=True)
+    host.replace_secret(paths.KUBELET_CLIENT, cert + key)
     host.call("systemctl", "restart", "kubelet", timeout=STOP_BOUND)
 
 

@@ -25,17 +25,10 @@ TEMPORARY = ".nodeagent-new"
 PIECE = 1024 * 1024  # bytes of zeros written at once
 
 
-def write(
-    path: Path,
-    data: bytes,
-    mode: int,
-    owner: tuple[int, int] | None = None,
-    secret: bool = False,
-) -> None:
+def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = None) -> None:
     """Replace ``path`` by ``data`` so that a power cut leaves the old content or the new.
 
-    ``owner`` is (uid, gid). The mode is set before any content is visible. ``secret``: what is
-    replaced is overwritten, so that its blocks are not freed with an old key in them.
+    ``owner`` is (uid, gid). The mode is set before any content is visible.
     Raises OSError; the target is then untouched.
     """
     make_folder(path.parent)
@@ -52,12 +45,10 @@ def write(
             while view:
                 view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
-            with _held(path, os.O_WRONLY if secret else os.O_RDONLY) as old:
+            with _held(path):
                 temporary.replace(path)
                 os.fsync(descriptor)
                 sync_folder(path.parent)
-                if secret and old is not None:
-                    _zero(old)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -69,12 +60,23 @@ def write(
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def replace_secret(
+    path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = None
+) -> None:
+    """As ``write``; what is replaced is then overwritten, so that its blocks are not freed with an
+    old key in them. Raises OSError."""
+    with _held(path, os.O_WRONLY) as old:
+        write(path, data, mode, owner)
+        if old is not None and stat.S_ISREG(os.fstat(old).st_mode):
+            _zero(old)
+
+
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}{TEMPORARY}")
 
 
 @contextlib.contextmanager
-def _held(path: Path, access: int) -> Iterator[int | None]:
+def _held(path: Path, access: int = os.O_RDONLY) -> Iterator[int | None]:
     """Keep what ``path`` names now open, so that its place on the disk is not freed meanwhile."""
     try:
         descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)

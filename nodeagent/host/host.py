@@ -262,15 +262,15 @@ class Host:
         return tuple(str(entry["addr"]) for entry in entries)
 
     def write(
-        self,
-        name: str,
-        data: bytes,
-        mode: int = 0o644,
-        owner: tuple[int, int] | None = None,
-        secret: bool = False,
+        self, name: str, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None
     ) -> None:
         """Write a file durably, see ``durable.write``. Raises OSError."""
-        durable.write(self.path(name), data, mode, owner, secret)
+        durable.write(self.path(name), data, mode, owner)
+
+    def replace_secret(self, name: str, data: bytes, owner: tuple[int, int] | None = None) -> None:
+        """Write a key durably, 0600; the old one is overwritten, see ``durable.replace_secret``.
+        Raises OSError."""
+        durable.replace_secret(self.path(name), data, 0o600, owner)
 
     def give(self, name: str, owner: tuple[int, int]) -> None:
         """Change owner and group of a file or folder. Raises OSError."""

@@ -55,22 +55,24 @@ def entered(root: Path) -> Iterator[Host]:
             tools.run("mount", *argv, str(where))
             stack.callback(tools.run, "umount", "--recursive", "--lazy", str(where))
 
+        # bwrap looks at its child there, by a number of this namespace.
+        mount(Path("/proc"), "-t", "proc", "proc")
         for name in ("proc", "dev", "run", "tmp"):  # the sandbox mounts the first two
             if (root / name).is_symlink():
                 raise ImageError(f"/{name} of the image is a link.", "Take a fresh image.")
             host.make_folder(f"/{name}")
         for name, mode in {"run": "755", "tmp": "1777"}.items():
             mount(host.path(f"/{name}"), "-t", "tmpfs", "-o", f"mode={mode},nosuid,nodev", "tmpfs")
-        names = host.path(paths.RESOLV_CONF)
-        if names.is_relative_to(root / "run"):
-            names.parent.mkdir(parents=True)
-            names.write_bytes(Path(paths.RESOLV_CONF).read_bytes())
-        else:
-            if not names.exists():
-                names.touch()
-                stack.callback(names.unlink)
-            mount(names, "--bind", str(_copy(paths.RESOLV_CONF, folder)))
-        mount(host.path(paths.HOSTS), "--bind", str(_copy(paths.HOSTS, folder)))
+        for name in (paths.RESOLV_CONF, paths.HOSTS):
+            copy, there = _copy(name, folder), host.path(name)
+            if there.is_relative_to(root / "run"):
+                there.parent.mkdir(parents=True, exist_ok=True)
+                there.write_bytes(copy.read_bytes())
+                continue
+            if not there.exists():
+                there.touch()
+                stack.callback(there.unlink)
+            mount(there, "--bind", str(copy))
         if not host.exists(POLICY):
             host.write(POLICY, REFUSE, 0o755)
             stack.callback(host.remove, POLICY)
@@ -110,10 +112,10 @@ def containerd(host: Host, log: Path) -> Iterator[None]:
     """The image's containerd at work, to fill its store. Raises CommandFailed."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nodeagent-")))
-        # As this computer's root it unpacks without mounting (containerd, core/diff/apply); in a
-        # namespace of users it mounts what is its own.
+        # As this computer's root it only shows a folder in another place to unpack a layer
+        # (containerd, core/diff/apply); in a namespace of users what it mounts is its own.
         seccomp = folder / "seccomp"
-        seccomp.write_bytes(sandbox.filter_for(os.uname().machine, mounts=not is_root()))
+        seccomp.write_bytes(sandbox.filter_for(os.uname().machine, "bind" if is_root() else "any"))
         alive, held = os.pipe()
         stack.callback(os.close, alive)
         more = ("--sync-fd", str(held))

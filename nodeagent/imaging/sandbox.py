@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from nodeagent.errors import ToolMissing
 
@@ -20,8 +21,9 @@ CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "
                 "SETFCAP", "AUDIT_WRITE")  # fmt: skip
 # (x86_64, aarch64) numbers of calls (the kernel's syscall_64.tbl and asm-generic/unistd.h; the same
 # on both from 424 on). An emulated program makes the calls of the computer it runs on.
+MOUNT, UNMOUNT = (165, 40), (166, 39)
 MOUNTS = {
-    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "open_tree": (428, 428),
+    "pivot_root": (155, 41), "open_tree": (428, 428),
     "move_mount": (429, 429), "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432),
     "fspick": (433, 433), "mount_setattr": (442, 442), "open_tree_attr": (467, 467),
     "unshare": (272, 97), "setns": (308, 268),
@@ -42,6 +44,7 @@ REFUSED = {
     "fanotify_init": (300, 262), "move_pages": (279, 239), "mbind": (237, 235),
 }  # fmt: skip
 CLONE, CLONE3 = (56, 220), (435, 435)
+FLAGS, REMOUNT, BIND = 40, 0x20, 0x1000  # the fourth argument; MS_* (linux/mount.h)
 NAMESPACES = 0x7E020080  # CLONE_NEW*, with time (linux/sched.h)
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # linux/audit.h
 ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026  # SECCOMP_RET_ERRNO (seccomp(2))
@@ -49,9 +52,10 @@ X32 = 0x40000000
 LOAD, EQUAL, SET, GREATER, RETURN = 0x20, 0x15, 0x45, 0x35, 0x06  # linux/bpf_common.h
 
 
-def filter_for(machine: str, mounts: bool = False) -> bytes:
-    """The seccomp filter as the kernel takes it (seccomp(2), struct sock_filter). ``mounts``: for a
-    program that mounts, and has its own namespace of users. Raises ToolMissing."""
+def filter_for(machine: str, mounts: Literal["none", "bind", "any"] = "none") -> bytes:
+    """The seccomp filter as the kernel takes it (seccomp(2), struct sock_filter). ``mounts``:
+    "bind" lets a program put what it sees in another place too, "any" is for one in a namespace of
+    users of its own. Raises ToolMissing."""
     if machine not in ARCHITECTURES:
         raise ToolMissing(
             f"On a computer of the kind {machine} no image can be baked.",
@@ -62,9 +66,18 @@ def filter_for(machine: str, mounts: bool = False) -> bytes:
         (LOAD, 0, 0, 4), (EQUAL, 1, 0, architecture), (RETURN, 0, 0, ENOSYS),
         (LOAD, 0, 0, 0), (GREATER, 0, 1, X32), (RETURN, 0, 0, ENOSYS),
     ]  # fmt: skip
-    for numbers in (*REFUSED.values(), *(() if mounts else MOUNTS.values())):
+    refused = [*REFUSED.values()]
+    if mounts != "any":
+        refused += MOUNTS.values()
+    if mounts == "none":
+        refused += [MOUNT, UNMOUNT]
+    for numbers in refused:
         program += [(EQUAL, 0, 1, numbers[column]), (RETURN, 0, 0, EPERM)]
-    if not mounts:
+    if mounts == "bind":  # a new mount has the options of what it shows, read-only among them
+        program += [(EQUAL, 0, 5, MOUNT[column]), (LOAD, 0, 0, FLAGS), (SET, 0, 1, REMOUNT),
+                    (RETURN, 0, 0, EPERM), (SET, 1, 0, BIND), (RETURN, 0, 0, EPERM),
+                    (LOAD, 0, 0, 0)]  # fmt: skip
+    if mounts != "any":
         # Its flags are out of a filter's sight; without it the C library takes the older call.
         program += [(EQUAL, 0, 1, CLONE3[column]), (RETURN, 0, 0, ENOSYS)]
         program += [(EQUAL, 0, 3, CLONE[column]), (LOAD, 0, 0, 16), (SET, 0, 1, NAMESPACES),
@@ -79,7 +92,7 @@ def image_program(
     """The command that runs a program of the image below ``root``, with what is mounted there.
 
     ``seccomp`` is a file with a filter, ``more`` are options of bwrap's. ``admin``: for one that
-    makes layers of containers; with the narrow filter it can still mount nothing.
+    makes layers of containers.
     """
     bwrap = [
         "--bind", str(root), "/", "--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev",

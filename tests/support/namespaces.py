@@ -36,18 +36,19 @@ class OwnNamespace(RuntimeError):
     """A namespace that should be a new one is the caller's own."""
 
 
-def apart(*argv: str, kinds: tuple[str, ...] = ("mnt",)) -> list[str]:
+def apart(*argv: str, kinds: tuple[str, ...] = ("mnt",), uid: int = 0) -> list[str]:
     """The command line that runs ``argv`` in new namespaces of these kinds (unshare(1)).
 
     Mounts in a new ``mnt`` do not reach the machine; all that runs in a new ``pid`` ends with it.
-    Who is not root is root in a user namespace.
+    Who is not root is root in a user namespace; ``uid`` is for root to be such a user.
     """
     options = [OPTIONS[kind] for kind in kinds]
     if "pid" in kinds:
         options += ["--fork", "--kill-child=SIGKILL"]
-    if os.geteuid() != 0:
-        options.append("--map-root-user")
-    return ["unshare", *options, *_checked(kinds, argv)]
+    if os.geteuid() != 0 or uid:
+        options += ["--user", "--map-root-user"]
+    user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"] if uid else []
+    return [*user, "unshare", *options, *_checked(kinds, argv)]
 
 
 def inside(name: str, *argv: str) -> list[str]:

@@ -179,7 +179,7 @@ def test_a_file_that_is_swapped_meanwhile_is_left(
 def test_a_key_that_is_replaced_is_overwritten_too(tmp_path: Path) -> None:
     put(tmp_path, {"key": SECRET})
     os.link(tmp_path / "key", tmp_path / "same-blocks")
-    Host(tmp_path).write("/key", b"new", 0o600, secret=True)
+    Host(tmp_path).replace_secret("/key", b"new")
     assert (tmp_path / "key").read_bytes() == b"new"
     assert (tmp_path / "same-blocks").read_bytes() == bytes(len(SECRET))
 

@@ -356,3 +356,28 @@ def test_a_job_arrives_as_it_was_sent(tmp_path: Path) -> None:
     custom = Custom("ssh-ed25519 AAAA me", "Ö", "ab" * 32, "DE")
     job = build.Job(tmp_path, tmp_path / "t", tmp_path, tmp_path / "d", tmp_path, True, custom)
     assert build.unpack(build.pack(job)) == job
+
+
+def test_every_child_python_is_isolated() -> None:
+    """Else it runs a `nodeagent` or `requests` of the folder that somebody stands in."""
+    package = Path(bake.__file__).parents[1]
+    calls = [
+        line.strip() for path in sorted(package.rglob("*.py"))
+        for line in path.read_text().splitlines() if "sys.executable" in line
+    ]  # fmt: skip
+    assert len(calls) >= 2 and all('sys.executable, "-P", "-m"' in line for line in calls)
+
+
+def test_a_module_of_this_folder_is_not_run(
+    tmp_path: Path, deb: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nodeagent", "requests", "json", "yaml"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("open('run-by-root', 'w')")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings").mkdir()
+    stock = layouts.image("trixie", tmp_path)
+    job = build.Job(stock, tmp_path / "o", tmp_path, deb, tmp_path / "settings")
+    with pytest.raises(errors.NodeAgentError):
+        bake._work(job, lambda told: None)
+    assert not (tmp_path / "run-by-root").exists()
