@@ -26,6 +26,7 @@ OF_NO_PACKAGE = {
     "test_layout.py",
     "test_linters.py", "test_namespaces.py", "test_package.py", "test_pools.py", "test_powercut.py",
     "test_results.py", "test_tests.py", "test_untouched.py",
+    "test_supply.py",
 }  # fmt: skip
 
 
