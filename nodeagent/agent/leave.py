@@ -109,8 +109,6 @@ def leave(
         todo = _take_leave(host, state_file, say, trust, key, final)
     leave_cluster(host, say)
     untrusted.shred(host, BROKER, *provision.FORMER)
-    for folder in (BROKER_INPUT, ENDPOINT):
-        host.scrub(folder)
     remove_trees(host, BROKER, BROKER_INPUT, ENDPOINT)
     host.run("sync", timeout=kubeadm.SYNC_BOUND)
     return todo
