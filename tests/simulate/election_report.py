@@ -95,16 +95,16 @@ None seen means at most {upper:.1e} of such fleets, at 95 %. It is an invariant,
 node leads only with the votes of more than half of the nodes that may lead for its present claim,
 its own counted. So of two leaders one node voted for both. It records a vote durably before it
 tells it, and has one at a time; it gives the first up only on hearing its claimant say, with an
-epoch at least as great, that it claims no more, or claims anew. The claimant recorded that before it said
-so, never uses an epoch twice, and leads only while its claim stands: it does not lead with the
-claim that had the vote. Time, loss, order, replay and restarts appear nowhere in this, so they
+epoch at least as great, that it claims no more, or claims anew. The claimant recorded that before
+it said so, never uses an epoch twice, and leads only while its claim stands: it does not lead with
+the claim that had the vote. Time, loss, order, replay and restarts appear nowhere in this, so they
 cannot break it. `tests/model` has it as a transition system, proved with z3 for any number of
 nodes, and holds the code in simulated fleets to its steps.
 
 It rests on this: no more cards may lead than `fleet new --lead-cards` says, or, where it says
-nothing, than `expected_nodes`; journals are not lost while
-the fleet forms (a card written anew is a new node); nobody takes a vote back by hand (`nodeagent
-role`) while the node voted for is alive. It costs this: where a claimant dies for good between its
+nothing, than `expected_nodes`; journals are not lost while the fleet forms (a card written anew is
+a new node); nobody takes a vote back by hand (`nodeagent role`) while the node voted for is alive.
+It costs this: where a claimant dies for good between its
 claim and its cluster, the others wait for it, and say so with the remedy.
 """
 RENEWALS = """\
