@@ -14,20 +14,20 @@ import re
 from nodeagent.errors import OtherVersion
 
 KEY = "v"
-BROKER_CONFIG = 1  # of the file that the agent writes and the broker reads
+BROKER_CONFIG = 2  # of the file that the agent writes and the broker reads; 1 until 0.2.0
 # What to do, by where the other version is.
-ON_ALL_NODES = "Install the same version of nodeagent on all nodes."
+ON_ALL_NODES = "Install the same version of nodeagent on all nodes, on the control plane first."
 HERE = "Nothing was changed. Update nodeagent here, or use the version again that wrote it."
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.?)*+(?:"|\Z)', re.DOTALL)
 
 
-def check(version: object, what: str, reads: int = 1, remedy: str = HERE) -> None:
-    """Raises OtherVersion where ``what`` is of a later version than ``reads``, ValueError where
-    that is not a version. ``what`` begins the sentence."""
+def check(version: object, what: str, reads: int = 1, remedy: str = HERE, oldest: int = 1) -> None:
+    """Raises OtherVersion where ``what`` is of a later version than ``reads`` or an earlier one
+    than ``oldest``, ValueError where that is not a version. ``what`` begins the sentence."""
     if type(version) is not int or version < 1:
         raise ValueError("it does not say the version of its format")
-    if version > reads:
+    if not oldest <= version <= reads:
         raise OtherVersion(
             f"{what} was written by another version of nodeagent (format {version}; this one reads"
             f" {reads}).",

@@ -19,6 +19,7 @@ SERVE = "/run/nodeagent-serve"  # serve's: what it heard
 # memory only.
 BROKER_INPUT = f"{RUN}/broker"
 BROKER_CONFIG = f"{BROKER_INPUT}/config.json"
+BROKER_SIDE = f"{BROKER_INPUT}/side.jws"
 BROKER_CA = f"{BROKER_INPUT}/ca.crt"
 BROKER_CLIENT_CERT, BROKER_CLIENT_KEY = f"{BROKER_INPUT}/client.crt", f"{BROKER_INPUT}/client.key"
 BROKER_CERT, BROKER_KEY = f"{BROKER_INPUT}/broker.crt", f"{BROKER_INPUT}/broker.key"

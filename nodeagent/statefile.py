@@ -69,6 +69,7 @@ class State(TypedDict, total=False):
     resetting: Resetting | None
     role: str | None  # as decided: control-plane or worker
     starts: int | None  # of the agent
+    stated: int | None  # when it last vouched for its cluster (seconds since the epoch)
     stepping_down: SteppingDown | None
     vote: Vote | None
 

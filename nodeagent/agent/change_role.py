@@ -11,16 +11,14 @@ from dataclasses import dataclass
 
 from nodeagent import paths
 from nodeagent.agent import leave, role_table
-from nodeagent.agent.conflict import PATH as CLUSTER
 from nodeagent.agent.role_table import Choose, Leave, Nothing, Situation, Way
 from nodeagent.cluster import control_plane, kubeadm, kubeadm_state, workloads
 from nodeagent.config import settings as config
 from nodeagent.errors import CommandFailed, FleetError, NoControlPlane, OtherVersion, Refused
-from nodeagent.fleet.rivals import MAX_BYTES, Side
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.privilege import need_root
-from nodeagent.join import client
+from nodeagent.join import which_cluster
 from nodeagent.statefile import State, StateFile
 from nodeagent.trust import fleet_file, wire
 from nodeagent.trust.node_key import NodeKey
@@ -147,8 +145,8 @@ def _leader(host: Host, state_file: StateFile, trust: Trust) -> tuple[str, bool]
     found = ""
     for where in leave.places(host, state_file, trust)[:ASKED]:
         try:
-            side = Side.from_json(client.look_up(trust, key, host, where, CLUSTER, MAX_BYTES))
-        except (NoControlPlane, OtherVersion, wire.Malformed):
+            side = which_cluster.ask(trust, key, host, where)
+        except NoControlPlane:
             continue
         if side.node_id == key.node_id:
             continue  # an echo of itself

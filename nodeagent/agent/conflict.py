@@ -12,16 +12,16 @@ import json
 import logging
 
 from nodeagent import formats, paths
-from nodeagent.agent import leave
+from nodeagent.agent import leave, provision
 from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.rival_watch import RIVAL
 from nodeagent.cluster import workloads
 from nodeagent.errors import CommandFailed, NoControlPlane, OtherVersion
 from nodeagent.fleet.beacon import EPOCH_MAX
-from nodeagent.fleet.rivals import MAX_BYTES, Side, Verdict, judge
+from nodeagent.fleet.rivals import Side, Verdict, judge
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.join import client
+from nodeagent.join import which_cluster
 from nodeagent.paths import ENDPOINT
 from nodeagent.statefile import StateFile
 from nodeagent.trust import wire
@@ -30,12 +30,13 @@ from nodeagent.trust.store import Trust
 
 LOG = logging.getLogger("nodeagent")
 
-SIDE = f"{ENDPOINT}/cluster.json"  # what the endpoint answers to GET /v1/cluster
-PATH = "/v1/cluster"
+SIDE = f"{ENDPOINT}/cluster.json"  # what the endpoint answers to GET, for nodeagent 0.2.0
 
 
-def publish(host: Host, state_file: StateFile, node_id: str, alone: bool | None) -> Side:
-    """Write what this control plane tells of its cluster. Raises OSError."""
+def publish(
+    host: Host, state_file: StateFile, trust: Trust, node_id: str, alone: bool | None
+) -> Side:
+    """Write what this control plane tells of its cluster. Raises FleetError, OSError."""
     side = Side(
         node_id=node_id,
         name=Facts(host).node_name or "unnamed",
@@ -45,6 +46,7 @@ def publish(host: Host, state_file: StateFile, node_id: str, alone: bool | None)
         alone=alone,
     )
     host.write(SIDE, side.to_json(), 0o644)
+    provision.tell(host, which_cluster.build(trust, side, host.clock.now()))
     return side
 
 
@@ -110,18 +112,10 @@ def _judged(
     host: Host, state_file: StateFile, trust: Trust, key: NodeKey, where: tuple[str, int]
 ) -> tuple[Verdict, Side]:
     """The verdict over the cluster that the control plane at ``where`` proves to have."""
-    try:
-        theirs = Side.from_json(client.look_up(trust, key, host, where, PATH, MAX_BYTES))
-    except OtherVersion as error:
-        raise NoControlPlane(f"{where[0]}: {error.reason}", error.remedy) from error
-    except wire.Malformed as error:
-        raise NoControlPlane(
-            f"What {where[0]} said about its cluster was not understood: {error}.",
-            "Use the same version of nodeagent on all nodes.",
-        ) from error
+    theirs = which_cluster.ask(trust, key, host, where)
     try:
         alone = workloads.alone(host, Facts(host).node_name)
     except CommandFailed as error:
         LOG.info("whether the cluster is empty is not known: %s", error.reason)
         alone = False
-    return judge(publish(host, state_file, key.node_id, alone), theirs), theirs
+    return judge(publish(host, state_file, trust, key.node_id, alone), theirs), theirs

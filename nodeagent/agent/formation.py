@@ -16,6 +16,7 @@ from nodeagent.cluster import (
     kubeadm,
     kubeadm_state,
     kubectl,
+    kubelet_certificate,
     networks,
     packages,
     renewal,
@@ -25,7 +26,7 @@ from nodeagent.config import checks
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, NodeAgentError, Refused
-from nodeagent.fleet.beacon import Proof
+from nodeagent.fleet.beacon import EPOCH_MAX, Proof
 from nodeagent.fleet.election import Join, Lead, Wait
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
@@ -35,6 +36,7 @@ from nodeagent.join.messages import Grant
 from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
 from nodeagent.steps.firewall import Firewall
+from nodeagent.trust import pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 
@@ -64,6 +66,7 @@ class Formation:
         self._prefetched = False
         self._rejoined: float | None = None
         self._cluster: tuple[float, tuple[str, ...]] | None = None  # when, and its networks
+        self._epochs: dict[str, int] = {}  # proved ones, by the control plane's node id
 
     def form(self) -> None:
         """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
@@ -172,8 +175,10 @@ class Formation:
             self.host, self.trust, control_plane.broker_credentials(self.host),
             addresses.endpoint(address), version, born + seal_after if seal_after else 0,
             (settings.network.pod_cidr, settings.network.service_cidr),
+            node_id=self.key.node_id, epoch=min(self.state_file.values["epoch"] or 0, EPOCH_MAX),
         )  # fmt: skip
-        conflict.publish(self.host, self.state_file, self.key.node_id, alone=None)
+        self.state_file.set(stated=now)
+        conflict.publish(self.host, self.state_file, self.trust, self.key.node_id, alone=None)
         self.announcer.serves_grants = True
 
     def join(self, settings: Settings, why: str) -> None:
@@ -186,10 +191,11 @@ class Formation:
             # While they clash no grant is asked for: each costs the control plane a token.
             networks.check_joining(facts, settings, self._cluster[1])
         grant = self._ask(settings, facts, facts.node_name, clock_synced=synchronised(facts))
-        self._cluster = now, grant.networks
-        networks.check_joining(facts, settings, grant.networks)
-        if grant.networks:
-            learned = networks.with_those_of(settings, grant.networks)
+        cluster = grant.cluster
+        self._cluster = now, cluster.networks
+        networks.check_joining(facts, settings, cluster.networks)
+        if cluster.networks:
+            learned = networks.with_those_of(settings, cluster.networks)
             networks.learn(facts, learned)
             if learned != settings:
                 engine.run(
@@ -197,21 +203,21 @@ class Formation:
                 )
         self.reporter.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
         self.reporter.set(
-            approval="", control_plane=grant.endpoints[0], kubernetes=grant.kubernetes_version
+            approval="", control_plane=cluster.endpoints[0], kubernetes=cluster.kubernetes
         )
         kubeadm.join(
             self.host,
             node_name=grant.node_name,
-            address=addresses.own_address(facts, settings, grant.endpoints[0]),
-            endpoint=grant.endpoints[0],
-            ca_cert=grant.ca_cert.encode(),
+            address=addresses.own_address(facts, settings, cluster.endpoints[0]),
+            endpoint=cluster.endpoints[0],
+            ca_cert=cluster.ca_cert.encode(),
             token=grant.token.reveal(),
         )
         self.state_file.set(
-            role="worker", node_name=grant.node_name, last_known=list(grant.endpoints)
+            role="worker", node_name=grant.node_name, last_known=list(cluster.endpoints)
         )
-        self.state_file.note("joined", name=grant.node_name, control_plane=grant.endpoints[0])
-        self.reporter.milestone("joined", f"Let in as {grant.node_name} by {grant.endpoints[0]}")
+        self.state_file.note("joined", name=grant.node_name, control_plane=cluster.endpoints[0])
+        self.reporter.milestone("joined", f"Let in as {grant.node_name} by {cluster.endpoints[0]}")
         self.follow(settings)
 
     def candidates(self, settings: Settings) -> list[tuple[str, int]]:
@@ -269,16 +275,20 @@ class Formation:
 
     def _ask(self, settings: Settings, facts: Facts, name: str, *, clock_synced: bool) -> Grant:
         network = settings.network
-        return client.ask(
+        grant = client.ask(
             self.trust,
             self.key,
             self.candidates(settings),
             name,
             {"address": facts.address(network.interface, network.version) or ""},
             self.host.clock.now(),
+            kubelet=pki.spki_hash(kubelet_certificate.key(self.host).public_key()),
+            epochs=self._epochs,
             clock_synced=clock_synced,
             host=self.host,
         )
+        self._epochs[grant.cluster.node] = grant.cluster.epoch
+        return grant
 
     def rejoin(self, name: str) -> None:
         """A member whose certificate has expired gets a new one by a new grant."""
@@ -290,8 +300,15 @@ class Formation:
                 " expired.",
                 "To let this board start anew, run `sudo nodeagent reset` on it.",
             )
+        ca_cert = grant.cluster.ca_cert.encode()
+        if (self.host.read(paths.KUBERNETES_CA) or b"").strip() != ca_cert.strip():
+            raise Refused(
+                "The control plane that answers leads another cluster than this node is in, and"
+                " this node's certificate has expired.",
+                "To let this board join that one, run `sudo nodeagent reset` on it.",
+            )
         token = grant.token.reveal()
-        renewal.rejoin(self.host, grant.endpoints[0], grant.ca_cert.encode(), token)
+        renewal.rejoin(self.host, grant.cluster.endpoints[0], ca_cert, token, name)
         self.state_file.note("certificate renewed", name=name)
 
     def patiently(self, work: Callable[[], None]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn, TypedDict
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from nodeagent import formats, paths
+from nodeagent import formats, paths, statefile
 from nodeagent.agent import inventory
 from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.rival_watch import AGENT, RivalWatch
@@ -43,6 +43,7 @@ PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has anot
 DAY = 86400.0  # seconds between looks whether the key of a package repository runs out
 RENEWAL_DUE = 3  # status of `nodeagent renew-keys`: the cluster's certificates end soon
 KEYS_BOUND = 40.0  # seconds for one; shorter than others remember an announcement
+RESTATE = 3 * DAY  # until the agent vouches for its cluster anew, which holds for a week
 HOUR = 3600.0  # seconds between looks at certificates and hardware
 
 
@@ -118,6 +119,7 @@ class Keeper:
         self.unanswered = 0
         # A worker leaves the fleet's whole view to the control plane.
         self.leads = self.beacon.role == "control-plane"
+        self.stated = statefile.remembered(host.read(statefile.PATH))["stated"] or host.clock.now()
         peers = self.reporter.values["peers"] if self.leads else []
         self.roster = Roster(peers, self.reporter.values["timeline"])
         issuer = base64.b64decode(content.get("issuer", ""))
@@ -141,6 +143,8 @@ class Keeper:
             # A process of its own, so that what it needs does not stay in memory here.
             if self.host.run(AGENT, "renew-keys", timeout=KEYS_BOUND).status == RENEWAL_DUE:
                 return False
+        if self.leads and not 0 <= self.host.clock.now() - self.stated < RESTATE:
+            return False  # the whole agent vouches for its cluster anew; or the clock was set
         if now - self.looked >= HOUR:
             self.looked = now
             told = self.host.run(AGENT, "inventory", timeout=KEYS_BOUND)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-from nodeagent.agent.conflict import PATH
 from nodeagent.errors import FleetError, OtherVersion
 from nodeagent.fleet.beacon import Proof
 from nodeagent.fleet.rivals import MAX_BYTES, Side
 from nodeagent.fleet.sight import CONTROL_PLANE, STALE, Heard
 from nodeagent.host.host import Host
 from nodeagent.join import client
+from nodeagent.join.which_cluster import PATH
 from nodeagent.trust import wire
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust

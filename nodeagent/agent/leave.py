@@ -49,7 +49,7 @@ REMAINS = (paths.CNI_STATE, paths.ETCD, kubeadm_state.FOLDER)
 # What the journal remembers of a cluster. Counters stay: the fleet's others remember them.
 OF_THE_CLUSTER: State = {
     "role": None, "initialised": None, "equipped": None, "policy": None, "claim": None,
-    "born": None, "node_name": None, "stepping_down": None,
+    "born": None, "node_name": None, "stated": None, "stepping_down": None,
 }  # fmt: skip
 KUBEADM = "/usr/bin/kubeadm"
 

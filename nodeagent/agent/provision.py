@@ -1,7 +1,9 @@
 """What the agent (root) hands to the broker and to the network process of a control plane.
 
 ``/run/nodeagent/broker/``, group nodeagent-broker:
-  config.json    anchors (certificates of the fleet), endpoints, server, kubernetes, seals_at
+  config.json    anchors (certificates of the fleet), server, seals_at, and what the agent vouches
+                 for to those who join (``join/statement.py``), which the broker only passes on
+  side.jws       the same to other control planes (``join/which_cluster.py``)
   ca.crt         the cluster's CA certificate
   client.crt, client.key   the broker's Kubernetes user
   broker.crt, broker.key   what signs grants
@@ -21,6 +23,7 @@ from nodeagent.errors import FleetError
 from nodeagent.host import untrusted
 from nodeagent.host.actions import Enable
 from nodeagent.host.host import Host
+from nodeagent.join import statement
 from nodeagent.trust import pki
 from nodeagent.trust.store import Trust
 
@@ -40,13 +43,17 @@ def install(
     kubernetes_version: str,
     seals_at: int = 0,
     networks: tuple[str, ...] = (),
+    *,
+    node_id: str,
+    epoch: int,
 ) -> None:
     """Write all of it; what fits already stays. Then enable the broker's sockets.
 
     ``credentials`` are certificate and key (PEM) of the broker's Kubernetes user, ``endpoint`` is
     the API server's ADDRESS:PORT, ``seals_at`` when enrolment ends by itself (seconds since the
-    epoch, 0: never), ``networks`` the cluster's own, of pods and of Services. Raises FleetError
-    where this node may not lead or the package's users are missing, OSError, CommandFailed.
+    epoch, 0: never), ``networks`` the cluster's own, of pods and of Services; ``node_id`` this
+    node's, ``epoch`` of the claim that its cluster was made with. Raises FleetError where this node
+    may not lead or the package's users are missing, OSError, CommandFailed.
     """
     ca = host.read(paths.KUBERNETES_CA)
     if ca is None:
@@ -55,14 +62,15 @@ def install(
             "Wait until the control plane is made; the agent does that by itself.",
         )
     owner = _folder(host, paths.BROKER_INPUT, "nodeagent-broker")
+    cluster = statement.Cluster(
+        node_id, epoch, (endpoint,), ca.decode("ascii", "replace"), kubernetes_version, networks
+    )
     config = {
         formats.KEY: formats.BROKER_CONFIG,
         "anchors": trust.anchors.to_json(),
-        "endpoints": [endpoint],
         "server": f"https://{endpoint}",
-        "kubernetes": kubernetes_version,
         "seals_at": seals_at,
-        **({"networks": list(networks)} if networks else {}),
+        "cluster": statement.build(trust, cluster, host.clock.now()).decode(),
     }
     _leaf(host, trust, "broker", paths.BROKER_CERT, paths.BROKER_KEY, owner)
     _keep(host, paths.BROKER_CLIENT_KEY, credentials[1], owner)
@@ -78,6 +86,13 @@ def install(
     if host.live:
         for unit in SOCKETS:
             Enable(unit).do(host)
+
+
+def tell(host: Host, side: bytes) -> None:
+    """Give the broker what the agent vouches for to other control planes. Raises FleetError,
+    OSError."""
+    owner = _folder(host, paths.BROKER_INPUT, "nodeagent-broker")
+    _keep(host, paths.BROKER_SIDE, side, owner)
 
 
 def _folder(host: Host, folder: str, user: str) -> Owner:

@@ -1,12 +1,12 @@
 """The broker: decides on join requests, mints bootstrap tokens, signs grants, approves CSRs.
 
 A bootstrap token by itself is a ticket to become any node. Here it is bound: exactly the signing
-request with the granted name, made with the token minted for it, is approved, for one key.
+request with the granted name and the key that the node named, made with the token minted for it,
+is approved.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -14,7 +14,7 @@ import secrets
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -24,8 +24,8 @@ from nodeagent.broker.kube_api_protocol import GROUP, SIGNER, ClusterApi, Signin
 from nodeagent.broker.ledger import Ledger
 from nodeagent.broker.ledger_file import ENROL, Admission, Token
 from nodeagent.broker.places import APPROVED, LEAD, MEMBER, PLACES, Places
-from nodeagent.errors import CommandFailed, Refused
-from nodeagent.join import messages
+from nodeagent.errors import CommandFailed, FleetError, Refused
+from nodeagent.join import messages, statement
 from nodeagent.join.approval import APPROVAL, SEALED, Waiting, WaitingRoom, code
 from nodeagent.trust import pki
 from nodeagent.trust.anchors import Anchors
@@ -60,16 +60,6 @@ class Unadmitted(Exception):
     """A person has to let this node in first; the text is APPROVAL or SEALED."""
 
 
-@dataclass(frozen=True)
-class Offer:
-    """What every grant of this cluster says."""
-
-    endpoints: tuple[str, ...]
-    ca_cert: str
-    kubernetes_version: str
-    networks: tuple[str, ...] = ()
-
-
 class Broker:
     """Not thread-safe: one request at a time."""
 
@@ -78,15 +68,18 @@ class Broker:
         anchors: Anchors,
         key: pki.PrivateKey,
         cert: x509.Certificate,
-        offer: Offer,
+        cluster: bytes,
         api: ClusterApi,
         ledger: Ledger,
         clock: Callable[[], float],
         seals_at: int = 0,
     ) -> None:
-        """``clock``: the machine's, for what others read; what ends here ends by the ledger's time.
-        ``seals_at``: when enrolment ends by itself, seconds since the epoch; 0 is never."""
-        self.anchors, self.key, self.cert, self.offer = anchors, key, cert, offer
+        """``cluster``: what the agent vouches for, passed on in each grant. ``clock``: the
+        machine's, for what others read; what ends here ends by the ledger's time. ``seals_at``:
+        when enrolment ends by itself, seconds since the epoch; 0 is never. Raises Untrusted,
+        OtherVersion where ``cluster`` is of no use."""
+        self.anchors, self.key, self.cert, self.cluster = anchors, key, cert, cluster
+        self._holds_until = statement.verify(anchors, cluster, None).expires
         self.api, self.ledger, self.clock, self.seals_at = api, ledger, clock, seals_at
         self.waiting, self.places = WaitingRoom(), Places()
 
@@ -125,6 +118,11 @@ class Broker:
                     return token.grant.encode()
         if made is None:
             raise Stale("the nonce is not, or no longer, one of this broker's")
+        if self.clock() > self._holds_until:
+            raise FleetError(
+                "What the agent of this control plane vouches for has ended.",
+                "Restart it, which says it anew: sudo systemctl restart nodeagent",
+            )
         if any(made < (self.ledger.made(token.nonce) or 0) for token in before):
             raise Stale("its key has asked with a newer one")
         kind = self._admit(request, source)
@@ -193,27 +191,20 @@ class Broker:
         known: bool,
     ) -> bytes:
         token_id, secret, now = _random(6), _random(16), int(self.clock())
-        granted = messages.Grant(
-            node_name=name,
-            endpoints=self.offer.endpoints,
-            ca_cert=self.offer.ca_cert,
-            ca_hash=messages.ca_hash(self.offer.ca_cert),
-            token=messages.Secret(f"{token_id}.{secret}"),
-            kubernetes_version=self.offer.kubernetes_version,
-            issued=now,
-            expires=now + TOKEN_LIFE,
-            networks=self.offer.networks,
-        )
-        answer = messages.build_grant(self.anchors.fleet_id, self.key, self.cert, request, granted)
+        expires = now + TOKEN_LIFE
+        answer = messages.build_grant(
+            self.anchors.fleet_id, self.key, self.cert, request, name,
+            messages.Secret(f"{token_id}.{secret}"), self.cluster, now, expires,
+        )  # fmt: skip
         token = Token(
             token_id, request.node_id, request.nonce, name, source,
             int(self.ledger.now()) + TOKEN_LIFE, known=known, since=since, kind=kind,
+            key=request.kubelet,
         )  # fmt: skip
         # Before the token, so that none is ever forgotten; the answer only after it, so that
         # none is ever repeated that has no token.
         self.ledger.put(token)
-        expires = datetime.fromtimestamp(granted.expires, UTC)
-        self.api.create_token(token_id, secret, name, expires)
+        self.api.create_token(token_id, secret, name, datetime.fromtimestamp(expires, UTC))
         self.ledger.put(replace(token, grant=answer.decode()))
         _audit("granted", token)
         return answer
@@ -269,26 +260,19 @@ class Broker:
 
     def _decide(self, requests: Sequence[SigningRequest]) -> None:
         """Approve the requests that were granted, and remember first what comes of it."""
-        # The newest first: a kubelet whose request was stored, but not answered in time, makes
-        # another with another key, and waits for that one only. Those that are approved already,
-        # by a person or before the power went, count too.
-        asked = sorted(
-            (one for one in requests if one.pending or one.approved),
-            key=lambda request: request.created,
-            reverse=True,
-        )
+        # Those that are approved already, by a person or before the power went, count too.
+        asked = [one for one in requests if one.pending or one.approved]
         now, fitting = int(self.ledger.now()), []
-        with self.ledger.together():  # before the approval, so that no other key is ever approved
+        with self.ledger.together():
             for request in asked:
                 for token in self.outstanding:
-                    key = fitting_key(request, token)
-                    if key is None or token.csr not in ("", key):
+                    if not fits(request, token):
                         continue
                     if not token.csr:
                         # A certificate that nobody remembers could not be barred.
                         by, _ = self.ledger.share_of(token.node_id, token.kind)
                         self.ledger.certify(token.name, token.node_id, by)
-                        self.ledger.put(replace(token, csr=key, since=now))
+                        self.ledger.put(replace(token, csr=token.key, since=now))
                     fitting.append((request, token))
         with self.ledger.together():
             for request, token in fitting:
@@ -324,30 +308,30 @@ class Broker:
         _audit("token deleted", token)
 
 
-def fitting_key(request: SigningRequest, token: Token) -> str | None:
-    """The hash of the requested key where the request is exactly the one granted with the token,
-    else None."""
+def fits(request: SigningRequest, token: Token) -> bool:
+    """True where the request is exactly the one granted with the token: by it, for its name, and
+    with the key that the node named when it asked for the grant. A token from before an update
+    names no key, and fits nothing: its node asks anew."""
     if (
         request.signer != SIGNER
         or request.username != _user(token)
         or GROUP not in request.groups
         or frozenset(request.usages) not in USAGES
     ):
-        return None
+        return False
     try:
         csr = x509.load_pem_x509_csr(request.csr_pem)
         subject = {(entry.oid, entry.value) for entry in csr.subject}
-        der = pki.spki(csr.public_key())
+        key = pki.spki_hash(csr.public_key())
         plain = csr.is_signature_valid and not list(csr.extensions)
     except pki.UNREADABLE:
-        return None
+        return False
     wanted = {
         (NameOID.COMMON_NAME, f"system:node:{token.name}"),
         (NameOID.ORGANIZATION_NAME, "system:nodes"),
     }
-    if not plain or subject != wanted or len(list(csr.subject)) != len(wanted):
-        return None
-    return hashlib.sha256(der).hexdigest()
+    named = plain and subject == wanted and len(list(csr.subject)) == len(wanted)
+    return named and key == token.key
 
 
 def is_node_id(text: str) -> bool:

@@ -34,8 +34,9 @@ class Token:
     by the ledger's time.
 
     ``grant`` is the answer as sent, for a node that asks twice. ``known`` says that the cluster
-    had a node of this name before; ``csr`` is the hash of the key that was approved, ``since`` when
-    it was, or when the key got the place it holds. ``kind`` and ``source``: whose share it is of.
+    had a node of this name before; ``key`` is the hash of the key that its node named for its
+    kubelet ("" from before it was named), ``csr`` the same once it was approved, ``since`` when it
+    was, or when the key got the place it holds. ``kind`` and ``source``: whose share it is of.
     """
 
     token_id: str
@@ -50,6 +51,7 @@ class Token:
     deleted: bool = False
     since: int = 0
     kind: str = ENROL
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ _TOKEN: dict[str, wire.Check] = {
     "csr": _TEXT,
     "deleted": wire.flag,
 }
-_SINCE: dict[str, wire.Check] = {"since": _TIME, "kind": _WORD}
+_SINCE: dict[str, wire.Check] = {"since": _TIME, "kind": _WORD, "key": _WORD}
 _MEMBER: dict[str, wire.Check] = {
     "name": wire.node_name,
     "node_id": wire.node_id,

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from nodeagent import formats, paths
 from nodeagent.broker import leave, operators
-from nodeagent.broker.broker import Broker, Offer, Overloaded, Revoked, Stale, Unadmitted
+from nodeagent.broker.broker import Broker, Overloaded, Revoked, Stale, Unadmitted
 from nodeagent.broker.kube_api import Api
 from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Refused, Untrusted
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol, waiting_file
+from nodeagent.join import broker_protocol, statement, waiting_file, which_cluster
 from nodeagent.trust import anchors, pki, wire
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ _ASKS: dict[str, dict[str, wire.Check]] = {
         "request": wire.text(r"[A-Za-z0-9_.-]+", 16 * 1024),
         "source": wire.address,
     },
+    "cluster": {"nonce": which_cluster.NONCE},
     "leave": {"said": wire.text(r"[A-Za-z0-9_.-]+", 16 * 1024)},
     "nodes": {},
     "approve": {"node": wire.node_id},
@@ -60,14 +61,14 @@ _CONFIG = wire.Form(
     formats.BROKER_CONFIG,
     {
         "anchors": anchors.Anchors.from_json,
-        "endpoints": wire.array(wire.endpoint, 1, 8),
         "server": wire.text(r"https://[0-9a-f.:\[\]]+", 80),
-        "kubernetes": wire.text(r"[0-9.]+", 16),
+        "cluster": wire.text(r"[A-Za-z0-9_.-]+", statement.MAX_BYTES),
     },
-    {"seals_at": wire.integer(0, 2**40), "networks": wire.array(wire.network, 2, 2)},
+    {"seals_at": wire.integer(0, 2**40)},
     "Restart the agent, which writes it anew: sudo systemctl restart nodeagent",
+    oldest=formats.BROKER_CONFIG,
 )
-FOR_THE_NETWORK = frozenset({"nonce", "grant", "leave"})
+FOR_THE_NETWORK = frozenset({"nonce", "grant", "leave", "cluster"})
 FOR_ROOT = frozenset(_ASKS) - FOR_THE_NETWORK
 
 
@@ -113,7 +114,6 @@ def load(host: Host) -> Broker:
             f"The broker's files are missing or damaged: {error}.",
             "Restart the agent, which writes them: systemctl restart nodeagent",
         ) from error
-    ca_cert = (host.read(paths.BROKER_CA) or b"").decode("ascii", "replace")
     files = (
         str(host.path(n))
         for n in (paths.BROKER_CA, paths.BROKER_CLIENT_CERT, paths.BROKER_CLIENT_KEY)
@@ -122,7 +122,7 @@ def load(host: Host) -> Broker:
         config["anchors"],
         key,
         cert,
-        Offer(config["endpoints"], ca_cert, config["kubernetes"], config.get("networks", ())),
+        config["cluster"].encode(),
         Api(config["server"], *files),
         Ledger(host),
         host.clock.now,
@@ -262,6 +262,8 @@ class Service:
         if op == "grant":
             answer = broker.grant(asked["request"].encode(), asked["source"])
             return {"grant": answer.decode()}
+        if op == "cluster":
+            return {"cluster": self._which(asked["nonce"])}
         if op == "leave":
             return {"left": leave.hear(broker, asked["said"].encode())}
         if op == "approve":
@@ -273,6 +275,14 @@ class Service:
         if op == "seal":
             return operators.seal(broker, asked["open"])
         return operators.overview(broker)
+
+    def _which(self, nonce: str) -> str:
+        """Which cluster this is, as its agent said last. Raises FleetError, OSError."""
+        side = self._host.read(paths.BROKER_SIDE)
+        if side is None or len(side) > which_cluster.MAX_BYTES:
+            raise FleetError("The agent has not told of its cluster yet.", "Ask again later.")
+        one = self._broker
+        return which_cluster.answer(one.anchors.fleet_id, one.key, one.cert, side, nonce).decode()
 
 
 def peer_uid(connection: socket.socket) -> int:

@@ -14,7 +14,14 @@ from dataclasses import replace
 import yaml
 
 from nodeagent import paths
-from nodeagent.cluster import addresses, cni, given_up, kubeadm_state, resolver
+from nodeagent.cluster import (
+    addresses,
+    cni,
+    given_up,
+    kubeadm_state,
+    kubelet_certificate,
+    resolver,
+)
 from nodeagent.cluster.kubeadm_state import FOLDER, State
 from nodeagent.cluster.versions import Tested
 from nodeagent.config.settings import Settings
@@ -172,9 +179,8 @@ def join_configuration(name: str, address: str, token: str, resolv_conf: str = "
     return yaml.safe_dump(document, sort_keys=False).encode()
 
 
-def discovery_configuration(endpoint: str, ca_cert: bytes, token: str | None = None) -> bytes:
-    """A kubeconfig with the cluster's address (``ip:port``) and CA, and no credentials; with a
-    bootstrap token it is what a kubelet asks for its certificate with."""
+def discovery_configuration(endpoint: str, ca_cert: bytes) -> bytes:
+    """A kubeconfig with the cluster's address (``ip:port``) and CA, and no credentials."""
     from base64 import b64encode
 
     cluster = {
@@ -186,12 +192,6 @@ def discovery_configuration(endpoint: str, ca_cert: bytes, token: str | None = N
         "kind": "Config",
         "clusters": [{"name": "", "cluster": cluster}],
     }
-    if token is not None:
-        document |= {
-            "contexts": [{"name": "bootstrap", "context": {"cluster": "", "user": "bootstrap"}}],
-            "current-context": "bootstrap",
-            "users": [{"name": "bootstrap", "user": {"token": token}}],
-        }
     return yaml.safe_dump(document, sort_keys=False).encode()
 
 
@@ -238,6 +238,8 @@ def join(
         else:
             make_room(host, found)
             kubeadm_state.mark(host, kubeadm_state.BEGUN, "join")
+            # Before kubeadm, whose kubelet then finds it and asks for none with a key of its own.
+            kubelet_certificate.place(host, endpoint, ca_cert, token, node_name)
             host.write(DISCOVERY_FILE, discovery_configuration(endpoint, ca_cert), 0o600)
             text = join_configuration(node_name, address, token, resolver.other_file(Facts(host)))
             host.write(JOIN_FILE, text, 0o600)
@@ -249,6 +251,7 @@ def join(
     # It holds the token; kubeadm removes it unless cut off.
     host.shred(kubeadm_state.BOOTSTRAP_CONF)
     formed(host, "worker")
+    kubelet_certificate.forget(host)
 
 
 def _kubeadm(host: Host, *arguments: str, timeout: float) -> str:

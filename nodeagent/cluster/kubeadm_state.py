@@ -34,6 +34,9 @@ LEFT_BEHIND = (
     ETCD_DATA,
 )
 KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.S)
+# A kubelet writes its file in place and syncs nothing; with this, its last line (client-go writes
+# the keys in order), it is whole. The certificate says nothing of that: the agent laid it there.
+WHOLE_CONF = re.compile(rb"\bclient-key: \S+\.pem\s*\Z")
 # Without these a kubelet does not start again after a reboot.
 KUBELET_FILES = (paths.KUBELET_CONFIG, "/var/lib/kubelet/kubeadm-flags.env")
 
@@ -84,7 +87,7 @@ def has_joined(host: Host, name: str, ca_cert: bytes) -> bool:
     """
     ours = (host.read(paths.KUBERNETES_CA) or b"").strip() == ca_cert.strip()
     whole = all(host.read(path) for path in KUBELET_FILES)
-    configured = b"client-certificate" in (host.read(paths.KUBELET_CONF) or b"")
+    configured = WHOLE_CONF.search(host.read(paths.KUBELET_CONF) or b"") is not None
     return ours and whole and configured and _client_name(host) == f"system:node:{name}"
 
 

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from nodeagent import paths
-from nodeagent.cluster import credentials, kubeadm
-from nodeagent.cluster.kubeadm_state import BOOTSTRAP_CONF, FOLDER
+from nodeagent.cluster import credentials, kubeadm, kubelet_certificate
+from nodeagent.cluster.kubeadm_state import FOLDER
 from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
@@ -166,10 +166,9 @@ def _renew_kubelet(host: Host, name: str, now: float) -> None:
     host.call("systemctl", "restart", "kubelet", timeout=STOP_BOUND)
 
 
-def rejoin(host: Host, endpoint: str, ca_cert: bytes, token: str) -> None:
-    """Let the kubelet of a worker ask for a new certificate with a fresh token, as at its first
-    start (kubernetes.io, "TLS bootstrapping"); nothing else of the node changes. Raises
-    CommandFailed, OSError."""
-    document = kubeadm.discovery_configuration(endpoint, ca_cert, token)
-    host.write(BOOTSTRAP_CONF, document, 0o600)
+def rejoin(host: Host, endpoint: str, ca_cert: bytes, token: str, name: str) -> None:
+    """Get the kubelet of worker ``name`` a new certificate with a fresh token, as at its first
+    start; nothing else of the node changes. Raises CommandFailed, OSError."""
+    kubelet_certificate.place(host, endpoint, ca_cert, token, name)
     host.call("systemctl", "restart", "kubelet", timeout=STOP_BOUND)
+    kubelet_certificate.forget(host)

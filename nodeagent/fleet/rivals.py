@@ -22,7 +22,8 @@ MAX_BYTES = 2048
 
 @dataclass(frozen=True)
 class Side:
-    """What a control plane says of its cluster at ``GET /v1/cluster``.
+    """What a control plane says of its cluster at ``/v1/cluster``: signed to who asks with POST
+    (``join/which_cluster.py``), plain to nodeagent 0.2.0, which asks with GET.
 
     ``cluster`` is the SHA-256 of its CA certificate, ``epoch`` that of the claim it was made with,
     ``born`` when it was made (unix time, by its own clock). ``alone``: neither other nodes nor
@@ -37,27 +38,25 @@ class Side:
     alone: bool | None
 
     def to_json(self) -> bytes:
-        """As it goes over the wire."""
+        """As it goes over the wire to nodeagent 0.2.0."""
         return json.dumps(_SIDE.stamp(asdict(self))).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Side:
-        """Raises wire.Malformed, OtherVersion."""
+        """What nodeagent 0.2.0 says; worth what its TLS connection is. Raises wire.Malformed,
+        OtherVersion."""
         return cls(**_SIDE.read(wire.loads(data, MAX_BYTES)))
 
 
-_SIDE = wire.Form(
-    "What a control plane says of its cluster",
-    1,
-    {
-        "node_id": wire.node_id,
-        "name": wire.text(r"[A-Za-z0-9._-]+", 64),
-        "cluster": wire.text(r"[0-9a-f]{64}", 64),
-        "epoch": wire.integer(0, EPOCH_MAX),
-        "born": wire.integer(0, 2**40),
-        "alone": lambda value: None if value is None else wire.flag(value),
-    },
-)
+SIDE: dict[str, wire.Check] = {
+    "node_id": wire.node_id,
+    "name": wire.text(r"[A-Za-z0-9._-]+", 64),
+    "cluster": wire.text(r"[0-9a-f]{64}", 64),
+    "epoch": wire.integer(0, EPOCH_MAX),
+    "born": wire.integer(0, 2**40),
+    "alone": lambda value: None if value is None else wire.flag(value),
+}
+_SIDE = wire.Form("What a control plane says of its cluster", 1, SIDE)
 
 
 class Verdict(enum.Enum):

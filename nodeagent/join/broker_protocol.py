@@ -5,6 +5,7 @@ At SOCKET, the network process's:
 {"op": "nonce"}                                   -> {"nonce": TEXT}
 {"op": "grant", "request": JWS, "source": IP}     -> {"grant": JWS}
 {"op": "leave", "said": JWS}                      -> {"left": TEXT}
+{"op": "cluster", "nonce": TEXT}                  -> {"cluster": JWS}
 At ROOT_SOCKET, which has a queue of its own, the answers as in ``ANSWERS``:
 {"op": "nodes"}, {"op": "approve", "node": ID}, {"op": "revoke", "who": NAME OR ID},
 {"op": "forget", "name": NAME}, {"op": "seal", "open": SECONDS}

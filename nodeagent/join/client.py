@@ -43,10 +43,13 @@ def ask(
     facts: Mapping[str, str],
     now: float,
     *,
+    kubelet: str,
+    epochs: Mapping[str, int] = {},
     clock_synced: bool = False,
     host: Host | None = None,
 ) -> Grant:
-    """A proved grant for this node under the name ``wish`` or a longer one.
+    """A proved grant for this node under the name ``wish`` or a longer one. ``kubelet``: SHA-256
+    of the public key that its kubelet will have; ``epochs`` as in ``statement.verify``.
 
     Where the clock is not known to be right, nothing is checked against it: names, purposes and
     signatures are checked all the same, and the nonce shows freshness. ``now`` in seconds since
@@ -58,8 +61,10 @@ def ask(
     moment = now if clock_synced else None
 
     def exchange(session: http.client.HTTPConnection) -> Grant:
-        data, nonce = _fetch(session, trust, key, wish, facts)
-        return verify_grant(trust.anchors, data, key.node_id, nonce, moment)
+        # Made for this one answer and kept nowhere: what was seen of it is of no use afterwards.
+        reader = pki.new_key()
+        data, nonce = _fetch(session, trust, key, wish, facts, kubelet, reader.public_key())
+        return verify_grant(trust.anchors, data, key.node_id, nonce, moment, reader, epochs)
 
     search = Search(context, server_name(trust.fleet_id), candidates, exchange)
     grant = search.run()
@@ -86,11 +91,13 @@ def ask(
 
 
 def look_up(
-    trust: Trust, key: NodeKey, host: Host, where: tuple[str, int], path: str, limit: int
-) -> bytes:
-    """What the control plane at ``where`` answers to GET ``path``, at most ``limit`` bytes.
+    trust: Trust, key: NodeKey, host: Host, where: tuple[str, int], path: str, body: bytes,
+    limit: int,
+) -> bytes:  # fmt: skip
+    """What the control plane at ``where`` answers to ``body`` at ``path``, at most ``limit`` bytes.
 
-    Proved as for a grant; an answer over a live connection is fresh. Raises NoControlPlane.
+    The server is proved as for a grant; who vouches for the answer is for the caller to check.
+    Raises NoControlPlane.
     """
     try:
         context = client_context(trust, key, host, check_time=False)
@@ -98,7 +105,7 @@ def look_up(
             context,
             server_name(trust.fleet_id),
             [where],
-            lambda session: call(session, "GET", path, None, limit),
+            lambda session: call(session, "POST", path, body, limit),
         )
         told = search.run()
     except OSError as error:
@@ -150,6 +157,8 @@ def _fetch(
     key: NodeKey,
     wish: str,
     facts: Mapping[str, str],
+    kubelet: str,
+    reader: pki.PublicKey,
 ) -> tuple[bytes, str]:
     """The unproved answer of one candidate and the nonce it gave. Raises No, OSError."""
     try:
@@ -157,7 +166,7 @@ def _fetch(
     except UnicodeDecodeError as error:
         raise No("its nonce was not understood") from error
     chain = trust.leaf("client", key.public)
-    request = build_request(trust.fleet_id, key, chain, wish, nonce, facts)
+    request = build_request(trust.fleet_id, key, chain, wish, nonce, facts, kubelet, reader)
     return call(session, "POST", "/v1/grant", request, MAX_BYTES), nonce
 
 
@@ -170,6 +179,10 @@ def call(
     data = answer.read(max(limit, MAX_REASON) + 1)
     if answer.status == 202:
         raise _Wait(data[:16].decode("ascii", "replace"))
+    if answer.status == 404:
+        raise OtherVersion(
+            "It does not know this question: it is of another version of nodeagent.", ON_ALL_NODES
+        )
     if answer.status == OTHER_VERSION:
         raise OtherVersion(data[:MAX_REASON].decode("ascii", "replace").strip(), ON_ALL_NODES)
     if answer.status != 200:

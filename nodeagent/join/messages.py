@@ -1,13 +1,14 @@
 """The two messages of joining: a node's request and the broker's grant.
 
-The request is signed with the node's own key, the grant with the broker's; the network processes
-in between can lose either but forge neither.
+The request is signed with the node's own key and names the key that its kubelet will have. The
+grant is signed with the broker's; where the cluster is and which CA it has the agent of the control
+plane says in it (``join/statement.py``), and the token in it only the node can read. So what
+carries them can lose either, but forge neither, nor use what it sees.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from typing import Any
 
 from cryptography import x509
 
-from nodeagent.trust import jws, node_key, pki, wire
+from nodeagent.join import statement
+from nodeagent.trust import jwe, jws, node_key, pki, wire
 from nodeagent.trust.anchors import Anchors, untrusted
 
 REQUEST_TYPE = "nodeagent-request+jws"
 GRANT_TYPE = "nodeagent-grant+jws"
-LEEWAY = 60  # seconds a synchronised clock may be off
 MAX_FACTS = 8
 
 
@@ -48,39 +49,36 @@ class Secret:
 
 @dataclass(frozen=True)
 class Request:
-    """A proved request: who asks (by key), under which name it wishes to be known. ``may_lead``:
-    its card carries the control-plane issuer."""
+    """A proved request: who asks (by key), under which name it wishes to be known. ``kubelet``:
+    the SHA-256 of the public key (SubjectPublicKeyInfo) that its kubelet will have, in hex;
+    ``reader``: the key that the token is encrypted to; ``may_lead``: its card carries the
+    control-plane issuer."""
 
     node_id: str
     name: str
     nonce: str
     facts: Mapping[str, str]
+    kubelet: str
+    reader: pki.PublicKey
     may_lead: bool = False
 
 
 @dataclass(frozen=True)
 class Grant:
-    """A proved grant: all that ``kubeadm join`` needs. Times in seconds since the epoch.
-
-    ``networks``: the cluster's own, of pods and of Services; none from a control plane of before.
-    """
+    """A proved grant: a name and a token from the broker, the rest from the control plane's agent.
+    Times in seconds since the epoch."""
 
     node_name: str
-    endpoints: tuple[str, ...]
-    ca_cert: str
-    ca_hash: str
     token: Secret
-    kubernetes_version: str
+    cluster: statement.Cluster
     issued: int
     expires: int
-    networks: tuple[str, ...] = ()
 
 
 _NONCE = wire.text(r"[A-Za-z0-9_-]{16,128}", 128)
 _FACT = wire.text(r"[\x20-\x7e]*", 128)
-_CA_HASH = wire.text(r"sha256:[0-9a-f]{64}", 71)
 _TOKEN = wire.text(r"[a-z0-9]{6}\.[a-z0-9]{16}", 23)  # kubeadm's bootstrap token
-_VERSION = wire.text(r"1\.[0-9]{1,3}\.[0-9]{1,3}", 16)
+_COMPACT = r"[A-Za-z0-9_.-]+"  # RFC 7515 7.1, RFC 7516 7.1
 _DER = wire.binary(2048)
 
 
@@ -92,9 +90,19 @@ def _facts(value: Any) -> dict[str, str]:
     return {name: _FACT(item) for name, item in value.items()}
 
 
+def _public(value: Any) -> pki.PublicKey:
+    """A P-256 key as SubjectPublicKeyInfo in base64."""
+    try:
+        return pki.read_public(wire.binary(128)(value))
+    except pki.BadCertificate as error:
+        raise wire.Malformed(str(error)) from error
+
+
+# Version 1, until nodeagent 0.2.0, named no key of a kubelet and none to encrypt to, and its grant
+# was believed in all that it said.
 _REQUEST = wire.Form(
     "A join request",
-    1,
+    2,
     {
         "fleet": wire.fleet_id,
         "node": wire.node_id,
@@ -102,27 +110,26 @@ _REQUEST = wire.Form(
         "nonce": _NONCE,
         "chain": wire.array(_DER, 2, 2),
         "facts": _facts,
+        "kubelet": wire.text(r"[0-9a-f]{64}", 64),
+        "reader": _public,
     },
+    oldest=2,
 )
-_TIME = wire.integer(0, 2**40)
 _GRANT = wire.Form(
     "A grant",
-    1,
+    2,
     {
         "fleet": wire.fleet_id,
         "aud": wire.node_id,
         "nonce": _NONCE,
-        "iat": _TIME,
-        "exp": _TIME,
+        "iat": statement.TIME,
+        "exp": statement.TIME,
         "name": wire.node_name,
-        "endpoints": wire.array(wire.endpoint, 1, 8),
-        "ca_cert": wire.text(r"[\x20-\x7e\n]+", 8192),
-        "ca_hash": _CA_HASH,
-        "token": _TOKEN,
-        "kubernetes": _VERSION,
+        "token": wire.text(_COMPACT, jwe.MAX_BYTES),
+        "cluster": wire.text(_COMPACT, statement.MAX_BYTES),
         "cert": _DER,
     },
-    {"networks": wire.array(wire.network, 2, 2)},
+    oldest=2,
 )
 
 
@@ -133,8 +140,11 @@ def build_request(
     name: str,
     nonce: str,
     facts: Mapping[str, str],
+    kubelet: str,
+    reader: pki.PublicKey,
 ) -> bytes:
-    """A node's request: ``chain`` is its client leaf and the issuer's certificate."""
+    """A node's request: ``chain`` is its client leaf and the issuer's certificate; ``kubelet`` and
+    ``reader`` as in Request."""
     claims = {
         "fleet": fleet_id,
         "node": key.node_id,
@@ -142,6 +152,8 @@ def build_request(
         "nonce": nonce,
         "chain": [base64.b64encode(pki.cert_der(cert)).decode() for cert in chain],
         "facts": dict(facts),
+        "kubelet": kubelet,
+        "reader": base64.b64encode(pki.spki(reader)).decode(),
     }
     return jws.sign(_REQUEST.stamp(claims), key.private, REQUEST_TYPE)
 
@@ -174,21 +186,10 @@ def verify_request(anchors: Anchors, data: bytes) -> Request:
         proved["name"],
         proved["nonce"],
         proved["facts"],
+        proved["kubelet"],
+        proved["reader"],
         anchors.may_lead(proved["chain"]),
     )
-
-
-def ca_hash(ca_cert: str) -> str:
-    """``sha256:`` and the hash of the CA's public key, as kubeadm's discovery-token-ca-cert-hash
-    (RFC 7469 2.4). Raises Malformed where it is no CA certificate."""
-    try:
-        cert = pki.read_cert(ca_cert)
-        if not cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            raise wire.Malformed("`ca_cert`: no certificate authority")
-        der = pki.spki(cert.public_key())
-    except (pki.BadCertificate, x509.ExtensionNotFound, ValueError) as error:
-        raise wire.Malformed("`ca_cert`: no certificate authority") from error
-    return f"sha256:{hashlib.sha256(der).hexdigest()}"
 
 
 def build_grant(
@@ -196,35 +197,43 @@ def build_grant(
     signer: pki.PrivateKey,
     cert: x509.Certificate,
     request: Request,
-    grant: Grant,
+    name: str,
+    token: Secret,
+    cluster: bytes,
+    issued: int,
+    expires: int,
 ) -> bytes:
-    """The broker's answer to ``request``; ``cert`` is the leaf of ``signer``."""
+    """The broker's answer to ``request``; ``cert`` is the leaf of ``signer``, ``cluster`` what the
+    agent vouches for."""
     claims = {
         "fleet": fleet_id,
         "aud": request.node_id,
         "nonce": request.nonce,
-        "iat": grant.issued,
-        "exp": grant.expires,
-        "name": grant.node_name,
-        "endpoints": list(grant.endpoints),
-        "ca_cert": grant.ca_cert,
-        "ca_hash": grant.ca_hash,
-        "token": grant.token.reveal(),
-        "kubernetes": grant.kubernetes_version,
-        **({"networks": list(grant.networks)} if grant.networks else {}),
+        "iat": issued,
+        "exp": expires,
+        "name": name,
+        "token": jwe.encrypt(token.reveal().encode(), request.reader),
+        "cluster": cluster.decode(),
         "cert": base64.b64encode(pki.cert_der(cert)).decode(),
     }
     return jws.sign(_GRANT.stamp(claims), signer, GRANT_TYPE)
 
 
 def verify_grant(
-    anchors: Anchors, data: bytes, node_id: str, nonce: str, now: float | None
+    anchors: Anchors,
+    data: bytes,
+    node_id: str,
+    nonce: str,
+    now: float | None,
+    reader: pki.PrivateKey,
+    epochs: Mapping[str, int] = {},
 ) -> Grant:
-    """The grant, if the fleet's broker made it for this node and this nonce. Raises Untrusted,
-    OtherVersion.
+    """The grant, if the fleet's broker made it for this node and this nonce, and the agent of a
+    control plane vouches for the cluster. Raises Untrusted, OtherVersion.
 
     ``now`` (seconds since the epoch) is None where the clock is not synchronised: the nonce
-    shows freshness then.
+    shows freshness then. ``reader``: the key that the request named; ``epochs`` as in
+    ``statement.verify``.
     """
     try:
         claimed = _GRANT.read(jws.peek(data, GRANT_TYPE))
@@ -234,20 +243,11 @@ def verify_grant(
             raise wire.Malformed("made for another node")
         if proved["nonce"] != nonce:
             raise wire.Malformed("an answer to another request")
-        if now is not None and not proved["iat"] - LEEWAY <= now <= proved["exp"] + LEEWAY:
+        leeway = statement.LEEWAY
+        if now is not None and not proved["iat"] - leeway <= now <= proved["exp"] + leeway:
             raise wire.Malformed("expired, or from the future")
-        if ca_hash(proved["ca_cert"]) != proved["ca_hash"]:
-            raise wire.Malformed("the CA certificate is not the one that was hashed")
+        token = _TOKEN(jwe.decrypt(proved["token"], reader).decode("ascii", "replace"))
     except wire.Malformed as error:
         raise untrusted("A grant", error) from error
-    return Grant(
-        node_name=proved["name"],
-        endpoints=proved["endpoints"],
-        ca_cert=proved["ca_cert"],
-        ca_hash=proved["ca_hash"],
-        token=Secret(proved["token"]),
-        kubernetes_version=proved["kubernetes"],
-        issued=proved["iat"],
-        expires=proved["exp"],
-        networks=proved.get("networks", ()),
-    )
+    cluster = statement.verify(anchors, proved["cluster"].encode(), now, epochs)
+    return Grant(proved["name"], Secret(token), cluster, proved["iat"], proved["exp"])

@@ -1,8 +1,9 @@
 """The endpoint of a control plane: HTTPS on port 6444, where nodes of the fleet ask for grants.
 
 ``GET /v1/nonce`` gives a nonce, ``POST /v1/grant`` takes a signed request and gives a signed
-grant, ``POST /v1/leave`` takes a node's signed farewell, ``GET /v1/cluster`` tells what the agent
-wrote of this cluster (``split.Side``). The client
+grant, ``POST /v1/leave`` takes a node's signed farewell, ``POST /v1/cluster`` takes a nonce and
+tells which cluster this is, signed with it (``join/which_cluster.py``); ``GET /v1/cluster`` tells
+the same unsigned, for nodeagent 0.2.0. The client
 must have a certificate of the fleet; what it asks is the broker's to judge, and nothing of it is
 looked at here.
 """
@@ -84,6 +85,9 @@ class Endpoint:
         if (method, path) == ("POST", "/v1/leave"):
             said = {"op": "leave", "said": _text(body)}
             return "text/plain", self._ask(said, "left", address)
+        if (method, path) == ("POST", "/v1/cluster"):
+            which = {"op": "cluster", "nonce": _text(body)}
+            return "application/jose", self._ask(which, "cluster", address)
         if (method, path) == ("GET", "/v1/cluster"):
             try:
                 return "application/json", self._cluster.read_bytes()

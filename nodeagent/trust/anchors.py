@@ -27,6 +27,11 @@ def broker_name(fleet_id: str) -> str:
     return f"broker.{fleet_id}.internal"
 
 
+def agent_name(fleet_id: str) -> str:
+    """The name that makes a signature the agent's of a control plane: root's, that is."""
+    return f"agent.{fleet_id}.internal"
+
+
 def untrusted(what: str, error: object) -> Untrusted:
     """An Untrusted with the remedy that fits all of them."""
     return Untrusted(
@@ -74,13 +79,20 @@ class Anchors:
     def broker_key(self, leaf_der: bytes) -> pki.PublicKey:
         """The key of a broker's leaf, which only the control-plane issuer makes. Raises
         Untrusted."""
+        return self._signer(leaf_der, broker_name(self.fleet_id), "A broker's certificate")
+
+    def agent_key(self, leaf_der: bytes) -> pki.PublicKey:
+        """As ``broker_key``, of the leaf that an agent made for one signature. Raises Untrusted."""
+        return self._signer(leaf_der, agent_name(self.fleet_id), "An agent's certificate")
+
+    def _signer(self, leaf_der: bytes, name: str, what: str) -> pki.PublicKey:
         try:
             leaf = pki.read_cert(leaf_der)
             pki.check_issued(leaf, self.control_plane_cert)
-            pki.check_leaf(leaf, pki.SERVER, broker_name(self.fleet_id))
+            pki.check_leaf(leaf, pki.SERVER, name)
             return pki.public_key(leaf)
         except pki.BadCertificate as error:
-            raise untrusted("A broker's certificate", error) from error
+            raise untrusted(what, error) from error
 
     def to_json(self) -> dict[str, str]:
         """For the broker's configuration."""

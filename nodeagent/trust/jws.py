@@ -34,9 +34,9 @@ def peek(data: bytes, typ: str) -> Any:
     parts = data.split(b".")
     if len(parts) != 3:
         raise wire.Malformed("no signed message")
-    header = wire.loads(_decode(parts[0]), 256)
+    header = wire.loads(decode(parts[0]), 256)
     wire.exact(header, {"alg": wire.text(ALGORITHM, 5), "typ": wire.text(_literal(typ), 40)})
-    return wire.loads(_decode(parts[1]), MAX_BYTES)
+    return wire.loads(decode(parts[1]), MAX_BYTES)
 
 
 def verify(data: bytes, key: pki.PublicKey, typ: str) -> Any:
@@ -49,8 +49,8 @@ def verify(data: bytes, key: pki.PublicKey, typ: str) -> Any:
     return claims
 
 
-def _decode(part: bytes) -> bytes:
-    """base64url without padding (RFC 7515 2), in its only spelling."""
+def decode(part: bytes) -> bytes:
+    """base64url without padding (RFC 7515 2), in its only spelling. Raises Malformed."""
     try:
         data = base64.b64decode(part + b"=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:

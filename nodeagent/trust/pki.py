@@ -55,6 +55,11 @@ def spki(key: Any) -> bytes:
     return der
 
 
+def spki_hash(key: Any) -> str:
+    """SHA-256 of a public key of any kind, in hex: what a join request names its kubelet's by."""
+    return hashlib.sha256(spki(key)).hexdigest()
+
+
 def short_hash(key: PublicKey) -> str:
     """16 characters of lower-case base32: the first 80 bits of the key's SHA-256."""
     return base64.b32encode(hashlib.sha256(spki(key)).digest())[:16].decode().lower()
@@ -87,6 +92,17 @@ def read_key(pem: str | bytes) -> PrivateKey:
     except UNREADABLE as error:
         raise BadCertificate("no private key in PEM") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise BadCertificate("the key is not P-256")
+    return key
+
+
+def read_public(der: bytes) -> PublicKey:
+    """A P-256 public key from its SubjectPublicKeyInfo in DER. Raises BadCertificate."""
+    try:
+        key = serialization.load_der_public_key(der)
+    except UNREADABLE as error:
+        raise BadCertificate("no public key") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise BadCertificate("the key is not P-256")
     return key
 

@@ -19,7 +19,7 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.statefile import StateFile
 from nodeagent.trust import fleet_file, node_key, pki, voucher, wire
-from nodeagent.trust.anchors import Anchors, broker_name, server_name
+from nodeagent.trust.anchors import Anchors, agent_name, broker_name, server_name
 
 LOG = logging.getLogger("nodeagent")
 
@@ -83,7 +83,7 @@ class Trust:
         return Anchors(self.fleet_id, self.root_cert, self.control_plane.cert, self.enrol.cert)
 
     def leaf(
-        self, kind: Literal["client", "server", "broker"], public: pki.PublicKey
+        self, kind: Literal["client", "server", "broker", "agent"], public: pki.PublicKey
     ) -> list[x509.Certificate]:
         """A certificate for ``public`` and the issuer's, in the order TLS sends them.
 
@@ -91,7 +91,7 @@ class Trust:
         """
         issuer, usage = self.control_plane, pki.SERVER
         node = node_key.node_id(public)
-        names = {"server": server_name, "broker": broker_name}
+        names = {"server": server_name, "broker": broker_name, "agent": agent_name}
         dns = names[kind](self.fleet_id) if kind in names else f"{node}.{self.fleet_id}.internal"
         if kind == "client":
             issuer = self.enrol if self.enrol.key is not None else self.control_plane

@@ -105,7 +105,8 @@ def exact(value: Any, required: Mapping[str, Check]) -> Any:
 @dataclass(frozen=True)
 class Form:
     """A format of ours: its name at the beginning of a sentence, the version that is written and
-    read, its keys. A key that is added later is optional, and whoever reads it has a default."""
+    read, its keys. A key that is added later is optional, and whoever reads it has a default.
+    ``oldest``: the first version that is still read."""
 
     what: str
     version: int
@@ -113,6 +114,7 @@ class Form:
     optional: Mapping[str, Check] = field(default_factory=dict)
     remedy: str = formats.ON_ALL_NODES
     key: str = formats.KEY
+    oldest: int = 1
 
     def read(self, value: Any, what: str = "") -> Any:
         """The known keys of an object in this format, checked. ``what``: a better name. Raises
@@ -120,7 +122,9 @@ class Form:
         if not isinstance(value, dict):
             raise Malformed("an object expected")
         try:
-            formats.check(value.get(self.key), what or self.what, self.version, self.remedy)
+            formats.check(
+                value.get(self.key), what or self.what, self.version, self.remedy, self.oldest
+            )
         except ValueError as error:
             raise Malformed(str(error)) from error
         return record(value, self.required, self.optional)

@@ -21,7 +21,14 @@ from nodeagent.fleet import handoff, rivals
 from nodeagent.fleet.beacon import Proof
 from nodeagent.fleet.sight import Heard
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol, leave, messages, waiting_file
+from nodeagent.join import (
+    broker_protocol,
+    leave,
+    messages,
+    statement,
+    waiting_file,
+    which_cluster,
+)
 from nodeagent.join.approval import Seal, code
 from nodeagent.statefile import StateFile
 from nodeagent.status import schema
@@ -55,8 +62,9 @@ def new_fleet(folder: Path) -> Fleet:
     if not (folder / "keys.json").exists():
         folder.mkdir(exist_ok=True)
         kept, card = fleet_file.make("test-data")
-        (folder / "kept.fleet").write_bytes(kept)
         (folder / "card.fleet").write_bytes(card)
+        if folder.name == "v1":
+            (folder / "kept.fleet").write_bytes(kept)
         ca_key = pki.new_key()
         ca = pki.issue("kubernetes", ca_key.public_key(), "kubernetes", ca_key, path_length=0)
         keys = {"warning": WARNING, "ca": pki.cert_pem(ca)}
@@ -78,20 +86,27 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
     sealed = beacons.seal(trust.beacon_key, beacon, node.private, vouched)
     chain = trust.leaf("client", node.public)
     cert = trust.leaf("broker", fleet.broker.public_key())[0]
-    request = messages.build_request(trust.fleet_id, node, chain, "pi-2", NONCE, {"model": "Pi 5"})
+    request = messages.build_request(
+        trust.fleet_id, node, chain, "pi-2", NONCE, {"model": "Pi 5"}, "ab" * 32, node.public
+    )
     ca = fleet.keys["ca"]
-    offer = messages.Grant(
-        node_name="pi-2", endpoints=("10.77.0.11:6443",), ca_cert=ca, ca_hash=messages.ca_hash(ca),
-        token=messages.Secret("abcdef.0123456789abcdef"), kubernetes_version="1.36.4", issued=NOW,
-        expires=NOW + 600,
+    cluster = statement.Cluster(
+        node.node_id, 1, ("10.77.0.11:6443",), ca, "1.36.4", ("10.244.0.0/16", "10.96.0.0/12")
+    )
+    said = statement.build(trust, cluster, NOW)
+    grant = messages.build_grant(
+        trust.fleet_id, fleet.broker, cert, messages.verify_request(trust.anchors, request),
+        "pi-2", messages.Secret("abcdef.0123456789abcdef"), said, NOW, NOW + 600,
     )  # fmt: skip
-    asked = messages.verify_request(trust.anchors, request)
-    grant = messages.build_grant(trust.fleet_id, fleet.broker, cert, asked, offer)
     side = rivals.Side(node.node_id, "pi-2", "ab" * 32, 1, NOW, True)
+    told = which_cluster.build(trust, side, NOW)
     found: dict[str, bytes] = {
         "beacon.txt": sealed.encode(),
         "request.jws": request,
         "grant.jws": grant,
+        "statement.jws": said,
+        "side.jws": told,
+        "answer.jws": which_cluster.answer(trust.fleet_id, fleet.broker, cert, told, NONCE),
         "farewell.jws": leave.build(trust.fleet_id, node, chain, "pi-2", UID, False, NONCE),
         "cluster.json": side.to_json(),
         "broker-question.bin": framed(
@@ -131,7 +146,10 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
     memory.set_seal(Seal(sealed=True, open_until=NOW + 3600))
     host.write(paths.KUBERNETES_CA, ca.encode())
     with patch.object(Machine, "live", False):
-        provision.install(host, trust, (b"cert", b"key"), "10.77.0.11:6443", "1.36.4", NOW + 86400)
+        provision.install(
+            host, trust, (b"cert", b"key"), "10.77.0.11:6443", "1.36.4", NOW + 86400,
+            node_id=node.node_id, epoch=1,
+        )  # fmt: skip
     host.write(store.CARD_FILES[0], fleet.card)
     store.import_card(host, StateFile(Host(host.root / "other")))
     for file, path in {
@@ -149,24 +167,27 @@ def recordings(fleet: Fleet, host: Machine) -> dict[str, bytes]:
 
 def main() -> None:
     """Record what is missing of this version, and what is read of it."""
-    fleet = new_fleet(FOLDER / "v1")
-    versions = {form.file: form.version for form in FORMS.values()}
+    for version in sorted({form.version for form in FORMS.values()}):
+        _record(version)
+
+
+def _record(version: int) -> None:
+    folder = FOLDER / f"v{version}"
+    fleet = new_fleet(folder)
+    files = {form.file for form in FORMS.values() if form.version == version}
     with fast_folder() as place:
         for file, data in recordings(fleet, Machine(place / "node")).items():
-            path = FOLDER / f"v{versions.get(file, 1)}" / file
-            if not path.exists():
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(data)
-                sys.stdout.write(f"recorded {path.parent.name}/{file}\n")
-    for folder in FOLDER.glob("v*"):
-        told = folder / "expected.json"
-        expected = json.loads(told.read_text()) if told.exists() else {}
-        for form in FORMS.values():
-            if form.name not in expected and (folder / form.file).exists():
-                with fast_folder() as place:
-                    read = form.read(fleet, Machine(place), (folder / form.file).read_bytes())
-                expected[form.name] = plain(read)
-        told.write_text(json.dumps(expected, indent=1) + "\n")
+            if file in files and not (folder / file).exists():
+                (folder / file).write_bytes(data)
+                sys.stdout.write(f"recorded {file}\n")
+    told = folder / "expected.json"
+    expected = json.loads(told.read_text()) if told.exists() else {}
+    for form in FORMS.values():
+        if form.version == version and form.name not in expected:
+            with fast_folder() as place:
+                read = form.read(fleet, Machine(place), (folder / form.file).read_bytes())
+            expected[form.name] = plain(read)
+    told.write_text(json.dumps(expected, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,14 @@ from nodeagent.broker import ledger
 from nodeagent.broker import main as broker_main
 from nodeagent.fleet import beacon, handoff, rivals
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol, leave, messages, waiting_file
+from nodeagent.join import (
+    broker_protocol,
+    leave,
+    messages,
+    statement,
+    waiting_file,
+    which_cluster,
+)
 from nodeagent.status import model
 from nodeagent.trust import fleet_file, jws, pki, store, wire
 from nodeagent.trust.node_key import NodeKey
@@ -47,8 +54,9 @@ class Fleet:
 @dataclass(frozen=True)
 class Form:
     """``read`` gives what the product makes of the bytes, or raises; ``where`` is the file that it
-    looks for on a node. ``optional``: keys that may be missing. ``quiet``: what is not understood
-    counts as nothing, and a later version is told in the log. ``version``: what is written now."""
+    looks for on a node. ``version`` is written, ``oldest`` the first that is read still.
+    ``optional``: keys that may be missing. ``quiet``: what is not understood
+    counts as nothing, and a later version is told in the log."""
 
     name: str
     file: str
@@ -58,6 +66,7 @@ class Form:
     optional: tuple[str, ...] = ()
     quiet: bool = False
     version: int = 1
+    oldest: int = 1
     open: Callable[[Fleet, bytes], Any] = lambda fleet, data: json.loads(data)
     close: Callable[[Fleet, Any], bytes] = lambda fleet, value: json.dumps(value).encode()
 
@@ -97,7 +106,27 @@ def seal(fleet: Fleet, value: Any) -> bytes:
 
 
 def _grant(fleet: Fleet, host: Host, data: bytes) -> Any:
-    return messages.verify_grant(fleet.trust.anchors, data, fleet.node.node_id, NONCE, NOW + 5)
+    return messages.verify_grant(
+        fleet.trust.anchors, data, fleet.node.node_id, NONCE, NOW + 5, fleet.node.private
+    )
+
+
+def _request(fleet: Fleet, host: Host, data: bytes) -> Any:
+    asked = messages.verify_request(fleet.trust.anchors, data)
+    return {**vars(asked), "reader": pki.spki(asked.reader)}
+
+
+def _by_the_agent(typ: str) -> dict[str, Any]:
+    """Signed anew with a leaf of its own, as the agent does it."""
+
+    def close(fleet: Fleet, value: Any) -> bytes:
+        key = pki.new_key()
+        leaf = fleet.trust.leaf("agent", key.public_key())[0]
+        if "cert" in value:
+            value = {**value, "cert": base64.b64encode(pki.cert_der(leaf)).decode()}
+        return jws.sign(value, key, typ)
+
+    return {**_signed(typ, lambda fleet: fleet.broker), "close": close}
 
 
 def _framed(value: Any) -> bytes:
@@ -163,8 +192,7 @@ def _config(fleet: Fleet, host: Host, data: bytes) -> Any:
         host.write(path, content.encode())
     found = broker_main.load(host)
     return {
-        "fleet_id": found.anchors.fleet_id, "endpoints": found.offer.endpoints,
-        "kubernetes": found.offer.kubernetes_version, "seals_at": found.seals_at,
+        "fleet_id": found.anchors.fleet_id, "cluster": found.cluster, "seals_at": found.seals_at,
     }  # fmt: skip
 
 
@@ -188,14 +216,25 @@ FORMS = {
         Form("beacon", "beacon.txt",
              lambda fleet, host, data: beacon.open_(fleet.trust.beacon_key, data.decode()).beacon,
              open=_open_beacon, close=seal),
-        Form("join request", "request.jws",
-             lambda fleet, host, data: messages.verify_request(fleet.trust.anchors, data),
+        Form("join request", "request.jws", _request, version=2, oldest=2,
              **_signed(messages.REQUEST_TYPE, lambda fleet: fleet.node.private)),
-        Form("grant", "grant.jws", _grant, **_signed(messages.GRANT_TYPE, lambda f: f.broker)),
+        Form("grant", "grant.jws", _grant, version=2, oldest=2,
+             **_signed(messages.GRANT_TYPE, lambda f: f.broker)),
+        Form("statement about a cluster", "statement.jws",
+             lambda fleet, host, data: statement.verify(fleet.trust.anchors, data, NOW + 5),
+             optional=("networks",), **_by_the_agent(statement.CLUSTER_TYPE)),
+        Form("answer about a cluster", "answer.jws",
+             lambda fleet, host, data: which_cluster.verify(fleet.trust.anchors, data, NONCE),
+             **_signed(which_cluster.ANSWER_TYPE, lambda f: f.broker)),
+        Form("side of an answer", "side.jws",
+             lambda fleet, host, data: statement.read(
+                 fleet.trust.anchors, data, which_cluster._SIDE, which_cluster.SIDE_TYPE)["epoch"],
+             **_by_the_agent(which_cluster.SIDE_TYPE)),
         Form("farewell", "farewell.jws",
              lambda fleet, host, data: leave.verify(fleet.trust.anchors, data),
              **_signed(leave.LEAVE_TYPE, lambda fleet: fleet.node.private)),
-        Form("cluster", "cluster.json", lambda fleet, host, data: rivals.Side.from_json(data)),
+        Form("cluster", "cluster.json", lambda fleet, host, data: rivals.Side(
+            **rivals._SIDE.read(wire.loads(data, 2048)))),
         Form("question to the broker", "broker-question.bin", _asked, **_FRAME),
         Form("answer of the broker", "broker-answer.bin", _answered, **_FRAME),
         Form("announcement", "announce.json", _file(paths.ANNOUNCE, handoff.read_announcement),
@@ -218,7 +257,7 @@ FORMS = {
         Form("broker's memory", "broker-state.json", _file(paths.LEDGER, _ledger), paths.LEDGER,
              version=2),
         Form("broker's configuration", "broker-config.json", _config, paths.BROKER_CONFIG,
-             optional=("seals_at",)),
+             optional=("seals_at",), version=2, oldest=2),
         Form("card file", "card.fleet", _card, **_COMMENTED),
         Form("worker's card file", "worker.fleet", _card, **_COMMENTED),
         Form("file to keep", "kept.fleet", _from_kept, **_COMMENTED),

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from nodeagent.fleet import rivals
 from nodeagent.fleet.beacon import Beacon
-from nodeagent.join import leave, messages
+from nodeagent.join import leave, messages, statement, which_cluster
 from nodeagent.trust import fleet_file, jws, pki, store
 from nodeagent.trust.node_key import NodeKey
 
@@ -48,16 +49,23 @@ BEACON = Beacon(
     fitness=(1, 2, 8, 1), epoch=1, claim=True, ready=False, expected=4, address="10.77.0.11",
     port=6444, seq=1,
 )  # fmt: skip
-REQUEST = messages.build_request(TRUST.fleet_id, NODE, CLIENT, "pi-2", NONCE, {"model": "Pi 5"})
+KUBELET = "ab" * 32
+REQUEST = messages.build_request(
+    TRUST.fleet_id, NODE, CLIENT, "pi-2", NONCE, {"model": "Pi 5"}, KUBELET, NODE.public
+)
 UID = "0f3b1a52-7a55-4d0e-9a47-7c5f4a9e2b11"
 LEAVE = leave.build(TRUST.fleet_id, NODE, CLIENT, "pi-2", UID, False, NONCE)
-OFFER = messages.Grant(
-    node_name="pi-2", endpoints=("10.77.0.11:6443",), ca_cert=CA, ca_hash=messages.ca_hash(CA),
-    token=messages.Secret("abcdef.0123456789abcdef"), kubernetes_version="1.36.4", issued=NOW,
-    expires=NOW + 600,
-)  # fmt: skip
+CLUSTER = statement.Cluster(NODE.node_id, 1, ("10.77.0.11:6443",), CA, "1.36.4")
+STATEMENT = statement.build(TRUST, CLUSTER, NOW)
+TOKEN = messages.Secret("abcdef.0123456789abcdef")
 GRANT = messages.build_grant(
-    TRUST.fleet_id, BROKER, BROKER_CERT, messages.Request(NODE.node_id, "pi-2", NONCE, {}), OFFER
+    TRUST.fleet_id, BROKER, BROKER_CERT,
+    messages.Request(NODE.node_id, "pi-2", NONCE, {}, KUBELET, NODE.public), "pi-2", TOKEN,
+    STATEMENT, NOW, NOW + 600,
+)  # fmt: skip
+SIDE = rivals.Side(NODE.node_id, "pi-2", "0" * 64, 3, NOW, True)
+ANSWER = which_cluster.answer(
+    TRUST.fleet_id, BROKER, BROKER_CERT, which_cluster.build(TRUST, SIDE, NOW), NONCE
 )
 CSR = (
     x509.CertificateSigningRequestBuilder()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import http.client
 import io
 import json
@@ -24,22 +23,22 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from nodeagent import paths
 from nodeagent.broker import kube_api
-from nodeagent.broker.broker import fitting_key
+from nodeagent.broker.broker import fits
 from nodeagent.broker.kube_api_protocol import GROUP, SIGNER
 from nodeagent.broker.ledger_file import Token
 from nodeagent.cluster.rest import Answer
 from nodeagent.errors import CommandFailed, OtherVersion, Untrusted
 from nodeagent.fleet import beacon as beacons
-from nodeagent.fleet import handoff, rivals
+from nodeagent.fleet import handoff
 from nodeagent.fleet.handoff import Announcement
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol, client, messages
+from nodeagent.join import broker_protocol, client, messages, statement, which_cluster
 from nodeagent.join import leave as farewell
 from nodeagent.serve import http1, status_page
 from nodeagent.serve.mdns.discovery import Discovery
 from nodeagent.serve.mdns.link import Link
 from nodeagent.serve.mdns.message import MARK, QUESTION, from_txt
-from nodeagent.trust import fleet_file, jws, pki, store, wire
+from nodeagent.trust import fleet_file, jwe, jws, pki, store, wire
 from tests.fuzz import messages as real
 from tests.support import speakers
 
@@ -115,7 +114,8 @@ def request(data: bytes) -> None:
     """A request; only what the node said is believed."""
     with contextlib.suppress(Untrusted, OtherVersion):
         proved = messages.verify_request(real.ANCHORS, data)
-        assert proved == messages.Request(real.NODE.node_id, "pi-2", real.NONCE, {"model": "Pi 5"})
+        told = (proved.node_id, proved.name, proved.nonce, proved.facts, proved.kubelet)
+        assert told == (real.NODE.node_id, "pi-2", real.NONCE, {"model": "Pi 5"}, real.KUBELET)
 
 
 def signed_request(data: bytes) -> None:
@@ -143,9 +143,10 @@ def grant(data: bytes) -> None:
     """A grant; only what the broker said is believed."""
     with contextlib.suppress(Untrusted, OtherVersion):
         proved = messages.verify_grant(
-            real.ANCHORS, data, real.NODE.node_id, real.NONCE, real.NOW + 1
+            real.ANCHORS, data, real.NODE.node_id, real.NONCE, real.NOW + 1, real.NODE.private
         )
-        assert proved == real.OFFER, "a grant was believed that the broker did not make"
+        told = (proved.node_name, proved.token, proved.cluster.ca_cert)
+        assert told == ("pi-2", real.TOKEN, real.CA), "a grant that the broker did not make"
 
 
 def signed_grant(data: bytes) -> None:
@@ -153,11 +154,25 @@ def signed_grant(data: bytes) -> None:
     message = real.signed(data, real.BROKER, messages.GRANT_TYPE)
     with contextlib.suppress(Untrusted, OtherVersion):
         proved = messages.verify_grant(
-            real.ANCHORS, message, real.NODE.node_id, real.NONCE, real.NOW + 1
+            real.ANCHORS, message, real.NODE.node_id, real.NONCE, real.NOW + 1, real.NODE.private
         )
         claims = json.loads(data)
         assert (claims["aud"], claims["nonce"]) == (real.NODE.node_id, real.NONCE)
-        assert proved.ca_hash == messages.ca_hash(proved.ca_cert)
+        assert proved.cluster.ca_cert == real.CA, "a broker says which cluster is joined"
+
+
+def cluster_statement(data: bytes) -> None:
+    """What a control plane's agent vouches for; only what it said is believed."""
+    with contextlib.suppress(Untrusted, OtherVersion):
+        told = statement.verify(real.ANCHORS, data, real.NOW)
+        assert (told.ca_cert, told.endpoints) == (real.CA, real.CLUSTER.endpoints)
+
+
+def encrypted(data: bytes) -> None:
+    """A token for one reader."""
+    with contextlib.suppress(wire.Malformed):
+        opened = jwe.decrypt(data.decode("latin-1"), real.NODE.private)
+        assert opened == real.TOKEN.reveal().encode()
 
 
 def signed_message(data: bytes) -> None:
@@ -200,9 +215,8 @@ def http_answer(data: bytes) -> None:
 
 def cluster_side(data: bytes) -> None:
     """What another control plane tells of its cluster."""
-    with contextlib.suppress(wire.Malformed, OtherVersion):
-        told = rivals.Side.from_json(data)
-        assert rivals.Side.from_json(told.to_json()) == told
+    with contextlib.suppress(Untrusted, OtherVersion):
+        assert which_cluster.verify(real.ANCHORS, data, real.NONCE) == real.SIDE
 
 
 def broker_frame(data: bytes) -> None:
@@ -274,6 +288,7 @@ def signing_request(data: bytes) -> None:
     """A certificate request that a kubelet sends; base64 of DER is what the API server stores."""
     pem = b"-----BEGIN CERTIFICATE REQUEST-----\n%s\n-----END CERTIFICATE REQUEST-----\n"
     token = Token("abcdef", real.NODE.node_id, real.NONCE, "pi-2", "", real.NOW)
+    token = replace(token, key=pki.spki_hash(real.CA_KEY.public_key()))
     for text in (data, pem % base64.b64encode(data)):
         spec = {
             "username": "system:bootstrap:abcdef", "groups": [GROUP], "signerName": SIGNER,
@@ -281,8 +296,8 @@ def signing_request(data: bytes) -> None:
             "request": base64.b64encode(text).decode(),
         }  # fmt: skip
         asked = kube_api._request({"metadata": {"name": "csr-1", "uid": "1"}, "spec": spec})
-        key = fitting_key(asked, token)
-        assert key in (None, hashlib.sha256(pki.spki(real.CA_KEY.public_key())).hexdigest())
+        fits(asked, token)
+        assert not fits(asked, replace(token, key="")), "a key that nobody named"
 
 
 def card_file(data: bytes) -> None:
@@ -329,7 +344,6 @@ _ITEMS = {
     ]
 }
 _POST = b"POST /v1/grant HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
-_SIDE = rivals.Side(real.NODE.node_id, "pi-2", "0" * 64, 3, real.NOW, True)
 _ANSWERS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -350,7 +364,9 @@ TARGETS: dict[str, Target] = {
     "broker_leaf": Target(broker_leaf, (pki.cert_der(real.BROKER_CERT),)),
     "http_request": Target(http_request, (_POST, b"GET / HTTP/1.1\r\n\r\n")),
     "http_answer": Target(http_answer, _ANSWERS),
-    "cluster_side": Target(cluster_side, (_SIDE.to_json(),)),
+    "cluster_side": Target(cluster_side, (real.ANSWER,)),
+    "cluster_statement": Target(cluster_statement, (real.STATEMENT,)),
+    "encrypted": Target(encrypted, (json.loads(real.payload(real.GRANT))["token"].encode(),)),
     "broker_frame": Target(broker_frame, (b'\0\0\0\x18{"v": 1, "op": "nonce"} ',)),
     "mdns_packet": Target(mdns_packet, (real.packet(_SEALED), QUESTION)),
     "txt_record": Target(txt_record, (b"\x06b0=abc\x06b1=def",)),

@@ -32,7 +32,16 @@ from nodeagent.trust import fleet_file, jws, pki, store
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 from tests.hostile.section import Section
-from tests.support.admission import BROKER, Setup, claims, granted, signing_request
+from tests.support.admission import (
+    BROKER,
+    KUBELET_HASH,
+    READER,
+    Setup,
+    claims,
+    granted,
+    proved,
+    signing_request,
+)
 
 REFUSED = (NodeAgentError, Stale, Overloaded, Revoked, Unadmitted)
 FLIPS, EDITS = 4000, 1500
@@ -167,7 +176,16 @@ def _strangers(setup: Setup, other: Trust, dice: random.Random) -> tuple[int, in
             [own, enrol],
             [enrol, enrol],
         ):
-            asked = messages.build_request(fleet, key, chain, "pi-2", setup.broker.nonce(), {})
+            asked = messages.build_request(
+                fleet,
+                key,
+                chain,
+                "pi-2",
+                setup.broker.nonce(),
+                {},
+                KUBELET_HASH,
+                READER.public_key(),
+            )
             tried, through = tried + 1, through + _accepted(setup, asked)
     return tried, through
 
@@ -186,7 +204,7 @@ def _replays(setup: Setup, other: Trust, dice: random.Random) -> tuple[int, int]
 
 def _believed(setup: Setup, data: bytes, key: NodeKey, nonce: str) -> bool:
     try:
-        messages.verify_grant(setup.trust.anchors, data, key.node_id, nonce, setup.now)
+        proved(setup.trust, data, key.node_id, nonce, setup.now)
     except NodeAgentError:
         return False
     return True

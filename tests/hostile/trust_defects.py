@@ -125,6 +125,42 @@ DEFECTS: tuple[Defect, ...] = (
         "turns-without-share", "one address may take all turns at the broker",
         f"{UNIT}/serve/test_connections.py::test_one_address_gets_a_share_of_the_turns",
     ),
+    _defect(
+        "statement-by-anyone", "a broker's key says where the cluster is and which CA it has",
+        f"{UNIT}/join/test_statement.py::test_who_carries_it_cannot_make_it",
+    ),
+    _defect(
+        "ended-word-taken", "what an agent vouched for is taken after its end",
+        f"{UNIT}/join/test_statement.py::test_it_is_believed_until_it_ends",
+    ),
+    _defect(
+        "earlier-cluster-taken", "a control plane's earlier cluster is taken for its present one",
+        f"{UNIT}/join/test_statement.py::test_an_earlier_cluster_of_the_same_control_plane_is_not_joined",
+    ),
+    _defect(
+        "answer-of-before-taken", "an answer about a cluster needs not be to this question",
+        f"{UNIT}/agent/test_conflict.py::test_an_answer_that_was_heard_before_moves_nobody",
+    ),
+    _defect(
+        "any-kubelet-key", "a token gets any key a certificate",
+        f"{UNIT}/broker/test_broker.py::test_only_the_key_that_the_node_named_is_approved",
+    ),
+    _defect(
+        "token-in-the-clear", "who carries a grant can read the token",
+        f"{UNIT}/join/test_vouched.py::test_nothing_that_is_carried_can_be_used",
+    ),
+    _defect(
+        "another-cluster-renewed", "a member's certificate is renewed by whatever cluster answers",
+        f"{UNIT}/agent/test_formation.py::test_a_member_from_the_drawer_joins_no_other_cluster",
+    ),
+    _defect(
+        "control-plane-barred", "a broker's word has root bar a control plane",
+        f"{UNIT}/cli/test_admissions.py::test_a_broker_that_was_taken_over_has_root_bar_no_control_plane",
+    ),
+    _defect(
+        "certificate-laid-before-it-is-whole", "a kubelet finds a certificate without its key",
+        f"{UNIT}/cluster/test_kubelet_certificate.py::test_a_cut_anywhere_leaves_a_kubelet_whole_or_none",
+    ),
 )  # fmt: skip
 
 

@@ -11,25 +11,29 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from nodeagent import paths
 from nodeagent.broker import operators
-from nodeagent.broker.broker import Broker, Offer
+from nodeagent.broker.broker import Broker
 from nodeagent.broker.kube_api import Api
 from nodeagent.broker.ledger import Ledger
 from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import credentials, revoked
+from nodeagent.cluster import credentials, kubeadm_state, kubelet_certificate, revoked
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host, Result
-from nodeagent.join import messages
+from nodeagent.join import messages, statement
 from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
+from tests.support.admission import KUBELET_HASH, READER, proved
+from tests.support.authority import KUBELET
 
 pytestmark = pytest.mark.lab
 
@@ -359,12 +363,12 @@ def bootstrap(cluster: Cluster, token: str, *words: str, stdin: str = "") -> tup
     return done.returncode, done.stdout + done.stderr
 
 
-def csr(folder: Path, node: str) -> str:
+def csr(folder: Path, node: str, key: pki.PrivateKey = KUBELET) -> str:
     """A CertificateSigningRequest for a node's client certificate."""
-    key, request = folder / "n.key", folder / "n.csr"
+    path, request = folder / "n.key", folder / "n.csr"
+    path.write_text(pki.key_pem(key))
     subprocess.run(
-        ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-         "-keyout", str(key), "-out", str(request),
+        ["openssl", "req", "-new", "-key", str(path), "-out", str(request),
          "-subj", f"/O=system:nodes/CN=system:node:{node}"],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
@@ -415,17 +419,21 @@ class Fleet:
         self.trust, key = store.from_card(card), pki.new_key()
         (cert, _) = self.trust.leaf("broker", key.public_key())
         ca = (cluster.pki / "ca.crt").read_text()
-        offer = Offer(("192.0.2.1:6443",), ca, "1.36.4")
+        where = (f"127.0.0.1:{cluster.port}",)
+        said = statement.Cluster("n-" + "a" * 16, 1, where, ca, "1.36.4")
+        vouched = statement.build(self.trust, said, time.time())
         self.api = cluster.user("nodeagent:broker")
         ledger = Ledger(Host(folder / "broker"))
-        self.broker = Broker(self.trust.anchors, key, cert, offer, self.api, ledger, time.time)
+        self.broker = Broker(self.trust.anchors, key, cert, vouched, self.api, ledger, time.time)
 
-    def grant(self, wish: str, key: NodeKey) -> messages.Grant:
-        """A proved grant."""
+    def grant(self, wish: str, key: NodeKey, kubelet: str = KUBELET_HASH) -> messages.Grant:
+        """A proved grant for a node that names this hash of its kubelet's key."""
         nonce, chain = self.broker.nonce(), self.trust.leaf("client", key.public)
-        asked = messages.build_request(self.trust.fleet_id, key, chain, wish, nonce, {})
+        asked = messages.build_request(
+            self.trust.fleet_id, key, chain, wish, nonce, {}, kubelet, READER.public_key()
+        )
         data = self.broker.grant(asked, "192.0.2.2")
-        return messages.verify_grant(self.trust.anchors, data, key.node_id, nonce, time.time())
+        return proved(self.trust, data, key.node_id, nonce, time.time())
 
     def pending(self, name: str) -> bool:
         """True where the request was not approved; as a stray it is denied."""
@@ -447,8 +455,8 @@ def test_a_stolen_token_cannot_become_another_node(cluster: Cluster, tmp_path: P
     token = fleet.grant("pi-20", NodeKey(pki.new_key())).token.reveal()
     other = fleet.grant("pi-21", NodeKey(pki.new_key())).token.reveal()
 
-    def asks(name: str, node: str, token: str, **spec: Any) -> None:
-        item = json.loads(csr(tmp_path, node))
+    def asks(name: str, node: str, token: str, key: pki.PrivateKey = KUBELET, **spec: Any) -> None:
+        item = json.loads(csr(tmp_path, node, key))
         item["metadata"], item["spec"] = {"name": name}, {**item["spec"], **spec}
         status, said = bootstrap(cluster, token, "create", "-f", "-", stdin=json.dumps(item))
         assert status == 0, said
@@ -473,14 +481,54 @@ def test_a_stolen_token_cannot_become_another_node(cluster: Cluster, tmp_path: P
     ):
         status, said = bootstrap(cluster, token, *words)
         assert status != 0 and ("orbidden" in said or "already Denied" in said), (words, said)
-    # Its own request is the only one, and the first key the only key.
+    # Its own request is the only one, and the key that the node named the only key.
+    thief = pki.new_key()
+    asks("earlier-key", "pi-20", token, thief)
     asks("right", "pi-20", token)
+    asks("other-token", "pi-20", other)
+    asks("later-key", "pi-20", token, thief)
     fleet.broker.tick()
     assert not fleet.pending("right")
-    asks("second-key", "pi-20", token)
-    asks("other-token", "pi-20", other)
     fleet.broker.tick()
-    assert fleet.pending("second-key") and fleet.pending("other-token")
+    for name in ("earlier-key", "later-key", "other-token"):
+        assert fleet.pending(name), name
+
+
+def test_the_agent_gets_its_kubelets_certificate(cluster: Cluster, tmp_path: Path) -> None:
+    """As a node that joins does it, on a real API server; a real controller manager signs."""
+    fleet, node_key = Fleet(cluster, tmp_path), NodeKey(pki.new_key())
+    host = Host(tmp_path / "r")
+    own = kubelet_certificate.key(host)
+    hashed = pki.spki_hash(own.public_key())
+    grant = fleet.grant("pi-60", node_key, hashed)
+    signer = subprocess.Popen([
+        str(KUBERNETES / "kube-controller-manager"), "--kubeconfig", str(cluster.admin),
+        "--controllers", "certificatesigningrequest-signing-controller", "--leader-elect=false",
+        "--secure-port", "0", "--cluster-signing-cert-file", str(cluster.pki / "ca.crt"),
+        "--cluster-signing-key-file", str(cluster.pki / "ca.key"),
+    ], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+
+    def place(token: str) -> None:
+        kubelet_certificate.place(
+            host, grant.cluster.endpoints[0], grant.cluster.ca_cert.encode(), token, "pi-60"
+        )
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            for _ in range(2):  # an answer may be lost: the same again
+                placed = pool.submit(place, grant.token.reveal())
+                while not placed.done():
+                    fleet.broker.tick()
+                    time.sleep(0.5)
+                placed.result()
+    finally:
+        signer.terminate()
+        signer.wait(60)
+    data = host.read(paths.KUBELET_CLIENT) or b""
+    found = x509.load_pem_x509_certificate(data)
+    assert pki.spki_hash(found.public_key()) == hashed
+    assert kubeadm_state._client_name(host) == "system:node:pi-60"
+    assert len(fleet.broker.ledger.admissions) == 2
 
 
 def kubelet(cluster: Cluster, name: str, *words: str, stdin: str = "") -> tuple[int, str]:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import yaml
 from cryptography import x509
 
 from nodeagent import paths
-from nodeagent.cluster import credentials, kubeadm_state, renewal
+from nodeagent.cluster import credentials, kubeadm_state, kubelet_certificate, renewal
 from nodeagent.host.host import Host, Result
 from nodeagent.trust import pki
 from nodeagent.trust.node_key import NodeKey
@@ -83,8 +84,8 @@ def test_a_kubelet_from_the_drawer_gets_a_new_certificate(cluster: Cluster, tmp_
     host.link(paths.KUBELET_CLIENT, Path(PEM).name)
     assert renewal.expired(host, time.time())
     fleet = Fleet(cluster, tmp_path)
-    grant = fleet.grant(NAME, NodeKey(pki.new_key()))
-    renewal.rejoin(host, server.removeprefix("https://"), ca.read_bytes(), grant.token.reveal())
+    own = pki.spki_hash(kubelet_certificate.key(host).public_key())
+    grant = fleet.grant(NAME, NodeKey(pki.new_key()), own)
 
     signer = (
         KUBERNETES / "kube-controller-manager", "--kubeconfig", cluster.admin,
@@ -92,19 +93,31 @@ def test_a_kubelet_from_the_drawer_gets_a_new_certificate(cluster: Cluster, tmp_
         "--secure-port", "0", "--cluster-signing-cert-file", ca,
         "--cluster-signing-key-file", cluster.pki / "ca.key",
     )  # fmt: skip
+    with running(tmp_path, *signer), ThreadPoolExecutor(1) as pool:
+        token = grant.token.reveal()
+        where = server.removeprefix("https://")
+        done = pool.submit(renewal.rejoin, host, where, ca.read_bytes(), token, NAME)
+        while not done.done():
+            fleet.broker.tick()
+            time.sleep(0.5)
+        done.result()
+    # A real kubelet takes it, and asks for none of its own.
+    current = host.path(paths.KUBELET_CLIENT, follow=False)
+    placed = current.read_bytes()
     with (
         socket.socket(socket.AF_UNIX) as runtime,
-        running(tmp_path, *signer),
         running(tmp_path, *kubelet(host, tmp_path, server, ca)) as log,
     ):
         runtime.bind(str(tmp_path / "cri.sock"))
         runtime.listen(8)
-        deadline = time.monotonic() + 180
-        # The kubelet's link is absolute, so it is followed here and not below the host's root.
-        current = host.path(paths.KUBELET_CLIENT, follow=False)
-        while current.samefile(host.path(PEM)) and time.monotonic() < deadline:
-            fleet.broker.tick()
+        deadline = time.monotonic() + 60
+        while "Loading cert/key pair from" not in log.read_text() and time.monotonic() < deadline:
             time.sleep(1)
+        time.sleep(3)
+    assert "Loading cert/key pair from" in log.read_text(), log.read_text()[-3000:]
+    assert current.read_bytes() == placed
+    asked = [one for one in fleet.api.requests() if one.username == f"system:node:{NAME}"]
+    assert not asked, "the kubelet asked for another one"
     assert (renewal.end(current.read_bytes()) or 0) > time.time(), log.read_text()[-3000:]
     names = x509.load_pem_x509_certificate(current.read_bytes()).subject
     assert {str(name.value) for name in names} == {"system:nodes", f"system:node:{NAME}"}

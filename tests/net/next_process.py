@@ -33,7 +33,7 @@ def raised(value: Any) -> Any:
     """Beacons and signed messages of a format that this version does not know."""
     signed = isinstance(value, dict) and {"fleet", "nonce"} <= value.keys()
     if signed:
-        return {**value, "v": 2}
+        return {**value, "v": value["v"] + 1}
     if isinstance(value, list) and len(value) == FIELDS and value[0] == beacon.FORMAT:
         return [2, *value[1:4], {"all": "else"}]
     return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +14,11 @@ from nodeagent import paths
 from nodeagent.fleet import beacon, handoff
 from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.fleet.sight import Heard
+from nodeagent.join import broker_protocol, messages
 from nodeagent.serve import status_page
-from nodeagent.trust import fleet_file
+from nodeagent.trust import fleet_file, pki
 from tests.hostile import load
-from tests.support.joining import answers, ask, control_plane
+from tests.support.joining import answers, ask, certificate_request, control_plane
 from tests.support.virtual_lan import PORT, Lan, Node, eventually, ip, status
 
 SERVE_LIMIT_KIB = 64 * 1024  # MemoryMax= of the unit
@@ -159,6 +162,49 @@ def test_a_crowd_is_let_in(lan: Lan, tmp_path: Path) -> None:
     said = load.join(lan, leader, tmp_path, 64, 64)
     assert len({one.get("name") for one in said["joiners"]}) == 64, said
     assert all(one["seconds"] is not None for one in said["joiners"])
+
+
+def test_a_taken_over_broker_leads_nobody_to_another_cluster(lan: Lan) -> None:
+    """Real server and client, the broker's true key and leaf, and a grant for the attacker's API
+    server and CA (attack a03)."""
+    leader = control_plane(lan, broker=("tests.support.taken_over_process",))
+    worker = lan.add()
+    said = ask(worker, "pi-2", leader.address)
+    assert said["error"] == "NoControlPlane", said
+    assert "An agent's certificate was not believed" in said["reason"]
+    assert leader.address in said["reason"], "the log says who it was"
+    honest = control_plane(lan)
+    told = ask(worker, "pi-2", leader.address, honest.address)
+    assert told["name"] == "pi-2", "and it keeps nobody from another control plane"
+    assert told["endpoints"] == [f"{honest.address}:6443"]
+
+
+def test_a_network_process_cannot_use_what_it_carries(lan: Lan) -> None:
+    """It hears each grant. Here it asks the broker itself, with the request that it heard, and has
+    the grant before the node; there is no token in it (attack a04)."""
+    leader, worker = control_plane(lan), lan.add()
+    reader = pki.new_key()
+    socket_ = str(leader.host.path(broker_protocol.SOCKET))
+    nonce = broker_protocol.call(socket_, {"op": "nonce"})["nonce"]
+    request = messages.build_request(
+        worker.trust.fleet_id, worker.key, worker.trust.leaf("client", worker.key.public), "pi-2",
+        nonce, {}, "ab" * 32, reader.public_key(),
+    ).decode()  # fmt: skip
+    asked = {"op": "grant", "request": request, "source": worker.address}
+    heard = broker_protocol.call(socket_, asked)["grant"]
+    (token,) = Path(leader.host.root, "cluster", "tokens").iterdir()
+    secret = token.read_text().partition(" ")[0].encode()
+    assert secret not in base64.urlsafe_b64decode(heard.split(".")[1] + "==")
+    # Nor does a key of its own come through, though it had the token from elsewhere.
+    thief = certificate_request(f"{token.name}.{secret.decode()}", "pi-2", pki.new_key())
+    cluster = Path(leader.host.root, "cluster")
+    (cluster / "csr" / "thief.json").write_text(json.dumps(thief))
+    friend = lan.add()
+    told = ask(friend, "pi-3", leader.address)
+    right = certificate_request(told["token"], "pi-3")
+    (cluster / "csr" / "right.json").write_text(json.dumps(right))
+    assert eventually(lambda: (cluster / "approved" / "right").exists()), leader.logs()
+    assert not (cluster / "approved" / "thief").exists()
 
 
 def test_a_worker_card_cannot_pose_as_control_plane(lan: Lan) -> None:

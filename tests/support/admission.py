@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,42 +15,64 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from nodeagent.broker.broker import TOKEN_LIFE, Broker, Offer
+from nodeagent.broker.broker import TOKEN_LIFE, Broker
 from nodeagent.broker.kube_api_protocol import Seen, SigningRequest
 from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Clock, Host
-from nodeagent.join import messages
+from nodeagent.join import messages, statement
 from nodeagent.join.messages import Grant, Request, Secret
 from nodeagent.trust import pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
+from tests.support.authority import KUBELET
 
 NONCE = "A" * 43
 NOW = 1_795_000_000
-BROKER = pki.new_key()
+BROKER, READER = pki.new_key(), pki.new_key()
+KUBELET_HASH = pki.spki_hash(KUBELET.public_key())
 CA_KEY = pki.new_key()
 CA = pki.cert_pem(pki.issue("kubernetes", CA_KEY.public_key(), "kubernetes", CA_KEY, path_length=0))
 
 
 def request(trust: Trust, key: NodeKey, name: str = "pi-2") -> bytes:
     chain = trust.leaf("client", key.public)
-    return messages.build_request(trust.fleet_id, key, chain, name, NONCE, {"model": "Pi 5"})
+    return messages.build_request(
+        trust.fleet_id, key, chain, name, NONCE, {"model": "Pi 5"}, KUBELET_HASH,
+        READER.public_key(),
+    )  # fmt: skip
+
+
+def cluster(**changes: Any) -> statement.Cluster:
+    """What the agent vouches for."""
+    usual = statement.Cluster("n-" + "a" * 16, 1, ("10.77.0.11:6443",), CA, "1.36.4")
+    return replace(usual, **changes)
 
 
 def offer(**changes: Any) -> Grant:
-    values: dict[str, Any] = {
-        "node_name": "pi-2", "endpoints": ("10.77.0.11:6443",), "ca_cert": CA,
-        "ca_hash": messages.ca_hash(CA), "token": Secret("abcdef.0123456789abcdef"),
-        "kubernetes_version": "1.36.4", "issued": NOW, "expires": NOW + 600,
-    }  # fmt: skip
-    return Grant(**{**values, **changes})
+    """A grant as it is proved, with changes of the broker's part."""
+    vouched = cluster(issued=NOW, expires=NOW + statement.LIFE)
+    usual = Grant("pi-2", Secret("abcdef.0123456789abcdef"), vouched, NOW, NOW + 600)
+    return replace(usual, **changes)
 
 
-def granted(trust: Trust, key: NodeKey, **changes: Any) -> bytes:
+def granted(trust: Trust, key: NodeKey, vouched: bytes | None = None, **changes: Any) -> bytes:
+    """A grant as the broker sends it."""
     (cert, _) = trust.leaf("broker", BROKER.public_key())
-    asked = Request(key.node_id, "pi-2", NONCE, {})
-    return messages.build_grant(trust.fleet_id, BROKER, cert, asked, offer(**changes))
+    asked = Request(key.node_id, "pi-2", NONCE, {}, KUBELET_HASH, READER.public_key())
+    said = offer(**changes)
+    return messages.build_grant(
+        trust.fleet_id, BROKER, cert, asked, said.node_name, said.token,
+        vouched or statement.build(trust, said.cluster, NOW), said.issued, said.expires,
+    )  # fmt: skip
+
+
+def proved(
+    trust: Trust, data: bytes, node_id: str, nonce: str = NONCE, now: float | None = NOW,
+    epochs: Mapping[str, int] = {},
+) -> Grant:  # fmt: skip
+    """The grant, as the node reads it."""
+    return messages.verify_grant(trust.anchors, data, node_id, nonce, now, READER, epochs)
 
 
 def claims(data: bytes) -> dict[str, Any]:
@@ -129,7 +151,7 @@ class Setup:
     def __init__(self, folder: Path, trust: Trust, seals_at: int = 0) -> None:
         self.now: float = NOW
         self.seals_at, self.up = seals_at, 1000.0
-        self.trust = trust
+        self.trust, self.vouches = trust, True
         clock = Clock(now=lambda: self.now, monotonic=lambda: self.up)
         self.host = Host(folder / "broker", clock=clock)
         self.cluster = Cluster(now=lambda: self.now)
@@ -138,10 +160,10 @@ class Setup:
 
     def start(self) -> None:
         """The process begins; the disk is what it was."""
-        offer = Offer(("10.77.0.11:6443",), CA, "1.36.4")
+        vouched = statement.build(self.trust, cluster(), self.now)
         (cert, _) = self.trust.leaf("broker", self.key.public_key())
         self.broker = Broker(
-            self.trust.anchors, self.key, cert, offer, self.cluster, Ledger(self.host),
+            self.trust.anchors, self.key, cert, vouched, self.cluster, Ledger(self.host),
             lambda: self.now, self.seals_at,
         )  # fmt: skip
 
@@ -163,14 +185,19 @@ class Setup:
         return name
 
     def request(self, key: NodeKey, wish: str, nonce: str | None = None) -> bytes:
+        if self.vouches:  # as the keeper has the agent do, whatever the clock does
+            self.broker.cluster = statement.build(self.trust, cluster(), self.now)
+            self.broker._holds_until = int(self.now) + statement.LIFE
         nonce = nonce or self.broker.nonce()
         chain = self.trust.leaf("client", key.public)
-        return messages.build_request(self.trust.fleet_id, key, chain, wish, nonce, {})
+        return messages.build_request(
+            self.trust.fleet_id, key, chain, wish, nonce, {}, KUBELET_HASH, READER.public_key()
+        )
 
     def ask(self, key: NodeKey, wish: str, source: str = "10.77.0.12") -> messages.Grant:
         nonce = self.broker.nonce()
         data = self.broker.grant(self.request(key, wish, nonce), source)
-        return messages.verify_grant(self.trust.anchors, data, key.node_id, nonce, self.now)
+        return proved(self.trust, data, key.node_id, nonce, self.now)
 
 
 def csr(
@@ -187,7 +214,7 @@ def csr(
     )  # fmt: skip
     if extra:
         builder = builder.add_extension(extra, False)
-    key = more.pop("key", None) or pki.new_key()
+    key = more.pop("key", None) or KUBELET
     pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     user = f"system:bootstrap:{token.partition('.')[0]}"
     return signing_request(**{"name": name, "username": user, "csr_pem": pem, **more})

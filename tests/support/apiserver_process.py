@@ -29,13 +29,12 @@ from cryptography.x509.oid import NameOID
 from nodeagent import paths
 from nodeagent.broker.kube_api import REQUESTS, SECRETS
 from nodeagent.broker.kube_api_protocol import GROUP
-from nodeagent.trust import pki
 from tests.support import authority
+from tests.support.authority import KUBELET
 
 RECORDED: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "hostile" / "recorded" / "apiserver.json").read_text()
 )
-KUBELET = pki.new_key()  # one for all: what is counted is not what kubelets do
 
 
 class Cluster:

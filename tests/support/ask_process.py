@@ -12,8 +12,12 @@ from pathlib import Path
 from nodeagent.errors import NodeAgentError
 from nodeagent.host.host import Host
 from nodeagent.join import client
+from nodeagent.trust import pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
+from tests.support.authority import KUBELET
+
+KUBELET_HASH = pki.spki_hash(KUBELET.public_key())
 
 
 def main(root: str, wish: str, *addresses: str) -> None:
@@ -24,13 +28,20 @@ def main(root: str, wish: str, *addresses: str) -> None:
     begin = time.monotonic()
     try:
         grant = client.ask(
-            Trust.load(host), key, candidates, wish, {"model": "virtual"}, time.time(), host=host
+            Trust.load(host),
+            key,
+            candidates,
+            wish,
+            {"model": "virtual"},
+            time.time(),
+            kubelet=KUBELET_HASH,
+            host=host,
         )
         said: dict[str, object] = {
             "name": grant.node_name,
-            "endpoints": grant.endpoints,
+            "endpoints": grant.cluster.endpoints,
             "token": grant.token.reveal(),
-            "kubernetes": grant.kubernetes_version,
+            "kubernetes": grant.cluster.kubernetes,
         }
     except NodeAgentError as error:
         said = {"error": type(error).__name__, "reason": error.reason}

@@ -71,3 +71,25 @@ def server(address: str, ca_cert: bytes = CA_CERT, ca_key: bytes = CA_KEY) -> by
 
 
 OTHER_CA_CERT, _ = make()
+
+
+KUBELET = ec.derive_private_key(4711, ec.SECP256R1())  # one for all: known to each process
+
+
+def kubelet(name: str, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A certificate (PEM) of this cluster's CA for a kubelet's key."""
+    issuer = x509.load_pem_x509_certificate(CA_CERT)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:nodes"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"system:node:{name}"),
+        ]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(dt.datetime(2036, 1, 1, tzinfo=dt.UTC))
+        .sign(pki.read_key(CA_KEY), hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )  # fmt: skip

@@ -27,6 +27,7 @@ from nodeagent.host.host import Host
 from nodeagent.join import client
 from nodeagent.trust import fleet_file, store
 from nodeagent.trust.node_key import NodeKey
+from tests.support.joiners_process import KUBELET_HASH
 
 PAUSE = 0.3  # seconds of an attacker's thread between two asks; here both share two cores
 _connect = socket.create_connection
@@ -66,7 +67,16 @@ class Crowd:
         key = key or NodeKey.load_or_create(host)
         self.asked += 1
         try:
-            client.ask(self.fleet, key, [(self.address, 6444)], wish, {}, time.time(), host=host)
+            client.ask(
+                self.fleet,
+                key,
+                [(self.address, 6444)],
+                wish,
+                {},
+                time.time(),
+                kubelet=KUBELET_HASH,
+                host=host,
+            )
         except NoControlPlane as error:
             return error
         except (NotAdmitted, OSError):

@@ -13,7 +13,7 @@ import functools
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,13 +23,14 @@ from unittest.mock import patch
 from nodeagent import paths
 from nodeagent.agent.announcer import Announcer
 from nodeagent.agent.main import Agent
-from nodeagent.cluster import credentials
+from nodeagent.cluster import credentials, kubelet_certificate
 from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.rivals import Side
 from nodeagent.host.host import Clock, Host, Result
-from nodeagent.join import client
+from nodeagent.join import client, statement
 from nodeagent.join.messages import Grant, Secret
+from nodeagent.join.statement import Cluster
 from nodeagent.statefile import PATH as JOURNAL
 from nodeagent.trust import fleet_file, pki, voucher
 from nodeagent.trust import node_key as keys
@@ -77,6 +78,7 @@ FRESH = {
     "/etc/apt/sources.list.d": {"folder": True},
     "/home/pi/.kube": {"folder": True},
 }
+KEY_FILES = (keys.PATH, paths.BROKER_KEY, paths.SERVER_KEY, kubelet_certificate.KEY)
 SECRETS = (f"{keys.FOLDER[1:]}/fleet.json", f"{keys.FOLDER[1:]}/control-plane.key")
 
 
@@ -268,7 +270,7 @@ class VirtualPi(Host):
 
     def new_key(self) -> pki.PrivateKey:
         """A new key of the node."""
-        there = {self.read(name) for name in (keys.PATH, paths.BROKER_KEY, paths.SERVER_KEY)}
+        there = {self.read(name) for name in KEY_FILES}
         return next(key for key in self.fleet.keys if pki.key_pem(key).encode() not in there)
 
     def broker_client(self, *_: object) -> tuple[bytes, bytes]:
@@ -283,10 +285,17 @@ class VirtualPi(Host):
         """A double of a control plane that says yes; what the node writes for asking is real."""
         client.client_context(trust, key, self, check_time=False)
         token = Secret(f"abcdef.{self._marks % 10:016d}")
-        return Grant(
-            NAME, (f"{LEADER}:6443",), authority.CA_CERT.decode(), "sha256:0", token,
-            "1.36.4", int(NOW), int(NOW) + 600,
-        )  # fmt: skip
+        cluster = Cluster(
+            "n-" + "a" * 16, 1, (f"{LEADER}:6443",), authority.CA_CERT.decode(), "1.36.4"
+        )
+        return Grant(NAME, token, cluster, int(NOW), int(NOW) + 600)
+
+    def obtain(self, *arguments: Any) -> bytes:
+        """A double of an API server and a broker that approve; the same for the same key."""
+        *_, name, key = arguments
+        asked = "kubelet", name, pki.spki(key.public_key())
+        made: bytes = _signed(asked, lambda: authority.kubelet(name, key))
+        return made
 
 
 def _look_up_all(*asked: Any) -> list[bytes]:
@@ -309,7 +318,20 @@ def _vouched(issuer: pki.PrivateKey, public: pki.PublicKey) -> bytes:
 
 
 _really_issue = pki.issue
+_really_state = statement.sign
 _issued: dict[object, Any] = {}
+
+
+def _signed(asked: object, make: Callable[[], Any]) -> Any:
+    """The same signature for the same question: they are random otherwise."""
+    if asked not in _issued:
+        _issued[asked] = make()
+    return _issued[asked]
+
+
+def _state(trust: trust.Trust, form: Any, typ: str, claims: Mapping[str, Any], now: int) -> Any:
+    asked = typ, repr(sorted(claims.items())), now
+    return _signed(asked, lambda: _really_state(trust, form, typ, claims, now))
 
 
 def _issue(
@@ -347,6 +369,9 @@ def doubles(pi: VirtualPi) -> Iterator[None]:
             "nodeagent.host.actions._download": lambda url: KEY_FILE.read_bytes(),
             "nodeagent.trust.pki.new_key": pi.new_key,
             "nodeagent.trust.pki.issue": _issue,
+            "nodeagent.join.statement.sign": _state,
+            "nodeagent.cluster.kubelet_certificate.new_key": pi.new_key,
+            "nodeagent.cluster.kubelet_certificate.obtain": pi.obtain,
             "nodeagent.cluster.credentials.client": pi.broker_client,
             "nodeagent.agent.formation.client.ask": pi.ask,
             "nodeagent.agent.leader_look.client.look_up_all": _look_up_all,

@@ -24,12 +24,14 @@ from nodeagent.agent import main as agent
 from nodeagent.errors import NoControlPlane
 from nodeagent.host.host import Host
 from nodeagent.join import client
-from nodeagent.trust import fleet_file, store
+from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
+from tests.support.authority import KUBELET
 
 # A real node never gives up. Here one does where no node at all got a grant for so many seconds:
 # how long a thousand take together is the machine's affair.
 STANDSTILL = 120.0
+KUBELET_HASH = pki.spki_hash(KUBELET.public_key())
 _connect = socket.create_connection
 
 
@@ -62,7 +64,7 @@ class Joiner:
     def _ask(self, address: str) -> Any:
         return client.ask(
             self.trust, self.key, [(address, 6444)], f"pi-{self.number}", {"model": "virtual"},
-            time.time(), host=self.host,
+            time.time(), kubelet=KUBELET_HASH, host=self.host,
         )  # fmt: skip
 
 

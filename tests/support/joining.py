@@ -20,6 +20,7 @@ from nodeagent.cluster import credentials
 from nodeagent.join import broker_protocol
 from nodeagent.trust import pki
 from tests.support import namespaces
+from tests.support.authority import KUBELET
 from tests.support.virtual_lan import PORT, Lan, Node, eventually
 
 
@@ -38,7 +39,9 @@ def control_plane(
     user = credentials.client(
         "nodeagent:broker", pki.cert_pem(ca).encode(), pki.key_pem(key).encode(), time.time()
     )
-    provision.install(node.host, node.trust, user, endpoint, "1.36.4")
+    provision.install(
+        node.host, node.trust, user, endpoint, "1.36.4", node_id=node.key.node_id, epoch=1
+    )
     if joining is not None:
         node.host.write("/cluster-ca.key", pki.key_pem(key).encode(), 0o600)
         server = node.start(
@@ -87,8 +90,8 @@ def join(leader: Node, node: Node, wish: str) -> str:
     return name
 
 
-def certificate_request(token: str, name: str) -> dict[str, Any]:
-    """What a kubelet with this token asks for."""
+def certificate_request(token: str, name: str, key: Any = KUBELET) -> dict[str, Any]:
+    """What the agent asks for with this token for its kubelet's key."""
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:nodes"),
@@ -96,7 +99,7 @@ def certificate_request(token: str, name: str) -> dict[str, Any]:
         ]
     )
     csr = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    signed = csr.sign(pki.new_key(), hashes.SHA256())
+    signed = csr.sign(key, hashes.SHA256())
     return {
         "username": f"system:bootstrap:{token.partition('.')[0]}",
         "groups": ["system:bootstrappers:nodeagent", "system:authenticated"],

@@ -17,13 +17,15 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 from nodeagent.agent import keeper
 from nodeagent.agent.main import Agent
 from nodeagent.cluster import addresses
+from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host, Result
+from tests.support import authority
 from tests.support.firstboot import KEY_FILE
 from tests.support.joining import certificate_request
 from tests.support.programs import Answer, Commands
@@ -84,18 +86,28 @@ class FleetCommands(Commands):
         kept = cluster / "tokens" / token[0]
         if not kept.exists() or kept.read_text() != f"{token[2]} {asked['name']}":
             return 1, "", "Unauthorized"
-        request = cluster / "csr" / f"{token[0]}.new"
-        request.write_text(json.dumps(certificate_request(asked["token"], asked["name"])))
-        request.rename(request.with_suffix(".json"))
-        end = time.monotonic() + PATIENCE
-        while not (cluster / "approved" / token[0]).exists():
-            if time.monotonic() > end:
-                return 1, "", "timed out waiting for the kubelet to perform the TLS Bootstrap"
-            time.sleep(0.1)
         answer = super()._join(words)
         if answer[0] == 0:
             (cluster / "nodes" / asked["name"]).write_text(asked["address"])
         return answer
+
+    def obtain(
+        self, host: Host, endpoint: str, ca_cert: str, token: str, name: str, key: Any
+    ) -> bytes:
+        """The certificate of the kubelet: asked for and approved in files."""
+        api = self.fleet / "apis" / addresses.host_of(endpoint)
+        if not api.exists():
+            raise CommandFailed(f"{endpoint} is not there.", "Wait.")
+        cluster, token_id = Path(api.read_text(), "cluster"), token.partition(".")[0]
+        request = cluster / "csr" / f"{token_id}.new"
+        request.write_text(json.dumps(certificate_request(token, name, key)))
+        request.rename(request.with_suffix(".json"))
+        end = time.monotonic() + PATIENCE
+        while not (cluster / "approved" / token_id).exists():
+            if time.monotonic() > end:
+                raise CommandFailed("Nobody has approved it.", "Wait.")
+            time.sleep(0.1)
+        return authority.kubelet(name, key)
 
 
 class Pi(Host):
@@ -141,6 +153,7 @@ def main(root: str, fleet: str) -> None:
     with ExitStack() as stack:
         for name, double in {
             "nodeagent.agent.keeper.kubelet_healthy": lambda: True,
+            "nodeagent.cluster.kubelet_certificate.obtain": pi.commands.obtain,
             "nodeagent.host.actions._download": lambda url: KEY_FILE.read_bytes(),
             "nodeagent.agent.formation.control_plane.ready": lambda host, name: pi.commands.ready(),
         }.items():

@@ -20,25 +20,39 @@ from tests.formats.forms import FOLDER, FORMS, Fleet, Form, plain, seal
 from tests.support.machine import Machine
 from tests.support.speakers import came
 
-LATER = r"written by another version of nodeagent \(format {}; this one reads {}\)"
+OTHER = r"written by another version of nodeagent \(format {}; this one reads {}\)"
+LATER = OTHER.format(2, 1)
 NOT_SO = ("damaged", "another fleet", "not sealed by this fleet", "Check the card for faults")
 # Objects whose keys are names of something, not of fields.
 TABLES = ("facts", "names", "approved", "versions")
+
+
+def number(folder: Path) -> int:
+    """The version that was recorded there."""
+    return int(folder.name.removeprefix("v"))
 
 
 def recorded() -> Iterator[tuple[Path, Form]]:
     """Each recording with its form."""
     for folder in sorted(FOLDER.glob("v*")):
         for form in FORMS.values():
-            if (folder / form.file).exists():
+            if (folder / form.file).exists() and number(folder) <= form.version:
                 yield folder, form
 
 
 RECORDED = list(recorded())
 FLEETS = {folder: Fleet(folder) for folder, _ in RECORDED}
-each = pytest.mark.parametrize(
-    ("folder", "form"), RECORDED, ids=lambda one: getattr(one, "name", "")
-)
+
+
+def parametrized(chosen: list[tuple[Path, Form]]) -> pytest.MarkDecorator:
+    """A test of each of these."""
+    return pytest.mark.parametrize(
+        ("folder", "form"), chosen, ids=lambda one: getattr(one, "name", "")
+    )
+
+
+each = parametrized([one for one in RECORDED if number(one[0]) >= one[1].oldest])
+too_old = parametrized([one for one in RECORDED if number(one[0]) < one[1].oldest])
 
 
 @pytest.fixture
@@ -95,10 +109,9 @@ def refused(folder: Path, form: Form, machine: Machine, data: bytes) -> str:
 def test_there_is_a_recording_of_each() -> None:
     assert {form.name for _, form in RECORDED} == set(FORMS)
     for folder in FLEETS:
-        known = {form.file for of, form in RECORDED if of == folder} | {"expected.json"}
-        assert {path.name for path in folder.iterdir()} - {"keys.json"} == known
-    for form in FORMS.values():
-        assert (FOLDER / f"v{form.version}" / form.file).exists()
+        known = {form.file for where, form in RECORDED if where == folder}
+        known |= {"keys.json", "expected.json", "card.fleet"}
+        assert {path.name for path in folder.iterdir()} == known
 
 
 @each
@@ -108,7 +121,17 @@ def test_as_recorded(folder: Path, form: Form, machine: Machine) -> None:
     assert covers(play(folder, form, machine, data), expected)
     value = content(folder, form)
     version = value[0] if isinstance(value, list) else value[form.key]
-    assert version == int(folder.name.removeprefix("v"))
+    assert version == number(folder)
+
+
+@too_old
+def test_what_is_not_read_any_more_is_called_so(folder: Path, form: Form, machine: Machine) -> None:
+    data = (folder / form.file).read_bytes()
+    with pytest.raises(OtherVersion, match=OTHER.format(number(folder), form.version)) as raised:
+        play(folder, form, machine, data)
+    assert not any(words in str(raised.value) for words in NOT_SO) and raised.value.remedy
+    if form.where:
+        assert machine.read(form.where) == data, "nothing is lost"
 
 
 @each
@@ -151,18 +174,18 @@ def test_a_later_version_is_called_so(
 ) -> None:
     value = content(folder, form)
     for name in [None] if isinstance(value, list) else [None, *value]:
-        next_one = form.version + 1
         later = (
-            [next_one, *value[1:]]
+            [form.version + 1, *value[1:]]
             if isinstance(value, list)
-            else {**{k: v for k, v in value.items() if k != name}, form.key: next_one}
+            else {**{k: v for k, v in value.items() if k != name}, form.key: form.version + 1}
         )
         data = form.close(FLEETS[folder], later)
         if form.quiet:
             assert refused(folder, form, machine, data) == ""
             continue
-        said = LATER.format(next_one, form.version)
-        with pytest.raises(OtherVersion, match=said) as raised:
+        with pytest.raises(
+            OtherVersion, match=OTHER.format(form.version + 1, form.version)
+        ) as raised:
             play(folder, form, machine, data)
         assert not any(words in str(raised.value) for words in NOT_SO)
         assert raised.value.remedy
@@ -189,7 +212,7 @@ def test_cut_short(folder: Path, form: Form, machine: Machine) -> None:
 
 @pytest.mark.parametrize("name", ["beacon", "join request", "grant", "farewell"])
 def test_of_another_fleet(name: str, machine: Machine, tmp_path: Path) -> None:
-    folder, form = next(one for one in RECORDED if one[1].name == name)
+    folder, form = [one for one in RECORDED if one[1].name == name][-1]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "card.fleet").write_bytes(fleet_file.make("other")[1])
     (tmp_path / "other" / "keys.json").write_bytes((folder / "keys.json").read_bytes())

@@ -301,6 +301,7 @@ LISTS = {
     "broker.kube_api": "_all follows continue; test_a_list_is_read_to_its_end",
     "cluster.kubelet_api": "the pods of one node, in one answer: without limit it is never cut",
     "cluster.control_plane": "one Node, by its name",
+    "cluster.kubelet_certificate": "one certificate request: a new one, then it by its name",
 }
 OF_THE_API = re.compile(r"/apis?/\S*|\S*(limit|fieldSelector|labelSelector|continue)=\S*")
 

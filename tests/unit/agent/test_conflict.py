@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,22 +25,25 @@ from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon, Proof
 from nodeagent.fleet.rivals import Side
 from nodeagent.fleet.sight import Heard
+from nodeagent.join import broker_protocol, which_cluster
 from nodeagent.paths import ENDPOINT
 from nodeagent.serve.endpoint import Endpoint, Files
+from nodeagent.serve.http1 import Refusal
 from nodeagent.statefile import StateFile
 from nodeagent.status import model
 from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
-from tests.support.machine import Became, Machine, put
+from tests.support.machine import NOW, Became, Machine, put
 from tests.support.speakers import KEY, POINT, Speaker
 from tests.unit.cluster.test_workloads import answers, born, item
 
 OTHER = Side("n-" + "a" * 16, "pi-a", "aa" * 32, 1, 1_790_000_000, True)
+NONCE = "A" * 43
 STOPPED = {f"systemctl stop {unit}": "" for unit in leave.BROKER_UNITS}
 LEFT = {
     "kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock": "",
     "rm -rf -- /var/lib/nodeagent/kubeadm": "",
-    "rm -rf -- /run/nodeagent/endpoint": "",
+    "rm -rf -- /run/nodeagent/broker /run/nodeagent/endpoint": "",
     "sync": "",
 }
 
@@ -60,6 +65,8 @@ class Young:
             },
         )
         self.host = Machine(root, {**answers(), **STOPPED, **LEFT})
+        owner = os.getuid(), os.getgid()
+        self.host.user_ids = lambda user: owner  # type: ignore[method-assign]
         self.host.make_folder(ENDPOINT)
         self.state_file = StateFile(self.host)
         self.trust = store.import_card(self.host, self.state_file)
@@ -106,12 +113,33 @@ class Old:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.where: tuple[str, int] = probe.getsockname()
         address, port = self.where
-        self.endpoint = Endpoint(address, port, names)
-        self.told = folder / "cluster.json"
+        self.trust, self.key = made, pki.new_key()
+        self.cert = made.leaf("broker", self.key.public_key())[0]
+        self.side = b""
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(folder / "broker.sock"))
+        self.listener.listen(4)
+        threading.Thread(target=self._broker, daemon=True).start()
+        self.endpoint = Endpoint(address, port, names, str(folder / "broker.sock"))
+
+    def _broker(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                asked = broker_protocol.receive(connection)
+                told = self.answer(asked["nonce"])
+                broker_protocol.send(connection, {"cluster": told.decode()})
+
+    def answer(self, nonce: str) -> bytes:
+        """As the broker there signs it."""
+        return which_cluster.answer(self.trust.fleet_id, self.key, self.cert, self.side, nonce)
 
     def tell(self, side: Side) -> None:
         """What the agent there writes."""
-        self.told.write_bytes(side.to_json())
+        self.side = which_cluster.build(self.trust, side, NOW)
 
 
 @pytest.fixture
@@ -126,8 +154,12 @@ def old(tmp_path: Path, card: bytes) -> Iterator[Old]:
 @pytest.mark.network
 def test_the_younger_asks_and_says_what_it_found(young: Young, old: Old) -> None:
     assert conflict.meet(young.host, *old.where) == "step-down"
-    told = Side.from_json(young.host.read(conflict.SIDE) or b"")
-    assert (told.node_id, told.name, told.epoch, told.alone) == (young.key.node_id, "pi-1", 2, True)
+    told = json.loads(young.host.read(conflict.SIDE) or b"")  # for 0.2.0
+    assert (told["node_id"], told["epoch"], told["alone"]) == (young.key.node_id, 2, True)
+    signed = young.host.read(paths.BROKER_SIDE) or b""
+    own = which_cluster.answer(old.trust.fleet_id, old.key, old.cert, signed, NONCE)
+    side = which_cluster.verify(young.trust.anchors, own, NONCE)
+    assert (side.node_id, side.name, side.epoch, side.alone) == (young.key.node_id, "pi-1", 2, True)
     assert young.state_file.values["role"] == "control-plane", "meeting changes nothing"
 
 
@@ -208,11 +240,44 @@ def test_an_echo_of_itself_is_nothing(young: Young, old: Old) -> None:
 
 
 @pytest.mark.network
-@pytest.mark.parametrize("told", [b"", b"{}", b'{"node_id": "n-aaaaaaaaaaaaaaaa"}'])
-def test_what_is_not_understood_moves_nobody(young: Young, old: Old, told: bytes) -> None:
-    old.told.write_bytes(told)
-    with pytest.raises(NoControlPlane):
+@pytest.mark.parametrize("told", [b"", b"{}", OTHER.to_json()])
+def test_what_nobody_vouches_for_moves_nobody(young: Young, old: Old, told: bytes) -> None:
+    """A taken-over broker or network process there that makes facts up."""
+    old.side = told
+    with pytest.raises(NoControlPlane, match="was not believed"):
         conflict.meet(young.host, *old.where)
+    old.answer = lambda nonce: told or b"x"  # type: ignore[method-assign]
+    with pytest.raises(NoControlPlane, match="was not believed"):
+        conflict.meet(young.host, *old.where)
+    assert not young.gives_way(old.where)
+
+
+@pytest.mark.network
+def test_an_answer_that_was_heard_before_moves_nobody(young: Young, old: Old) -> None:
+    """A taken-over network process that kept what its broker once said."""
+    kept = old.answer("B" * 43)
+    old.answer = lambda nonce: kept  # type: ignore[method-assign]
+    with pytest.raises(NoControlPlane, match="an answer to another question"):
+        conflict.meet(young.host, *old.where)
+    assert not young.gives_way(old.where)
+
+
+@pytest.mark.network
+def test_a_control_plane_of_0_2_0_moves_nobody_until_it_is_updated(
+    young: Young, old: Old, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows no question but GET, which nobody signs."""
+    answer = Endpoint._answer
+
+    def earlier(self: Endpoint, method: str, path: str, *rest: Any) -> Any:
+        if (method, path) == ("POST", "/v1/cluster"):
+            raise Refusal(404, "There is GET /v1/nonce and /v1/cluster, POST /v1/grant.")
+        return answer(self, method, path, *rest)
+
+    monkeypatch.setattr(Endpoint, "_answer", earlier)
+    with pytest.raises(NoControlPlane, match="it is of another version of nodeagent") as raised:
+        conflict.meet(young.host, *old.where)
+    assert "the control plane first" in str(raised.value.remedy) or raised.value.reason
     assert not young.gives_way(old.where)
 
 

@@ -13,13 +13,15 @@ from nodeagent.agent import provision
 from nodeagent.agent.formation import Formation
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import kubeadm_state, renewal
+from nodeagent.cluster import kubeadm_state, kubelet_certificate, renewal
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, Refused
 from nodeagent.host.timesync import SYNCHRONISED
 from nodeagent.join import client
 from nodeagent.join.messages import Secret
+from nodeagent.join.statement import Cluster
 from nodeagent.statefile import StateFile
+from tests.support import authority
 from tests.support.machine import NOW, Machine, put
 from tests.unit.cluster.test_addresses import HEAD, TRIE, WIRE, WIRE_NET, sysfs
 from tests.unit.cluster.test_renewal import DAY, RENEW, RESTART, YEAR, control_plane, made
@@ -38,22 +40,26 @@ def former(machine: Machine, role: str, synced: bool) -> Formation:
 
 def worker(root: Path, age: int) -> Machine:
     """A worker whose kubelet's certificate was made so many seconds ago."""
-    put(root, {paths.KUBELET_CLIENT: made(age)})
+    put(root, {paths.KUBELET_CLIENT: made(age), paths.KUBERNETES_CA: "CA\n"})
     return Machine(root, {RESTART: ""})
 
 
-def granting(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
+def granting(monkeypatch: pytest.MonkeyPatch, name: str, ca_cert: str = "CA") -> list[Any]:
     """A double of the control plane: gives every node this name. What was asked is noted."""
     asked: list[Any] = []
 
     def ask(trust: Any, key: Any, candidates: Any, wish: str, *rest: Any, **more: Any) -> Any:
         asked.append((wish, candidates))
+        cluster = Cluster("n-" + "a" * 16, 1, ("10.0.0.7:6443",), ca_cert, "1.36.4")
         return SimpleNamespace(
-            node_name=name, endpoints=("10.0.0.7:6443",), ca_cert="CA",
-            token=Secret("abcdef.0123456789abcdef"),
-        )  # fmt: skip
+            node_name=name, cluster=cluster, token=Secret("abcdef.0123456789abcdef")
+        )
+
+    def obtain(*asked: Any) -> bytes:
+        return authority.kubelet(asked[-2], asked[-1])
 
     monkeypatch.setattr(client, "ask", ask)
+    monkeypatch.setattr(kubelet_certificate, "obtain", obtain)
     return asked
 
 
@@ -65,8 +71,28 @@ def test_a_worker_from_the_drawer_asks_for_a_grant(
     for _ in range(3):  # while the kubelet is at it, nothing is taken from under it
         forming.renew("pi-2")
     assert asked == [("pi-2", [("10.0.0.7", 6444)])]
-    assert machine.mode(kubeadm_state.BOOTSTRAP_CONF) == 0o600
+    assert not renewal.expired(machine, machine.clock.now())
     assert machine.ran.count(RESTART) == 1
+
+
+def test_a_member_from_the_drawer_joins_no_other_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granting(monkeypatch, "pi-2", "another CA")
+    machine = worker(tmp_path, YEAR + DAY)
+    with pytest.raises(Refused, match="leads another cluster"):
+        former(machine, "worker", synced=True).renew("pi-2")
+    assert RESTART not in machine.ran
+
+
+def test_what_was_proved_of_a_control_plane_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that an earlier cluster of the same one is not taken for it later."""
+    granting(monkeypatch, "pi-2")
+    forming = former(worker(tmp_path, YEAR + DAY), "worker", synced=True)
+    forming.renew("pi-2")
+    assert forming._epochs == {"n-" + "a" * 16: 1}
 
 
 @pytest.mark.parametrize(("age", "synced"), [(YEAR + DAY, False), (YEAR - DAY, True)])
@@ -105,7 +131,7 @@ def test_enrolment_ends_a_day_after_the_cluster_was_made(
 ) -> None:
     machine, given = Machine(tmp_path), list[Any]()
     monkeypatch.setattr("nodeagent.agent.formation.conflict.publish", lambda *_, **__: None)
-    monkeypatch.setattr(provision, "install", lambda *arguments: given.append(arguments[5]))
+    monkeypatch.setattr(provision, "install", lambda *arguments, **_: given.append(arguments[5]))
     monkeypatch.setattr(node, "broker_credentials", lambda host: (b"", b""))
     forming = former(machine, "control-plane", synced=True)
     forming.key = SimpleNamespace(node_id="n-" + "a" * 16)  # type: ignore[assignment]
@@ -125,7 +151,8 @@ def test_a_cluster_whose_networks_clash_is_not_asked_again_at_once(
 
     def ask(*_: Any, **__: Any) -> Any:
         asked.append(1)
-        return SimpleNamespace(networks=("192.168.0.0/16", "10.96.0.0/12"))
+        networks = ("192.168.0.0/16", "10.96.0.0/12")
+        return SimpleNamespace(cluster=Cluster("n-" + "a" * 16, 1, (), "CA", "1.36.4", networks))
 
     monkeypatch.setattr(client, "ask", ask)
     forming = former(machine, "worker", synced=True)

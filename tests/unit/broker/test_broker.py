@@ -25,12 +25,14 @@ from nodeagent.broker.main import _CONFIG as broker_config
 from nodeagent.broker.places import PLACES
 from nodeagent.errors import CommandFailed, FleetError, Untrusted
 from nodeagent.host.host import Host
-from nodeagent.join import messages
+from nodeagent.join import messages, statement
 from nodeagent.trust import pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
-from tests.support.admission import CA, NOW, Setup, csr
+from tests.support.admission import CA, KUBELET_HASH, NOW, READER, Setup, cluster, csr
 from tests.support.powercut import WAYS, Disk, PowerCut
+
+NODE = cluster().node
 
 
 @pytest.fixture
@@ -77,8 +79,9 @@ def test_nonces_are_ours_and_fresh(setup: Setup, key: NodeKey, tmp_path: Path) -
 def test_strangers_are_refused(setup: Setup, stranger: Trust, key: NodeKey) -> None:
     chain = stranger.leaf("client", key.public)
     request = messages.build_request(
-        stranger.fleet_id, key, chain, "pi-2", setup.broker.nonce(), {}
-    )
+        stranger.fleet_id, key, chain, "pi-2", setup.broker.nonce(), {}, KUBELET_HASH,
+        READER.public_key(),
+    )  # fmt: skip
     with pytest.raises(Untrusted):
         setup.broker.grant(request)
     assert not setup.cluster.tokens
@@ -236,27 +239,47 @@ def test_no_other_request_is_approved(what: str, setup: Setup, key: NodeKey) -> 
     assert not setup.broker.ledger.admissions
 
 
-def test_a_token_serves_one_key_only(setup: Setup, key: NodeKey) -> None:
-    token, kubelet = setup.ask(key, "pi-2").token.reveal(), pki.new_key()
-    setup.cluster.csrs = [csr("first", token, key=kubelet)]
-    setup.broker.tick()
-    setup.cluster.csrs += [csr("second", token), csr("again", token, key=kubelet)]
-    setup.broker.tick()
-    assert setup.cluster.approved == ["first", "again"]
-
-
-def test_of_two_keys_at_once_the_last_one_counts(setup: Setup, key: NodeKey) -> None:
-    """etcd timed out when the kubelet asked, though the request was stored: it asks again with
-    another key, and waits for that one only."""
+def test_only_the_key_that_the_node_named_is_approved(setup: Setup, key: NodeKey) -> None:
+    """Whoever has the token makes a request too, earlier, later or with the name of the first."""
     token = setup.ask(key, "pi-2").token.reveal()
-    setup.cluster.csrs = [
-        csr("a-forgotten", token, created="2026-11-21T23:14:04Z"),
-        csr("b-waited-for", token, created="2026-11-21T23:14:21Z"),
-        csr("c-forgotten", token, created="2026-11-21T23:13:59Z"),
+    thief = pki.new_key()
+    setup.cluster.csrs = [csr("before", token, key=thief, created="2026-11-21T11:59:59Z")]
+    setup.broker.tick()
+    setup.cluster.csrs += [
+        csr("right", token),
+        csr("after", token, key=thief, created="2026-11-21T12:00:01Z"),
     ]
     setup.broker.tick()
+    setup.start()
+    setup.cluster.csrs += [csr("again", token), csr("later", token, key=pki.new_key())]
     setup.broker.tick()
-    assert setup.cluster.approved == ["b-waited-for"]
+    assert setup.cluster.approved == ["right", "again"]
+
+
+def test_a_token_from_before_an_update_serves_no_key(setup: Setup, key: NodeKey) -> None:
+    """0.2.0 wrote none into its ledger: the node asks anew, and nobody else is approved."""
+    token = setup.ask(key, "pi-2").token.reveal()
+    memory = setup.broker.ledger
+    (kept,) = memory.tokens
+    memory.put(replace(kept, key=""))
+    setup.start()
+    setup.cluster.csrs = [csr("right", token), csr("any", token, key=pki.new_key())]
+    setup.broker.tick()
+    assert setup.cluster.approved == []
+    again = setup.ask(key, "pi-2").token.reveal()
+    setup.cluster.csrs = [csr("again", again)]
+    setup.broker.tick()
+    assert setup.cluster.approved == ["again"]
+
+
+def test_a_word_that_has_ended_is_passed_on_to_nobody(setup: Setup, key: NodeKey) -> None:
+    setup.vouches = False
+    setup.now += statement.LIFE + 1
+    with pytest.raises(FleetError, match="has ended"):
+        setup.broker.grant(setup.request(key, "pi-2"))
+    assert not setup.cluster.tokens
+    setup.start()  # the agent has said it anew
+    assert setup.ask(key, "pi-2").node_name == "pi-2"
 
 
 ODD_KEYS: dict[str, Any] = {
@@ -346,14 +369,15 @@ def test_install_is_repeatable(host: Host) -> None:
     host.write(paths.KUBERNETES_CA, CA.encode())
     own = Trust.load(host)
     arguments = (host, own, (b"cert", b"key"), "10.77.0.11:6443", "1.36.4")
-    provision.install(*arguments)
-    files = [paths.BROKER_CONFIG, paths.BROKER_KEY, paths.BROKER_CERT, paths.SERVER_CERT,
+    vouched = {"node_id": cluster().node, "epoch": 1}
+    provision.install(*arguments, **vouched)  # type: ignore[arg-type]
+    files = [paths.BROKER_KEY, paths.BROKER_CERT, paths.SERVER_CERT,
              paths.SERVER_KEY, paths.ROOT_CERT, paths.BROKER_CLIENT_KEY,
              paths.BROKER_CA]  # fmt: skip
     before = {name: host.read(name) for name in files}
     assert None not in before.values()
     assert {host.mode(name) for name in files} == {0o640}
-    provision.install(*arguments)
+    provision.install(*arguments, **vouched)  # type: ignore[arg-type]
     assert {name: host.read(name) for name in files} == before
 
 
@@ -367,33 +391,41 @@ def test_keys_of_0_2_0_are_overwritten_where_they_lay(host: Host) -> None:
     host.write(paths.LEDGER, b"its memory")
     with host.path(f"{paths.BROKER}/client.key").open("rb") as held:
         arguments = (b"cert", b"key"), "10.77.0.11:6443", "1.36.4"
-        provision.install(host, Trust.load(host), *arguments)
+        provision.install(host, Trust.load(host), *arguments, node_id=NODE, epoch=1)
         assert held.read() == bytes(5)
     assert host.names(paths.BROKER) == ["state.json"]
     assert host.read("/etc/shadow") == b"root's own"
     assert b"PRIVATE KEY" in (host.read(paths.BROKER_KEY) or b"")
 
 
-def test_what_the_broker_is_told_it_reads(host: Host) -> None:
-    """Of the cluster's networks too, which every grant then has."""
+def test_what_the_agent_vouches_for_reaches_the_broker(host: Host, key: NodeKey) -> None:
     host.write(paths.KUBERNETES_CA, CA.encode())
     own, told = Trust.load(host), ("10.118.0.0/16", "10.119.0.0/16")
     user = (host.read(paths.KUBERNETES_CA) or b"", b"key")
-    provision.install(host, own, user, "10.77.0.11:6443", "1.36.4", 0, told)
+    provision.install(
+        host, own, user, "10.77.0.11:6443", "1.36.4", 0, told, node_id=key.node_id, epoch=4
+    )
     config = json.loads(host.read(paths.BROKER_CONFIG) or b"")
-    assert broker_config.read(config)["networks"] == told
+    data = broker_config.read(config)["cluster"].encode()
+    vouched = statement.verify(own.anchors, data, host.clock.now())
+    assert (vouched.networks, vouched.endpoints) == (told, ("10.77.0.11:6443",))
+    assert (vouched.node, vouched.epoch, vouched.ca_cert) == (key.node_id, 4, CA)
 
 
 def test_only_a_card_that_may_lead_is_installed(host: Host) -> None:
     host.write(paths.KUBERNETES_CA, CA.encode())
     worker = Trust.load(host).drop_issuer(host)
     with pytest.raises(FleetError, match="worker's card"):
-        provision.install(host, worker, (b"", b""), "10.77.0.11:6443", "1.36.4")
+        provision.install(
+            host, worker, (b"", b""), "10.77.0.11:6443", "1.36.4", node_id=NODE, epoch=1
+        )
 
 
 def test_install_needs_a_cluster(host: Host) -> None:
     with pytest.raises(FleetError, match="no cluster"):
-        provision.install(host, Trust.load(host), (b"", b""), "10.77.0.11:6443", "1.36.4")
+        provision.install(
+            host, Trust.load(host), (b"", b""), "10.77.0.11:6443", "1.36.4", node_id=NODE, epoch=1
+        )
 
 
 def test_a_used_token_is_forgotten_once_its_request_cannot_come_again(

@@ -9,14 +9,26 @@ from typing import Any
 import pytest
 import yaml
 
-from nodeagent.cluster import control_plane, kubeadm, versions
+from nodeagent import paths
+from nodeagent.cluster import control_plane, kubeadm, kubelet_certificate, versions
 from nodeagent.cluster.cni import flannel
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed
+from tests.support import authority
 from tests.support.machine import Machine, put
 
 TOKEN = "abcdef.0123456789abcdef"
 JOIN = f"kubeadm join --config {kubeadm.JOIN_FILE}"
+
+
+@pytest.fixture(autouse=True)
+def approving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server and a broker that say yes."""
+
+    def obtain(*asked: Any) -> bytes:
+        return authority.kubelet(asked[-2], asked[-1])
+
+    monkeypatch.setattr(kubelet_certificate, "obtain", obtain)
 
 
 def documents(slow: bool = False, **changes: Any) -> dict[str, dict[str, Any]]:
@@ -116,7 +128,13 @@ def test_no_token_in_arguments_and_none_left_on_disk(tmp_path: Path, status: int
     assert not any(TOKEN.split(".")[1] in line for line in machine.ran)
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in left if TOKEN.split(".")[1] in path.read_text()]
-    assert {path.name for path in left} <= {"begun", "formed"}
+    kept = {"begun", "formed", "kubelet.key", "kubelet-client-nodeagent.pem",
+            "kubelet-client-current.pem"}  # fmt: skip
+    assert {path.name for path in left} <= kept
+    assert machine.exists(kubelet_certificate.KEY) is bool(status), "the kubelet has it then"
+    assert machine.mode(kubelet_certificate.PEM) == 0o600
+    # A kubelet wants a link there, not a file (client-go, certificate_store.go).
+    assert machine.path(paths.KUBELET_CLIENT, follow=False).is_symlink()
 
 
 def test_a_failed_preflight_check_is_named(tmp_path: Path) -> None:

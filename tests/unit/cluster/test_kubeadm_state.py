@@ -13,15 +13,24 @@ from typing import Any
 import pytest
 
 from nodeagent import paths
-from nodeagent.cluster import credentials, kubeadm, kubeadm_state, versions
+from nodeagent.cluster import credentials, kubeadm, kubeadm_state, kubelet_certificate, versions
 from nodeagent.cluster.kubeadm_state import BEGUN, ETCD_DATA, FORMED, State
 from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Result
+from tests.support import authority
 from tests.support.authority import CA_CERT, CA_KEY, OTHER_CA_CERT
 from tests.support.machine import NOW, Machine, put
 
 TOKEN = "abcdef.0123456789abcdef"
+PLACE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+KUBELET_CONF = f"""\
+users:
+- name: default-auth
+  user:
+    client-certificate: {PLACE}
+    client-key: {PLACE}
+"""
 KUBELET = {"/var/lib/kubelet/config.yaml": "x", "/var/lib/kubelet/kubeadm-flags.env": "x"}
 
 # In the order in which the real ones write.
@@ -34,6 +43,16 @@ INIT_WRITES: tuple[Mapping[str, str], ...] = (
     {"/etc/kubernetes/manifests/etcd.yaml": "x"},
     {"/var/lib/etcd/member/wal": "x"},
 )
+
+
+@pytest.fixture(autouse=True)
+def approving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server and a broker that say yes."""
+
+    def obtain(*asked: Any) -> bytes:
+        return authority.kubelet(asked[-2], asked[-1])
+
+    monkeypatch.setattr(kubelet_certificate, "obtain", obtain)
 
 
 class Board(Machine):
@@ -95,7 +114,7 @@ def joined(name: str = "pi-2") -> dict[str, Any]:
     cert, key = credentials.client(f"system:node:{name}", CA_CERT, CA_KEY, NOW)
     return KUBELET | {
         "/etc/kubernetes/pki/ca.crt": CA_CERT,
-        paths.KUBELET_CONF: "users: [{user: {client-certificate: /var/lib/kubelet/pki/x.pem}}]",
+        paths.KUBELET_CONF: KUBELET_CONF,
         "/var/lib/kubelet/pki/kubelet-client-2026.pem": cert + key,
         paths.KUBELET_CLIENT: {"link": "/var/lib/kubelet/pki/kubelet-client-2026.pem"},
     }
@@ -184,6 +203,8 @@ def test_a_worker_does_not_become_a_control_plane(tmp_path: Path) -> None:
         {"/etc/kubernetes/bootstrap-kubelet.conf": "x"},
         {"/etc/kubernetes/bootstrap-kubelet.conf": "x", "/etc/kubernetes/pki/ca.crt": CA_CERT},
         joined() | {paths.KUBELET_CONF: ""},
+        joined() | {paths.KUBELET_CONF: KUBELET_CONF[:-3]},
+        joined() | {paths.KUBELET_CONF: KUBELET_CONF.partition("    client-key")[0]},
         joined() | {"/var/lib/kubelet/config.yaml": ""},
         joined() | {"/var/lib/kubelet/kubeadm-flags.env": None},
         joined() | {"/var/lib/kubelet/pki/kubelet-client-2026.pem": b""},
@@ -191,7 +212,7 @@ def test_a_worker_does_not_become_a_control_plane(tmp_path: Path) -> None:
         joined("pi-other"),
         joined() | {"/etc/kubernetes/pki/ca.crt": OTHER_CA_CERT},
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_a_join_cut_off_is_done_again(tmp_path: Path, left: Mapping[str, Any]) -> None:
     board = Board(tmp_path, [left])

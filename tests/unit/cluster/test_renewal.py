@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
 from nodeagent import paths
-from nodeagent.cluster import credentials, kubeadm, kubeadm_state, renewal
+from nodeagent.cluster import credentials, kubeadm, kubeadm_state, kubelet_certificate, renewal
 from nodeagent.errors import CommandFailed
 from nodeagent.trust import pki
+from tests.support import authority
 from tests.support.machine import NOW, Machine, put
 
 DAY = 86400
@@ -148,12 +149,17 @@ def test_the_brokers_own_certificate_calls_the_agent(tmp_path: Path) -> None:
     assert not renewal.renew(machine, "pi-1", NOW), "each start of the agent makes it anew"
 
 
-def test_a_worker_asks_with_a_token_as_at_first(tmp_path: Path) -> None:
+def test_a_worker_asks_with_a_token_as_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def obtain(host: Any, endpoint: str, ca: str, token: str, *rest: Any) -> bytes:
+        assert (endpoint, ca, token) == ("10.0.0.7:6443", "CA", "abcdef.0123456789abcdef")
+        return authority.kubelet(*rest)
+
+    monkeypatch.setattr(kubelet_certificate, "obtain", obtain)
     machine = Machine(tmp_path, {RESTART: ""})
-    renewal.rejoin(machine, "10.0.0.7:6443", b"CA", "abcdef.0123456789abcdef")
-    assert machine.mode(kubeadm_state.BOOTSTRAP_CONF) == 0o600
-    conf = yaml.safe_load(machine.read(kubeadm_state.BOOTSTRAP_CONF) or b"")
-    (user,) = conf["users"]
-    assert user["user"]["token"] == "abcdef.0123456789abcdef"
-    assert conf["clusters"][0]["cluster"]["server"] == "https://10.0.0.7:6443"
-    assert machine.ran == [RESTART]
+    put(tmp_path, {"/var/lib/kubelet/pki/kubelet-client-2025.pem": made(YEAR + DAY),
+                   paths.KUBELET_CLIENT: {"link": "kubelet-client-2025.pem"}})  # fmt: skip
+    renewal.rejoin(machine, "10.0.0.7:6443", b"CA", "abcdef.0123456789abcdef", "pi-2")
+    assert not renewal.expired(machine, NOW) and machine.ran == [RESTART]
+    assert not machine.exists(kubelet_certificate.KEY)

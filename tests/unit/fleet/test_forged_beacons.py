@@ -34,6 +34,7 @@ from nodeagent.fleet.sight import PATIENCE_WITH_ANY, Heard, known_leader
 from nodeagent.fleet.votes import EPOCH_END, EPOCH_STEP, ballot
 from nodeagent.statefile import StateFile
 from nodeagent.trust import voucher
+from nodeagent.trust.store import Trust
 from tests.support.machine import Machine
 from tests.support.speakers import (
     KEY,
@@ -366,16 +367,16 @@ def test_a_vote_for_a_poisoned_claim_is_free_once_its_node_signs() -> None:
 
 
 @pytest.mark.parametrize("epoch", [1, EPOCH_MAX, EPOCH_MAX + 1])
-def test_what_a_leader_writes_can_be_read(epoch: int, tmp_path: Path) -> None:
+def test_what_a_leader_writes_can_be_read(epoch: int, trust: Trust, tmp_path: Path) -> None:
     """It led alone under 0.2.0, and its cluster stays."""
-    machine = Machine(tmp_path)
+    machine = Machine(tmp_path, live=False)
     state_file = StateFile(machine)
     state_file.set(epoch=epoch, claim={"epoch": epoch}, role="control-plane", born=5)
     said = Candidacy(state_file).standing("auto", may_lead=True)
     assert said["claim"]
     sealed = VICTIM.seal(replace(TRUE, epoch=said["epoch"]))
     assert open_(KEY, sealed).beacon.epoch == min(epoch, EPOCH_MAX)
-    side = conflict.publish(machine, state_file, VICTIM.node_id, alone=True)
+    side = conflict.publish(machine, state_file, trust, VICTIM.node_id, alone=True)
     assert Side.from_json(side.to_json()) == side
 
 

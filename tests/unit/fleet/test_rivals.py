@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from nodeagent.fleet.beacon import Beacon, Proof
 from nodeagent.fleet.rivals import Side, Verdict, judge, rivals
 from nodeagent.fleet.sight import Heard
-from nodeagent.trust import wire
 
 A, B = "n-" + "a" * 16, "n-" + "b" * 16
 OLD = Side(A, "pi-a", "aa" * 32, 1, 1_790_000_000, True)
@@ -75,22 +74,6 @@ def test_among_many_one_always_stays(met: tuple[Side, ...]) -> None:
         if all(judge(one, other) is not Verdict.STEP_DOWN for other in met if other is not one)
     ]
     assert staying
-
-
-@given(sides("a"))
-def test_what_is_told_is_read_again(side: Side) -> None:
-    assert Side.from_json(side.to_json()) == side
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"[]", b"{}", OLD.to_json().replace(b'"v": 1, ', b""),
-     OLD.to_json().replace(b"true", b'"yes"'), OLD.to_json().replace(b'"epoch": 1', b'"epoch": -1'),
-     OLD.to_json() + b" " * 4000],
-)  # fmt: skip
-def test_what_is_not_understood_is_refused(data: bytes) -> None:
-    with pytest.raises(wire.Malformed):
-        Side.from_json(data)
 
 
 def test_rivals_are_control_planes_heard_lately() -> None:

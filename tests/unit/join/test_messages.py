@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,29 +16,43 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.errors import Untrusted
+from nodeagent.errors import OtherVersion, Untrusted
 from nodeagent.join import messages
-from nodeagent.join.messages import GRANT_TYPE, REQUEST_TYPE, Request
-from nodeagent.trust import jws, pki, wire
+from nodeagent.join.messages import GRANT_TYPE, REQUEST_TYPE
+from nodeagent.trust import jwe, jws, pki, wire
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
-from tests.support.admission import BROKER, CA_KEY, NONCE, NOW, claims, granted, offer, request
+from tests.support.admission import (
+    BROKER,
+    KUBELET_HASH,
+    NONCE,
+    NOW,
+    READER,
+    claims,
+    cluster,
+    granted,
+    offer,
+    proved,
+    request,
+)
 
-# An end certificate in the CA's place.
-CA_OF_NOBODY = pki.cert_pem(pki.issue("kubernetes", CA_KEY.public_key(), "kubernetes", CA_KEY))
+P384 = pki.spki(ec.generate_private_key(ec.SECP384R1()).public_key())
 
 
 def test_a_request_is_believed(trust: Trust, key: NodeKey) -> None:
-    proved = messages.verify_request(trust.anchors, request(trust, key, "PI-2"))
-    assert proved == Request(key.node_id, "pi-2", NONCE, {"model": "Pi 5"})
+    asked = messages.verify_request(trust.anchors, request(trust, key, "PI-2"))
+    assert (asked.node_id, asked.name, asked.nonce) == (key.node_id, "pi-2", NONCE)
+    assert (asked.facts, asked.kubelet) == ({"model": "Pi 5"}, KUBELET_HASH)
+    assert pki.spki(asked.reader) == pki.spki(READER.public_key())
 
 
 def test_a_grant_is_believed(trust: Trust, key: NodeKey) -> None:
     data = granted(trust, key)
-    proved = messages.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW + 5)
-    assert proved == offer()
-    assert "0123456789abcdef" not in repr(proved)
-    assert "0123456789abcdef" not in str(proved)
+    grant = proved(trust, data, key.node_id, now=NOW + 5)
+    assert grant == offer()
+    assert "0123456789abcdef" not in repr(grant)
+    assert "0123456789abcdef" not in str(grant)
+    assert "0123456789abcdef" not in str(claims(data)), "nor can who carries it read it"
 
 
 @pytest.mark.parametrize(
@@ -67,6 +80,12 @@ def test_a_grant_is_believed(trust: Trust, key: NodeKey) -> None:
         lambda v: {**v, "nonce": "A" * 42 + "="},
         lambda v: {**v, "name": "a" * 64},
         lambda v: {**v, "name": None},
+        lambda v: {k: v[k] for k in v if k != "kubelet"},
+        lambda v: {**v, "kubelet": v["kubelet"].upper()},
+        lambda v: {**v, "kubelet": ""},
+        lambda v: {k: v[k] for k in v if k != "reader"},
+        lambda v: {**v, "reader": ""},
+        lambda v: {**v, "reader": base64.b64encode(P384).decode()},
         lambda v: {**v, "node": v["node"].upper()},
         lambda v: {k: v[k] for k in v if k != "nonce"},
         lambda v: [v],
@@ -90,7 +109,9 @@ def test_a_request_needs_a_certificate_of_its_own_key(
         trust.leaf("server", thief.public),  # not for clients
     ]
     for chain in chains:
-        data = messages.build_request(trust.fleet_id, thief, chain, "pi-2", NONCE, {})
+        data = messages.build_request(
+            trust.fleet_id, thief, chain, "pi-2", NONCE, {}, KUBELET_HASH, READER.public_key()
+        )
         with pytest.raises(Untrusted):
             messages.verify_request(trust.anchors, data)
 
@@ -109,23 +130,16 @@ def test_a_request_needs_a_certificate_of_its_own_key(
         lambda v: {**v, "fleet": "f-" + "a" * 16},
         lambda v: {**v, "aud": [v["aud"]],},
         lambda v: {**v, "cert": v["cert"] + "\n"},
-        lambda v: {**v, "endpoints": ["10.0.0.1:6443"] * 9},
-        lambda v: {**v, "endpoints": ["10.0.0.1:6443\n"]},
-        lambda v: {**v, "ca_cert": "x" * 8193},
-        lambda v: {**v, "ca_cert": CA_OF_NOBODY},
-        lambda v: {**v, "token": "ABCDEF.0123456789abcdef"},
         lambda v: {k: v[k] for k in v if k != "aud"},
         lambda v: {k: v[k] for k in v if k != "exp"},
-        lambda v: {**v, "endpoints": []},
-        lambda v: {**v, "endpoints": ["evil.example:6443"]},
-        lambda v: {**v, "ca_hash": "sha256:" + "0" * 64},
-        lambda v: {**v, "ca_cert": v["ca_cert"].replace("MII", "MIJ", 1)},
-        lambda v: {**v, "token": "abcdef.0123456789abcdef\n"},
-        lambda v: {**v, "kubernetes": "1.36.4 --insecure"},
         lambda v: {**v, "name": "../pi"},
-        lambda v: {**v, "networks": ["10.244.0.0/16"]},
-        lambda v: {**v, "networks": ["10.244.0.0/16", "10.96.0.1/12"]},
-        lambda v: {**v, "networks": ["10.244.0.0/16", "10.96.0.0/12\npod"]},
+        lambda v: {**v, "token": "abcdef.0123456789abcdef"},
+        lambda v: {**v, "token": v["token"][:-2] + "AA"},
+        lambda v: {**v, "token": jwe.encrypt(b"ABCDEF.0123456789abcdef", READER.public_key())},
+        lambda v: {**v, "token": jwe.encrypt(b"abcdef.0123456789abcdef\n", READER.public_key())},
+        lambda v: {**v, "token": jwe.encrypt(b"abcdef.0123456789abcdef", BROKER.public_key())},
+        lambda v: {k: v[k] for k in v if k != "cluster"},
+        lambda v: {**v, "cluster": v["cluster"][:-2] + "AA"},
     ],
 )  # fmt: skip
 def test_a_grant_of_another_form_is_refused(
@@ -133,35 +147,44 @@ def test_a_grant_of_another_form_is_refused(
 ) -> None:
     forged = jws.sign(change(claims(granted(trust, key))), BROKER, GRANT_TYPE)
     with pytest.raises(Untrusted):
-        messages.verify_grant(trust.anchors, forged, key.node_id, NONCE, NOW)
+        proved(trust, forged, key.node_id)
 
 
 def test_a_grant_tells_the_clusters_networks(trust: Trust, key: NodeKey) -> None:
-    """Those that the leader chose; none from a leader of before, which is no fault."""
-    cert = trust.leaf("broker", BROKER.public_key())[0]
+    """Those that the leader chose; it may tell none, which is no fault."""
     for told in ((), ("10.118.0.0/16", "fd00:10:96::/112")):
-        given = dataclasses.replace(offer(), networks=told)
-        asked = Request(key.node_id, "pi-2", NONCE, {})
-        data = messages.build_grant(trust.fleet_id, BROKER, cert, asked, given)
-        assert ("networks" in claims(data)) is bool(told)
-        proved = messages.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
-        assert proved.networks == told
+        data = granted(trust, key, cluster=cluster(networks=told))
+        assert proved(trust, data, key.node_id).cluster.networks == told
 
 
 def test_only_the_brokers_certificate_signs_grants(trust: Trust, key: NodeKey) -> None:
-    for kind in ("client", "server"):
+    for kind in ("client", "server", "agent"):
         (cert, _) = trust.leaf(kind, BROKER.public_key())
-        asked = Request(key.node_id, "pi-2", NONCE, {})
-        data = messages.build_grant(trust.fleet_id, BROKER, cert, asked, offer())
+        whole = claims(granted(trust, key))
+        whole["cert"] = base64.b64encode(pki.cert_der(cert)).decode()
         with pytest.raises(Untrusted):
-            messages.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
+            proved(trust, jws.sign(whole, BROKER, GRANT_TYPE), key.node_id)
+
+
+@pytest.mark.parametrize("typ", [REQUEST_TYPE, GRANT_TYPE])
+def test_what_0_2_0_said_is_of_another_version(typ: str, trust: Trust, key: NodeKey) -> None:
+    """Its requests name no key for the kubelet, its grants are vouched for by the broker alone."""
+    said, signer = (
+        (request(trust, key), key.private) if typ == REQUEST_TYPE else (granted(trust, key), BROKER)
+    )
+    old = jws.sign({**claims(said), "v": 1}, signer, typ)
+    with pytest.raises(OtherVersion, match=r"format 1; this one reads 2"):
+        if typ == REQUEST_TYPE:
+            messages.verify_request(trust.anchors, old)
+        else:
+            proved(trust, old, key.node_id)
 
 
 def test_an_unknown_clock_leaves_only_the_dates_out(trust: Trust, key: NodeKey) -> None:
     data = granted(trust, key)
-    assert messages.verify_grant(trust.anchors, data, key.node_id, NONCE, None) == offer()
+    assert proved(trust, data, key.node_id, now=None) == offer()
     with pytest.raises(Untrusted):
-        messages.verify_grant(trust.anchors, data, key.node_id, "B" * 43, None)
+        proved(trust, data, key.node_id, "B" * 43, None)
 
 
 HEADERS: list[dict[str, Any]] = [
@@ -178,7 +201,7 @@ def test_other_headers_are_refused(header: dict[str, Any], trust: Trust, key: No
     signing = _b64(whole) + b"." + granted(trust, key).split(b".")[1]
     raw = jwt.get_algorithm_by_name("ES256").sign(signing, BROKER)
     with pytest.raises(Untrusted):
-        messages.verify_grant(trust.anchors, signing + b"." + _b64(raw), key.node_id, NONCE, NOW)
+        proved(trust, signing + b"." + _b64(raw), key.node_id)
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "ES384"])
@@ -186,7 +209,7 @@ def test_other_algorithms_are_refused(algorithm: str, trust: Trust, key: NodeKey
     head = _b64(json.dumps({"alg": algorithm, "typ": GRANT_TYPE}).encode())
     data = b".".join([head, *granted(trust, key).split(b".")[1:]])
     with pytest.raises(Untrusted):
-        messages.verify_grant(trust.anchors, data, key.node_id, NONCE, NOW)
+        proved(trust, data, key.node_id)
 
 
 def test_a_right_signature_by_another_algorithm_is_refused(trust: Trust, key: NodeKey) -> None:
@@ -195,7 +218,7 @@ def test_a_right_signature_by_another_algorithm_is_refused(trust: Trust, key: No
     r, s = decode_dss_signature(BROKER.sign(signing, ec.ECDSA(hashes.SHA384())))
     raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
     with pytest.raises(Untrusted):
-        messages.verify_grant(trust.anchors, signing + b"." + _b64(raw), key.node_id, NONCE, NOW)
+        proved(trust, signing + b"." + _b64(raw), key.node_id)
 
 
 @pytest.mark.parametrize(
