@@ -35,7 +35,7 @@ def give(host: Host, name: Callable[[], str], out: str | None) -> str:
     text = kubeconfig(host, name())
     if out is None:
         return text
-    host.write(out, text.encode(), 0o600, host.sudo_user)
+    host.create(out, text.encode(), host.sudo_user)
     return f"{out}: copy it to your laptop as ~/.kube/config, or name it in KUBECONFIG."
 
 

@@ -71,6 +71,46 @@ def replace_secret(
             _zero(old)
 
 
+def create(path: Path, data: bytes, owner: tuple[int, int] | None = None) -> None:
+    """Make a new file, 0600, for the person ``owner`` (uid, gid), as that person: what they may not
+    write to is not written to, wherever links lead that somebody has put on the way. Where nobody
+    but root can put any, as root. Raises FileExistsError where anything is there, OSError."""
+    with _as(None if all(map(_is_roots, path.parents)) else owner):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    sync_folder(path.parent)
+
+
+def _is_roots(folder: Path) -> bool:
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == 0 and not found.st_mode & 0o022
+
+
+@contextlib.contextmanager
+def _as(owner: tuple[int, int] | None) -> Iterator[None]:
+    """Files are opened as another user meanwhile (credentials(7)); only root can do so."""
+    if owner is None or os.geteuid() != 0:
+        yield
+        return
+    groups, group = os.getgroups(), os.getegid()
+    os.setgroups([owner[1]])
+    os.setegid(owner[1])
+    os.seteuid(owner[0])
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}{TEMPORARY}")
 

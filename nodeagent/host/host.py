@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn, Protocol, TextIO
 
-from nodeagent.errors import CommandFailed
+from nodeagent.errors import AlreadyExists, CommandFailed, Refused
 from nodeagent.host import durable
 
 # A small, fixed environment: commands must not change with who started the agent.
@@ -266,6 +266,22 @@ class Host:
     ) -> None:
         """Write a file durably, see ``durable.write``. Raises OSError."""
         durable.write(self.path(name), data, mode, owner)
+
+    def create(self, name: str, data: bytes, owner: tuple[int, int] | None) -> None:
+        """Make a new file for a person, see ``durable.create``. Raises Refused where something is
+        there, or where that person may not make files; OSError."""
+        try:
+            durable.create(self.path(str(PurePosixPath(name).parent)) / PurePosixPath(name).name,
+                           data, owner)  # fmt: skip
+        except FileExistsError as error:
+            raise AlreadyExists(
+                f"{name} is already there.", "Choose another name, or move the file away."
+            ) from error
+        except PermissionError as error:
+            raise Refused(
+                f"The user who called sudo may not make {name}.",
+                "Choose a folder of theirs, or one of root's.",
+            ) from error
 
     def replace_secret(self, name: str, data: bytes, owner: tuple[int, int] | None = None) -> None:
         """Write a key durably, 0600; the old one is overwritten, see ``durable.replace_secret``.
