@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.hostile.section import Section
+from tests.hostile.strangers_defects import DEFECTS as STRANGERS
 from tests.support import seeded
 from tests.support.seeded import Defect
 
@@ -163,15 +164,17 @@ DEFECTS: tuple[Defect, ...] = (
     ),
 )  # fmt: skip
 
+ALL = (*DEFECTS, *STRANGERS)
+
 
 def run(seed: int) -> Section:
     """Seed each and run its test; on the true tree all of these tests must be green."""
     faults = []
-    said = seeded.green(DEFECTS)
+    said = seeded.green(ALL)
     if said:
         faults.append(f"the named tests fail on the true tree: {said}")
     rows = []
-    for defect in DEFECTS:
+    for defect in ALL:
         verdict = seeded.verdict(defect)
         rows.append((defect.what, f"`{defect.test}`", "red" if verdict.caught else "NOT CAUGHT"))
         if not verdict.caught:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.trust_defects import DEFECTS as HOSTILE
+from tests.hostile.trust_defects import ALL as HOSTILE
 from tests.reliability.board_defects import DEFECTS as BOARD
 from tests.reliability.durability_defects import DEFECTS as RELIABILITY
 from tests.simulate.election_defects import DEFECTS as SIMULATE

@@ -1,0 +1,47 @@
+"""Seeded defects in what keeps strangers' bytes apart, and secrets on the node."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from tests.support.seeded import Defect
+
+PATCHES = Path(__file__).parent / "defects"
+UNIT, NET = "tests/unit", "tests/net"
+_defect = partial(Defect, folder=PATCHES)
+
+DEFECTS: tuple[Defect, ...] = (
+    _defect(
+        "image-in-a-chroot", "an image's programs run in a chroot only",
+        f"{NET}/test_bake_sandbox.py::test_nothing_leads_out",
+    ),
+    _defect(
+        "proc-writable", "root in an image's sandbox may write to the kernel's settings",
+        f"{NET}/test_bake_sandbox.py::test_nothing_leads_out",
+    ),
+    _defect(
+        "module-of-this-folder", "the process that bakes takes modules from the current folder",
+        f"{UNIT}/imaging/test_bake.py::test_a_module_of_this_folder_is_not_run",
+    ),
+    _defect(
+        "bomb-unpacked", "an .xz is unpacked before anybody looks at the room",
+        f"{UNIT}/imaging/test_unxz.py::test_a_bomb_is_not_unpacked",
+    ),
+    _defect(
+        "any-host-answered", "the status page answers whatever name it is asked for",
+        f"{UNIT}/serve/test_status_page.py::test_only_requests_for_this_node_are_answered",
+    ),
+    _defect(
+        "cluster-keys-freed", "a cluster's keys are removed as they are",
+        f"{UNIT}/cluster/test_given_up.py::test_all_keys_are_overwritten_when_they_are_removed",
+    ),
+    _defect(
+        "log-by-its-look", "a report has others' log lines, without what looks like a secret",
+        f"{UNIT}/doctor/test_harmless.py::test_a_password_of_letters_stays_on_the_node",
+    ),
+    _defect(
+        "link-followed", "a file for a person is written where a link leads",
+        f"{UNIT}/doctor/test_harmless.py::test_a_link_under_the_next_name_is_not_followed",
+    ),
+)  # fmt: skip
