@@ -109,7 +109,7 @@ KERNEL = re.compile(
     r"(mmc\d|mmcblk\d|EXT4-fs|FAT-fs|usb \d|hwmon|[Uu]nder-?[Vv]oltage|Voltage normalised|thermal"
     r"|Out of memory|oom-kill|oom_reaper|Killed process|Memory cgroup|I/O error|blk_update"
     r"|Buffer I/O|eth\d|end\d|wlan\d|brcmfmac|bcmgenet|macb|cgroup|Memory:|Linux version"
-    r"|br_netfilter|vxlan|overlayfs|zram|watchdog|rcu|INFO: task|bridge|cni\d|nvme"
+    r"|br_netfilter|overlayfs|zram|watchdog|rcu|INFO: task|bridge|nvme"
     r"|sd \d|xhci|Machine model)"
 )
 

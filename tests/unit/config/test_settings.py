@@ -274,7 +274,7 @@ def test_a_file_with_nearly_the_right_name_is_not_passed_over(name: str, tmp_pat
 
 def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / BOOT.lstrip("/")).mkdir(parents=True)
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match=r"cannot be read: It is no regular file"):
         config.load(Host(tmp_path))
 
 
