@@ -55,6 +55,26 @@ DEFECTS: tuple[Defect, ...] = (
         f"{UNIT}/serve/test_connections.py::test_a_newcomer_gets_in_though_strangers_hold_all_places",
     ),
     _defect(
+        "any-kind-of-file-read", "root reads a pipe or a device in another user's folder",
+        f"{UNIT}/host/test_untrusted.py::test_only_a_file_of_the_folders_owner_is_read",
+    ),
+    _defect(
+        "links-of-others-followed", "root follows a link that another user made",
+        f"{UNIT}/host/test_untrusted.py::test_a_link_for_a_folder_on_the_way_is_not_followed",
+    ),
+    _defect(
+        "folder-of-others-kept", "root puts keys into a folder that another user may write",
+        f"{UNIT}/host/test_untrusted.py::TestReadableFolder",
+    ),
+    _defect(
+        "deadline-for-each-byte", "a message to or from the broker may come byte by byte",
+        f"{UNIT}/broker/test_sockets.py::test_an_answer_that_comes_byte_by_byte_has_one_deadline",
+    ),
+    _defect(
+        "any-socket-for-root", "what only root may ask is heard at the network's socket",
+        f"{UNIT}/broker/test_sockets.py::test_who_may_ask_what_where",
+    ),
+    _defect(
         "answer-without-end", "the bound on an answer begins anew with each byte",
         f"{UNIT}/join/test_search.py::test_an_answer_that_does_not_end_is_ended",
     ),

@@ -335,3 +335,46 @@ def test_every_list_of_the_api_is_read_to_its_end() -> None:
         if called == "_call" and ast.unparse(call.args[0]) == "'GET'":
             inside = ast.unparse(call.args[1])
             assert inside in ("path", "asked"), f"{inside}: read a list with _all"
+
+
+# Folders that another user than root may write, and who of the others names them: they read there
+# through host/untrusted.py only, or remove what lies there.
+OF_OTHERS = re.compile(
+    r"/run/nodeagent-serve|/run/nodeagent-broker(?!\.sock)|/var/lib/nodeagent-broker"
+)
+NAMES_OF_OTHERS = {"SERVE", "BROKER", "BROKER_RUN", "LEDGER"}
+WHO_NAMES_THEM = {
+    "paths": "the table",
+    "fleet.handoff": "heard.json: untrusted.read",
+    "join.waiting_file": "waiting.json: untrusted.read",
+    "doctor.report": "untrusted.opened, names and read",
+    "agent.provision": "untrusted.shred of what 0.2.0 left",
+    "agent.leave": "untrusted.shred, then rm -rf of the folder",
+    "agent.reset": "rm -rf of the folder",
+}
+
+
+def test_root_names_nothing_below_folders_of_others() -> None:
+    """serve and broker name their own; whoever else does is listed, with how it is safe."""
+    found = set()
+    for name, tree in TREES.items():
+        if name.startswith(("serve.", "broker.")):
+            continue
+        said = {id(node.body[0].value) for node in ast.walk(tree)
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+                and node.body and isinstance(node.body[0], ast.Expr)}  # fmt: skip
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "paths":
+                named = node.attr in NAMES_OF_OTHERS
+            elif isinstance(node, ast.ImportFrom) and node.module == "nodeagent.paths":
+                named = bool({alias.name for alias in node.names} & NAMES_OF_OTHERS)
+            else:
+                named = (
+                    isinstance(node, ast.Constant) and isinstance(node.value, str)
+                    and id(node) not in said and bool(OF_OTHERS.search(node.value))
+                )  # fmt: skip
+            if named:
+                found.add(name)
+    assert found == set(WHO_NAMES_THEM)
+    for name in found - {"paths", "agent.reset"}:
+        assert "host.untrusted" in imported(name), name
