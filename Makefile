@@ -23,6 +23,7 @@ TEST_PACKAGES := shellcheck systemd git openssl openssh-client iproute2 nftables
 	gpg gpg-agent mtools dosfstools e2fsprogs fuse2fs fdisk apt-utils bubblewrap chromium groff-base
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
+CLUSTER_PACKAGES := bubblewrap iproute2
 HOSTILE_PACKAGES := mmdebstrap mtools dosfstools e2fsprogs qemu-system-common fuse3
 DEB_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all \
 	python3-click python3-setuptools fakeroot git
@@ -133,6 +134,11 @@ apt-repo: deb ## an apt repository with this release in dist/apt, signed (KEY=na
 reliability: venv ## power cuts and kills at every point, seeded defects; writes docs/reliability.md
 	@.ci/packages $(RELIABILITY_PACKAGES)
 	$(PYTHON) -m tests.reliability --seed $(or $(SEED),1)
+
+.PHONY: cluster
+cluster: venv ## fleets with real control planes in network namespaces, as the lab has built them
+	@.ci/packages $(CLUSTER_PACKAGES)
+	$(PYTHON) -m pytest -q -m cluster tests/cluster
 
 .PHONY: hostile
 hostile: $(VENV)/.fuzz ## attacks on trust, discovery and the endpoint; writes docs/security.md

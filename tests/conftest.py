@@ -2,7 +2,7 @@
 
 The guard is an audit hook (PEP 578), so it sees what every library does too. It raises a
 BaseException, which no ``except Exception`` of the code under test can swallow. The mark
-``processes`` or ``network`` on a test says that it means it; net and lab tiers are free.
+``processes`` or ``network`` on a test says that it means it; net, cluster and lab tiers are free.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support.untouched import (  # noqa: F401  (hooks of pytest)
 )
 
 CHECKOUT = Path(__file__).parent.parent
-FREE_TIERS = (CHECKOUT / "tests" / "net", CHECKOUT / "tests" / "lab")
+FREE_TIERS = tuple(CHECKOUT / "tests" / name for name in ("net", "cluster", "lab"))
 # Where tests and the tools that run them may write.
 WRITABLE = (tempfile.gettempdir(), "/dev/", str(CHECKOUT / ".hypothesis"))
 LONGEST_SLEEP = 0.05  # seconds: for looking again and again whether a process or thread is ready

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nodeagent import paths
 from nodeagent.host.host import Host
+from nodeagent.join import broker_protocol
 from nodeagent.statefile import StateFile
 from nodeagent.status import model as status
 from tests.support import namespaces, released, virtual_lan
@@ -52,26 +53,33 @@ class Board:
     it is of a made-up next one (``next_process``).
     """
 
+    agent = AGENT  # the module of its agent
+    broker: tuple[str, ...] = ()  # what its broker is told besides the root folder
+
     def __init__(self, plugged: virtual_lan.Lan, root: Path, fleet: Path, number: int) -> None:
         self.lan, self.host, self.fleet, self.number = plugged, Host(root), fleet, number
         self.node: virtual_lan.Node
         self.powered = False
         self.runs: dict[str, str] = {}
-        self._boots = 0
-        self._broker = False
+        self.boots = 0
+        self._broker: subprocess.Popen[bytes] | None = None
 
     def power_on(self) -> None:
         """Firmware, kernel and systemd do their part, then the units start."""
         root = self.host.root
         for name in VOLATILE:
             shutil.rmtree(root / name, ignore_errors=True)
-        self._boots += 1
-        Commands(root, self.fleet / "store", lambda seconds: None).boot(self._boots)
+        self.boots += 1
+        self.commands().boot(self.boots)
         put(root, {"/proc/device-tree/serial-number": f"10000000{0xAB0000 + self.number:08x}\0"})
         self.host.make_folder(paths.SERVE)
-        self._start(AGENT, str(root), str(self.fleet))
+        self._start(self.agent, str(root), str(self.fleet))
         self._start(SERVE, str(root))
-        self.powered, self._broker = True, False
+        self.powered, self._broker = True, None
+
+    def commands(self) -> Commands:
+        """Of the machine, as its own processes have them."""
+        return Commands(self.host.root, self.fleet / "store", lambda seconds: None)
 
     def power_off(self) -> None:
         """All its processes are gone at once."""
@@ -85,25 +93,29 @@ class Board:
 
     def tend(self) -> None:
         """What systemd does: a service starts again, an enabled socket starts its service."""
-        agent = self.node.processes[0]
-        if agent.poll() == 75:  # it asked for a reboot
+        ended = self.node.processes[0].poll()
+        if ended == 75:  # it asked for a reboot
             self.power_off()
             self.power_on()
+        elif ended is not None:
+            self._start(self.agent, str(self.host.root), str(self.fleet))
+            self.node.processes[0] = self.node.processes.pop()
         # Nobody knocks before the agent has handed its files over; 0.2.0 kept them on the card.
         ready = self.runs.get(BROKER) in released.RELEASES or self.host.exists(paths.BROKER_CONFIG)
         wanted = self.host.path(BROKER_WANTED, follow=False).is_symlink()
-        if not self._broker and wanted and ready:
-            self._broker = True
-            self._start(BROKER, str(self.host.root))
+        over = self._broker is None or self._broker.poll() is not None
+        if over and wanted and ready:
+            for name in (broker_protocol.SOCKET, broker_protocol.ROOT_SOCKET):
+                self.host.remove(name)
+            self._broker = self._start(BROKER, str(self.host.root), *self.broker)
 
-    def _start(self, module: str, *arguments: str) -> None:
+    def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         how = self.runs.get(module, "")
         if how in released.RELEASES:
-            self.node.start(module, *arguments, checkout=released.checkout(how))
-        elif how:
-            self.node.start("tests.net.next_process", how, module, *arguments)
-        else:
-            self.node.start(module, *arguments)
+            return self.node.start(module, *arguments, checkout=released.checkout(how))
+        if how:
+            return self.node.start("tests.net.next_process", how, module, *arguments)
+        return self.node.start(module, *arguments)
 
     @property
     def events(self) -> list[str]:
@@ -149,8 +161,13 @@ class Outcome:
         return found
 
 
+B = TypeVar("B", bound="Boards")
+
+
 class Boards:
     """All machines of a fleet on one bridge."""
+
+    board: type[Board] = Board
 
     def __init__(self, folder: Path, plugged: virtual_lan.Lan) -> None:
         self.folder, self.lan = folder, plugged
@@ -179,7 +196,12 @@ class Boards:
         put(root, FRESH | card | {f"/{CMDLINE}": NEW})
         if name:
             put(root, {"/etc/hostname": f"{name}\n", "/etc/hosts": f"127.0.1.1 {name}\n"})
-        board = Board(self.lan, root, self.folder, number)
+        return self.plug(root, four)
+
+    def plug(self, root: Path, four: bool = True) -> Board:
+        """A machine with this card, which need not be a new one."""
+        number = len(self.all) + 1
+        board = self.board(self.lan, root, self.folder, number)
         board.node = self.lan.attach(virtual_lan.Node(self.lan.name, number, root), four=four)
         self.route(board)
         self.all.append(board)
@@ -188,7 +210,7 @@ class Boards:
     def route(self, board: Board) -> None:
         """Its router, and where its API server is to be found."""
         address = board.node.address
-        gateway = "fd77::1" if ":" in address else "10.77.0.1"
+        gateway = "fd77::1" if ":" in address else f"{address.rpartition('.')[0]}.1"
         ip("-n", board.node.space, "route", "replace", "default", "via", gateway, "dev", "eth0")
         (self.folder / "apis" / address).write_text(str(board.host.root))
 
@@ -256,8 +278,15 @@ class Boards:
 @contextmanager
 def boards() -> Iterator[Boards]:
     """An empty fleet, which leaves nothing behind."""
+    with boards_of(Boards) as made:
+        yield made
+
+
+@contextmanager
+def boards_of(kind: type[B]) -> Iterator[B]:
+    """The same, of boards of another kind."""
     with (
         fast_folder() as folder,
         virtual_lan.plugged(f"nf{secrets.token_hex(3)}", folder, b"") as plugged,
     ):
-        yield Boards(folder, plugged)
+        yield kind(folder, plugged)

@@ -76,6 +76,13 @@ def entering(pid: int, *argv: str, kinds: tuple[str, ...] = ("net",)) -> list[st
     return ["nsenter", "--target", str(pid), *options, *_checked(kinds, argv)]
 
 
+def sandboxed(hostname: str, *options: str) -> list[str]:
+    """The command line of bwrap(1), which ends in a command: mounts, processes and host name are
+    its own, and its environment is empty. The network is the caller's. It ends with its parent."""
+    apart = ("--unshare-pid", "--unshare-uts", "--hostname", hostname)
+    return ["bwrap", "--die-with-parent", *apart, "--clearenv", *options]
+
+
 @contextmanager
 def network() -> Iterator[Callable[..., list[str]]]:
     """A network namespace that ends with the block; gives what makes the command line that runs a

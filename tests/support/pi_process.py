@@ -14,8 +14,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
@@ -146,24 +146,33 @@ class Pi(Host):
         return result
 
 
-def main(root: str, fleet: str) -> None:
-    """As agent.main, then as keeper.main."""
+def run(pi: Pi, doubles: Mapping[str, Callable[..., object]], part: str = "agent") -> None:
+    """As agent.main, then as keeper.main; ``part`` "keeper": as that alone. ``doubles`` are of
+    functions, by their names."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-    pi = Pi(Path(root), Path(fleet))
     with ExitStack() as stack:
-        for name, double in {
-            "nodeagent.agent.keeper.kubelet_healthy": lambda: True,
-            "nodeagent.cluster.kubelet_certificate.obtain": pi.commands.obtain,
-            "nodeagent.host.actions._download": lambda url: KEY_FILE.read_bytes(),
-            "nodeagent.agent.formation.control_plane.ready": lambda host, name: pi.commands.ready(),
-        }.items():
+        stack.enter_context(
+            patch("nodeagent.host.actions._download", lambda url: KEY_FILE.read_bytes())
+        )
+        for name, double in doubles.items():
             stack.enter_context(patch(name, double))
-        try:
-            Agent(pi).run()
-        except Handed:
-            kept = keeper.Keeper(pi)
-            while kept.round():
-                pi.clock.sleep(keeper.ROUND)
+        with suppress(Handed):
+            if part == "agent":
+                Agent(pi).run()
+                return
+        kept = keeper.Keeper(pi)
+        while kept.round():
+            pi.clock.sleep(keeper.ROUND)
+
+
+def main(root: str, fleet: str) -> None:
+    """A board in a fleet of doubles."""
+    pi = Pi(Path(root), Path(fleet))
+    run(pi, {
+        "nodeagent.agent.keeper.kubelet_healthy": lambda: True,
+        "nodeagent.cluster.kubelet_certificate.obtain": pi.commands.obtain,
+        "nodeagent.agent.formation.control_plane.ready": lambda host, name: pi.commands.ready(),
+    })  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,24 @@
+"""Fixtures of the cluster tier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import sandbox
+from tests.cluster.real_boards import Story, fleet, form
+from tests.support.machine import fast_folder
+
+
+@pytest.fixture(scope="session")
+def formed() -> Iterator[tuple[Path, Story]]:
+    """A control plane and a worker that the agents have formed, saved without power, and how."""
+    assert not sandbox.missing(), sandbox.missing()
+    with fast_folder() as place, fleet() as made:
+        made.add(2, role="control-plane", name="leads")
+        made.add(2, role="worker", name="works")
+        story = form(made)
+        made.save(place)
+        yield place, story

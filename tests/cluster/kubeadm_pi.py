@@ -1,0 +1,92 @@
+"""The real agent with the real kubeadm: ``python -m tests.cluster.kubeadm_pi ROOT FLEET [keeper]``.
+
+As ``tests/support/pi_process.py``, but kubeadm, kubectl and etcd's tools are the real ones, the
+API server is asked for real, and the keeper is a process of its own, as by execve(2). The packages,
+images and crictl stay doubles; crictl's list and stop reach the static pods.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from nodeagent.host.host import run_process
+from tests.cluster import sandbox
+from tests.support import pi_process
+from tests.support.programs import Answer
+
+# What fails in the sandbox and not on a board: there is no container runtime behind the socket
+# (CRI, ContainerRuntimeVersion, ImagePull), and no cgroups are mounted (SystemVerification).
+IGNORED = "CRI,ContainerRuntimeVersion,ImagePull,SystemVerification"
+KUBELET = ("kubelet", "kubelet.service")
+BOUND = 900.0  # seconds for one command; the agent's own bounds are for a Pi
+
+
+class RealCommands(pi_process.FleetCommands):
+    """The commands of one machine, Kubernetes' own among them real."""
+
+    def run(self, argv: Sequence[str], stdin: str | None) -> Answer:
+        """As the base for what is a double."""
+        words = tuple(argv)
+        if words[0] in sandbox.COMMANDS:
+            return self._real(words, stdin)
+        if words[0] == "systemctl" and words[-1] in KUBELET:
+            if words[1] in ("start", "restart"):
+                self._start_kubelet()
+            elif words[1] == "stop":
+                self.write(sandbox.WANTED, "off")
+        if words[:2] == ("crictl", "ps"):
+            name = words[-1].strip("^$")
+            return 0, f"{name}\n" if self.path(f"{sandbox.RUNS}/{name}").exists() else "", ""
+        if words[:2] == ("crictl", "stop"):
+            for name in words[2:]:
+                self.write(f"{sandbox.STOP}/{name}", "")
+        return super().run(argv, stdin)
+
+    def _real(self, words: tuple[str, ...], stdin: str | None) -> Answer:
+        verb = words[1] if words[0] == "kubeadm" else ""
+        changes = verb in ("init", "join", "reset")
+        more = (f"--ignore-preflight-errors={IGNORED}",) if changes else ()
+        if verb == "reset":  # it stops them by the container runtime
+            self.write(sandbox.WANTED, sandbox.NONE)
+        done = run_process(sandbox.whole(self.root, *words, *more), BOUND, stdin)
+        if changes and len(words) > 2 and words[2] != "phase":
+            self.ledger.append(f"kubeadm {verb} {'failed' if done.status else 'done'}")
+        return done.status, done.out, done.err
+
+    def _start_kubelet(self) -> None:
+        self.write(sandbox.WANTED, f"on {os.getpid()} {time.time_ns()}")
+
+    def _configured(self, packages: dict[str, tuple[str, str, str]]) -> Answer:
+        answer = super()._configured(packages)
+        if self._installed("kubelet"):  # its package enables it
+            self._enable(("systemctl", "enable", "--now", "kubelet.service"))
+        return answer
+
+
+class KubeadmPi(pi_process.Pi):
+    """A board whose commands are the real ones."""
+
+    def __init__(self, root: Path, fleet: Path) -> None:
+        super().__init__(root, fleet)
+        self.commands = RealCommands(root, fleet)
+
+    def become(self, *argv: str) -> NoReturn:
+        """The keeper, or the agent again: this module anew, which leaves no thread behind."""
+        part = ["keeper"] if argv[-1].endswith("keeper") else []
+        os.execv(sys.executable, [*sys.orig_argv[:5], *part])
+
+
+def main(root: str, fleet: str, part: str = "agent") -> None:
+    """As agent.main, or as keeper.main."""
+    pi = KubeadmPi(Path(root), Path(fleet))
+    pi_process.run(pi, {}, part)
+    pi.become("agent")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
