@@ -55,7 +55,7 @@ lock: ## renew the list of what is taken from PyPI, with hashes (.ci/requirement
 	.ci/lock .venv-lock/bin/uv
 
 .PHONY: test
-test: venv $(SCHEMA) $(AVAHI) ## unit and net tiers, linters; 4 to 5 minutes
+test: venv $(SCHEMA) $(AVAHI) ## unit and net tiers, linters; 5 to 9 minutes
 	@.ci/packages $(TEST_PACKAGES)
 	$(PYTHON) -m pytest -q -n 2 --dist loadgroup tests
 

@@ -13,6 +13,7 @@ import pytest
 
 from nodeagent import paths
 from nodeagent.broker import leave
+from nodeagent.broker.ledger_file import ENROL
 from nodeagent.cluster import credentials, kubelet_api
 from nodeagent.host.host import Host
 from nodeagent.join import leave as farewell
@@ -55,6 +56,8 @@ def as_node(name: str, cluster: Cluster, root: Path) -> Host:
 def test_a_worker_takes_its_leave(cluster: Cluster, tmp_path: Path) -> None:
     fleet, key = Fleet(cluster, tmp_path), NodeKey(pki.new_key())
     fleet.grant(NAME, key)
+    # As where the broker approved its kubelet's request; here the cluster's CA signs as it is.
+    fleet.broker.ledger.certify(NAME, key.node_id, ENROL)
     cluster.kubectl("create", "serviceaccount", "default", status=0)
     for name in (NAME, OTHER):
         me = json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
