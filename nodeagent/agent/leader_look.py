@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from nodeagent.errors import FleetError, OtherVersion
 from nodeagent.fleet.beacon import Proof
 from nodeagent.fleet.rivals import MAX_BYTES, Side
-from nodeagent.fleet.sight import CONTROL_PLANE, STALE, Heard
+from nodeagent.fleet.sight import STALE, Heard, gives_grants
 from nodeagent.host.host import Host
 from nodeagent.join import client
 from nodeagent.join.which_cluster import PATH
@@ -42,7 +42,10 @@ class LeaderLook:
         hints = {
             (h.beacon.node_id, h.beacon.address): h.beacon.port
             for h in heard
-            if h.proof is Proof.NONE and _says_that_it_leads(h) and now - h.last < STALE
+            if h.proof is Proof.NONE
+            and gives_grants(h.beacon)
+            and h.beacon.address
+            and now - h.last < STALE
         }
         self._asked = {place: at for place, at in self._asked.items() if now - at < AGAIN}
         due = [place for place in hints if place not in self._asked]
@@ -66,11 +69,6 @@ class LeaderLook:
             pass  # it is looked again
         finally:
             self._busy = False
-
-
-def _says_that_it_leads(heard: Heard) -> bool:
-    beacon = heard.beacon
-    return beacon.ready and beacon.role == CONTROL_PLANE and bool(beacon.address)
 
 
 def _is(place: Place, said: bytes | None) -> bool:

@@ -20,14 +20,15 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from nodeagent.broker.kube_api_protocol import GROUP, SIGNER, ClusterApi, SigningRequest
+from nodeagent.broker.kube_api_protocol import GROUP, ClusterApi, SigningRequest
 from nodeagent.broker.ledger import Ledger
 from nodeagent.broker.ledger_file import ENROL, Admission, Token
 from nodeagent.broker.places import APPROVED, LEAD, MEMBER, PLACES, Places
+from nodeagent.cluster.rest import SIGNER
 from nodeagent.errors import CommandFailed, FleetError, Refused
 from nodeagent.join import messages, statement
 from nodeagent.join.approval import APPROVAL, SEALED, Waiting, WaitingRoom, code
-from nodeagent.trust import pki
+from nodeagent.trust import pki, wire
 from nodeagent.trust.anchors import Anchors
 
 LOG = logging.getLogger("nodeagent.audit")
@@ -336,7 +337,7 @@ def fits(request: SigningRequest, token: Token) -> bool:
 
 def is_node_id(text: str) -> bool:
     """True for what looks like a node's id, and would be taken for one."""
-    return re.fullmatch(r"n-[a-z2-7]{16}", text) is not None
+    return re.fullmatch(wire.NODE_ID, text) is not None
 
 
 def _user(token: Token) -> str:

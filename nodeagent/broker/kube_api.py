@@ -6,14 +6,14 @@ import base64
 import functools
 import http.client
 import json
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from nodeagent.broker.kube_api_protocol import GROUP, SIGNER, Seen, SigningRequest
+from nodeagent.broker.kube_api_protocol import GROUP, Seen, SigningRequest
 from nodeagent.cluster import rest
+from nodeagent.cluster.rest import LEADS, SIGNER, safe_name
 from nodeagent.errors import CommandFailed
 
 T = TypeVar("T")
@@ -26,7 +26,6 @@ PAGE = 200  # objects in one answer, fewer where they are large
 PAGE_BYTES = 2 * 1024 * 1024
 MOST_PAGES = 2000
 LONGEST = 16 * 1024  # of a certificate request in base64; a kubelet's has 600
-LEADS = "node-role.kubernetes.io/control-plane"  # kubeadm's label of a control plane's node
 
 
 class Api:
@@ -77,7 +76,7 @@ class Api:
         self._decide("Denied", name, uid, reason)
 
     def _decide(self, verdict: str, name: str, uid: str, reason: str) -> None:
-        path = f"{REQUESTS}/{_safe(name)}"
+        path = f"{REQUESTS}/{safe_name(name)}"
         item = self._call("GET", path)
         if item["metadata"].get("uid") != uid:
             raise CommandFailed(
@@ -104,7 +103,7 @@ class Api:
         CommandFailed."""
         body = {"preconditions": {"uid": uid}} if uid else None
         gone = (404, 409) if uid else (404,)
-        self._call("DELETE", f"/api/v1/nodes/{_safe(name)}", body, accept=(200, 202, *gone))
+        self._call("DELETE", f"/api/v1/nodes/{safe_name(name)}", body, accept=(200, 202, *gone))
 
     def _all(self, path: str, parse: Callable[[Any], T]) -> list[T]:
         """Every object of a list, page after page (kubernetes.io, "API Concepts", Retrieving large
@@ -183,14 +182,7 @@ def _page(answer: Any, parse: Callable[[Any], T]) -> tuple[list[T], str]:
 
 
 def _token_name(token_id: str) -> str:
-    return f"bootstrap-token-{_safe(token_id)}"
-
-
-def _safe(name: str) -> str:
-    """A name that cannot leave its place in a path (RFC 1123 names)."""
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
-        raise ValueError(f"{name!r} is not a valid name for a Kubernetes object")
-    return name
+    return f"bootstrap-token-{safe_name(token_id)}"
 
 
 def _node(item: dict[str, Any]) -> tuple[str, Seen]:

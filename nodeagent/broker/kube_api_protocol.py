@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-# What kubelets' signing requests are for (kubernetes.io, "Certificate Signing Requests").
-SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 GROUP = "system:bootstrappers:nodeagent"  # of whoever shows a bootstrap token of the broker's
 
 

@@ -126,7 +126,7 @@ class Ledger:
         """A fresh nonce: the time and random bits, authenticated (HMAC, RFC 2104), so that none
         has to be remembered and nobody can fill a memory."""
         body = struct.pack(">Q", int(self.now())) + os.urandom(8)
-        return base64.urlsafe_b64encode(body + self._mark(body)).rstrip(b"=").decode()
+        return wire.base64url(body + self._mark(body))
 
     def made(self, nonce: str) -> int | None:
         """When a nonce of this broker was made, that is not too old; else None."""

@@ -26,7 +26,7 @@ from nodeagent.broker.kube_api import Api
 from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Refused, Untrusted
 from nodeagent.host.host import Host
-from nodeagent.join import broker_protocol, statement, waiting_file, which_cluster
+from nodeagent.join import broker_protocol, messages, statement, waiting_file, which_cluster
 from nodeagent.trust import anchors, pki, wire
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ UNITS = "nodeagent-broker.socket nodeagent-broker-root.socket"
 _ASKS: dict[str, dict[str, wire.Check]] = {
     "nonce": {},
     "grant": {
-        "request": wire.text(r"[A-Za-z0-9_.-]+", 16 * 1024),
+        "request": wire.text(wire.COMPACT, 16 * 1024),
         "source": wire.address,
     },
-    "cluster": {"nonce": which_cluster.NONCE},
-    "leave": {"said": wire.text(r"[A-Za-z0-9_.-]+", 16 * 1024)},
+    "cluster": {"nonce": messages.NONCE},
+    "leave": {"said": wire.text(wire.COMPACT, 16 * 1024)},
     "nodes": {},
     "approve": {"node": wire.node_id},
     "revoke": {"who": wire.node_name},  # or a node id, which is of that form too
@@ -62,7 +62,7 @@ _CONFIG = wire.Form(
     {
         "anchors": anchors.Anchors.from_json,
         "server": wire.text(r"https://[0-9a-f.:\[\]]+", 80),
-        "cluster": wire.text(r"[A-Za-z0-9_.-]+", statement.MAX_BYTES),
+        "cluster": wire.text(wire.COMPACT, statement.MAX_BYTES),
     },
     {"seals_at": wire.integer(0, 2**40)},
     "Restart the agent, which writes it anew: sudo systemctl restart nodeagent",

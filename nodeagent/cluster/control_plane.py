@@ -10,7 +10,7 @@ from typing import Any
 
 from nodeagent import paths
 from nodeagent.cluster import kubeadm, kubectl, kubelet_api, revoked
-from nodeagent.cluster.rest import condition, is_ready
+from nodeagent.cluster.rest import LEADS, condition, is_ready
 from nodeagent.errors import Refused
 from nodeagent.host.host import Host
 
@@ -136,7 +136,7 @@ def nodes(host: Host) -> list[NodeInfo]:
 
 def _info(item: dict[str, Any]) -> NodeInfo:
     labels, status = item["metadata"].get("labels", {}), item["status"]
-    leads = "node-role.kubernetes.io/control-plane" in labels
+    leads = LEADS in labels
     addresses = {a["type"]: a["address"] for a in status.get("addresses", [])}
     return NodeInfo(
         name=item["metadata"]["name"],

@@ -21,10 +21,7 @@ def apply_text(host: Host, text: str) -> None:
     """``kubectl apply`` of a manifest. Raises CommandFailed."""
     # Server-side: one request an object and no last-applied copy (kubernetes.io, "Server-Side
     # Apply"); conflicts are ours to win, since these objects are ours.
-    host.call(
-        "kubectl", "--kubeconfig", paths.ADMIN_CONF, "apply", "--server-side", "--force-conflicts",
-        "-f", "-", timeout=BOUND, stdin=text,
-    )  # fmt: skip
+    call(host, "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
 
 
 def get(host: Host, *words: str, kubeconfig: str = paths.ADMIN_CONF) -> Any:
@@ -55,7 +52,4 @@ def repeated(host: Host, work: Callable[[], T], tries: int, pause: float) -> T:
 
 def delete_text(host: Host, text: str) -> None:
     """``kubectl delete`` of a manifest; a missing object is no error. Raises CommandFailed."""
-    host.call(
-        "kubectl", "--kubeconfig", paths.ADMIN_CONF, "delete", "--ignore-not-found", "-f", "-",
-        timeout=BOUND, stdin=text,
-    )  # fmt: skip
+    call(host, "delete", "--ignore-not-found", "-f", "-", stdin=text)

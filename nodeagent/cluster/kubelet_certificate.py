@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import re
 from typing import Any
 
 from cryptography import x509
@@ -28,13 +27,13 @@ from nodeagent import paths
 from nodeagent.cluster import rest
 from nodeagent.cluster.health import api_server
 from nodeagent.cluster.kubeadm_state import FOLDER
+from nodeagent.cluster.rest import SIGNER
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host
 
 KEY = f"{FOLDER}/kubelet.key"  # root only, until the kubelet has it
 PEM = f"{paths.KUBELET}/pki/kubelet-client-nodeagent.pem"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
-SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 USAGES = ["digital signature", "client auth"]  # what a kubelet with an ECDSA key asks for
 BOUND = 600.0  # seconds; a granted token lives as long
 LOOK = 2.0  # seconds between looks, each a TLS connection to a busy board
@@ -117,7 +116,7 @@ def obtain(
             said = f"status {answer.status} {answer.reason}"
             if answer.status in (200, 201):
                 item = json.loads(answer.body)
-                made = _safe(item["metadata"]["name"])
+                made = rest.safe_name(item["metadata"]["name"])
                 found = _certificate(item, endpoint, own)
                 if found is not None:
                     return found
@@ -166,10 +165,3 @@ def _csr(name: str, own: ec.EllipticCurvePrivateKey) -> bytes:
         x509.CertificateSigningRequestBuilder().subject_name(subject).sign(own, hashes.SHA256())
     )
     return signed.public_bytes(serialization.Encoding.PEM)
-
-
-def _safe(name: Any) -> str:
-    """A name that cannot leave its place in a path (RFC 1123 names). Raises ValueError."""
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
-        raise ValueError("not a name")
-    return str(name)

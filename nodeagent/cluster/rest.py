@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -17,6 +18,17 @@ from typing import Any, NamedTuple
 BOUND = 15.0  # seconds to connect, and to wait for each piece of an answer
 MAX_BYTES = 8 * 1024 * 1024  # of an answer; 110 pods are some hundred KB
 KINDS = {"PATCH": "application/strategic-merge-patch+json"}
+# What kubelets' signing requests are for (kubernetes.io, "Certificate Signing Requests").
+SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
+LEADS = "node-role.kubernetes.io/control-plane"  # kubeadm's label of a control plane's node
+
+
+def safe_name(name: str) -> str:
+    """A name that cannot leave its place in a path (RFC 1123 names). Raises ValueError, and
+    TypeError for what is no text."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
+        raise ValueError(f"{name!r} is not a valid name for a Kubernetes object")
+    return name
 
 
 class Answer(NamedTuple):

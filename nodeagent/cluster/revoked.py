@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from nodeagent.cluster import kubectl
+from nodeagent.cluster.rest import LEADS
 from nodeagent.errors import Refused
 from nodeagent.host.host import Host
 
 NAME, NAMESPACE = "nodeagent-revoked", "kube-system"
-LEADS = "node-role.kubernetes.io/control-plane"
 
 
 def bar(host: Host, names: Sequence[str]) -> None:

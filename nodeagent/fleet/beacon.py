@@ -128,11 +128,11 @@ def seal(
     """The sealed text of a beacon, under 800 characters with the longest name. ``signer`` is the
     node's own key, ``vouched`` its voucher."""
     values = [FORMAT, *(getattr(beacon, name) for name, _ in _FIELDS)]
-    values += [_text(voucher.to_point(signer.public_key())), _text(vouched)]
+    values += [wire.base64url(voucher.to_point(signer.public_key())), wire.base64url(vouched)]
     signed = json.dumps(values, separators=(",", ":")).encode()[:-1]
-    plain = signed + b',"' + _text(voucher.sign(signer, signed)).encode() + b'"]'
+    plain = signed + b',"' + wire.base64url(voucher.sign(signer, signed)).encode() + b'"]'
     nonce = os.urandom(NONCE_BYTES)
-    return _text(nonce + ChaCha20Poly1305(key).encrypt(nonce, plain, _ASSOCIATED))
+    return wire.base64url(nonce + ChaCha20Poly1305(key).encrypt(nonce, plain, _ASSOCIATED))
 
 
 def open_(key: bytes, sealed: str) -> Said:
@@ -195,10 +195,6 @@ def prove(said: Said, issuer: bytes) -> Proof:
         )
     vouched = bool(issuer and said.voucher) and voucher.is_vouched(issuer, said.point, said.voucher)
     return Proof.ISSUER if vouched else Proof.KEY
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _bytes(text: str) -> bytes:

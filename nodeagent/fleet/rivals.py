@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from nodeagent.fleet.beacon import EPOCH_MAX, Beacon, Proof
-from nodeagent.fleet.sight import CONTROL_PLANE, STALE, Heard
+from nodeagent.fleet.sight import STALE, Heard, gives_grants
 from nodeagent.trust import wire
 
 MAX_BYTES = 2048
@@ -85,10 +85,7 @@ def rivals(heard: Iterable[Heard], now: float) -> list[Beacon]:
     seen = [
         h
         for h in heard
-        if h.beacon.ready
-        and h.beacon.role == CONTROL_PLANE
-        and h.proof is not Proof.KEY
-        and now - h.last < STALE
+        if gives_grants(h.beacon) and h.proof is not Proof.KEY and now - h.last < STALE
     ]
     return [h.beacon for h in sorted(seen, key=lambda h: h.proof, reverse=True)]
 

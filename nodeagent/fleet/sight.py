@@ -113,6 +113,7 @@ def known_leader(heard: Iterable[Heard], now: float) -> str:
 
 
 def gives_grants(beacon: Beacon) -> bool:
+    """True for a control plane that says that others may join."""
     return beacon.ready and beacon.role == CONTROL_PLANE
 
 

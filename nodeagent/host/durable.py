@@ -41,9 +41,7 @@ def write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = No
             if owner is not None:
                 os.fchown(descriptor, *owner)
             _chmod(descriptor, mode)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            _fill(descriptor, data)
             os.fsync(descriptor)
             with _held(path):
                 temporary.replace(path)
@@ -68,7 +66,7 @@ def replace_secret(
     with _held(path, os.O_WRONLY) as old:
         write(path, data, mode, owner)
         if old is not None and stat.S_ISREG(os.fstat(old).st_mode):
-            _zero(old)
+            zero(old)
 
 
 def create(path: Path, data: bytes, owner: tuple[int, int] | None = None) -> None:
@@ -79,9 +77,7 @@ def create(path: Path, data: bytes, owner: tuple[int, int] | None = None) -> Non
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         descriptor = os.open(path, flags, 0o600)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            _fill(descriptor, data)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -129,6 +125,13 @@ def _held(path: Path, access: int = os.O_RDONLY) -> Iterator[int | None]:
         os.close(descriptor)
 
 
+def _fill(descriptor: int, data: bytes) -> None:
+    """Write all of it: write(2) may take a part."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
 def _chmod(descriptor: int, mode: int) -> None:
     """Set the mode; FAT has none and refuses (mount(8), vfat ``quiet``), which is no harm."""
     with contextlib.suppress(PermissionError):
@@ -155,9 +158,7 @@ def overwrite(path: Path, data: bytes) -> None:
     try:
         if os.fstat(descriptor).st_size != len(data):
             raise ValueError("overwrite needs data of the same length")
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        _fill(descriptor, data)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -199,13 +200,16 @@ def _scrub(path: Path, listed: os.stat_result) -> None:
     try:
         if not os.path.samestat(listed, os.fstat(descriptor)):
             raise OSError(errno.ESTALE, "somebody changes what is to be overwritten", str(path))
-        _zero(descriptor)
+        zero(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _zero(descriptor: int) -> None:
-    left = os.fstat(descriptor).st_size
+def zero(descriptor: int, most: int | None = None) -> None:
+    """Overwrite an open file, or its first ``most`` bytes, with zeros, then fsync. Raises
+    OSError."""
+    size = os.fstat(descriptor).st_size
+    left = size if most is None else min(size, most)
     while left:
         left -= os.write(descriptor, bytes(min(left, PIECE)))
     os.fsync(descriptor)

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from nodeagent.host import durable
 from nodeagent.host.host import Host
 
 LONGEST = 1024 * 1024  # bytes that are overwritten; a key has some hundred
@@ -66,19 +67,12 @@ def shred(host: Host, folder: str, *bases: str) -> None:
         with _folder(host, folder) as place:
             for base in bases:
                 with contextlib.suppress(OSError), _file(place, base, os.O_WRONLY) as descriptor:
-                    _zero(descriptor)
+                    durable.zero(descriptor, LONGEST)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(base, dir_fd=place)
             os.fsync(place)
     except FileNotFoundError:
         return
-
-
-def _zero(descriptor: int) -> None:
-    left = min(os.fstat(descriptor).st_size, LONGEST)
-    while left > 0:
-        left -= os.write(descriptor, bytes(left))
-    os.fsync(descriptor)
 
 
 @contextlib.contextmanager

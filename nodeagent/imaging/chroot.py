@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from nodeagent import paths
 from nodeagent.errors import CommandFailed, ImageError, ToolMissing
@@ -43,8 +44,7 @@ def entered(root: Path) -> Iterator[Host]:
 
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nodeagent-")))
-        seccomp = folder / "seccomp"
-        seccomp.write_bytes(sandbox.filter_for(os.uname().machine))
+        seccomp = _seccomp(folder, "none")
 
         def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
             return run_process(sandbox.image_program(root, seccomp, argv), timeout, stdin)
@@ -78,6 +78,13 @@ def entered(root: Path) -> Iterator[Host]:
             stack.callback(host.remove, POLICY)
         _try(host)
         yield host
+
+
+def _seccomp(folder: Path, mounts: Literal["none", "bind", "any"]) -> Path:
+    """The filter for this computer's kind of processor, as a file in ``folder``."""
+    path = folder / "seccomp"
+    path.write_bytes(sandbox.filter_for(os.uname().machine, mounts))
+    return path
 
 
 def _copy(name: str, folder: Path) -> Path:
@@ -114,8 +121,7 @@ def containerd(host: Host, log: Path) -> Iterator[None]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nodeagent-")))
         # As this computer's root it only shows a folder in another place to unpack a layer
         # (containerd, core/diff/apply); in a namespace of users what it mounts is its own.
-        seccomp = folder / "seccomp"
-        seccomp.write_bytes(sandbox.filter_for(os.uname().machine, "bind" if is_root() else "any"))
+        seccomp = _seccomp(folder, "bind" if is_root() else "any")
         alive, held = os.pipe()
         stack.callback(os.close, alive)
         more = ("--sync-fd", str(held))

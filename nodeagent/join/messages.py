@@ -75,10 +75,9 @@ class Grant:
     expires: int
 
 
-_NONCE = wire.text(r"[A-Za-z0-9_-]{16,128}", 128)
+NONCE = wire.text(r"[A-Za-z0-9_-]{16,128}", 128)
 _FACT = wire.text(r"[\x20-\x7e]*", 128)
 _TOKEN = wire.text(r"[a-z0-9]{6}\.[a-z0-9]{16}", 23)  # kubeadm's bootstrap token
-_COMPACT = r"[A-Za-z0-9_.-]+"  # RFC 7515 7.1, RFC 7516 7.1
 _DER = wire.binary(2048)
 
 
@@ -107,7 +106,7 @@ _REQUEST = wire.Form(
         "fleet": wire.fleet_id,
         "node": wire.node_id,
         "name": wire.node_name,
-        "nonce": _NONCE,
+        "nonce": NONCE,
         "chain": wire.array(_DER, 2, 2),
         "facts": _facts,
         "kubelet": wire.text(r"[0-9a-f]{64}", 64),
@@ -121,12 +120,12 @@ _GRANT = wire.Form(
     {
         "fleet": wire.fleet_id,
         "aud": wire.node_id,
-        "nonce": _NONCE,
+        "nonce": NONCE,
         "iat": statement.TIME,
         "exp": statement.TIME,
         "name": wire.node_name,
-        "token": wire.text(_COMPACT, jwe.MAX_BYTES),
-        "cluster": wire.text(_COMPACT, statement.MAX_BYTES),
+        "token": wire.text(wire.COMPACT, jwe.MAX_BYTES),
+        "cluster": wire.text(wire.COMPACT, statement.MAX_BYTES),
         "cert": _DER,
     },
     oldest=2,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from nodeagent.fleet.beacon import EPOCH_MAX
 from nodeagent.trust import jws, pki, wire
 from nodeagent.trust.anchors import Anchors, untrusted
 
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
     from nodeagent.trust.store import Trust
 
 CLUSTER_TYPE = "nodeagent-cluster+jws"
-LIFE = (
-    7 * 86400
-)  # seconds; made anew at each start of the agent, and every three days by the keeper
+# Seconds; made anew at each start of the agent, and every three days by the keeper.
+LIFE = 7 * 86400
 LEEWAY = 60  # seconds a synchronised clock may be off
 MAX_BYTES = 10 * 1024
 
@@ -38,7 +38,7 @@ _CLUSTER = wire.Form(
         **SIGNED,
         "exp": TIME,
         "node": wire.node_id,
-        "epoch": wire.integer(0, 2**31),
+        "epoch": wire.integer(0, EPOCH_MAX),
         "endpoints": wire.array(wire.endpoint, 1, 8),
         "ca_cert": wire.text(r"[\x20-\x7e\n]+", 8192),
         "ca_hash": wire.text(r"sha256:[0-9a-f]{64}", 71),

@@ -17,7 +17,7 @@ from cryptography import x509
 from nodeagent.errors import NoControlPlane, OtherVersion, Untrusted
 from nodeagent.fleet.rivals import SIDE, Side
 from nodeagent.host.host import Host
-from nodeagent.join import client, statement
+from nodeagent.join import client, messages, statement
 from nodeagent.trust import jws, pki, wire
 from nodeagent.trust.anchors import Anchors, untrusted
 from nodeagent.trust.node_key import NodeKey
@@ -29,15 +29,14 @@ SIDE_TYPE, ANSWER_TYPE = "nodeagent-side+jws", "nodeagent-answer+jws"
 PATH = "/v1/cluster"
 MAX_BYTES = 8 * 1024
 
-NONCE = wire.text(r"[A-Za-z0-9_-]{16,128}", 128)
 _SIDE = wire.Form("What a control plane says of its cluster", 1, {**statement.SIGNED, **SIDE})
 _ANSWER = wire.Form(
     "An answer about a cluster",
     1,
     {
         "fleet": wire.fleet_id,
-        "nonce": NONCE,
-        "side": wire.text(r"[A-Za-z0-9_.-]+", MAX_BYTES),
+        "nonce": messages.NONCE,
+        "side": wire.text(wire.COMPACT, MAX_BYTES),
         "cert": wire.binary(2048),
     },
 )

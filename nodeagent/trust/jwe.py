@@ -6,7 +6,6 @@ by the primitives of ``cryptography``; who wrote it is proved by the signed mess
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from typing import Any
@@ -41,13 +40,19 @@ def encrypt(data: bytes, reader: pki.PublicKey) -> str:
     """``data`` for whoever holds the private key of ``reader``."""
     ephemeral = ec.generate_private_key(ec.SECP256R1())
     numbers = ephemeral.public_key().public_numbers()
-    x, y = (_text(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
+    x, y = (wire.base64url(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
     epk = {"kty": "EC", "crv": "P-256", "x": x, "y": y}
     header = {"alg": ALGORITHM, "enc": ENCRYPTION, "epk": epk}
-    protected = _text(json.dumps(header, separators=(",", ":")).encode())
+    protected = wire.base64url(json.dumps(header, separators=(",", ":")).encode())
     iv = os.urandom(IV)
     sealed = AESGCM(_agreed(ephemeral, reader)).encrypt(iv, data, protected.encode())
-    parts = protected, "", _text(iv), _text(sealed[:-TAG]), _text(sealed[-TAG:])
+    parts = (
+        protected,
+        "",
+        wire.base64url(iv),
+        wire.base64url(sealed[:-TAG]),
+        wire.base64url(sealed[-TAG:]),
+    )
     return ".".join(parts)
 
 
@@ -81,7 +86,3 @@ def derive(shared: bytes, info: bytes, length: int) -> bytes:
     kdf: Any = ConcatKDFHash(hashes.SHA256(), length, info)
     derived: bytes = kdf.derive(shared)
     return derived
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -55,7 +55,7 @@ def decode(part: bytes) -> bytes:
         data = base64.b64decode(part + b"=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise wire.Malformed("no base64url") from error
-    if base64.urlsafe_b64encode(data).rstrip(b"=") != part:
+    if wire.base64url(data).encode() != part:
         raise wire.Malformed("base64url in another spelling")
     return data
 

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from nodeagent import formats
 
 MAX_DEPTH = 6
+COMPACT = r"[A-Za-z0-9_.-]+"  # a compact JWS or JWE (RFC 7515 7.1, RFC 7516 7.1)
 MAX_INTEGER = 2**53  # RFC 8259 6: larger ones are not read alike everywhere
 
 Check = Callable[[Any], Any]
@@ -27,6 +28,11 @@ Check = Callable[[Any], Any]
 
 class Malformed(ValueError):
     """The message is not of the agreed shape; the text says where, never what stood there."""
+
+
+def base64url(data: bytes) -> str:
+    """base64url without padding (RFC 7515 2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def loads(data: bytes | str, limit: int) -> Any:
@@ -226,7 +232,8 @@ def network(value: Any) -> str:
         raise Malformed("ADDRESS/BITS expected") from error
 
 
-node_id = text(r"n-[a-z2-7]{16}", 18)
+NODE_ID = r"n-[a-z2-7]{16}"
+node_id = text(NODE_ID, 18)
 fleet_id = text(r"f-[a-z2-7]{16}", 18)
 # RFC 1123 2.1 label: what Kubernetes takes as a node name and DNS as a host name.
 node_name = text(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", 63)

@@ -26,7 +26,7 @@ from nodeagent.broker.broker import Broker
 from nodeagent.broker.kube_api import Api
 from nodeagent.broker.ledger import Ledger
 from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import credentials, kubeadm_state, kubelet_certificate, revoked
+from nodeagent.cluster import credentials, kubeadm_state, kubelet_certificate, rest, revoked
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host, Result
 from nodeagent.join import messages, statement
@@ -603,7 +603,7 @@ def test_what_a_revoked_kubelet_may_still_read(cluster: Cluster, tmp_path: Path)
 
 def test_what_a_broker_of_0_2_0_could_do_with_the_list_is_put_right(cluster: Cluster) -> None:
     """Its account might write the list (attack a21): a control plane on it, sealed for good."""
-    host, leader = cluster.host(), {"name": "leads", "labels": {revoked.LEADS: ""}}
+    host, leader = cluster.host(), {"name": "leads", "labels": {rest.LEADS: ""}}
     item = json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": leader})
     cluster.kubectl("create", "-f", "-", stdin=item)
     words = ("-n", "kube-system", "patch", "configmap", revoked.NAME, "--type=merge", "-p")

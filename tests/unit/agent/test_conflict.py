@@ -25,7 +25,7 @@ from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon, Proof
 from nodeagent.fleet.rivals import Side
 from nodeagent.fleet.sight import Heard
-from nodeagent.join import broker_protocol, which_cluster
+from nodeagent.join import which_cluster
 from nodeagent.paths import ENDPOINT
 from nodeagent.serve.endpoint import Endpoint, Files
 from nodeagent.serve.http1 import Refusal
@@ -33,6 +33,7 @@ from nodeagent.statefile import StateFile
 from nodeagent.status import model
 from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
+from tests.support.broker_socket import answer_all
 from tests.support.machine import NOW, Became, Machine, put
 from tests.support.speakers import KEY, POINT, Speaker
 from tests.unit.cluster.test_workloads import answers, born, item
@@ -123,15 +124,7 @@ class Old:
         self.endpoint = Endpoint(address, port, names, str(folder / "broker.sock"))
 
     def _broker(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            with connection:
-                asked = broker_protocol.receive(connection)
-                told = self.answer(asked["nonce"])
-                broker_protocol.send(connection, {"cluster": told.decode()})
+        answer_all(self.listener, lambda asked: {"cluster": self.answer(asked["nonce"]).decode()})
 
     def answer(self, nonce: str) -> bytes:
         """As the broker there signs it."""

@@ -18,7 +18,7 @@ from nodeagent.broker import kube_api
 from nodeagent.broker.kube_api import Api
 from nodeagent.broker.kube_api_protocol import Seen, SigningRequest
 from nodeagent.cluster import rest
-from nodeagent.cluster.rest import Answer
+from nodeagent.cluster.rest import LEADS, Answer
 from nodeagent.errors import CommandFailed
 
 SECRET = "0123456789abcdef"
@@ -208,7 +208,7 @@ def test_large_objects_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_control_plane_is_known_by_its_label() -> None:
-    made, _ = api(page(["pi-1"], labels={kube_api.LEADS: ""}, uid="u-1"))
+    made, _ = api(page(["pi-1"], labels={LEADS: ""}, uid="u-1"))
     assert made.all_nodes() == {"pi-1": Seen(False, "u-1", True)}
 
 

@@ -19,6 +19,7 @@ from nodeagent.host.host import Host
 from nodeagent.join import broker_protocol
 from nodeagent.trust.store import Trust
 from tests.support.admission import Setup
+from tests.support.broker_socket import drip
 from tests.support.machine import Machine, put
 
 pytestmark = pytest.mark.network  # Unix sockets in the test's own folder
@@ -131,13 +132,7 @@ def test_the_kernel_says_who_asks(running: Running) -> None:
 def slow(door: Door) -> None:
     """A length, and then a byte now and then, so that no wait for one is long."""
     with door.knock() as connection:
-        try:
-            connection.sendall(struct.pack(">I", 1000))
-            while True:
-                connection.sendall(b" ")
-                pause(PATIENCE / 3)
-        except OSError:
-            return
+        drip(connection, 1000, lambda: pause(PATIENCE / 3))
 
 
 def silent(door: Door) -> None:
@@ -207,18 +202,12 @@ def test_an_answer_that_comes_byte_by_byte_has_one_deadline(
     monkeypatch.setattr(broker_protocol.receive, "__defaults__", given)
     door = Door(tmp_path_factory.mktemp("s") / "d")
 
-    def drip() -> None:
+    def answer_slowly() -> None:
         connection, _ = door.listener.accept()
         with connection:
-            try:
-                connection.sendall(struct.pack(">I", 100))
-                while True:
-                    connection.sendall(b" ")
-                    pause(PATIENCE / 3)
-            except OSError:
-                return
+            drip(connection, 100, lambda: pause(PATIENCE / 3))
 
-    dripping = threading.Thread(target=drip, daemon=True)
+    dripping = threading.Thread(target=answer_slowly, daemon=True)
     dripping.start()
     began = time.monotonic()
     with pytest.raises(TimeoutError):

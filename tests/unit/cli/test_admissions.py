@@ -23,6 +23,7 @@ from nodeagent.join.approval import code
 from nodeagent.trust import fleet_file, pki, store
 from nodeagent.trust.node_key import NodeKey
 from tests.support.admission import Setup
+from tests.support.broker_socket import answer_all
 from tests.support.kubectl import Kubectl
 from tests.support.machine import Machine, put
 
@@ -57,15 +58,10 @@ class Place:
         threading.Thread(target=self._answer, daemon=True).start()
 
     def _answer(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            with connection:
-                asked = broker_protocol.receive(connection)
-                answer = self.service.answer(asked, self.uid, broker_main.FOR_ROOT)
-                broker_protocol.send(connection, answer)
+        answer_all(
+            self.listener,
+            lambda asked: self.service.answer(asked, self.uid, broker_main.FOR_ROOT),
+        )
 
     def asks(self) -> str:
         """What the node is told: "" where it gets a grant."""
