@@ -27,6 +27,7 @@ from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Refused, Untrusted
 from nodeagent.host.host import Host
 from nodeagent.join import broker_protocol, messages, statement, waiting_file, which_cluster
+from nodeagent.join.broker_protocol import refusal
 from nodeagent.trust import anchors, pki, wire
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class Service:
             LOG.warning("%s", error)
             with contextlib.suppress(OSError):
                 broker_protocol.send(
-                    connection, _error(broker_protocol.OTHER_VERSION, error.reason)
+                    connection, refusal(broker_protocol.OTHER_VERSION, error.reason)
                 )
         except (OSError, wire.Malformed) as error:
             LOG.info("a caller of user id %d was not understood: %s", uid, error)
@@ -222,38 +223,38 @@ class Service:
         if not isinstance(op, str):
             raise wire.Malformed("no question")
         if op not in _ASKS:
-            return _error(
+            return refusal(
                 broker_protocol.OTHER_VERSION, "The broker's version of nodeagent cannot do that."
             )
         ids = self._host.user_ids(NETWORK_USER)
         network = allowed is FOR_THE_NETWORK and ids is not None and uid == ids[0]
         if op not in allowed or not (uid == 0 or network):
             LOG.warning("user id %d may not ask the broker for %s", uid, op)
-            return _error(403, "This user may not ask that here.")
+            return refusal(403, "This user may not ask that here.")
         checked = wire.record(asked, {"op": wire.text(op, 16), **_ASKS[op]})
         try:
             return self._answer(op, checked)
         except Untrusted as error:
             LOG.warning("%s", error.reason)
-            return _error(403, error.reason)
+            return refusal(403, error.reason)
         except OtherVersion as error:
             LOG.warning("%s", error)
-            return _error(broker_protocol.OTHER_VERSION, error.reason)
+            return refusal(broker_protocol.OTHER_VERSION, error.reason)
         except Revoked:
-            return _error(403, "This node was revoked.")
+            return refusal(403, "This node was revoked.")
         except Unadmitted as error:
-            return _error(202, str(error))
+            return refusal(202, str(error))
         except Stale as error:
-            return _error(409, f"Ask again: {error}.")
+            return refusal(409, f"Ask again: {error}.")
         except Overloaded as error:
-            return _error(503, f"{error}.")
+            return refusal(503, f"{error}.")
         except Refused as error:
-            return {**_error(409, error.reason), "remedy": error.remedy}
+            return {**refusal(409, error.reason), "remedy": error.remedy}
         except (NodeAgentError, OSError) as error:
             LOG.warning("%s", error)
             if op not in FOR_THE_NETWORK:
-                return _error(503, str(error))
-            return _error(503, "The cluster could not be asked; see the journal there.")
+                return refusal(503, str(error))
+            return refusal(503, "The cluster could not be asked; see the journal there.")
 
     def _answer(self, op: str, asked: dict[str, Any]) -> Mapping[str, object]:
         broker = self._broker
@@ -290,7 +291,3 @@ def peer_uid(connection: socket.socket) -> int:
     size = struct.calcsize("3i")
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     return int(struct.unpack("3i", data)[1])
-
-
-def _error(status: int, sentence: str) -> broker_protocol.Refusal:
-    return {"status": status, "error": sentence}

@@ -20,23 +20,28 @@ from nodeagent.trust import wire
 Rows = list[tuple[str, ...]]
 LONGEST = 366 * 86400  # seconds that enrolment may be opened for
 AHEAD = 3600  # seconds that a clock may have been ahead before people are told
-MAX_TOLD = 100  # names of one node
 
 
-def ask(host: Host, **message: object) -> Any:
-    """What the broker of this control plane answers. Raises Refused for an ordinary user, on
-    another node and where the broker refuses; OtherVersion; Blocked where it does not answer."""
+def ask(host: Host, op: str, **message: object) -> Any:
+    """What the broker of this control plane answers, each key checked: root shows it and acts on
+    it, and the broker may be taken over. Raises Refused for an ordinary user, on another node and
+    where the broker refuses; OtherVersion; Blocked where it does not answer; CommandFailed."""
     need_control_plane(host)
     try:
-        said = broker_protocol.call(
-            str(host.path(broker_protocol.ROOT_SOCKET)), message, broker_protocol.MAX_LISTED
-        )
+        answer = broker_protocol.call(
+            str(host.path(broker_protocol.ROOT_SOCKET)), {"op": op, **message},
+            broker_protocol.MAX_LISTED,
+        )  # fmt: skip
     except (OSError, wire.Malformed) as error:
         raise Blocked(
             f"The broker of this control plane does not answer ({error}).",
             "See `systemctl status nodeagent-broker-root.socket nodeagent-broker` and `nodeagent"
             " status`; then run the command again.",
         ) from error
+    try:
+        said = broker_protocol.heard(op, answer)
+    except wire.Malformed as error:
+        raise _odd(f"an answer in which {error}") from error
     if "error" in said and said.get("status") == broker_protocol.OTHER_VERSION:
         raise OtherVersion(said["error"], broker_protocol.RESTART)
     if "error" in said and said.get("status") == 409:
@@ -44,6 +49,13 @@ def ask(host: Host, **message: object) -> Any:
     if "error" in said:
         raise CommandFailed(said["error"], "When the cause is gone, run the command again.")
     return said
+
+
+def _odd(what: str) -> CommandFailed:
+    return CommandFailed(
+        f"The broker gave {what}, and none of it was taken: it is damaged, or not ours any more.",
+        "Nothing was changed in the cluster. See `journalctl -u nodeagent-broker`.",
+    )
 
 
 def show_nodes(host: Host) -> list[str]:
@@ -131,13 +143,16 @@ def approve(host: Host, typed: str) -> str:
     node_id = read_code(typed)
     said: broker_protocol.Approved = ask(host, op="approve", node=node_id)
     _let_back(host, said["let_back"])
+    # Told, since the broker chose them: whoever typed one code may see that others came back too.
+    back = ", ".join(said["let_back"])
+    more = f" No longer barred in the cluster: {back}." if back else ""
     if said["state"] == "admitted":
-        return f"This node is in already, as {said['name']}; nothing was changed."
+        return f"This node is in already, as {said['name']}.{more}"
     if said["state"] == "waiting":
-        return f"Approved: {said['name']} at {said['source']} joins by itself within seconds."
+        return f"Approved: {said['name']} at {said['source']} joins by itself within seconds.{more}"
     return (
         f"Approved {code(node_id)} for 24 hours. No node of this code has asked lately: compare it"
-        " with what the node shows."
+        f" with what the node shows.{more}"
     )
 
 
@@ -148,7 +163,7 @@ def revoke(host: Host, who: str) -> list[str]:
     said: broker_protocol.Revoked = ask(
         host, op="revoke", who=read_code(who) if shown_code else _name(who)
     )
-    names = _names(said["names"])
+    names = list(said["names"])
     if names:
         revoked.bar(host, names)
     shown = ", ".join(names) or said["node_id"]
@@ -167,12 +182,14 @@ def forget(host: Host, name: str) -> str:
     """Free a name. Raises Refused, Blocked, CommandFailed."""
     need_control_plane(host)
     said: broker_protocol.Forgotten = ask(host, op="forget", name=_name(name))
+    if {*said["bar"], *said["let_back"]} - {name}:
+        raise _odd("other nodes' names")
     _let_back(host, said["let_back"])
     if not said["days"]:
         if not said["forgotten"]:
             raise Refused(f"Nobody holds the name {name}.", "See: sudo nodeagent nodes")
         return f"{name} is free. If the cluster still lists it: kubectl delete node {name}"
-    revoked.bar(host, _names(said["bar"]))
+    revoked.bar(host, said["bar"])
     if not said["forgotten"]:
         raise Refused(
             f"Whoever had the name {name} may still hold a certificate for it, for {said['days']}"
@@ -186,21 +203,9 @@ def forget(host: Host, name: str) -> str:
     )
 
 
-def _let_back(host: Host, names: Any) -> None:
+def _let_back(host: Host, names: Sequence[str]) -> None:
     if names:
-        revoked.let_back(host, _names(names))
-
-
-def _names(said: Any) -> list[str]:
-    """Names as the broker tells them, checked: root acts on them, and it may be taken over. Raises
-    CommandFailed."""
-    try:
-        return list(wire.array(wire.node_name, 0, MAX_TOLD)(said))
-    except wire.Malformed as error:
-        raise CommandFailed(
-            f"The broker named nodes that cannot be: {error}.",
-            "Nothing was changed in the cluster. See `journalctl -u nodeagent-broker`.",
-        ) from error
+        revoked.let_back(host, names)
 
 
 def _name(text: str) -> str:

@@ -144,6 +144,66 @@ class Sealed(TypedDict):
     until: int
 
 
+MAX_SENTENCE = 500  # characters of what is said to people
+MAX_ROWS = 4000  # of one table: more names than a ledger holds (broker/ledger_file.py)
+MAX_NAMED = 100  # of one node
+_TIME = wire.integer(-(2**40), 2**40)  # below 0: before 1970, where the clock went back
+_DAYS = wire.integer(0, 2**16)
+_NODE: dict[str, wire.Check] = {
+    "name": wire.either("", wire.node_name), "node_id": wire.node_id,
+    "source": wire.either("", wire.address), "time": _TIME, "until": _TIME, "first": _TIME,
+    "last": _TIME, "days": _DAYS, "why": wire.text("approval|sealed", 16),
+    "token_id": wire.text("([a-z0-9]{6})?", 6),
+}  # fmt: skip
+_REFUSAL = {"status": wire.integer(100, 599), "error": wire.sentence(MAX_SENTENCE)}
+_REMEDY = {"remedy": wire.sentence(MAX_SENTENCE)}
+
+
+def _rows(kind: Any) -> wire.Check:
+    """A table of such entries."""
+    checks = {name: _NODE[name] for name in kind.__annotations__}
+    return wire.array(lambda value: wire.record(value, checks), 0, MAX_ROWS)
+
+
+_names = wire.array(wire.node_name, 0, MAX_NAMED)
+# What root takes of an answer at ROOT_SOCKET, required keys and optional ones: it acts on them and
+# shows them, and the broker may be taken over.
+ANSWERS: dict[str, tuple[dict[str, wire.Check], dict[str, wire.Check]]] = {
+    "nodes": (
+        {
+            "admissions": _rows(Admitted), "waiting": _rows(Asking), "revoked": _rows(Barred),
+            "approved": wire.array(wire.node_id, 0, MAX_ROWS), "by_approval": wire.flag,
+            "open": wire.flag, "until": _TIME,
+        },
+        {"claims": _rows(Claim), "left": _rows(Left), "ahead": wire.integer(0, 2**40)},
+    ),
+    "approve": (
+        {
+            "name": _NODE["name"], "source": _NODE["source"], "let_back": _names,
+            "state": wire.text("admitted|waiting|unheard", 16),
+        },
+        {},
+    ),
+    "revoke": ({"node_id": wire.node_id, "names": _names, "sealed": wire.flag}, {}),
+    "forget": ({"forgotten": wire.flag, "days": _DAYS, "bar": _names, "let_back": _names}, {}),
+    "seal": ({"until": _TIME}, {}),
+}  # fmt: skip
+
+
+def heard(op: str, said: Any) -> Any:
+    """An answer to ``op`` at ROOT_SOCKET, each known key of it checked: a Refusal, or as ANSWERS
+    has it. Raises wire.Malformed."""
+    if isinstance(said, dict) and "error" in said:
+        return wire.record(said, _REFUSAL, _REMEDY)
+    return wire.record(said, *ANSWERS[op])
+
+
+def refusal(status: int, reason: str) -> Refusal:
+    """A refusal, in the form in which it is taken: others' programs may have worded it."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(reason.split()))
+    return {"status": status, "error": line[:MAX_SENTENCE]}
+
+
 def send(connection: socket.socket, message: Mapping[str, object]) -> None:
     """Send one message. Raises OSError."""
     data = json.dumps(_MESSAGE.stamp(message), separators=(",", ":")).encode()

@@ -144,7 +144,12 @@ def _ended_after(session: ssl.SSLSocket, seconds: float) -> Iterator[None]:
 
 
 def plain(error: Exception) -> str:
-    """Why, in a few words for people."""
+    """Why, in a few words for people, without what would steer a terminal: a network process that
+    was taken over may have chosen them."""
+    return "".join(c if c.isprintable() else "?" for c in _words(error))[:300]
+
+
+def _words(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"it is not a control plane of this fleet ({error.verify_message})"
     if isinstance(error, TimeoutError):
@@ -152,4 +157,4 @@ def plain(error: Exception) -> str:
     if isinstance(error, Untrusted | OtherVersion):
         return error.reason
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).rstrip(".")[:300]
+    return str(text).rstrip(".")

