@@ -98,6 +98,8 @@ class Board:
             self.power_off()
             self.power_on()
         elif ended is not None:
+            if (said := self.node.processes[0].stdout) is not None:
+                said.close()
             self._start(self.agent, str(self.host.root), str(self.fleet))
             self.node.processes[0] = self.node.processes.pop()
         # Nobody knocks before the agent has handed its files over; 0.2.0 kept them on the card.

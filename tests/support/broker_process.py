@@ -9,6 +9,7 @@ by the test), approved/NAME, nodes/NAME.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from datetime import datetime
@@ -72,8 +73,9 @@ def main(root: str, cluster: str = "files") -> None:
     broker = broker_main.load(host)
     if cluster == "files":
         broker.api = ClusterInFiles(Path(root, "cluster"))
-    listeners = []
-    for path in (broker_protocol.SOCKET, broker_protocol.ROOT_SOCKET):
+    given = os.environ.get("LISTENING", "").split()  # of users_process.py
+    listeners = [socket.socket(fileno=int(one)) for one in given]
+    for path in (broker_protocol.SOCKET, broker_protocol.ROOT_SOCKET)[len(given) :]:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(host.path(path)))
         listener.listen(16)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,13 +54,13 @@ class Node:
         self.key = NodeKey.load_or_create(self.host)
 
     def start(
-        self, module: str, *arguments: str, checkout: Path = PROJECT
+        self, module: str, *arguments: str, checkout: Path = PROJECT, under: Sequence[str] = ()
     ) -> subprocess.Popen[bytes]:
         """Start ``python -m module`` of ``checkout`` here; its errors go to a file in the root
-        folder."""
+        folder. ``under``: what stands before it, such as strace(1)."""
         log = self.host.path(f"/{module}.log").open("ab")
         process = subprocess.Popen(
-            namespaces.inside(self.space, sys.executable, "-m", module, *arguments),
+            namespaces.inside(self.space, *under, sys.executable, "-m", module, *arguments),
             cwd=checkout,
             stdout=subprocess.PIPE,
             stderr=log,
