@@ -24,7 +24,7 @@ TEST_PACKAGES := shellcheck systemd git openssl openssh-client iproute2 nftables
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
 CLUSTER_PACKAGES := bubblewrap iproute2
-HOSTILE_PACKAGES := mmdebstrap mtools dosfstools e2fsprogs qemu-system-common fuse3
+HOSTILE_PACKAGES := mmdebstrap bubblewrap mtools dosfstools e2fsprogs qemu-system-common fuse3
 DEB_PACKAGES := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all \
 	python3-click python3-setuptools fakeroot git
 

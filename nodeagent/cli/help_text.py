@@ -144,7 +144,7 @@ LESSONS: dict[str, Lesson] = {
         (("nodeagent fleet show home.fleet", "its name, its kind, what it holds"),),
     ),
     "image": Lesson(
-        "On your own computer, to prepare images and cards. It needs mtools, and no root.",
+        "On your own computer, to prepare images and cards. Needs mtools and bubblewrap, no root.",
         (("nodeagent image seed raspios.img --fleet home.fleet", "make the image the fleet's"),),
     ),
     "image fetch": Lesson(

@@ -39,8 +39,9 @@ from nodeagent.imaging.seed import Wish, seed
 from nodeagent.trust.fleet_file import NAME as CARD
 
 PROGRAMS = ("unshare", "fuse2fs", "sfdisk", "mke2fs", "debugfs", "e2fsck", "tar", "bwrap",
-            "mount", "umount", "mdir", "mcopy")  # fmt: skip
-APART = ("--mount", "--pid", "--fork", "--kill-child")
+            "find", "prlimit", "mount", "umount", "mdir", "mcopy")  # fmt: skip
+# bwrap looks at its child in /proc, by a number of its own namespace.
+APART = ("--mount", "--pid", "--mount-proc", "--fork", "--kill-child")
 AS_USER = ("--user", "--map-root-user", "--map-auto")  # subuid(5), by newuidmap(1)
 GIB = 1024**3
 GROWTH = GIB  # what the packages take, unpacked
@@ -99,6 +100,7 @@ def bake(image: Path, out: Path, wish: Bake, tell: Tell) -> list[str]:
     targets = outputs(out, wish)
     _check_wish(image, targets, wish)
     tools.need(*PROGRAMS)
+    tools.need_sandbox()
     with tempfile.TemporaryDirectory(prefix=".nodeagent-", dir=out.parent) as name:
         folder = Path(name).resolve()
         source = _unpacked(image, folder / "source.img", tell)

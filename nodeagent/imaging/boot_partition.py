@@ -59,13 +59,15 @@ class ImageFile:
         patch.recover(path)
         self.path = path
         self.part = partition.find(path)
-        self._drive = f"{path}@@{self.part.offset}"
+        self._image = path.resolve()
+        self._drive = f"{self._image}@@{self.part.offset}"
 
     def names(self) -> list[str]:
         """Raises CommandFailed, where the file system is damaged too."""
-        listed = tools.run("mdir", "-/", "-a", "-b", "-i", self._drive, "::").decode(
-            errors="replace"
+        said = tools.confined(
+            "mdir", "-/", "-a", "-b", "-i", self._drive, "::", reads=[self._image]
         )
+        listed = said.decode(errors="replace")
         names = [line.removeprefix("::/") for line in listed.splitlines()]
         return [name for name in names if not name.endswith("/") and _is_plain(name)]
 
@@ -73,11 +75,12 @@ class ImageFile:
         """Raises CommandFailed."""
         # mtools takes names for patterns as a shell does.
         exact = re.sub(r"([*?\[\]\\])", r"\\\1", name)
-        return tools.run("mtype", "-i", self._drive, f"::{exact}", first=first)
+        argv = ("mtype", "-i", self._drive, f"::{exact}")
+        return tools.confined(*argv, reads=[self._image], first=first)
 
     def free(self) -> int:
         """What mdir says in its last line."""
-        said = tools.run("mdir", "-i", self._drive, "::").decode()
+        said = tools.confined("mdir", "-i", self._drive, "::", reads=[self._image]).decode()
         found = re.search(r"([\d ]+) bytes free", said)
         if found is None:
             raise ImageError(f"The boot partition of {self.path} is damaged.", partition.AGAIN)
@@ -86,16 +89,19 @@ class ImageFile:
     def write(self, changes: Changes) -> None:
         """The image itself is written last, see ``write_back``."""
         with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=".nodeagent-") as folder:
-            work, one = Path(folder) / "boot.img", Path(folder) / "file"
+            work, one = Path(folder).resolve() / "boot.img", Path(folder).resolve() / "file"
+            drive, size = ("-i", str(work)), self.part.size
             self._copy(work)
             for name, data in changes:
                 for parent in reversed(PurePosixPath(name).parents[:-1]):
                     with contextlib.suppress(CommandFailed):  # it is there already
-                        tools.run("mmd", "-D", "s", "-i", str(work), f"::{parent}")
+                        make = ("mmd", "-D", "s", *drive, f"::{parent}")
+                        tools.confined(*make, writes=[work], largest=size)
                 one.write_bytes(data)
-                tools.run("mcopy", "-o", "-i", str(work), str(one), f"::{name}")
+                copy = ("mcopy", "-o", *drive, str(one), f"::{name}")
+                tools.confined(*copy, reads=[one], writes=[work], largest=size)
             for name, data in changes:
-                if tools.run("mtype", "-i", str(work), f"::{name}") != data:
+                if tools.confined("mtype", *drive, f"::{name}", reads=[work]) != data:
                     raise ImageError(
                         f"{name} does not read back from the boot partition as it was written.",
                         partition.AGAIN,

@@ -1,8 +1,9 @@
 """``python -m nodeagent.imaging.build``: the part of a bake that needs namespaces of its own.
 
 ``bake`` starts it by unshare(1), gives it the job on standard input, and reads from its standard
-output one JSON value a line: progress, and at last whether it went well. The programs it runs find
-nothing of this computer but the network and some harmless devices.
+output one JSON value a line: progress, and at last whether it went well. The image's programs find
+nothing of this computer but the network and some harmless devices; those that read the image
+itself, not even the network.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nodeagent import paths, steps
 from nodeagent.cluster import kubeadm, kubeadm_state, packages
@@ -47,8 +48,16 @@ from nodeagent.steps.card_in_board import CardInBoard
 # All that a file has: hard links, holes, ACLs, capabilities (which are extended attributes).
 TAR = ("tar", "--sparse", "--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner")
 PIECE = 1024 * 1024
-MOUNT_SECONDS = 60.0
-ROOT_INODE = 2  # of ext4 (kernel docs, filesystems/ext4/special_inodes.rst)
+MOUNTED = "/mnt"  # in the sandbox
+# It goes into the background when it has mounted (fuse2fs(1)), and ends with the sandbox.
+FUSE = 'fuse2fs -o "$0" "$1" "$2" >&2 && shift 2 && exec "$@"'
+ROOT_INODE = b"2"  # of ext4 (kernel docs, filesystems/ext4/special_inodes.rst)
+# Files with several names; of each all that tells it from others, and the name.
+LINKED = ("-type", "f", "-links", "+1", "-printf", "%n %s %T@ %m %U %G %P\\0")
+# What tar(1) needs to give files all they had: owners, modes, capabilities, devices, marks of
+# overlayfs.
+UNPACKING = ("CHOWN", "FOWNER", "FSETID", "SETFCAP", "MKNOD", *rootfs.TRUSTED)
+MORE_THAN_USED = 1024**3  # bytes: names and owners, which tar(1) writes at length
 UPDATE_DONE = "/usr/lib/systemd/systemd-update-done"
 SNAPSHOTS = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 OPAQUE = "user.overlay.opaque"
@@ -108,9 +117,8 @@ def work(job: Job, tell: Tell) -> int:
     tree = job.folder / "root"
     tree.mkdir(mode=0o755)
     try:
-        with _mounted(job.source, root.offset, job.folder / "mount") as mounted:
-            _check(Host(mounted))
-            _copy(mounted, tree, root.used, tell)
+        _copy(job.source, root, tree, tell)
+        _check(Host(tree))
         settings = config.load(Host(job.settings)).settings
         with chroot.entered(tree) as host:
             fill(host, job, settings, tell)
@@ -121,25 +129,45 @@ def work(job: Job, tell: Tell) -> int:
 
 
 @contextlib.contextmanager
-def _mounted(image: Path, offset: int, where: Path) -> Iterator[Path]:
-    """The image's root file system, read-only, by fuse2fs(1): it keeps owners, links and
-    attributes, which debugfs(8) does not when it copies files out."""
-    where.mkdir()
-    argv = ["fuse2fs", "-f", "-o", f"ro,offset={offset}", str(image), str(where)]
-    with subprocess.Popen(
-        argv, env=tools.environment(),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    ) as process:  # fmt: skip
-        end = time.monotonic() + MOUNT_SECONDS
-        while not os.path.ismount(where):
-            if process.poll() is not None or time.monotonic() > end:
-                process.kill()
-                raise tools.failed(argv, process.wait(), process.communicate()[0])
-            time.sleep(0.05)
-        try:
-            yield where
-        finally:
-            tools.run("umount", str(where))
+def _reader(image: Path, root: rootfs.Root, *argv: str) -> Iterator[IO[bytes]]:
+    """What a program says that finds the image's root file system, read-only, at MOUNTED: by
+    fuse2fs(1), which keeps owners, links and attributes; debugfs(8) does not when it copies.
+
+    Both are in one sandbox, in a namespace of users where what may mount there may nothing else,
+    and no mount is seen outside. Raises ToolMissing, CommandFailed.
+    """
+    image = image.resolve()
+    with contextlib.ExitStack() as stack:
+        ends = (*os.pipe(), *os.pipe())
+        modes = ("rb", "wb", "rb", "wb")
+        told, telling, going, go = (
+            stack.enter_context(os.fdopen(end, mode, buffering=0))
+            for end, mode in zip(ends, modes, strict=True)
+        )
+        said = stack.enter_context(tempfile.TemporaryFile())
+        fuse = ("sh", "-c", FUSE, f"ro,offset={root.offset}", str(image), MOUNTED)
+        process = stack.enter_context(tools.start(
+            (*fuse, *argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said,
+            reads=[image], rights=("SYS_ADMIN",), seconds=rootfs.LONG, mounts=True,
+            more=["--dev-bind", "/dev/fuse", "/dev/fuse", "--dir", MOUNTED,
+                  "--unshare-user", "--info-fd", str(telling.fileno()),
+                  "--userns-block-fd", str(going.fileno())],
+            open_files=[telling.fileno(), going.fileno()],
+        ))  # fmt: skip
+        stack.callback(process.kill)
+        telling.close()
+        about = b""
+        while not about.endswith(b"}\n") and (piece := told.read(PIECE)):
+            about += piece
+        if about:
+            _same_users(json.loads(about)["child-pid"])
+            go.write(b"x")
+        assert process.stdout
+        yield process.stdout
+        process.stdout.close()
+        if process.wait():
+            said.seek(0)
+            raise tools.failed(fuse, process.returncode, said.read())
 
 
 def _check(host: Host) -> None:
@@ -156,52 +184,73 @@ def _check(host: Host) -> None:
         )
 
 
-def _copy(source: Path, target: Path, size: int, tell: Tell) -> None:
-    """A whole tree with all that its files have."""
+def _same_users(pid: int) -> None:
+    """Give a process in a new namespace of users the ones that there are here, by the same numbers
+    (user_namespaces(7)): files keep their owners."""
+    for name in ("uid_map", "gid_map"):
+        here = (line.split() for line in Path(f"/proc/self/{name}").read_text().splitlines())
+        same = "".join(f"{first} {first} {count}\n" for first, _, count in here)
+        Path(f"/proc/{pid}/{name}").write_text(same)
+
+
+def _copy(image: Path, root: rootfs.Root, target: Path, tell: Tell) -> None:
+    """Unpack the image's root file system, with all that its files have."""
     stage, done = "unpacking the root file system", 0
     # Only root makes device nodes; at boot the kernel puts its own over them (devtmpfs).
     left_out = ["lost+found"] if chroot.is_root() else ["lost+found", "dev/*"]
     excluded = [f"--exclude=./{name}" for name in left_out]
-    out = (*TAR, "-C", str(source), *excluded, "-cf", "-", ".")
+    out = (*TAR, "-C", MOUNTED, *excluded, "-cf", "-", ".")
     into = (*TAR, "-C", str(target), "--preserve-permissions", "-xf", "-")
     with (
-        subprocess.Popen(out, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader,
-        subprocess.Popen(into, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as writer,
-    ):
-        assert reader.stdout and writer.stdin and reader.stderr and writer.stderr
+        tempfile.TemporaryFile() as said,
+        _reader(image, root, *out) as reader,
+        tools.start(
+            into, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said,
+            writes=[target], rights=UNPACKING, largest=root.size, seconds=rootfs.LONG,
+        ) as writer,
+    ):  # fmt: skip
+        assert writer.stdin
         with contextlib.suppress(BrokenPipeError):
-            while piece := reader.stdout.read(PIECE):
-                writer.stdin.write(piece)
+            while piece := reader.read(PIECE):
                 done += len(piece)
-                tell(Progress(stage, min(done, size), size))
+                if done > root.used + MORE_THAN_USED:
+                    raise ImageError(
+                        "The root file system holds more than its own figures say.", rootfs.FRESH
+                    )
+                writer.stdin.write(piece)
+                tell(Progress(stage, min(done, root.used), root.used))
             writer.stdin.close()
-        reader.stdout.close()
-        said = writer.stderr.read(), reader.stderr.read()
-    for process, argv, words in ((writer, into, said[0]), (reader, out, said[1])):
-        if process.returncode:
-            raise tools.failed(argv, process.returncode, words)
-    if source.stat().st_ino != ROOT_INODE:
-        _link(source, target)
-    tell(Progress(stage, size, size))
+        if writer.wait():
+            said.seek(0)
+            raise tools.failed(into, writer.returncode, said.read(tools.MOST))
+    with _reader(image, root, "find", MOUNTED, "-maxdepth", "0", "-printf", "%i") as reader:
+        numbered = reader.read() == ROOT_INODE
+    if not numbered:
+        with _reader(image, root, "find", MOUNTED, *LINKED) as reader:
+            _link(reader.read(tools.MOST), target)
+    tell(Progress(stage, root.used, root.used))
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(listed: bytes, target: Path) -> None:
     """Make hard links in the copy that tar(1) could not see: the fuse2fs of Debian 13 (1.47.2)
     gives each name an inode number of its own. Names are of one file where all they have is
-    equal."""
-    alike: defaultdict[tuple[int, ...], list[Path]] = defaultdict(list)
-    for folder, _, names in os.walk(source):
-        for path in (Path(folder, name) for name in names):
-            now = path.lstat()
-            if stat.S_ISREG(now.st_mode) and now.st_nlink > 1:
-                what = (now.st_nlink, now.st_size, now.st_mtime_ns, now.st_mode, now.st_uid,
-                        now.st_gid)  # fmt: skip
-                alike[what].append(target / path.relative_to(source))
+    equal. ``listed`` is what find(1) says with LINKED. Raises ImageError."""
+    alike: defaultdict[tuple[bytes, ...], list[Path]] = defaultdict(list)
+    target = target.resolve()
+    for record in listed.split(b"\0")[:-1]:
+        *what, name = record.split(b" ", 6)
+        path = target / os.fsdecode(name)
+        # Who lists them read a stranger's bytes, and this is outside of the sandbox.
+        if not path.parent.resolve().is_relative_to(target) or not stat.S_ISREG(
+            path.lstat().st_mode
+        ):
+            raise ImageError(f"{path.name} is not where the image says.", rootfs.FRESH)
+        alike[tuple(what)].append(path)
     for (links, *_), left in alike.items():
         while left:
             first = left.pop(0)
             same = [path for path in left if filecmp.cmp(first, path, shallow=False)]
-            for path in same[: links - 1]:
+            for path in same[: int(links) - 1]:
                 left.remove(path)
                 path.unlink()
                 path.hardlink_to(first)

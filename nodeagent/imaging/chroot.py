@@ -55,8 +55,6 @@ def entered(root: Path) -> Iterator[Host]:
             tools.run("mount", *argv, str(where))
             stack.callback(tools.run, "umount", "--recursive", "--lazy", str(where))
 
-        # bwrap looks at its child there, by a number of this namespace.
-        mount(Path("/proc"), "-t", "proc", "proc")
         for name in ("proc", "dev", "run", "tmp"):  # the sandbox mounts the first two
             if (root / name).is_symlink():
                 raise ImageError(f"/{name} of the image is a link.", "Take a fresh image.")

@@ -24,7 +24,7 @@ from nodeagent.errors import ImageError, Usage
 from nodeagent.host import durable
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.imaging import inspect, partition, seed, system
+from nodeagent.imaging import inspect, partition, seed, system, tools
 from nodeagent.imaging.boot_partition import Boot, ImageFile
 from nodeagent.trust import fleet_file, wire
 
@@ -80,7 +80,7 @@ def write(
         for source in sources
     ]
     hint = "Open it in Raspberry Pi Imager 2: App Options, Content Repository, Use custom file."
-    return [*lines, f"wrote {out}. {hint}"]
+    return [*lines, f"wrote {out}. {hint}", *tools.notes()]
 
 
 def _told(source: Source, init_format: str | None) -> Source:

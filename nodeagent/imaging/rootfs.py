@@ -23,6 +23,8 @@ STATES = frozenset({"needs_recovery", "orphan_present"})
 SLACK = 512 * MIB  # for the first boot: journal, logs, etcd; then the card is grown into
 GPT_TAIL = MIB  # room for the second table at the end
 FRESH = "Take a fresh image of Raspberry Pi OS (64-bit) or Ubuntu for Raspberry Pi."
+# To see all attributes of files: overlayfs marks with "trusted." ones (xattr(7)).
+TRUSTED = ("SYS_ADMIN",)
 LONG = 3600.0  # seconds for what reads or writes all of an image
 
 
@@ -45,18 +47,19 @@ class Root:
 def find(image: Path) -> Root:
     """Raises ImageError where it is no clean ext4 in the last partition, ToolMissing,
     CommandFailed."""
-    table = json.loads(tools.run("sfdisk", "--json", str(image)))["partitiontable"]
+    file = image.resolve()
+    said = tools.confined("sfdisk", "--json", str(file), reads=[file])
+    table = json.loads(said)["partitiontable"]
     last = max(table["partitions"], key=lambda part: part["start"])
     offset, size = last["start"] * SECTOR, last["size"] * SECTOR
-    with image.open("rb") as file:
-        file.seek(offset + MAGIC_AT)
-        if file.read(2) != MAGIC:
+    with image.open("rb") as opened:
+        opened.seek(offset + MAGIC_AT)
+        if opened.read(2) != MAGIC:
             raise ImageError(f"The last partition of {image} is not ext4.", FRESH)
     # Not dumpe2fs: that of Debian 13 (1.47.2) takes a name with "=" for a tag such as LABEL=.
-    said = tools.run("debugfs", "-R", "stats -h", f"{image}?offset={offset}").decode(
-        errors="replace"
-    )
-    pairs = (line.split(":", 1) for line in said.splitlines() if ":" in line)
+    argv = ("debugfs", "-R", "stats -h", f"{file}?offset={offset}")
+    lines = tools.confined(*argv, reads=[file]).decode(errors="replace").splitlines()
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
     found = {name: value.strip() for name, value in pairs}
     features = found["Filesystem features"].split()
     if found["Filesystem state"] != "clean" or STATES & set(features):
@@ -117,14 +120,17 @@ def build(source: Path, root: Root, tree: Path, target: Path) -> int:
         new.truncate(end)
     options = ["--no-reread", "--no-tell-kernel", "--quiet", "--force"]
     line = f",{size // SECTOR}\n".encode()
-    tools.run("sfdisk", *options, "-N", str(root.number), str(target), stdin=line)
+    target, tree = target.resolve(), tree.resolve()
+    grow = ("sfdisk", *options, "-N", str(root.number), str(target))
+    tools.confined(*grow, stdin=line, writes=[target], largest=end)
     kept = [name for name in root.features if name not in STATES]
-    tools.run(
+    tools.confined(
         "mke2fs", "-q", "-F", "-t", "ext4", "-O", ",".join(["none", *kept]),
         "-b", str(BLOCK), "-I", str(root.inode_size), "-N", str(inodes), "-U", root.uuid,
         "-L", root.label, "-E", f"offset={root.offset},assume_storage_prezeroed=1",
         "-d", str(tree), str(target), f"{size // 1024}k",
-        seconds=LONG,
+        reads=[tree], writes=[target], rights=TRUSTED, largest=end, seconds=LONG,
     )  # fmt: skip
-    tools.run("e2fsck", "-f", "-n", f"{target}?offset={root.offset}", seconds=LONG)
+    check = ("e2fsck", "-f", "-n", f"{target}?offset={root.offset}")
+    tools.confined(*check, reads=[target], seconds=LONG)
     return end

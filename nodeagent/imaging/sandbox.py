@@ -8,7 +8,9 @@ that only somebody needs who wants out.
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -19,6 +21,9 @@ from nodeagent.errors import ToolMissing
 # of a Docker container (its docs, "Linux kernel capabilities") without device files, raw packets.
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
                 "SETFCAP", "AUDIT_WRITE")  # fmt: skip
+# What a program of the computer's own needs to be run at all, and nobody's files.
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives",
+          "/etc/ld.so.cache")  # fmt: skip
 # (x86_64, aarch64) numbers of calls (the kernel's syscall_64.tbl and asm-generic/unistd.h; the same
 # on both from 424 on). An emulated program makes the calls of the computer it runs on.
 MOUNT, UNMOUNT = (165, 40), (166, 39)
@@ -103,3 +108,51 @@ def image_program(
         bwrap += ["--cap-add", f"CAP_{name}"]
     # bwrap reads the filter from a file that is open already.
     return ["sh", "-c", 'exec bwrap --seccomp 9 "$@" 9<"$0"', str(seccomp), *bwrap, *argv]
+
+
+def filter_file(mounts: Literal["none", "any"]) -> int | None:
+    """The filter as an open file, which is the caller's to close; None on a kind of computer that
+    it does not know, or for programs of another kind than the kernel's (a 32-bit system)."""
+    if os.uname().machine not in ARCHITECTURES or sys.maxsize < 2**32:
+        return None
+    descriptor = os.memfd_create("seccomp")
+    os.write(descriptor, filter_for(os.uname().machine, mounts))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def native_tool(
+    argv: Sequence[str],
+    reads: Sequence[Path],
+    writes: Sequence[Path],
+    rights: Sequence[str],
+    largest: int,
+    seconds: int,
+    seccomp: int | None,
+    more: Sequence[str] = (),
+) -> list[str]:
+    """The command that runs a program of this computer's on a stranger's bytes: it finds the
+    system, read-only, and these files and folders under their own names, no network, no process.
+
+    ``rights`` are capabilities, for root in whatever namespace of users. ``largest``: bytes of a
+    file that it writes; ``seconds`` of processor time. ``seccomp`` is an open file with a filter,
+    ``more`` are options of bwrap's. Paths are absolute; the program's name is a path.
+    """
+    program = Path(argv[0])
+    # The user may have it elsewhere, in a folder of the home for example.
+    own = [] if any(program.is_relative_to(path) for path in SYSTEM) else [program]
+    shown = [word for path in SYSTEM for word in ("--ro-bind-try", path, path)]
+    shown += ["--dev", "/dev", "--chdir", "/"]
+    for option, paths in (("--ro-bind", [*own, *reads]), ("--bind", writes)):
+        for path in paths:
+            shown += [option, str(path), str(path)]
+    # Root may have to read files of whoever called sudo; in there are no others.
+    held = {*rights, "DAC_OVERRIDE"} if os.geteuid() == 0 else set()
+    return [
+        "prlimit", f"--fsize={largest}", f"--cpu={seconds}", "--core=0", "--",
+        "bwrap", *shown, *more, "--remount-ro", "/",
+        "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+        "--die-with-parent", "--new-session", "--cap-drop", "ALL",
+        *(word for name in sorted(held) for word in ("--cap-add", f"CAP_{name}")),
+        *(() if seccomp is None else ("--seccomp", str(seccomp))), *argv,
+    ]  # fmt: skip

@@ -17,7 +17,7 @@ from nodeagent.errors import AlreadyExists, FleetError, NoRoom, Refused
 from nodeagent.host.boot import files as bootfiles
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
-from nodeagent.imaging import first_boot, fleet_files, inspect, packages, system
+from nodeagent.imaging import first_boot, fleet_files, inspect, packages, system, tools
 from nodeagent.imaging.boot_partition import CLUSTER, Boot, open_boot
 from nodeagent.steps.cgroup import Cgroup
 from nodeagent.trust import fleet_file, wire
@@ -76,6 +76,7 @@ def seed(target: Path, wish: Wish) -> list[str]:
         _how(found),
         *_votes(wish, fleet_file.parse(card)),
         f"{target} is a card of the fleet {name} now. Whoever has it can join the fleet.",
+        *([] if target.is_dir() else tools.notes()),
     ]
 
 

@@ -49,4 +49,32 @@ DEFECTS: tuple[Defect, ...] = (
         "link-followed", "a file for a person is written where a link leads",
         f"{UNIT}/doctor/test_harmless.py::test_a_link_under_the_next_name_is_not_followed",
     ),
+    _defect(
+        "tool-with-the-network", "a program that reads an image has the network",
+        f"{NET}/test_native_sandbox.py::test_a_tool_that_was_taken_over_reaches_nothing",
+    ),
+    _defect(
+        "tool-sees-the-folder", "a program that reads an image sees the folder that it is in",
+        f"{NET}/test_native_sandbox.py::test_a_tool_that_was_taken_over_reaches_nothing",
+    ),
+    _defect(
+        "image-always-written", "a program that reads an image may write to it",
+        f"{NET}/test_native_sandbox.py::test_a_tool_that_was_taken_over_reaches_nothing",
+    ),
+    _defect(
+        "tool-with-the-environment", "a program that reads an image has the user's environment",
+        f"{NET}/test_native_sandbox.py::test_a_tool_that_was_taken_over_reaches_nothing",
+    ),
+    _defect(
+        "tool-run-bare", "a file system is checked without a sandbox",
+        f"{UNIT}/imaging/test_confined.py::test_processes_are_begun_in_known_places_only",
+    ),
+    _defect(
+        "answer-taken-whole", "what a program says of an image is taken without a bound",
+        f"{UNIT}/imaging/test_confined.py::test_an_answer_without_end_is_cut_off",
+    ),
+    _defect(
+        "links-lead-out", "names of hard links may lead out of the copy",
+        f"{UNIT}/imaging/test_confined.py::test_hard_links_stay_in_the_copy",
+    ),
 )  # fmt: skip

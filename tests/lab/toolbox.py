@@ -36,6 +36,7 @@ HOST = {
     "mcopy": "mtools",
     "sfdisk": "fdisk",
     "fuse2fs": "fuse2fs",
+    "bwrap": "bubblewrap",
 }
 ENTER = """set -e
 mount --rbind /dev "$1/dev"; mount -t proc proc "$1/proc"

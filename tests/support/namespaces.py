@@ -45,6 +45,7 @@ def apart(*argv: str, kinds: tuple[str, ...] = ("mnt",), uid: int = 0) -> list[s
     options = [OPTIONS[kind] for kind in kinds]
     if "pid" in kinds:
         options += ["--fork", "--kill-child=SIGKILL"]
+        options += ["--mount-proc"] if "mnt" in kinds else []
     if os.geteuid() != 0 or uid:
         options += ["--user", "--map-root-user"]
     user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"] if uid else []

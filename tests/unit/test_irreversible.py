@@ -17,7 +17,7 @@ CALLS = frozenset({
     "delete_text", "drain", "NewHostKeys", "reboot",
 })  # fmt: skip
 # Commands by their words, in what is given to one of these.
-RUNNERS = frozenset({"run", "call", "_call", "Run", "Apt", "Popen"})
+RUNNERS = frozenset({"run", "call", "_call", "Run", "Apt", "Popen", "confined", "start"})
 COMMANDS = re.compile(
     r"(kubeadm reset|rm -r?f|ip link delete|nft delete|kubectl .*\bdelete|unshare rm|mke2fs|mkfs"
     r"|delete node|replace --force|sfdisk -|dd |wipefs|growpart|DELETE |piboot-try --reboot"
