@@ -20,7 +20,7 @@ DEB := dist/$(NAME)_$(VERSION)_all.deb
 
 VENV_PACKAGES := python3 python3-venv python3-systemd python3-netifaces
 TEST_PACKAGES := shellcheck systemd git openssl openssh-client iproute2 nftables iptables \
-	gpg gpg-agent mtools dosfstools e2fsprogs fuse2fs fdisk apt-utils bubblewrap chromium groff-base strace
+	gpg gpg-agent mtools dosfstools e2fsprogs fuse2fs fdisk apt-utils bubblewrap slirp4netns chromium groff-base strace
 # qemu-system-common has qemu-storage-daemon (Debian 12).
 RELIABILITY_PACKAGES := qemu-system-common fuse3 e2fsprogs iproute2 git
 CLUSTER_PACKAGES := bubblewrap iproute2

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +31,17 @@ from nodeagent.errors import (
     Usage,
 )
 from nodeagent.host.host import Host
-from nodeagent.imaging import build, fleet_files, inspect, packages, patch, rootfs, tools, unxz
+from nodeagent.imaging import (
+    build,
+    fleet_files,
+    inspect,
+    packages,
+    patch,
+    road,
+    rootfs,
+    tools,
+    unxz,
+)
 from nodeagent.imaging.boot_partition import ImageFile
 from nodeagent.imaging.customise import NOTHING, Custom
 from nodeagent.imaging.progress import Progress, Tell
@@ -39,9 +49,9 @@ from nodeagent.imaging.seed import Wish, seed
 from nodeagent.trust.fleet_file import NAME as CARD
 
 PROGRAMS = ("unshare", "fuse2fs", "sfdisk", "mke2fs", "debugfs", "e2fsck", "tar", "bwrap",
-            "find", "prlimit", "mount", "umount", "mdir", "mcopy")  # fmt: skip
+            road.PROGRAM, "find", "prlimit", "mount", "umount", "mdir", "mcopy")  # fmt: skip
 # bwrap looks at its child in /proc, by a number of its own namespace.
-APART = ("--mount", "--pid", "--mount-proc", "--fork", "--kill-child")
+APART = ("--mount", "--pid", "--mount-proc", "--net", "--fork", "--kill-child")
 AS_USER = ("--user", "--map-root-user", "--map-auto")  # subuid(5), by newuidmap(1)
 GIB = 1024**3
 GROWTH = GIB  # what the packages take, unpacked
@@ -218,13 +228,8 @@ def _settings(folder: Path, wish: Bake) -> Path:
 
 def _work(job: build.Job, tell: Tell) -> None:
     """Run the build process. Raises what it raised."""
-    apart = [*APART, *(() if os.geteuid() == 0 else AS_USER)]
-    argv = ["unshare", *apart, sys.executable, "-P", "-m", "nodeagent.imaging.build"]
-    process = subprocess.Popen(
-        argv, env=tools.environment(),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    with process, _ended(process, job):
+    argv = (sys.executable, "-P", "-m", "nodeagent.imaging.build")
+    with _apart(argv, job.folder) as process:
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(build.pack(job))
         process.stdin.close()
@@ -241,7 +246,25 @@ def _work(job: build.Job, tell: Tell) -> None:
 
 
 @contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes], job: build.Job) -> Iterator[None]:
+def _apart(argv: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in namespaces of its own, from where one road leads out. It says a line when it is
+    there, and begins when it is answered. Raises ToolMissing, CommandFailed."""
+    line = ["unshare", *APART, *(() if os.geteuid() == 0 else AS_USER), *argv]
+    process = subprocess.Popen(
+        line, env=tools.environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    with process, _ended(process, folder):
+        assert process.stdout and process.stderr
+        if not process.stdout.readline():
+            raise tools.failed(line, process.wait(), process.stderr.read())
+        (child,) = _children(process)
+        with road.opened(child):
+            yield process
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[bytes], folder: Path) -> Iterator[None]:
     """Where anything goes wrong here, also by Ctrl-C, the work ends, and what it unpacked goes:
     of that a user owns nothing outside the namespace."""
     try:
@@ -249,21 +272,25 @@ def _ended(process: subprocess.Popen[bytes], job: build.Job) -> Iterator[None]:
     except BaseException:
         _kill(process)
         if os.geteuid() != 0:
-            tools.run("unshare", *AS_USER, "rm", "-rf", str(job.folder / "root"))
+            tools.run("unshare", *AS_USER, "rm", "-rf", str(folder / "root"))
         raise
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End unshare's child, the first process of its namespace: the kernel ends all others of it
     before that one counts as ended (pid_namespaces(7)), for which unshare waits."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    pids = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+    pids = _children(process)
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     if not pids:
         process.kill()
     process.wait()
+
+
+def _children(process: subprocess.Popen[bytes]) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()] if children.exists() else []
 
 
 def _error(said: dict[str, str]) -> NodeAgentError:

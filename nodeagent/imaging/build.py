@@ -2,7 +2,7 @@
 
 ``bake`` starts it by unshare(1), gives it the job on standard input, and reads from its standard
 output one JSON value a line: progress, and at last whether it went well. The image's programs find
-nothing of this computer but the network and some harmless devices; those that read the image
+nothing of this computer but a road to archives and some harmless devices; those that read the image
 itself, not even the network.
 """
 
@@ -100,6 +100,7 @@ def main() -> None:
     def tell(progress: Progress) -> None:
         send(**asdict(progress))
 
+    send(there=True)
     try:
         size = work(unpack(sys.stdin.buffer.read()), tell)
     except NodeAgentError as error:

@@ -19,7 +19,7 @@ from typing import Literal
 from nodeagent import paths
 from nodeagent.errors import CommandFailed, ImageError, ToolMissing
 from nodeagent.host.host import ENVIRONMENT, Host, Result, run_process
-from nodeagent.imaging import sandbox, tools
+from nodeagent.imaging import road, sandbox, tools
 
 # Package scripts start no service then (invoke-rc.d(8); Debian policy 9.3.3.2).
 POLICY, REFUSE = "/usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n"
@@ -87,8 +87,8 @@ def _seccomp(folder: Path, mounts: Literal["none", "bind", "any"]) -> Path:
 
 def _copy(name: str, folder: Path) -> Path:
     """A file of this computer's as the image may have it: root in there could write to it."""
-    copy = folder / Path(name).name
-    copy.write_bytes(Path(name).read_bytes())
+    copy, text = folder / Path(name).name, Path(name).read_text()
+    copy.write_text(road.resolver(text) if name == paths.RESOLV_CONF else text)
     copy.chmod(0o644)
     return copy
 

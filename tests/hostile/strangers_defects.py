@@ -77,4 +77,12 @@ DEFECTS: tuple[Defect, ...] = (
         "links-lead-out", "names of hard links may lead out of the copy",
         f"{UNIT}/imaging/test_confined.py::test_hard_links_stay_in_the_copy",
     ),
+    _defect(
+        "road-to-localhost", "an image's programs reach 127.0.0.1 of the computer by the road",
+        f"{NET}/test_road.py::test_an_images_programs_have_one_road_out",
+    ),
+    _defect(
+        "network-of-the-computer", "an image's programs have the network of the computer",
+        f"{NET}/test_road.py::test_an_images_programs_have_one_road_out",
+    ),
 )  # fmt: skip

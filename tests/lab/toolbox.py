@@ -37,6 +37,7 @@ HOST = {
     "sfdisk": "fdisk",
     "fuse2fs": "fuse2fs",
     "bwrap": "bubblewrap",
+    "slirp4netns": "slirp4netns",
 }
 ENTER = """set -e
 mount --rbind /dev "$1/dev"; mount -t proc proc "$1/proc"

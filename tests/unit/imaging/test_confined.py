@@ -26,7 +26,8 @@ BEGIN = {
     ("tools", "without_sandbox"): "looks whether there is one, with true(1)",
     ("chroot", "run"): "the sandbox for an image's programs",
     ("chroot", "containerd"): "the sandbox for an image's programs",
-    ("bake", "_work"): "our own code, in namespaces of its own",
+    ("bake", "_apart"): "our own code, in namespaces of its own",
+    ("road", "opened"): "slirp4netns, which has a sandbox of its own",
 }
 # What is run without: it looks into no file of a stranger's.
 BARE = {"mount", "umount", "unshare", "cp"}
