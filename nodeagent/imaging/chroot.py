@@ -23,6 +23,7 @@ from nodeagent.imaging import road, sandbox, tools
 
 # Package scripts start no service then (invoke-rc.d(8); Debian policy 9.3.3.2).
 POLICY, REFUSE = "/usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n"
+CHOWN = ": >/run/owned && chown 1:1 /run/owned; rm -f /run/owned"
 SOCKET = "/run/containerd/containerd.sock"
 START_SECONDS = 120.0  # for containerd; emulated, it takes half a minute
 
@@ -109,6 +110,14 @@ def _try(host: Host) -> None:
     if result.status:
         raise CommandFailed(
             f"The image's programs cannot be run: {result.err.strip()}.", "Take a fresh image."
+        )
+    # AppArmor's profile for bubblewrap takes capabilities from what that runs, from root's too.
+    if "Operation not permitted" in host.run("sh", "-c", CHOWN).err:
+        raise ToolMissing(
+            "The image's programs may not give files to their users: this computer takes that right"
+            " from what bubblewrap runs, as AppArmor's profile bwrap-userns-restrict does.",
+            "With that, unload it meanwhile:"
+            " sudo apparmor_parser -R /etc/apparmor.d/bwrap-userns-restrict (and -r afterwards).",
         )
 
 

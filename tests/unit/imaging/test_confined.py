@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from nodeagent.cli.main import main
 from nodeagent.errors import CommandFailed, ImageError, ToolMissing
-from nodeagent.imaging import bake, build, rootfs, tools
+from nodeagent.host.host import Host, Result
+from nodeagent.imaging import bake, build, chroot, rootfs, tools
 from tests.unit.imaging import layouts
 
 pytestmark = pytest.mark.processes
@@ -184,3 +185,15 @@ def test_on_another_system_there_is_none(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_bake_needs_what_it_runs() -> None:
     assert {*bake.PROGRAMS} >= tools.ON_STRANGERS_BYTES - {"mmd", "mtype"}
+
+
+def test_a_sandbox_without_rights_is_told_before_the_work(tmp_path: Path) -> None:
+    """AppArmor's bwrap-userns-restrict, which Ubuntu loads from 25.04 on."""
+
+    def run(argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+        err = "chown: changing ownership of '/run/owned': Operation not permitted\n"
+        return Result(0, "", "" if argv == ["true"] else err)
+
+    with pytest.raises(ToolMissing, match="takes that right from what bubblewrap runs") as caught:
+        chroot._try(Host(tmp_path, run, programs=True))
+    assert "apparmor_parser -R" in caught.value.remedy
