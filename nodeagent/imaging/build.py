@@ -13,6 +13,7 @@ import filecmp
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -161,7 +162,12 @@ def _reader(image: Path, root: rootfs.Root, *argv: str) -> Iterator[IO[bytes]]:
         while not about.endswith(b"}\n") and (piece := told.read(PIECE)):
             about += piece
         if about:
-            _same_users(json.loads(about)["child-pid"])
+            child = json.loads(about)["child-pid"]
+            try:
+                _same_users(child)
+            except BaseException:
+                os.kill(child, signal.SIGKILL)  # it waits for bwrap's word, and for nothing else
+                raise
             go.write(b"x")
         assert process.stdout
         yield process.stdout

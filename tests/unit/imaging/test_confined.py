@@ -197,3 +197,19 @@ def test_a_sandbox_without_rights_is_told_before_the_work(tmp_path: Path) -> Non
     with pytest.raises(ToolMissing, match="takes that right from what bubblewrap runs") as caught:
         chroot._try(Host(tmp_path, run, programs=True))
     assert "apparmor_parser -R" in caught.value.remedy
+
+
+def test_a_reader_that_cannot_begin_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before it has said so, bwrap leaves a child that waits for ever."""
+
+    def fails(pid: int) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    stock = layouts.image("trixie", tmp_path)
+    monkeypatch.setattr(build, "_same_users", fails)
+    reader = build._reader(stock, rootfs.find(stock), "true")
+    with pytest.raises(OSError, match="not permitted"), reader:
+        pass
+    assert str(stock).encode() not in layouts.call("ps", "-eo", "args")
