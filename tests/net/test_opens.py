@@ -146,7 +146,7 @@ def traced() -> Iterator[Traced]:
             place = named[name].host.path("/tmp")
             place.mkdir()
             place.chmod(0o1777)
-        outcome = fleet.form(90)
+        outcome = fleet.form(180)
         assert not outcome.faults, outcome.story
         seen = Traced(roots=tuple(str(board.host.root) for board in fleet.all))
         for who, words, status, said in COMMANDS:

@@ -85,7 +85,8 @@ class Board:
         """All its processes are gone at once."""
         while self.node.processes:
             process = self.node.processes.pop()
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
             if process.stdout is not None:
                 process.stdout.close()

@@ -22,6 +22,7 @@ from tests.support import pi_process
 
 # Numbers that no machine gives to anybody (systemd, "Users, Groups, UIDs and GIDs").
 USERS = {"root": 0, "nodeagent": 65_001, "nodeagent-broker": 65_002}
+BROKER = "tests.support.broker_process"
 FOLDERS = {
     "nodeagent": {paths.SERVE: 0o755},
     "nodeagent-broker": {paths.BROKER: 0o700, paths.BROKER_RUN: 0o755, "/cluster": 0o755},
@@ -32,8 +33,8 @@ SOCKETS = {  # as in the units: of whose group, mode
 }
 
 
-def prepare(user: str, root: Path) -> list[socket.socket]:
-    """What is there before the process: its folders, its listening sockets."""
+def prepare(user: str, module: str, root: Path) -> list[socket.socket]:
+    """What is there before the process: its folders and, for the broker, its listening sockets."""
     for name, mode in FOLDERS.get(user, {}).items():
         folder = root / name.lstrip("/")
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,7 @@ def prepare(user: str, root: Path) -> list[socket.socket]:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, USERS[user], USERS[user], follow_symlinks=False)
     listeners = []
-    for name, (group, mode) in SOCKETS.items() if user == "nodeagent-broker" else ():
+    for name, (group, mode) in SOCKETS.items() if module == BROKER else ():
         listener = socket.socket(socket.AF_UNIX)
         path = root / name.lstrip("/")
         listener.bind(str(path))
@@ -56,7 +57,7 @@ def prepare(user: str, root: Path) -> list[socket.socket]:
 def main(user: str, *command: str) -> None:
     """Become that user, then the command."""
     if os.geteuid() != USERS[user]:
-        listeners = prepare(user, Path(command[1]))
+        listeners = prepare(user, command[0], Path(command[1]))
         os.environ["LISTENING"] = " ".join(str(one.fileno()) for one in listeners)
         number, only = USERS[user], "-all,+dac_read_search"
         os.execvp("setpriv", [
