@@ -28,7 +28,7 @@ from tests.support.virtual_lan import Node, ip
 
 pytestmark = pytest.mark.xdist_group("lan")
 
-INIT = "kubeadm init done"
+INIT, JOIN = "kubeadm init done", "kubeadm join done"
 
 
 class QuickBoard(Board):
@@ -121,6 +121,22 @@ def test_a_control_plane_goes_on_whatever_a_card_announces(formed: Place, kind: 
     peers = {peer["name"]: peer for peer in status["peers"]}
     assert peers["pi-2"]["address"] == worker.node.address
     assert all(text.isprintable() for peer in peers.values() for text in map(str, peer.values()))
+
+
+def test_a_newcomer_joins_and_a_leader_comes_back_under_all_of_it_at_once(formed: Place) -> None:
+    leader, worker = formed.fleet.all[:2]
+    with formed.attack("all", leader):
+        newcomer = formed.fleet.add(None, role="worker", name="pi-3")
+        newcomer.power_on()
+        assert formed.fleet.until(lambda: JOIN in newcomer.events, 120), formed.fleet.story()
+        leader.power_off()
+        leader.power_on()
+        assert formed.fleet.until(lambda: leader.status["phase"] == "ready", 120), (
+            formed.fleet.story()
+        )
+    assert leader.role == "control-plane" and leader.events.count(INIT) == 1
+    for board in (leader, worker, newcomer):
+        assert (StateFile(board.host).values["epoch"] or 0) <= EPOCH_STEP
 
 
 def test_one_beacon_of_the_greatest_epoch_makes_no_board_lead_alone() -> None:
