@@ -190,7 +190,10 @@ def test_undo_gives_back_every_byte(path: Path, tmp_path: Path) -> None:
     for action in undo:
         if action.file_only:
             action.do(host)
-    assert disk(tmp_path) == before
+    assert disk(tmp_path) == before, (
+        "left: what the undo leaves; right: the files as they were, or where the case has"
+        " `undone:`, those that it lists, which are all that stay"
+    )
     assert folders(tmp_path) <= there_before
     assert not [a for a in step.undo(Facts(host), config.Settings()) if a.file_only], (
         "a second undo has nothing to do"
