@@ -35,6 +35,12 @@ for one in (*servers, unix):
     threading.Thread(target=serve, args=(one,)).start()
 print("serves", flush=True)
 """
+# With mounts that are shared, as ip-netns(8) makes them: they are there afterwards.
+KEPT = """
+mount -t tmpfs none /run && mkdir -p /run/netns/kept && mount --bind /run/netns /run/netns &&
+    mount --make-shared /run/netns && mount -t tmpfs none /run/netns/kept || exit 9
+"$@" && mountpoint -q /run/netns/kept || { echo "/run/netns/kept is gone" >&2; exit 8; }
+"""
 pytestmark = [pytest.mark.net]
 
 
@@ -48,9 +54,8 @@ def test_an_images_programs_have_one_road_out() -> None:
         ) as server:
             assert server.stdout and server.stdout.readline() == b"serves\n"
             try:
-                command = inside(
-                    sys.executable, "-m", "tests.support.road_process", "outside", *argv
-                )
+                asks = (sys.executable, "-m", "tests.support.road_process", "outside", *argv)
+                command = inside(*namespaces.apart("sh", "-c", KEPT, "sh", *asks))
                 ran = subprocess.run(command, capture_output=True, text=True, check=False,
                                      timeout=300,
                                      env={**os.environ, "PYTHONPATH": str(CHECKOUT)})  # fmt: skip
