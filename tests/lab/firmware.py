@@ -51,9 +51,11 @@ def command_line(read: Reader) -> str:
 
 def for_pi(line: str) -> str:
     """``line`` for QEMU's Raspberry Pi 3 with Debian's kernel: the firmware would put the serial
-    port's name there; and systemd keeps off the watchdog, since QEMU takes its arming for a reset
-    (hw/misc/bcm2835_powermgt.c: WRCFG_FULL_RESET)."""
-    return f"{line} console=ttyS1,115200 systemd.watchdog_sec=off"
+    port's name there; systemd keeps off the watchdog, since QEMU takes its arming for a reset
+    (hw/misc/bcm2835_powermgt.c: WRCFG_FULL_RESET); and QEMU's network device is not taken for one
+    of the gadgets that cdc_subset drives too, where that module is there first: no packet passes
+    then."""
+    return f"{line} console=ttyS1,115200 systemd.watchdog_sec=off modprobe.blacklist=cdc_subset"
 
 
 def resolve(line: str) -> str:
