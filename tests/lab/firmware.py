@@ -54,8 +54,9 @@ def for_pi(line: str) -> str:
     port's name there; systemd keeps off the watchdog, since QEMU takes its arming for a reset
     (hw/misc/bcm2835_powermgt.c: WRCFG_FULL_RESET); and QEMU's network device is not taken for one
     of the gadgets that cdc_subset drives too, where that module is there first: no packet passes
-    then."""
-    return f"{line} console=ttyS1,115200 systemd.watchdog_sec=off modprobe.blacklist=cdc_subset"
+    then. It is eth0, as Raspberry Pi OS calls the one on board."""
+    own = "systemd.watchdog_sec=off modprobe.blacklist=cdc_subset net.ifnames=0"
+    return f"{line} console=ttyS1,115200 {own}"
 
 
 def resolve(line: str) -> str:
