@@ -149,6 +149,13 @@ def traced() -> Iterator[Traced]:
         outcome = fleet.form(180)
         assert not outcome.faults, outcome.story
         seen = Traced(roots=tuple(str(board.host.root) for board in fleet.all))
+
+        def looked() -> bool:
+            """The keeper looks every ten seconds, also for who waits at the broker."""
+            those = opens.opens(TracedBoard.traces / f"agent-{named['leader'].number}")
+            return any(one.path == "waiting.json" for one in those)
+
+        assert fleet.until(looked, 60), named["leader"].node.logs()
         for who, words, status, said in COMMANDS:
             for board in fleet.all:
                 seen.others |= opens.others_folders(board.host.root)
