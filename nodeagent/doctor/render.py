@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from nodeagent.doctor.finding import Finding, Level, worst
+from nodeagent.trust import wire
 
 WIDTH = 80
 MARKS: dict[Level, str] = {"pass": "ok", "warning": "warn", "failure": "FAIL", "unknown": "?"}
@@ -54,8 +55,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 def _wrapped(text: str, first: str, others: str) -> list[str]:
     """Plain lines: what a file or a device said may hold anything."""
-    plain = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-    plain = plain.encode("ascii", "backslashreplace").decode()
+    plain = wire.printable(" ".join(text.split())).encode("ascii", "backslashreplace").decode()
     room = WIDTH - max(len(first), len(others))
     pieces = [word[at : at + room] for word in plain.split() for at in range(0, len(word), room)]
     lines = textwrap.wrap(

@@ -140,12 +140,7 @@ def _reader(image: Path, root: rootfs.Root, *argv: str) -> Iterator[IO[bytes]]:
     """
     image = image.resolve()
     with contextlib.ExitStack() as stack:
-        ends = (*os.pipe(), *os.pipe())
-        modes = ("rb", "wb", "rb", "wb")
-        told, telling, going, go = (
-            stack.enter_context(os.fdopen(end, mode, buffering=0))
-            for end, mode in zip(ends, modes, strict=True)
-        )
+        (told, telling), (going, go) = tools.pipe(stack), tools.pipe(stack)
         said = stack.enter_context(tempfile.TemporaryFile())
         fuse = ("sh", "-c", FUSE, f"ro,offset={root.offset}", str(image), MOUNTED)
         process = stack.enter_context(tools.start(

@@ -9,7 +9,6 @@ loopback addresses.
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -31,11 +30,7 @@ def opened(pid: int) -> Iterator[None]:
     """Gives the network namespace of a process the road, for as long as the block lasts or this
     process lives. Raises ToolMissing where this computer does not let it."""
     with contextlib.ExitStack() as stack:
-        ends = (*os.pipe(), *os.pipe())
-        ready, told, ending, held = (
-            stack.enter_context(os.fdopen(end, mode, buffering=0))
-            for end, mode in zip(ends, ("rb", "wb", "rb", "wb"), strict=True)
-        )
+        (ready, told), (ending, held) = tools.pipe(stack), tools.pipe(stack)
         said = stack.enter_context(tempfile.TemporaryFile())
         # It ends when ``held`` is closed, which only this process has, also where that is killed.
         process = subprocess.Popen(

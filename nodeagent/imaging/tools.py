@@ -5,6 +5,7 @@ Those that read or write what a stranger made have a sandbox, see ``sandbox.nati
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -144,6 +145,15 @@ def start(
     finally:
         for descriptor in held[len(open_files) :]:
             os.close(descriptor)
+
+
+def pipe(stack: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:
+    """Both ends of a pipe(2), to read and to write, without buffers; closed with the stack."""
+    reader, writer = os.pipe()
+    return (
+        stack.enter_context(os.fdopen(reader, "rb", buffering=0)),
+        stack.enter_context(os.fdopen(writer, "wb", buffering=0)),
+    )
 
 
 @functools.cache

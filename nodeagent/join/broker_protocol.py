@@ -200,7 +200,7 @@ def heard(op: str, said: Any) -> Any:
 
 def refusal(status: int, reason: str) -> Refusal:
     """A refusal, in the form in which it is taken: others' programs may have worded it."""
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(reason.split()))
+    line = wire.printable(" ".join(reason.split()))
     return {"status": status, "error": line[:MAX_SENTENCE]}
 
 

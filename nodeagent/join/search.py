@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from nodeagent.errors import OtherVersion, Untrusted
+from nodeagent.trust import wire
 
 CONNECT, HANDSHAKE = 3.0, 5.0  # seconds
 ANSWER = 60.0  # seconds for all that one proved control plane says, however it says it
@@ -146,7 +147,7 @@ def _ended_after(session: ssl.SSLSocket, seconds: float) -> Iterator[None]:
 def plain(error: Exception) -> str:
     """Why, in a few words for people, without what would steer a terminal: a network process that
     was taken over may have chosen them."""
-    return "".join(c if c.isprintable() else "?" for c in _words(error))[:300]
+    return wire.printable(_words(error))[:300]
 
 
 def _words(error: Exception) -> str:

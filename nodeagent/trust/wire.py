@@ -169,6 +169,11 @@ def sentence(longest: int) -> Check:
     return check
 
 
+def printable(text: str) -> str:
+    """The same with a question mark for each character that ``sentence`` does not take."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def integer(lowest: int, highest: int) -> Check:
     """A whole number in a range, both ends allowed."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import inside_process, namespaces
+from tests.support import attacks, inside_process, namespaces
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = Path(inside_process.__file__).with_name("escape.py")
@@ -66,7 +66,7 @@ def image() -> Iterator[Path]:
     for name in ("etc/hosts", "etc/resolv.conf"):
         (root / name).write_text("")
     os.mknod(root / "root/null", 0o20666, os.makedev(1, 3))
-    shutil.copy(PROGRAM, root / "root/escape.py")
+    (root / "root/escape.py").write_text(attacks.standalone(PROGRAM))
     yield place
     shutil.rmtree(place)
 

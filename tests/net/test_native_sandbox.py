@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import attacks
+
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = CHECKOUT / "tests/support/hostile_tool.py"
 PYTHON = f"/usr/bin/python3.{sys.version_info[1]}"
@@ -66,7 +68,7 @@ def attacked(place: Path, uid: int, how: str) -> dict[str, Any]:
             "outside": os.getpid(), "image": str(place / "home/image.img"), "alive": name,
         }  # fmt: skip
         tool = place / "home/bin/mdir"
-        source = PROGRAM.read_text().replace('"@SETTINGS@"', repr(json.dumps(settings)))
+        source = attacks.standalone(PROGRAM).replace('"@SETTINGS@"', repr(json.dumps(settings)))
         tool.write_text(f"#!{PYTHON} -I\n{source}")
         tool.chmod(0o755)
         subprocess.run(["chown", "-hR", f"{uid}:{uid}", str(place / "home")], check=True)

@@ -84,13 +84,22 @@ class Board:
     def power_off(self) -> None:
         """All its processes are gone at once."""
         while self.node.processes:
-            process = self.node.processes.pop()
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
-            if process.stdout is not None:
-                process.stdout.close()
+            self.end(self.node.processes.pop())
         self.powered = False
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """End one process with its children, whether it still runs or not."""
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def start_agent(self) -> None:
+        """Anew, whether it runs or not."""
+        self.end(self.node.processes[0])
+        self._start(self.agent, str(self.host.root), str(self.fleet))
+        self.node.processes[0] = self.node.processes.pop()
 
     def tend(self) -> None:
         """What systemd does: a service starts again, an enabled socket starts its service."""
@@ -99,10 +108,7 @@ class Board:
             self.power_off()
             self.power_on()
         elif ended is not None:
-            if (said := self.node.processes[0].stdout) is not None:
-                said.close()
-            self._start(self.agent, str(self.host.root), str(self.fleet))
-            self.node.processes[0] = self.node.processes.pop()
+            self.start_agent()
         # Nobody knocks before the agent has handed its files over; 0.2.0 kept them on the card.
         ready = self.runs.get(BROKER) in released.RELEASES or self.host.exists(paths.BROKER_CONFIG)
         wanted = self.host.path(BROKER_WANTED, follow=False).is_symlink()

@@ -9,27 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import json
 import os
-import platform
 import signal
 import socket
 import stat
 import struct
 import sys
-from collections.abc import Callable
+
+from tests.support.attacks import LIBC, X86, attack, try_all
 
 SECRET, CONTENT, OUTSIDE = sys.argv[1], sys.argv[2], int(sys.argv[3])
-LIBC = ctypes.CDLL(None, use_errno=True)
-X86 = platform.machine() == "x86_64"
-FOUND: dict[str, str] = {}
-ATTACKS: list[Callable[[], object]] = []
-
-
-def attack(function: Callable[[], object]) -> Callable[[], object]:
-    """It got through where it returns something that counts."""
-    ATTACKS.append(function)
-    return function
 
 
 def call(number: tuple[int, int], *arguments: object) -> int:
@@ -306,28 +295,4 @@ def living_on() -> str:
     return ""
 
 
-def main() -> None:
-    for one in ATTACKS:
-        # Each in a process of its own: some change its root.
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                said = one()
-            except OSError:
-                said = ""
-            os.write(writer, str(said or "").encode())
-            os._exit(0)
-        os.close(writer)
-        os.waitpid(pid, 0)
-        if one is living_on:  # what lives on holds the pipe open
-            os.close(reader)
-            continue
-        answer = os.read(reader, 4096).decode()
-        os.close(reader)
-        if answer:
-            FOUND[one.__name__] = answer
-    sys.stdout.write(json.dumps({"tried": len(ATTACKS), "found": FOUND}))
-
-
-main()
+try_all()

@@ -7,22 +7,17 @@ path), OUTSIDE (a process), IMAGE (the file that it was given).
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
-import platform
 import resource
 import socket
-import sys
-from collections.abc import Callable
 from typing import Any
 
+from tests.support.attacks import LIBC, X86, attack, try_all
+
 SETTINGS: dict[str, Any] = json.loads("@SETTINGS@")
-LIBC = ctypes.CDLL(None, use_errno=True)
-X86 = platform.machine() == "x86_64"
 BESIDE = os.path.dirname(SETTINGS["image"])
-ATTACKS: list[Callable[[], object]] = []
 
 
 def opened() -> list[str]:
@@ -38,12 +33,6 @@ def opened() -> list[str]:
 
 
 LEFT_OPEN = opened()
-
-
-def attack(function: Callable[[], object]) -> Callable[[], object]:
-    """It got through where it returns something that counts."""
-    ATTACKS.append(function)
-    return function
 
 
 def connects(family: int, address: Any) -> bool:
@@ -206,27 +195,4 @@ def living_on() -> str:
     return ""
 
 
-def main() -> None:
-    found = {}
-    for one in ATTACKS:
-        # Each in a process of its own: some change it.
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(reader)
-            try:
-                said = one()
-            except OSError:
-                said = ""
-            os.write(writer, str(said or "").encode())
-            os._exit(0)
-        os.close(writer)
-        os.waitpid(pid, 0)
-        answer = os.read(reader, 4096).decode() if one is not living_on else ""
-        os.close(reader)
-        if answer:
-            found[one.__name__] = answer
-    sys.stdout.write(json.dumps({"tried": len(ATTACKS), "found": found}))
-
-
-main()
+try_all()

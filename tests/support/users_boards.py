@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 
 from tests.support.boards import BROKER, SERVE, Board, Boards
@@ -23,20 +21,6 @@ class UsersBoard(Board):
             super().tend()
         elif self.node.processes[0].poll() is not None:
             self.start_agent()
-
-    def start_agent(self) -> None:
-        """Anew, whether it runs or not."""
-        self.end(self.node.processes[0])
-        self._start(self.agent, str(self.host.root), str(self.fleet))
-        self.node.processes[0] = self.node.processes.pop()
-
-    def end(self, process: subprocess.Popen[bytes]) -> None:
-        """End one process, with its children."""
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
-        if process.stdout is not None:
-            process.stdout.close()
 
     def take_over(self) -> None:
         """Its network process and broker are gone."""
