@@ -48,6 +48,7 @@ KUBERNETES_CA, KUBERNETES_CA_KEY = f"{KUBERNETES_PKI}/ca.crt", f"{KUBERNETES_PKI
 ETCD_PKI = f"{KUBERNETES_PKI}/etcd"
 KUBELET = "/var/lib/kubelet"
 KUBELET_CONFIG = f"{KUBELET}/config.yaml"
+KUBELET_FLAGS = f"{KUBELET}/kubeadm-flags.env"  # its command line
 KUBELET_CLIENT = f"{KUBELET}/pki/kubelet-client-current.pem"
 ETCD = "/var/lib/etcd"
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from nodeagent import paths
-from nodeagent.agent import conflict, provision
+from nodeagent.agent import conflict, follow, provision
 from nodeagent.agent.announcer import Announcer
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import (
@@ -17,11 +17,13 @@ from nodeagent.cluster import (
     kubeadm_state,
     kubectl,
     kubelet_certificate,
+    names,
     networks,
     packages,
     renewal,
     workloads,
 )
+from nodeagent.cluster.health import answers
 from nodeagent.config import checks
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
@@ -33,9 +35,11 @@ from nodeagent.host.host import Host
 from nodeagent.host.timesync import synchronised
 from nodeagent.join import client
 from nodeagent.join.messages import Grant
+from nodeagent.join.statement import Cluster
 from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
 from nodeagent.steps.firewall import Firewall
+from nodeagent.steps.own_address import OwnAddress
 from nodeagent.trust import pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
@@ -45,6 +49,7 @@ LOG = logging.getLogger("nodeagent")
 PREFETCH_PAUSE = 20.0  # seconds until images that could not be had are asked for again
 RENEWAL_LOOK = 60.0  # seconds between looks at certificates while a node is not Ready
 REJOIN_PAUSE = 600.0  # seconds that a granted token lives
+FOLLOW_LOOK = 15.0  # seconds between looks for a control plane that does not answer
 READY_LOOK = 3.0  # seconds between looks at a node that is not Ready yet
 SLOW_FSYNC_MS = 10.0  # etcd wants fsync under 10 ms (etcd docs, "Hardware recommendations")
 
@@ -67,6 +72,10 @@ class Formation:
         self._rejoined: float | None = None
         self._cluster: tuple[float, tuple[str, ...]] | None = None  # when, and its networks
         self._epochs: dict[str, int] = {}  # proved ones, by the control plane's node id
+
+    @property
+    def _own(self) -> names.Names:
+        return names.of(self.trust.fleet_id, self.key.node_id)
 
     def form(self) -> None:
         """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
@@ -136,7 +145,7 @@ class Formation:
             if kubeadm_state.read(self.host) is not kubeadm_state.State.CONTROL_PLANE:
                 workloads.expect(self.host)
             try:
-                kubeadm.initialise(self.host, settings, tested, name, address, slow)
+                kubeadm.initialise(self.host, settings, tested, name, address, self._own, slow)
             except Exception:
                 self.announcer.leading = False  # another may do better
                 raise
@@ -145,6 +154,7 @@ class Formation:
             self.state_file.set(role="control-plane", initialised=True, born=born)
             self.state_file.note("initialised", address=address)
             self.reporter.milestone("initialised", f"The control plane is made, at {address}")
+        self.settle(settings)
         self.renew(name)
         self.reporter.set(kubernetes=tested.kubernetes)
         if not self.state_file.values["equipped"]:
@@ -171,11 +181,13 @@ class Formation:
         born = self.state_file.values["born"]
         born = now if born is None else min(born, now)
         self.state_file.set(born=born)
+        server = names.server(self.host.text(paths.ADMIN_CONF) or "")
         provision.install(
             self.host, self.trust, control_plane.broker_credentials(self.host),
             addresses.endpoint(address), version, born + seal_after if seal_after else 0,
             (settings.network.pod_cidr, settings.network.service_cidr),
             node_id=self.key.node_id, epoch=min(self.state_file.values["epoch"] or 0, EPOCH_MAX),
+            api=server if names.API_NAME.fullmatch(server) else "",
         )  # fmt: skip
         self.state_file.set(stated=now)
         conflict.publish(self.host, self.state_file, self.trust, self.key.node_id, alone=None)
@@ -205,11 +217,13 @@ class Formation:
         self.reporter.set(
             approval="", control_plane=cluster.endpoints[0], kubernetes=cluster.kubernetes
         )
+        hosts = map(addresses.host_of, cluster.endpoints)
+        names.tell(self.host, names.of_worker(cluster.api, hosts) if cluster.api else ())
         kubeadm.join(
             self.host,
             node_name=grant.node_name,
             address=addresses.own_address(facts, settings, cluster.endpoints[0]),
-            endpoint=cluster.endpoints[0],
+            endpoint=_server(cluster),
             ca_cert=cluster.ca_cert.encode(),
             token=grant.token.reveal(),
         )
@@ -242,16 +256,39 @@ class Formation:
     def until_ready(self, name: str) -> None:
         """Wait until Kubernetes calls this node Ready."""
         looked = self.host.clock.monotonic()
+        sought = looked
         while not control_plane.ready(self.host, name):
             told = "Waiting until Kubernetes calls this node Ready"
             self.reporter.set(detail=told, waiting={"for": told, "until": None})
             self.host.clock.sleep(READY_LOOK)
+            if self.host.clock.monotonic() - sought >= FOLLOW_LOOK:
+                self.seek()
+                sought = self.host.clock.monotonic()
             if self.host.clock.monotonic() - looked >= RENEWAL_LOOK:
                 self.renew(name)  # the clock may have been set since
                 looked = self.host.clock.monotonic()
         self.host.shred(kubeadm_state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
         self.reporter.enter("ready", "Part of the cluster")
         self.announcer.formed = True
+
+    def seek(self) -> None:
+        """A worker whose control plane does not answer looks for it, and has the node's files say
+        where it is. Raises as ``engine.run``."""
+        name = follow.api_name(self.host)
+        if self.state_file.values["role"] != "worker" or not name:
+            return
+        if answers(name, paths.API_PORT):
+            return
+        settings = config.load(self.host).settings
+        address = follow.look(self.host, self.trust, self.key, self.state_file, settings)
+        if address and follow.take(self.host, self.state_file, address):
+            self.reporter.set(control_plane=addresses.endpoint(address))
+            self.reporter.milestone("found", f"The control plane is at {address} now")
+        self.settle(settings)
+
+    def settle(self, settings: Settings) -> None:
+        """The cluster's files say what is so. Raises as ``engine.run``."""
+        engine.run((OwnAddress(),), self.host, settings, self.state_file, self.reporter.progress)
 
     def renew(self, name: str) -> None:
         """Renew what has ended while the board was off, or soon will; nothing while nobody has
@@ -308,10 +345,15 @@ class Formation:
                 "To let this board join that one, run `sudo nodeagent reset` on it.",
             )
         token = grant.token.reveal()
-        renewal.rejoin(self.host, grant.cluster.endpoints[0], ca_cert, token, name)
+        renewal.rejoin(self.host, _server(grant.cluster), ca_cert, token, name)
         self.state_file.note("certificate renewed", name=name)
 
     def patiently(self, work: Callable[[], None]) -> None:
         """Repeat a call to a young API server, which refuses some at first. Raises
         CommandFailed."""
         kubectl.repeated(self.host, work, 20, READY_LOOK)
+
+
+def _server(cluster: Cluster) -> str:
+    """The API server as NAME:PORT, ADDRESS:PORT where it has no name."""
+    return f"{cluster.api}:{paths.API_PORT}" if cluster.api else cluster.endpoints[0]

@@ -21,6 +21,7 @@ from nodeagent import formats, paths, statefile
 from nodeagent.agent import inventory
 from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.rival_watch import AGENT, RivalWatch
+from nodeagent.cluster import names
 from nodeagent.cluster.health import answers, api_server, kubelet_healthy
 from nodeagent.errors import Blocked, OtherVersion
 from nodeagent.fleet import beacon as beacons
@@ -42,6 +43,11 @@ AWAY = 3  # looks in a row without one until it is said: a busy small board drop
 PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has another look
 DAY = 86400.0  # seconds between looks whether the key of a package repository runs out
 RENEWAL_DUE = 3  # status of `nodeagent renew-keys`: the cluster's certificates end soon
+ELSEWHERE = 4  # status of `nodeagent seek`: the control plane is at another address
+SEEK, SEEK_AT_MOST = 30.0, 120.0  # seconds between two of these, at first and after a while
+# Rounds for which another address has to stay until the cluster's files follow, and where they have
+# followed one within the last hour: a lease that comes and goes must not restart things for ever.
+STEADY, STEADY_AGAIN, LATELY = 3, 30, 3600.0
 KEYS_BOUND = 40.0  # seconds for one; shorter than others remember an announcement
 RESTATE = 3 * DAY  # until the agent vouches for its cluster anew, which holds for a week
 HOUR = 3600.0  # seconds between looks at certificates and hardware
@@ -117,6 +123,8 @@ class Keeper:
         self.asked = host.clock.monotonic()
         self.server: tuple[str, int] | None = None
         self.unanswered = 0
+        self.sought, self.seek_pause = -SEEK, SEEK
+        self.strange = 0  # rounds with another address than the cluster's files have
         # A worker leaves the fleet's whole view to the control plane.
         self.leads = self.beacon.role == "control-plane"
         self.stated = statefile.remembered(host.read(statefile.PATH))["stated"] or host.clock.now()
@@ -138,6 +146,9 @@ class Keeper:
             interfaces = facts.lan(self.interface)[: handoff.MAX_INTERFACES]
             self._announce(address, interfaces, int(facts.uptime))
             self.announced = now
+        moved = self._moved(address)
+        if moved is not None and self.strange >= self._patience():
+            return False  # the whole agent has the cluster's files follow
         if now - self.keys_seen >= DAY:
             self.keys_seen = now
             # A process of its own, so that what it needs does not stay in memory here.
@@ -153,7 +164,9 @@ class Keeper:
             return False
         if kubelet_healthy():
             self.ailing = 0
-            trouble = self.rival_watch.trouble or self._away(now)
+            trouble = self.rival_watch.trouble or moved or self._away(now)
+            if trouble is not None and self._is_elsewhere(now):
+                return False  # the whole agent follows it
             if trouble is not None:
                 self.reporter.trouble(trouble, failed=False)
             elif self.reporter.values["error"] is not None:
@@ -183,10 +196,43 @@ class Keeper:
                 "The API server of this node does not answer.",
                 "It restarts by itself; if it stays, see `journalctl -u kubelet`.",
             )
+        known = names.addresses_of(self.host.text(paths.HOSTS) or "", self.server[0])
+        at = ", ".join(known) or self.server[0]
         return Blocked(
-            f"The control plane at {self.server[0]} does not answer. Pods here go on as they are.",
-            "Check that that board is powered on and on the network; this ends by itself.",
+            f"The control plane at {at} does not answer. Pods here go on as they are.",
+            "Check that that board is powered on and on the network. Where it has another address"
+            " now, this node looks for it by itself; if the network carries no multicast, write the"
+            " address as `control_plane: [ADDRESS]` into nodeagent.yaml.",
         )
+
+    def _moved(self, address: str) -> Blocked | None:
+        """What to say while the cluster's files have another address than this node."""
+        before = names.node_ip(self.host.text(paths.KUBELET_FLAGS) or "")
+        if not before or before == address or (":" in before) != (":" in address):
+            self.strange = 0
+            return None
+        self.strange += 1
+        return Blocked(
+            f"This board's address changed from {before} to {address}.",
+            "Nothing to do: once it has stayed for a while the cluster is told.",
+        )
+
+    def _patience(self) -> int:
+        history = statefile.remembered(self.host.read(statefile.PATH))["history"] or []
+        moves = [line.get("time") for line in history if line.get("event") == names.MOVED]
+        last = moves[-1] if moves else None
+        lately = isinstance(last, float | int) and abs(self.host.clock.now() - last) < LATELY
+        return STEADY_AGAIN if lately else STEADY
+
+    def _is_elsewhere(self, now: float) -> bool:
+        """Whether a worker's silent control plane is proved at another address."""
+        if self.leads or self.unanswered < AWAY:
+            self.seek_pause = SEEK
+            return False
+        if now - self.sought < self.seek_pause:
+            return False
+        self.sought, self.seek_pause = now, min(2 * self.seek_pause, SEEK_AT_MOST)
+        return self.host.run(AGENT, "seek", timeout=KEYS_BOUND).status == ELSEWHERE
 
     def _listen(self, now: float) -> tuple[Heard, ...]:
         """Who of the fleet stands where; who may join now."""

@@ -18,8 +18,10 @@ from nodeagent.cluster import (
     control_plane,
     given_up,
     kubeadm,
+    kubeadm_config,
     kubeadm_state,
     kubelet_api,
+    names,
     packet_filter,
 )
 from nodeagent.cluster.health import api_server
@@ -170,7 +172,7 @@ def leave_cluster(host: Host, say: Say) -> None:
         given_up.overwrite(host)
         say("kubeadm reset")
         host.call(
-            "kubeadm", "reset", "--force", "--cri-socket", kubeadm.SOCKET,
+            "kubeadm", "reset", "--force", "--cri-socket", kubeadm_config.SOCKET,
             timeout=kubeadm.RESET_BOUND,
         )  # fmt: skip
     elif kubeadm_state.read(host) is not kubeadm_state.State.NOTHING:
@@ -187,6 +189,7 @@ def leave_cluster(host: Host, say: Say) -> None:
             if host.exists(f"/sys/class/net/{device}"):
                 host.call("ip", "link", "delete", device)
     packet_filter.clear(host)
+    names.tell(host, ())
     for path in configuration:  # some hold a token
         host.scrub(path)
     remove_trees(host, *configuration, *REMAINS, *folders)

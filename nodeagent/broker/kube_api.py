@@ -29,7 +29,7 @@ LONGEST = 16 * 1024  # of a certificate request in base64; a kubelet's has 600
 
 
 class Api:
-    """One API server, ``server`` as ``https://ip:port``; the files are PEM."""
+    """One API server, ``server`` as ``https://NAME:PORT``, or an address; the files are PEM."""
 
     def __init__(self, server: str, ca_file: str, cert_file: str, key_file: str) -> None:
         where = urlsplit(server)

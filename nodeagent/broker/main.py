@@ -62,7 +62,7 @@ _CONFIG = wire.Form(
     formats.BROKER_CONFIG,
     {
         "anchors": anchors.Anchors.from_json,
-        "server": wire.text(r"https://[0-9a-f.:\[\]]+", 80),
+        "server": wire.text(r"https://[0-9a-z.:\[\]-]+", 80),
         "cluster": wire.text(wire.COMPACT, statement.MAX_BYTES),
     },
     {"seals_at": wire.integer(0, 2**40)},

@@ -102,6 +102,15 @@ def take_inventory() -> None:
 
 
 @main.command(hidden=True)
+def seek() -> None:
+    """Look for this worker's control plane; the keeper calls it. Exit: 4 where it is elsewhere."""
+    from nodeagent.agent import follow, keeper
+    from nodeagent.host.host import Host
+
+    sys.exit(keeper.ELSEWHERE if follow.is_elsewhere(Host()) else 0)
+
+
+@main.command(hidden=True)
 @click.argument("address")
 @click.argument("port", type=int)
 def meet(address: str, port: int) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import yaml
 
 from nodeagent import paths
-from nodeagent.cluster import credentials
+from nodeagent.cluster import addresses, credentials, names
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.errors import AlreadyExists, Refused
 from nodeagent.host.host import Host
@@ -22,6 +22,10 @@ USER = "nodeagent:laptop"
 # kubeadm binds it to cluster-admin, since 1.29 (kubeadm docs, "Implementation details").
 GROUP = "kubeadm:cluster-admins"
 HEAD = "# Whoever has this file is administrator of the cluster, for a year. Made by nodeagent.\n"
+ADDRESS = """\
+# It has the control plane's address of now: only nodes of the cluster know its name. When that has
+# changed, write the new address, which `nodeagent status` shows, after `server:`; no more.
+"""
 
 
 def give(host: Host, name: Callable[[], str], out: str | None) -> str:
@@ -49,10 +53,14 @@ def kubeconfig(host: Host, name: str) -> str:
             "The cluster's CA is not on this node.", "Run `nodeagent status` to see its role."
         )
     cert, key = credentials.client(USER, ca_cert, ca_key, host.clock.now(), GROUP)
-    cluster = {
-        "server": admin["clusters"][0]["cluster"]["server"],
-        "certificate-authority-data": _base64(ca_cert),
-    }
+    server = admin["clusters"][0]["cluster"]["server"]
+    cluster = {"server": server, "certificate-authority-data": _base64(ca_cert)}
+    head, own = HEAD, names.server(f"server: {server}")
+    address = names.advertised(host.text(names.API_SERVER) or "")
+    if names.API_NAME.fullmatch(own) and address:
+        # The name is known on the cluster's nodes only; it is what the server proves all the same.
+        cluster |= {"server": f"https://{addresses.endpoint(address)}", "tls-server-name": own}
+        head += ADDRESS
     user = {"client-certificate-data": _base64(cert), "client-key-data": _base64(key)}
     content = {
         "apiVersion": "v1",
@@ -62,7 +70,7 @@ def kubeconfig(host: Host, name: str) -> str:
         "contexts": [{"name": name, "context": {"cluster": name, "user": f"{name}-laptop"}}],
         "current-context": name,
     }
-    return HEAD + yaml.safe_dump(content, sort_keys=False)
+    return head + yaml.safe_dump(content, sort_keys=False)
 
 
 def _base64(data: bytes) -> str:

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from nodeagent import paths
-from nodeagent.cluster import kubeadm, kubectl, kubelet_api, revoked
+from nodeagent.cluster import kubeadm_config, kubectl, kubelet_api, names, revoked
 from nodeagent.cluster.rest import LEADS, condition, is_ready
 from nodeagent.errors import Refused
 from nodeagent.host.host import Host
@@ -36,7 +36,7 @@ shred --iterations=0 --zero --remove .kube/config
 JOIN_COMMAND = """\
 # Paste as root on the machine that should join; valid for 10 minutes.
 umask 077
-base64 -d > /root/nodeagent-discovery.conf <<'END'
+{name}base64 -d > /root/nodeagent-discovery.conf <<'END'
 {discovery}
 END
 base64 -d > /root/nodeagent-join.conf <<'END'
@@ -196,12 +196,16 @@ def join_command(host: Host) -> str:
     clusters = [{"name": "", "cluster": cluster}]
     lines = yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "clusters": clusters})
     config = {
-        "apiVersion": kubeadm.API,
+        "apiVersion": kubeadm_config.API,
         "kind": "JoinConfiguration",
         "discovery": {"file": {"kubeConfigPath": "/root/nodeagent-discovery.conf"},
                       "tlsBootstrapToken": token},
     }  # fmt: skip
+    api = names.server(f"server: {cluster['server']}")
+    address = names.advertised(host.text(names.API_SERVER) or "")
+    named = names.API_NAME.fullmatch(api) is not None
     return JOIN_COMMAND.format(
+        name=f"echo '{address} {api}' >> /etc/hosts\n" if named else "",
         config=base64.encodebytes(yaml.safe_dump(config).encode()).decode().strip(),
         discovery=base64.encodebytes(lines.encode()).decode().strip(),
     )

@@ -72,3 +72,18 @@ def _moment(pem: bytes, name: str) -> float | None:
     if moment is None:
         moment = getattr(certificate, name).replace(tzinfo=dt.UTC)
     return float(moment.timestamp())
+
+
+def serves(cert: bytes | None, key: bytes | None, *who: str) -> bool:
+    """True where certificate and key (PEM) are of one another, and the certificate is made out to
+    each of ``who``: names, or addresses."""
+    try:
+        certificate = x509.load_pem_x509_certificate(cert or b"")
+        own = serialization.load_pem_private_key(key or b"", None).public_key()
+        alternatives = certificate.extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        ).value
+    except (ValueError, TypeError, x509.ExtensionNotFound):
+        return False
+    known = {str(name.value) for name in alternatives}
+    return own == certificate.public_key() and known.issuperset(who)

@@ -38,7 +38,7 @@ KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE
 # the keys in order), it is whole. The certificate says nothing of that: the agent laid it there.
 WHOLE_CONF = re.compile(rb"\bclient-key: \S+\.pem\s*\Z")
 # Without these a kubelet does not start again after a reboot.
-KUBELET_FILES = (paths.KUBELET_CONFIG, "/var/lib/kubelet/kubeadm-flags.env")
+KUBELET_FILES = (paths.KUBELET_CONFIG, paths.KUBELET_FLAGS)
 
 
 class State(enum.Enum):

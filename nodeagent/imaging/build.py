@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nodeagent import paths, steps
-from nodeagent.cluster import kubeadm, kubeadm_state, packages
+from nodeagent.cluster import kubeadm, kubeadm_config, kubeadm_state, names, packages
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
 from nodeagent.errors import (
@@ -63,6 +63,7 @@ UPDATE_DONE = "/usr/lib/systemd/systemd-update-done"
 SNAPSHOTS = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 OPAQUE = "user.overlay.opaque"
 NOBODY = "192.0.2.1"  # an address for documentation (RFC 5737): the list of images needs one
+NAMES = names.Names("api.internal", "node.internal")
 
 
 @dataclass(frozen=True)
@@ -304,7 +305,7 @@ def _pull(host: Host, settings: Settings, tell: Tell) -> None:
         tell(Progress("fetching container images", done, total))
 
     host.make_folder(kubeadm_state.FOLDER, 0o700)
-    init = kubeadm.init_configuration(settings, tested, "node", NOBODY, slow=False)
+    init = kubeadm_config.init_configuration(settings, tested, "node", NOBODY, NAMES, slow=False)
     host.write(kubeadm.INIT_FILE, init, 0o600)
     try:
         for role in ("control-plane", "worker"):

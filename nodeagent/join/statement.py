@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from nodeagent.cluster import names
 from nodeagent.fleet.beacon import EPOCH_MAX
 from nodeagent.trust import jws, pki, wire
 from nodeagent.trust.anchors import Anchors, untrusted
@@ -44,7 +45,7 @@ _CLUSTER = wire.Form(
         "ca_hash": wire.text(r"sha256:[0-9a-f]{64}", 71),
         "kubernetes": wire.text(r"1\.[0-9]{1,3}\.[0-9]{1,3}", 16),
     },
-    {"networks": wire.array(wire.network, 2, 2)},
+    {"networks": wire.array(wire.network, 2, 2), "api": wire.text(names.API_NAME.pattern, 48)},
 )
 
 
@@ -52,7 +53,8 @@ _CLUSTER = wire.Form(
 class Cluster:
     """What all who join must know of a cluster. ``node``: the id of the control plane's node,
     ``epoch``: of the claim that the cluster was made with; ``networks``: of pods and of Services;
-    times in seconds since the epoch."""
+    ``api``: the name that its API servers prove, empty where they have an address only
+    (``cluster/names.py``); times in seconds since the epoch."""
 
     node: str
     epoch: int
@@ -60,6 +62,7 @@ class Cluster:
     ca_cert: str
     kubernetes: str
     networks: tuple[str, ...] = ()
+    api: str = ""
     issued: int = 0
     expires: int = 0
 
@@ -102,6 +105,8 @@ def build(trust: Trust, cluster: Cluster, now: float) -> bytes:
     }
     if cluster.networks:
         claims["networks"] = list(cluster.networks)
+    if cluster.api:
+        claims["api"] = cluster.api
     return sign(trust, _CLUSTER, CLUSTER_TYPE, claims, int(now))
 
 
@@ -119,13 +124,16 @@ def verify(
             raise wire.Malformed("expired, or from the future")
         if proved["epoch"] < epochs.get(proved["node"], 0):
             raise wire.Malformed("of a cluster that its control plane has given up since")
+        if proved.get("api", "") not in ("", names.api(anchors.fleet_id)):
+            raise wire.Malformed("`api`: another fleet's name")
         if ca_hash(proved["ca_cert"]) != proved["ca_hash"]:
             raise wire.Malformed("the CA certificate is not the one that was hashed")
     except wire.Malformed as error:
         raise untrusted(_CLUSTER.what, error) from error
     return Cluster(
         proved["node"], proved["epoch"], proved["endpoints"], proved["ca_cert"],
-        proved["kubernetes"], proved.get("networks", ()), proved["iat"], proved["exp"],
+        proved["kubernetes"], proved.get("networks", ()), proved.get("api", ""),
+        proved["iat"], proved["exp"],
     )  # fmt: skip
 
 

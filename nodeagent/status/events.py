@@ -114,6 +114,20 @@ EVENTS: dict[str, Event] = {
         "kubeadm join has finished on this node.",
         NOTICE,
     ),
+    "moved": Event(
+        "656bcd0036af8051c6aaeb69505a4f87",
+        "The node has another address",
+        "Its router gave it another one, or it came to another network. What the cluster's files"
+        " say of its address was changed on this node; workers find a control plane by themselves.",
+        NOTICE,
+    ),
+    "found": Event(
+        "67a723752050b16e34855c847cec5455",
+        "The control plane was found at another address",
+        "It proved that it belongs to this fleet and has this node's own cluster, and the node"
+        " follows it.",
+        NOTICE,
+    ),
     "peer": Event(
         "15c0c41cad6e40e8830258bebcb23309",
         "Another node of the fleet went on",

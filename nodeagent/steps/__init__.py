@@ -15,6 +15,7 @@ from nodeagent.steps.memory import Memory
 from nodeagent.steps.modules import Modules
 from nodeagent.steps.network import Network
 from nodeagent.steps.networks import Networks
+from nodeagent.steps.own_address import OwnAddress
 from nodeagent.steps.packages import InstalledPackages
 from nodeagent.steps.pod_network import PodNetwork
 from nodeagent.steps.ports import Ports
@@ -49,6 +50,7 @@ KERNEL: tuple[Step, ...] = (
 # The two that depend on the node's address stand in both, since that may come late.
 SOFTWARE: tuple[Step, ...] = (
     Network(),
+    OwnAddress(),
     Networks(),
     Firewall(),
     Ipv6(),

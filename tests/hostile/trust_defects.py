@@ -186,6 +186,10 @@ DEFECTS: tuple[Defect, ...] = (
         "certificate-laid-before-it-is-whole", "a kubelet finds a certificate without its key",
         f"{UNIT}/cluster/test_kubelet_certificate.py::test_a_cut_anywhere_leaves_a_kubelet_whole_or_none",
     ),
+    _defect(
+        "any-api-server-followed", "a member follows whatever control plane of the fleet answers",
+        "tests/net/test_follow.py::test_another_cluster_of_the_fleet_is_not_followed",
+    ),
 )  # fmt: skip
 
 ALL = (*DEFECTS, *STRANGERS)

@@ -18,11 +18,13 @@ import pytest
 import yaml
 
 from nodeagent.broker.kube_api import SECRETS, Api
-from nodeagent.cluster import cni, kubeadm, kubectl, versions
+from nodeagent.cluster import cni, kubeadm_config, kubectl, names, versions
 from nodeagent.cluster import control_plane as node
 from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed
 from tests.lab.test_policy import KUBERNETES, Cluster, secret
+
+NAMES = names.of("f-" + "a" * 16, "n-" + "b" * 16)
 
 pytestmark = [pytest.mark.lab, pytest.mark.processes, pytest.mark.network]
 
@@ -147,16 +149,20 @@ def understood(path: Path) -> None:
 def test_kubeadm_understands_the_init_configuration(tmp_path: Path, slow: bool) -> None:
     path = tmp_path / "init.yaml"
     path.write_bytes(
-        kubeadm.init_configuration(Settings(), versions.DEFAULT, "pi-1", "192.0.2.10", slow)
+        kubeadm_config.init_configuration(
+            Settings(), versions.DEFAULT, "pi-1", "192.0.2.10", NAMES, slow
+        )
     )
     understood(path)
 
 
 def test_kubeadm_understands_the_join_configuration(tmp_path: Path) -> None:
     discovery, path = tmp_path / "discovery.conf", tmp_path / "join.yaml"
-    discovery.write_bytes(kubeadm.discovery_configuration("192.0.2.10:6443", b"CA"))
-    text = kubeadm.join_configuration("pi-2", "192.0.2.11", "abcdef.0123456789abcdef").decode()
-    path.write_text(text.replace(kubeadm.DISCOVERY_FILE, str(discovery)))
+    discovery.write_bytes(kubeadm_config.discovery_configuration("192.0.2.10:6443", b"CA"))
+    text = kubeadm_config.join_configuration(
+        "pi-2", "192.0.2.11", "abcdef.0123456789abcdef"
+    ).decode()
+    path.write_text(text.replace(kubeadm_config.DISCOVERY_FILE, str(discovery)))
     understood(path)
 
 

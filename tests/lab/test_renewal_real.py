@@ -13,12 +13,13 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from nodeagent.cluster import kubeadm, renewal, versions
+from nodeagent.cluster import kubeadm_config, names, renewal, versions
 from nodeagent.config.settings import Settings
 from tests.lab.test_policy import KUBERNETES
 
 pytestmark = [pytest.mark.lab, pytest.mark.processes]
 
+OWN = names.of("f-" + "a" * 16, "n-" + "b" * 16)
 NAMES = [Path(path).relative_to(renewal.PKI) for path in renewal.KUBEADMS if path.endswith(".crt")]
 
 
@@ -51,7 +52,9 @@ def age(pki: Path, name: Path) -> None:
 def test_kubeadm_renews_what_has_ended(tmp_path: Path) -> None:
     pki, config = tmp_path / "pki", tmp_path / "init.yaml"
     documents = [*yaml.safe_load_all(
-        kubeadm.init_configuration(Settings(), versions.DEFAULT, "pi-1", "192.0.2.10", slow=False)
+        kubeadm_config.init_configuration(
+            Settings(), versions.DEFAULT, "pi-1", "192.0.2.10", OWN, slow=False
+        )
     )]  # fmt: skip
     documents[1]["certificatesDir"] = str(pki)
     config.write_text(yaml.safe_dump_all(documents))

@@ -11,6 +11,7 @@ from tests.support.seeded import Defect
 UNIT = "tests/unit"
 FIRST_BOOT, SYSTEM = f"{UNIT}/imaging/test_first_boot.py", f"{UNIT}/imaging/test_system.py"
 EMPTY = f"{UNIT}/cluster/test_workloads.py"
+MOVED = f"{UNIT}/steps/test_own_address.py"
 _defect = partial(Defect, folder=PATCHES)
 
 DEFECTS = (
@@ -61,5 +62,29 @@ DEFECTS = (
     _defect(
         "torn-lists-kept", "package lists that a power cut tore stop an installation for good",
         f"{FIRST_BOOT}::test_the_installer_knows_what_the_agent_learned_of_apt",
+    ),
+    _defect(
+        "kubelet-told-by-file-only", "a kubelet that runs with the address of before is left so",
+        f"{MOVED}::test_a_cut_anywhere_ends_alike",
+    ),
+    _defect(
+        "copies-of-names-kept", "pods keep a copy of /etc/hosts with the address of before",
+        f"{MOVED}::test_a_cut_anywhere_ends_alike",
+    ),
+    _defect(
+        "tunnel-kept", "the pod network's tunnel keeps the address of before",
+        f"{MOVED}::test_a_cut_anywhere_ends_alike",
+    ),
+    _defect(
+        "manifest-of-the-birth", "the API server goes on advertising the address of before",
+        f"{MOVED}::test_a_cut_anywhere_ends_alike",
+    ),
+    _defect(
+        "half-a-certificate-served", "a certificate beside another one's key counts as whole",
+        f"{MOVED}::test_a_certificate_without_its_key_is_made_again",
+    ),
+    _defect(
+        "first-other-address-taken", "a lease that comes and goes restarts the control plane",
+        f"{UNIT}/agent/test_keeper.py::test_an_address_that_comes_and_goes_moves_nothing",
     ),
 )  # fmt: skip

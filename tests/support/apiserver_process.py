@@ -29,6 +29,9 @@ from cryptography.x509.oid import NameOID
 from nodeagent import paths
 from nodeagent.broker.kube_api import REQUESTS, SECRETS
 from nodeagent.broker.kube_api_protocol import GROUP
+from nodeagent.cluster import names
+from nodeagent.host.host import Host
+from nodeagent.trust.store import Trust
 from tests.support import authority
 from tests.support.authority import KUBELET
 
@@ -186,7 +189,8 @@ def certificate(root: Path, address: str) -> Path:
     ca_cert = root.joinpath(paths.KUBERNETES_CA[1:]).read_bytes()
     path = root / "apiserver.pem"
     ca_key = root.joinpath("cluster-ca.key").read_bytes()
-    path.write_bytes(authority.server(address, ca_cert, ca_key))
+    name = names.api(Trust.load(Host(root)).fleet_id)
+    path.write_bytes(authority.server(address, ca_cert, ca_key, name))
     return path
 
 

@@ -46,8 +46,8 @@ def make() -> tuple[bytes, bytes]:
 CA_CERT, CA_KEY = make()
 
 
-def server(address: str, ca_cert: bytes = CA_CERT, ca_key: bytes = CA_KEY) -> bytes:
-    """Certificate and key of a server at ``address``, PEM, signed by a CA."""
+def server(address: str, ca_cert: bytes = CA_CERT, ca_key: bytes = CA_KEY, *names: str) -> bytes:
+    """Certificate and key of a server at ``address``, PEM, signed by a CA; it has ``names`` too."""
     issuer = x509.load_pem_x509_certificate(ca_cert)
     key = pki.new_key()
     made = (
@@ -59,7 +59,10 @@ def server(address: str, ca_cert: bytes = CA_CERT, ca_key: bytes = CA_KEY) -> by
         .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
         .not_valid_after(dt.datetime(2036, 1, 1, tzinfo=dt.UTC))
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), False
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address(address)), *map(x509.DNSName, names)]
+            ),
+            False,
         )
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()),  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from nodeagent.broker import main as broker_main
 from nodeagent.broker.kube_api_protocol import Seen, SigningRequest
 from nodeagent.host.host import Host
 from nodeagent.join import broker_protocol
+from tests.support import resolver
 
 
 class ClusterInFiles:
@@ -69,6 +70,7 @@ class ClusterInFiles:
 
 def main(root: str, cluster: str = "files") -> None:
     """Load everything the real way, then put the double in the API's place."""
+    resolver.install(Path(root))
     host = Host(Path(root))
     broker = broker_main.load(host)
     if cluster == "files":

@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from nodeagent import paths
-from nodeagent.agent import provision
+from nodeagent.agent import conflict, provision
 from nodeagent.cluster import addresses as networks
 from nodeagent.cluster import credentials
 from nodeagent.join import broker_protocol
+from nodeagent.statefile import StateFile
 from nodeagent.trust import pki
 from tests.support import namespaces
 from tests.support.authority import KUBELET
@@ -42,6 +43,7 @@ def control_plane(
     provision.install(
         node.host, node.trust, user, endpoint, "1.36.4", node_id=node.key.node_id, epoch=1
     )
+    conflict.publish(node.host, StateFile(node.host), node.trust, node.key.node_id, alone=None)
     if joining is not None:
         node.host.write("/cluster-ca.key", pki.key_pem(key).encode(), 0o600)
         server = node.start(

@@ -21,6 +21,9 @@ class PodNetwork:
     first; none where it runs in kube-system. ``pod_interface``: by which pods' packets come into
     the node; a firewall is judged by it.
 
+    ``tunnels``: devices that are made with the node's address; where it changes, ``container``,
+    which makes them, is started anew.
+
     Removed with the cluster, where they exist: ``configuration`` (files in /etc/cni/net.d),
     ``devices`` (ip-link(8)), ``folders``, ``chains`` (how names of its iptables chains begin) and
     ``tables`` (nftables: family and name).
@@ -36,6 +39,8 @@ class PodNetwork:
     pod_interface: str = ""
     configuration: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+    tunnels: tuple[str, ...] = ()
+    container: str = ""
     folders: tuple[str, ...] = ()
     chains: tuple[str, ...] = ()
     tables: tuple[tuple[str, str], ...] = ()

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from nodeagent import paths
+from nodeagent import paths, statefile
 from nodeagent.agent import keeper, rival_watch
 from nodeagent.agent.reporter import Reporter
-from nodeagent.cluster import health
+from nodeagent.cluster import health, names
 from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon, open_
+from nodeagent.host.facts import Facts
 from nodeagent.join import waiting_file
 from nodeagent.status import model, schema
 from nodeagent.trust import pki
@@ -78,6 +79,7 @@ def test_a_sick_kubelet_is_shown_and_calls_the_agent_back(
     assert model.parse(machine.read(paths.STATUS) or b"")["error"] is None
 
 
+API = "api.f-aaaaaaaaaaaaaaaa.internal"
 KUBECONFIG = """\
 clusters:
 - cluster:
@@ -118,6 +120,87 @@ def test_a_worker_says_that_its_control_plane_is_away(
     there[0] = True
     shown = after(1)
     assert shown["error"] is None and model.exit_code(shown) == 0
+
+
+@pytest.mark.parametrize(("status", "ends"), [(keeper.ELSEWHERE, True), (0, False), (1, False)])
+def test_a_worker_looks_for_a_silent_control_plane(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, status: int, ends: bool
+) -> None:
+    """More and more seldom, since it may only be switched off."""
+    machine.write(paths.KUBELET_CONF, KUBECONFIG.replace("10.0.0.1", API).encode())
+    machine.answers[f"{rival_watch.AGENT} seek"] = {"status": status}
+    healthy(monkeypatch, True)
+    monkeypatch.setattr(keeper, "answers", lambda *_: False)
+    kept = keeper.Keeper(machine)
+    rounds = []
+    for _ in range(60):
+        machine.clock.sleep(keeper.ROUND)
+        rounds.append(kept.round())
+        if not rounds[-1]:
+            break
+    looks = machine.ran.count(f"{rival_watch.AGENT} seek")
+    assert (rounds[-1], looks) == ((False, 1) if ends else (True, 5))
+
+
+def test_a_leader_looks_for_nobody(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Became):
+        keeper.hand_over(machine, replace(BEACON, role="control-plane"), VOICE, "auto", True)
+    machine.write(paths.KUBELET_CONF, KUBECONFIG.replace("10.0.0.1", API).encode())
+    healthy(monkeypatch, True)
+    monkeypatch.setattr(keeper, "answers", lambda *_: False)
+    kept = keeper.Keeper(machine)
+    for _ in range(20):
+        machine.clock.sleep(keeper.ROUND)
+        assert kept.round()
+    assert machine.ran == []
+
+
+def moving(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, addresses: list[str], moves: list[float]
+) -> list[bool]:
+    """Rounds in which the node has these addresses, one after the other; its cluster's files have
+    10.0.0.7. ``moves``: how many seconds ago they followed another one."""
+    past = [{"event": names.MOVED, "time": machine.clock.now() - ago} for ago in moves]
+    machine.write(statefile.PATH, json.dumps({"version": 1, "history": past}).encode())
+    flags = 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.7"'
+    machine.write(paths.KUBELET_FLAGS, flags.encode())
+    healthy(monkeypatch, True)
+    kept, rounds = keeper.Keeper(machine), []
+    for address in addresses:
+        monkeypatch.setattr(Facts, "address", lambda *_, now=address: now)
+        machine.clock.sleep(keeper.ROUND)
+        rounds.append(kept.round())
+    return rounds
+
+
+def test_another_address_that_stays_is_for_the_whole_agent(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = moving(machine, monkeypatch, ["10.0.0.9"] * keeper.STEADY, [])
+    assert rounds == [True] * (keeper.STEADY - 1) + [False]
+    shown = model.parse(machine.read(paths.STATUS) or b"")
+    assert shown["error"] is not None
+    assert shown["error"]["reason"] == "This board's address changed from 10.0.0.7 to 10.0.0.9."
+
+
+def test_an_address_that_comes_and_goes_moves_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert all(moving(machine, monkeypatch, ["10.0.0.9", "10.0.0.9", "10.0.0.7"] * 20, []))
+
+
+@pytest.mark.parametrize(("ago", "needed"), [(60.0, keeper.STEADY_AGAIN), (4000.0, keeper.STEADY)])
+def test_after_a_move_the_next_has_to_stay_longer(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, ago: float, needed: int
+) -> None:
+    rounds = moving(machine, monkeypatch, ["10.0.0.9"] * needed, [9000.0, ago])
+    assert rounds == [True] * (needed - 1) + [False]
+
+
+def test_an_address_of_the_other_ip_version_is_no_move(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert all(moving(machine, monkeypatch, ["fd00::9"] * 9, []))
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,7 @@ def test_every_step_that_writes_can_be_taken_back() -> None:
     assert {step.name for step in steps.SEQUENCE if isinstance(step, steps.Undoable)} == {
         "identity", "cgroup", "swap", "modules", "sysctls", "watchdog", "firewall", "ipv6",
         "repositories", "containerd-config", "packages", "kubelet", "pod-network", "networks",
+        "own-address",
     }  # fmt: skip
 
 

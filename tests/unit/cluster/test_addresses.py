@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cluster import addresses, cni, kubeadm, packages
+from nodeagent.cluster import addresses, cni, kubeadm_config, names, packages
 from nodeagent.config.settings import Network, Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
 from tests.support.machine import Machine, put
+
+NAMES = names.of("f-" + "a" * 16, "n-" + "b" * 16)
 
 HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
 WIFI = "wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n"
@@ -164,8 +166,11 @@ def test_ipv6_alone_takes_networks_of_its_own() -> None:
     assert settings.network.pod_cidr == addresses.POD_CIDR6
     assert addresses.fitted(Settings(), "10.0.0.7") == Settings()
     tested = packages.tested(settings)
-    told = kubeadm.init_configuration(settings, tested, "pi", "fd00::23", False).decode()
-    assert "controlPlaneEndpoint: '[fd00::23]:6443'" in told and "10.244" not in told
+    told = kubeadm_config.init_configuration(
+        settings, tested, "pi", "fd00::23", NAMES, False
+    ).decode()
+    assert "advertiseAddress: fd00::23" in told and "10.244" not in told
+    assert told.count("https://[::]:23") == 2  # where etcd listens
     assert '{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd00:10:244::/56", ' in (
         cni.chosen(settings).manifest(settings)
     )

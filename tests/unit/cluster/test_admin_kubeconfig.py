@@ -9,7 +9,7 @@ import pytest
 import yaml
 from cryptography import x509
 
-from nodeagent.cluster import admin_kubeconfig
+from nodeagent.cluster import admin_kubeconfig, names
 from nodeagent.errors import Refused
 from tests.support.authority import CA_CERT, CA_KEY
 from tests.support.machine import NOW, Machine, put
@@ -38,6 +38,19 @@ def test_it_leads_to_the_cluster_as_a_user_of_its_own(machine: Machine) -> None:
     assert cert.issuer == authority.subject
     assert b"PRIVATE KEY" in base64.b64decode(user["client-key-data"])
     assert base64.b64encode(CA_KEY).decode()[:60] not in text
+
+
+def test_a_computer_that_knows_no_names_gets_the_address_and_what_it_proves(
+    machine: Machine,
+) -> None:
+    name = "api.f-aaaaaaaaaaaaaaaa.internal"
+    put(machine.root, {"/etc/kubernetes/admin.conf": ADMIN.replace("192.168.1.40", name),
+                       names.API_SERVER: "    - --advertise-address=192.168.1.41\n"})  # fmt: skip
+    text = admin_kubeconfig.kubeconfig(machine, "home")
+    cluster = yaml.safe_load(text)["clusters"][0]["cluster"]
+    assert cluster["server"] == "https://192.168.1.41:6443"
+    assert cluster["tls-server-name"] == name
+    assert "write the new address" in text
 
 
 def test_a_worker_has_none(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from nodeagent.cluster import (
     cni,
     control_plane,
     kubeadm,
+    kubeadm_config,
     kubelet_api,
     packet_filter,
     ports,
@@ -235,7 +236,7 @@ def test_a_reset_takes_all_of_it_away_whatever_the_settings_say_now(
         "/var/lib/other/x": "",
     })  # fmt: skip
     said = {
-        f"kubeadm reset --force --cri-socket {kubeadm.SOCKET}": "",
+        f"kubeadm reset --force --cri-socket {kubeadm_config.SOCKET}": "",
         "ip link delete other0": "", "iptables-save": SAVED, "ip6tables-save": "",
         "iptables-restore --noflush --wait 60": "",
         "nft list tables": "table inet other\ntable inet others\n",

@@ -10,12 +10,23 @@ import pytest
 import yaml
 
 from nodeagent import paths
-from nodeagent.cluster import control_plane, kubeadm, kubelet_certificate, versions
+from nodeagent.cluster import (
+    control_plane,
+    kubeadm,
+    kubeadm_config,
+    kubelet_certificate,
+    names,
+    versions,
+)
 from nodeagent.cluster.cni import flannel
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed
 from tests.support import authority
 from tests.support.machine import Machine, put
+
+NAMES = names.of("f-" + "a" * 16, "n-" + "b" * 16)
+ADDRESS = "10.0.0.7"
+PATCHES = kubeadm_config.patches(ADDRESS)
 
 TOKEN = "abcdef.0123456789abcdef"
 JOIN = f"kubeadm join --config {kubeadm.JOIN_FILE}"
@@ -34,7 +45,9 @@ def approving(monkeypatch: pytest.MonkeyPatch) -> None:
 def documents(slow: bool = False, **changes: Any) -> dict[str, dict[str, Any]]:
     """What kubeadm init gets, by kind."""
     settings = dataclasses.replace(Settings(), **changes)
-    text = kubeadm.init_configuration(settings, versions.DEFAULT, "pi-1", "10.0.0.7", slow)
+    text = kubeadm_config.init_configuration(
+        settings, versions.DEFAULT, "pi-1", ADDRESS, NAMES, slow
+    )
     return {document["kind"]: document for document in yaml.safe_load_all(text)}
 
 
@@ -50,15 +63,13 @@ def test_init_names_node_address_networks_and_release() -> None:
     found = documents()
     cluster, init = found["ClusterConfiguration"], found["InitConfiguration"]
     assert cluster["kubernetesVersion"] == f"v{versions.DEFAULT.kubernetes}"
-    assert cluster["controlPlaneEndpoint"] == "10.0.0.7:6443"
+    assert cluster["controlPlaneEndpoint"] == f"{NAMES.api}:6443"
     assert cluster["networking"] == {
         "podSubnet": "10.244.0.0/16",
         "serviceSubnet": "10.96.0.0/12",
     }
     assert init["nodeRegistration"]["name"] == "pi-1"
-    assert init["nodeRegistration"]["kubeletExtraArgs"] == [
-        {"name": "node-ip", "value": "10.0.0.7"}
-    ]
+    assert init["nodeRegistration"]["kubeletExtraArgs"] == [{"name": "node-ip", "value": ADDRESS}]
     assert found["KubeletConfiguration"]["cgroupDriver"] == "systemd"
 
 
@@ -79,14 +90,31 @@ def test_only_a_fleet_of_one_runs_workloads_on_its_leader(
 @pytest.mark.parametrize("slow", [True, False])
 def test_a_slow_disk_relaxes_etcd(slow: bool) -> None:
     arguments = documents(slow)["ClusterConfiguration"]["etcd"]["local"]["extraArgs"]
-    assert bool(arguments) is slow
+    assert ("election-timeout" in {one["name"] for one in arguments}) is slow
+
+
+def test_only_what_is_renewed_names_the_address() -> None:
+    """docs/reference/addresses.md lists what does; steps/own_address.py keeps it."""
+    told = documents()
+    naming = {kind for kind, document in told.items() if ADDRESS in str(document)}
+    assert naming == {"InitConfiguration"}
+    etcd = told["ClusterConfiguration"]["etcd"]["local"]
+    said = {one["name"]: one["value"] for one in etcd["extraArgs"]}
+    assert said["initial-cluster"] == f"pi-1={said['initial-advertise-peer-urls']}"
+    assert etcd["serverCertSANs"] == etcd["peerCertSANs"] == [NAMES.node]
+
+
+def test_the_api_server_is_asked_by_loopback_whether_it_is_well() -> None:
+    container = yaml.safe_load(PATCHES["kube-apiserver+strategic.yaml"])["spec"]["containers"][0]
+    for probe in kubeadm_config.PROBES:
+        assert container[probe]["httpGet"] == {"host": "127.0.0.1"}
 
 
 def test_the_api_server_waits_longer_for_etcd_and_less_than_its_probes() -> None:
     """kubeadm's readiness probes have 15 s (k8s.io/kubernetes/cmd/kubeadm/app/util/staticpod)."""
     server = documents()["ClusterConfiguration"]["apiServer"]
     waits = {one["name"]: int(one["value"].removesuffix("s")) for one in server["extraArgs"]}
-    patch = yaml.safe_load(kubeadm.patches()["kube-apiserver+strategic.yaml"])
+    patch = yaml.safe_load(PATCHES["kube-apiserver+strategic.yaml"])
     probe = patch["spec"]["containers"][0]["livenessProbe"]["timeoutSeconds"]
     assert 2 < waits["etcd-healthcheck-timeout"] < probe
     assert 2 < waits["etcd-readycheck-timeout"] < 15
@@ -94,23 +122,21 @@ def test_the_api_server_waits_longer_for_etcd_and_less_than_its_probes() -> None
 
 @pytest.mark.parametrize("name", ["kube-apiserver", "kube-scheduler", "etcd"])
 def test_readiness_is_asked_less_than_each_second(name: str) -> None:
-    patch = yaml.safe_load(kubeadm.patches()[f"{name}+strategic.yaml"])
-    assert patch["spec"]["containers"][0]["readinessProbe"] == {"periodSeconds": 10}
+    patch = yaml.safe_load(PATCHES[f"{name}+strategic.yaml"])
+    assert patch["spec"]["containers"][0]["readinessProbe"]["periodSeconds"] == 10
 
 
 def test_no_readiness_probe_is_made_up() -> None:
     """One without a handler is refused by the kubelet; the controller manager has none."""
-    patch = yaml.safe_load(kubeadm.patches()["kube-controller-manager+strategic.yaml"])
+    patch = yaml.safe_load(PATCHES["kube-controller-manager+strategic.yaml"])
     assert "readinessProbe" not in patch["spec"]["containers"][0]
 
 
 def test_those_that_wait_for_the_api_server_do_not_slow_it() -> None:
     """kubeadm requests 250m for the API server and 100m for etcd (cmd/kubeadm/app/phases)."""
     requests = {}
-    for name in kubeadm.PATCHED:
-        container = yaml.safe_load(kubeadm.patches()[f"{name}+strategic.yaml"])["spec"][
-            "containers"
-        ][0]
+    for name in kubeadm_config.PATCHED:
+        container = yaml.safe_load(PATCHES[f"{name}+strategic.yaml"])["spec"]["containers"][0]
         requests[name] = container.get("resources", {}).get("requests", {}).get("cpu")
     assert requests["kube-apiserver"] is requests["etcd"] is None
     waiting = ("kube-controller-manager", "kube-scheduler")
@@ -174,8 +200,8 @@ def test_init_writes_its_patches_and_keeps_the_nodes_name(tmp_path: Path) -> Non
     machine = Machine(
         tmp_path, {listed: "", f"kubeadm init --config {kubeadm.INIT_FILE}": "", "sync": ""}
     )
-    kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", "10.0.0.7", False)
-    assert len(machine.names(kubeadm.PATCHES)) == len(kubeadm.PATCHED)
+    kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", ADDRESS, NAMES, False)
+    assert len(machine.names(kubeadm_config.PATCHES)) == len(kubeadm_config.PATCHED)
     text = (machine.text(kubeadm.INIT_FILE) or "").split("---")[0]
     assert yaml.safe_load(text)["nodeRegistration"]["name"] == "pi-1"
 
@@ -202,9 +228,9 @@ def test_no_name_server_of_the_node_itself_goes_to_its_pods(tmp_path: Path, verb
     if verb == "join":
         join(machine)
     else:
-        kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", "10.0.0.7", False)
+        kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", ADDRESS, NAMES, False)
     assert {"name": "resolv-conf", "value": better} in told[0]
-    assert "resolv-conf" not in str(kubeadm.registration("n", "10.0.0.7", None, ""))
+    assert "resolv-conf" not in str(kubeadm_config.registration("n", ADDRESS, None, ""))
 
 
 @pytest.mark.parametrize("verb", ["init", "join"])
@@ -215,15 +241,15 @@ def test_never_beside_another_kubeadm(tmp_path: Path, verb: str) -> None:
         if verb == "join":
             join(machine)
         else:
-            kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", "10.0.0.7", False)
+            kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", ADDRESS, NAMES, False)
     assert machine.ran == ["pidof kubeadm"]
     assert not list(tmp_path.iterdir())
 
 
 def test_join_uses_file_discovery_and_no_insecure_way() -> None:
-    document = yaml.safe_load(kubeadm.join_configuration("pi-2", "10.0.0.8", TOKEN))
+    document = yaml.safe_load(kubeadm_config.join_configuration("pi-2", "10.0.0.8", TOKEN))
     assert document["discovery"] == {
-        "file": {"kubeConfigPath": kubeadm.DISCOVERY_FILE},
+        "file": {"kubeConfigPath": kubeadm_config.DISCOVERY_FILE},
         "tlsBootstrapToken": TOKEN,
     }
 

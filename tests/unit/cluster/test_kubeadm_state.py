@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from nodeagent import paths
-from nodeagent.cluster import credentials, kubeadm, kubeadm_state, kubelet_certificate, versions
+from nodeagent.cluster import (
+    credentials,
+    kubeadm,
+    kubeadm_config,
+    kubeadm_state,
+    kubelet_certificate,
+    names,
+    versions,
+)
 from nodeagent.cluster.kubeadm_state import BEGUN, ETCD_DATA, FORMED, State
 from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed, Refused
@@ -21,6 +29,8 @@ from nodeagent.host.host import Result
 from tests.support import authority
 from tests.support.authority import CA_CERT, CA_KEY, OTHER_CA_CERT
 from tests.support.machine import NOW, Machine, put
+
+NAMES = names.of("f-" + "a" * 16, "n-" + "b" * 16)
 
 TOKEN = "abcdef.0123456789abcdef"
 PLACE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
@@ -99,7 +109,7 @@ class PowerCut(BaseException):
 
 
 def initialise(machine: Machine) -> None:
-    kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", "10.0.0.7", False)
+    kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", "10.0.0.7", NAMES, False)
 
 
 def join(machine: Machine, name: str = "pi-2", ca_cert: bytes = CA_CERT) -> None:
@@ -232,11 +242,13 @@ def test_a_join_that_lacks_only_our_word_is_not_repeated(tmp_path: Path) -> None
     with pytest.raises(PowerCut):
         join(board)
     board.ran.clear()
-    put(tmp_path, {kubeadm.JOIN_FILE: TOKEN, kubeadm.DISCOVERY_FILE: "x"})  # a cut removes nothing
+    put(
+        tmp_path, {kubeadm.JOIN_FILE: TOKEN, kubeadm_config.DISCOVERY_FILE: "x"}
+    )  # a cut removes nothing
     join(board)
     assert board.ran == ["systemctl enable --now kubelet", "sync"]
     assert kubeadm_state.read(board) is State.WORKER
-    for path in (kubeadm_state.BOOTSTRAP_CONF, kubeadm.JOIN_FILE, kubeadm.DISCOVERY_FILE):
+    for path in (kubeadm_state.BOOTSTRAP_CONF, kubeadm.JOIN_FILE, kubeadm_config.DISCOVERY_FILE):
         assert not board.exists(path)
 
 

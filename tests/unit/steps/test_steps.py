@@ -101,8 +101,8 @@ def test_the_order_of_the_sequence() -> None:
         "ports", "networks", "firewall",
     ]  # fmt: skip
     assert [step.name for step in steps.SOFTWARE] == [
-        "network", "networks", "firewall", "ipv6", "clock", "repositories", "containerd-config",
-        "packages",        "pod-network", "containerd", "kubelet",
+        "network", "own-address", "networks", "firewall", "ipv6", "clock", "repositories",
+        "containerd-config", "packages", "pod-network", "containerd", "kubelet",
     ]  # fmt: skip
 
 

@@ -1,0 +1,96 @@
+"""Where this node's cluster is now: a worker whose control plane is silent looks for it.
+
+Beacons, the settings and what was known last are hints only. Taken is the address at which
+somebody proves two things: over the fleet's TLS that it is a control plane of this fleet, and over
+the API server's port that it holds the name of this node's own cluster under that cluster's CA. So
+neither a false or repeated beacon nor another cluster of the same fleet draws a member away.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+
+from nodeagent import paths
+from nodeagent.agent import leave
+from nodeagent.cluster import addresses, names
+from nodeagent.config import settings as config
+from nodeagent.config.settings import Settings
+from nodeagent.errors import NoControlPlane
+from nodeagent.host.host import Host
+from nodeagent.join import which_cluster
+from nodeagent.statefile import StateFile
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import Trust
+
+LOG = logging.getLogger("nodeagent")
+
+AT_ONCE = 16  # candidates asked in one look, by lot where there are more
+BOUND = 5.0  # seconds for the API server's handshake
+
+
+def api_name(host: Host) -> str:
+    """The name of this worker's cluster; empty where it has an address only, or none."""
+    name = names.server(host.text(paths.KUBELET_CONF) or "")
+    return name if names.API_NAME.fullmatch(name) else ""
+
+
+def look(
+    host: Host, trust: Trust, key: NodeKey, state_file: StateFile, settings: Settings
+) -> str | None:
+    """The address of this worker's control plane, proved just now; None where nobody proves it.
+    Raises OSError."""
+    name = api_name(host)
+    if not name:
+        return None
+    typed = [(address, paths.ENDPOINT_PORT) for address in settings.control_plane]
+    places = list(dict.fromkeys([*typed, *leave.places(host, state_file, trust)]))
+    chosen = random.sample(places, min(AT_ONCE, len(places)))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = pool.map(lambda place: _proved(host, trust, key, place, name), chosen)
+        return next((address for address in found if address), None)
+
+
+def is_elsewhere(host: Host) -> bool:
+    """True where the control plane is proved at an address that this worker does not know. Raises
+    FleetError, ConfigError, StateFileDamaged, OSError."""
+    settings = config.load(host).settings
+    found = look(host, Trust.load(host), NodeKey.load_or_create(host), StateFile(host), settings)
+    known = names.addresses_of(host.text(paths.HOSTS) or "", api_name(host))
+    return found is not None and found not in known
+
+
+def take(host: Host, state_file: StateFile, address: str) -> bool:
+    """Remember that the control plane is there; True where that is news. Raises OSError."""
+    known = [addresses.endpoint(address)]
+    if state_file.values["last_known"] == known:
+        return False
+    state_file.set(last_known=known)
+    state_file.note("control plane found", address=address)
+    return True
+
+
+def _proved(
+    host: Host, trust: Trust, key: NodeKey, place: tuple[str, int], name: str
+) -> str | None:
+    """The address, where it is proved."""
+    try:
+        which_cluster.ask(trust, key, host, place)
+        address = _api_server(host, place[0], name)
+    except (NoControlPlane, OSError) as error:
+        LOG.info("%s is not this cluster's control plane: %s", place[0], error)
+        return None
+    return address
+
+
+def _api_server(host: Host, where: str, name: str) -> str:
+    """The address that answered. Raises OSError where nobody there holds the name."""
+    context = ssl.create_default_context(cafile=str(host.path(paths.KUBERNETES_CA)))
+    with (
+        socket.create_connection((where, paths.API_PORT), timeout=BOUND) as connection,
+        context.wrap_socket(connection, server_hostname=name) as proved,
+    ):
+        return str(proved.getpeername()[0])
