@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import sandbox
-from tests.cluster.real_boards import Story, fleet, form
+from tests.cluster.real_boards import Story
+from tests.cluster.renumbering import formed_fleet
 from tests.support.machine import fast_folder
 
 
@@ -16,9 +17,5 @@ from tests.support.machine import fast_folder
 def formed() -> Iterator[tuple[Path, Story]]:
     """A control plane and a worker that the agents have formed, saved without power, and how."""
     assert not sandbox.missing(), sandbox.missing()
-    with fast_folder() as place, fleet() as made:
-        made.add(2, role="control-plane", name="leads")
-        made.add(2, role="worker", name="works")
-        story = form(made)
-        made.save(place)
-        yield place, story
+    with fast_folder() as place:
+        yield place, formed_fleet(place)

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from nodeagent.host.host import run_process
+from nodeagent.agent import follow, keeper
+from nodeagent.agent.rival_watch import AGENT
+from nodeagent.host.host import Host, run_process
 from tests.cluster import sandbox
-from tests.support import pi_process
+from tests.support import pi_process, resolver
 from tests.support.programs import Answer
 
 # What fails in the sandbox and not on a board: there is no container runtime behind the socket
@@ -39,22 +41,32 @@ class RealCommands(pi_process.FleetCommands):
                 self._start_kubelet()
             elif words[1] == "stop":
                 self.write(sandbox.WANTED, "off")
+            if words[1] in ("restart", "stop"):
+                self.remove(sandbox.CMDLINE)
+        if words == ("pidof", "kubelet"):
+            return (0, f"{sandbox.PID}\n", "") if self.text(sandbox.CMDLINE) else (1, "", "")
+        if words[0] == "ip":
+            shown = run_process(words, BOUND, stdin)
+            return shown.status, shown.out, shown.err
+        if words == (AGENT, "seek"):
+            return keeper.ELSEWHERE if follow.is_elsewhere(Host(self.root)) else 0, "", ""
         if words[:2] == ("crictl", "ps"):
-            name = words[-1].strip("^$")
+            name = words[-1].strip("^$").rpartition("=")[2]
             return 0, f"{name}\n" if self.path(f"{sandbox.RUNS}/{name}").exists() else "", ""
         if words[:2] == ("crictl", "stop"):
             for name in words[2:]:
                 self.write(f"{sandbox.STOP}/{name}", "")
+                self.remove(f"{sandbox.RUNS}/{name}")
         return super().run(argv, stdin)
 
     def _real(self, words: tuple[str, ...], stdin: str | None) -> Answer:
         verb = words[1] if words[0] == "kubeadm" else ""
-        changes = verb in ("init", "join", "reset")
+        changes = verb in ("init", "join", "reset") and words[2] != "phase"
         more = (f"--ignore-preflight-errors={IGNORED}",) if changes else ()
         if verb == "reset":  # it stops them by the container runtime
             self.write(sandbox.WANTED, sandbox.NONE)
         done = run_process(sandbox.whole(self.root, *words, *more), BOUND, stdin)
-        if changes and len(words) > 2 and words[2] != "phase":
+        if changes:
             self.ledger.append(f"kubeadm {verb} {'failed' if done.status else 'done'}")
         return done.status, done.out, done.err
 
@@ -83,6 +95,7 @@ class KubeadmPi(pi_process.Pi):
 
 def main(root: str, fleet: str, part: str = "agent") -> None:
     """As agent.main, or as keeper.main."""
+    resolver.install(Path(root))
     pi = KubeadmPi(Path(root), Path(fleet))
     pi_process.run(pi, {}, part)
     pi.become("agent")

@@ -39,7 +39,8 @@ from nodeagent.cluster.health import api_server
 from nodeagent.cluster.kubeadm_state import BOOTSTRAP_CONF, KUBELET_FILES
 from nodeagent.host.host import Host
 from tests.cluster import sandbox
-from tests.cluster.static_pods import MANIFESTS, StaticPod
+from tests.cluster.static_pods import MANIFESTS, StaticPod, hosts_file
+from tests.support import resolver
 from tests.support.programs import CNI
 
 LOG = logging.getLogger("kubelet")
@@ -87,6 +88,7 @@ class Kubelet:
         self.host, self.version, self.running = host, version, running
         self.name = flags.get("hostname-override", named)
         self.address = flags.get("node-ip", "")
+        host.write(sandbox.CMDLINE, f"/usr/bin/kubelet\0--node-ip={self.address}\0".encode())
         self._told, self._renewed = ("", False), -RENEW
         if not host.text(CONFIG):
             raise OSError("there is no configuration")
@@ -238,18 +240,33 @@ class Kubelet:
                 self.ask("DELETE", path, {"gracePeriodSeconds": 0})
             elif one:
                 self._tell(path, pod, one.restarts, one.ready)
-            elif meta["uid"] not in self.running:
+            elif meta["uid"] not in self.running or self._stopped(pod):
                 if not pod["spec"].get("hostNetwork") and not self.host.exists(CNI):
                     continue
                 old = pod["status"].get("containerStatuses")
                 self._tell(path, pod, old[0]["restartCount"] + 1 if old else 0, True)
                 if meta["namespace"] == "kube-flannel":
                     self._flannel()
+                if pod["spec"].get("hostNetwork"):
+                    hosts_file(self.host, meta["uid"])
+                for name in (meta["uid"], pod["spec"]["containers"][0]["name"]):
+                    self.host.write(f"{sandbox.RUNS}/{name}", b"")
                 self.running.add(meta["uid"])
         for name, one in static.items():
             self._mirror(name, one)
 
+    def _stopped(self, pod: dict[str, Any]) -> bool:
+        """Whether somebody has stopped its container, which then starts again."""
+        named = (pod["metadata"]["uid"], pod["spec"]["containers"][0]["name"])
+        asked = [name for name in named if self.host.exists(f"{sandbox.STOP}/{name}")]
+        for name in asked:
+            self.host.remove(f"{sandbox.STOP}/{name}")
+        return bool(asked)
+
     def _flannel(self) -> None:
+        device = ("flannel.1", "type", "vxlan", "id", "1", "dstport", "8472", "nolearning")
+        subprocess.run(["ip", "link", "del", "flannel.1"], capture_output=True)
+        subprocess.run(["ip", "link", "add", *device, "local", self.address], check=True)
         path = f"/api/v1/nodes/{self.name}"
         up = conditions(NetworkUnavailable=(False, "FlannelIsUp"))
         self.ask("PATCH", f"{path}/status", {"status": {"conditions": up}})
@@ -274,7 +291,9 @@ class Kubelet:
             ],
         }  # fmt: skip
         if pod["spec"].get("hostNetwork"):
-            status |= {"podIP": self.address, "podIPs": [{"ip": self.address}]}
+            # A list that is merged by its addresses would keep the one of before.
+            own = [{"ip": self.address}, {"$patch": "replace"}]
+            status |= {"podIP": self.address, "podIPs": own}
         self.ask("PATCH", f"{path}/status", {"status": status})
 
     def _mirror(self, name: str, one: StaticPod) -> None:
@@ -344,6 +363,7 @@ class Machine:
 def main(root: str) -> None:
     """Until it is killed."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    resolver.install(Path(root))
     command = [str(sandbox.PROGRAMS["kubelet"]), "--version"]
     version = subprocess.run(command, capture_output=True, text=True).stdout.split()[-1]
     Machine(Host(Path(root)), version).run()

@@ -31,6 +31,7 @@ COMMANDS = ("kubeadm", "kubectl", "etcdctl", "etcdutl")
 # How the doubles of one board talk: what systemd is to do with the kubelet, each start with a new
 # word ("none": the containers end too); names of static pods that run, and of those to stop.
 WANTED, RUNS, STOP = (f"/run/kubelet-double/{name}" for name in ("wanted", "runs", "stop"))
+PID, CMDLINE = 1002, "/proc/1002/cmdline"  # of the kubelet, as the kernel shows it
 NONE, LOGS = "none", "/var/log/pods"
 # What kubeadm asks of systemd (cmd/kubeadm/app/util/initsystem).
 SYSTEMCTL = f"""#!/bin/sh

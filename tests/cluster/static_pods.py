@@ -30,6 +30,17 @@ GRACE = 30  # seconds that a static pod has to end: terminationGracePeriodSecond
 PROBES = {"periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3, "initialDelaySeconds": 0}
 
 
+def hosts_file(host: Host, uid: str) -> Path:
+    """The copy of /etc/hosts that a pod in the node's network gets when a container starts
+    (pkg/kubelet/kubelet_pods.go, nodeHostsFileContent)."""
+    copy = host.path(f"/var/lib/kubelet/pods/{uid}/etc-hosts")
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_text(
+        f"# Kubernetes-managed hosts file (host network).\n{host.text('/etc/hosts') or ''}"
+    )
+    return copy
+
+
 class StaticPod:
     """A manifest and its process."""
 
@@ -77,9 +88,7 @@ class StaticPod:
             if folder.get("type") == "DirectoryOrCreate":
                 self.host.path(folder["path"]).mkdir(parents=True, exist_ok=True)
             mounts[mount["mountPath"]] = folder["path"], not mount.get("readOnly", False)
-        hosts = self.host.path(f"/var/lib/kubelet/pods/{self.name}/etc-hosts")
-        hosts.parent.mkdir(parents=True, exist_ok=True)
-        hosts.write_text(f"# Kubernetes-managed hosts file.\n{self.host.text('/etc/hosts') or ''}")
+        hosts = hosts_file(self.host, self.container["name"])
         env = {one["name"]: one.get("value", "") for one in self.container.get("env", [])}
         words = [*self.container["command"], *self.container.get("args", [])]
         with self._file(sandbox.LOGS).open("ab") as log:

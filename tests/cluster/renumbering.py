@@ -1,0 +1,140 @@
+"""A formed fleet is given other addresses, in any order, with the power cut in between:
+``python -m tests.cluster.renumbering RUNS [SEED]``.
+
+Each run follows from its seed alone. In the end every node must be Ready at its last address, in
+the same cluster, with all that was in it, no file may have an address of before, and every agent be
+at rest. A run that fails is told with its story; the status is 1 then.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from nodeagent import paths
+from nodeagent.cluster import kubeadm, names
+from tests.cluster import sandbox
+from tests.cluster.real_boards import RealBoards, Story, fleet, form
+from tests.support.machine import fast_folder
+
+SUBNETS = ("10.77.0", "192.168.9", "172.22.4")
+BOUND = 240.0  # seconds from the last event until all must be well
+REST = 12.0  # seconds that it has to stay so: a kubelet tells how it is every 10 s
+# All that names an address of a node (docs/reference/addresses.md).
+LASTING_FILES = (
+    paths.HOSTS, paths.ADMIN_CONF, *names.KUBECONFIGS, paths.KUBELET_FLAGS, names.API_SERVER,
+    names.ETCD, kubeadm.INIT_FILE,
+)  # fmt: skip
+
+
+class Event(NamedTuple):
+    """After ``wait`` seconds: the board gets an address, or its power on or off."""
+
+    wait: float
+    board: int
+    what: str
+
+
+def events(seed: int, boards: int) -> list[Event]:
+    """One to three moves of everything or of one board, and cuts at any instant."""
+    draw = random.Random(seed)
+    told = []
+    powered = draw.random() < 0.5
+    told += [Event(0, board, "on") for board in range(boards) if powered]
+    subnet, everything = SUBNETS[0], list(range(boards))
+    for move in range(draw.choice((1, 1, 1, 2, 3))):
+        moving = draw.choice(([0], [1], [*everything], [*everything]))
+        draw.shuffle(moving)
+        if len(moving) == boards:  # one board alone stays with the others
+            subnet = draw.choice(SUBNETS)
+        for board in moving:
+            address = f"{subnet}.{20 + 20 * move + board + 3 * draw.randrange(4)}"
+            told.append(Event(draw.uniform(0, 6), board, address))
+        if draw.random() < 0.7:
+            cut = draw.randrange(boards)
+            told.append(Event(draw.uniform(0, 40), cut, "off"))
+            told.append(Event(draw.uniform(0, 8), cut, "on"))
+    draw.shuffle(everything)
+    return [*told, *(Event(draw.uniform(0, 15), board, "on") for board in everything)]
+
+
+def run(seed: int, made: RealBoards, formed: Story) -> tuple[str, float]:
+    """Play it: what is wrong in the end, empty for nothing, and how long after the last event."""
+    known = {name: made.all[number].node.address for number, name in enumerate(formed.ready)}
+    for event in events(seed, len(made.all)):
+        made.until(lambda: False, event.wait)
+        board = made.all[event.board]
+        if event.what == "on":
+            if not board.powered:
+                board.power_on()
+        elif event.what == "off":
+            board.power_off()
+        else:
+            made.renumber(board, event.what)
+            known[list(formed.ready)[event.board]] = event.what
+    began = time.monotonic()
+    well = made.until(lambda: made.ready == known and made.formed, BOUND)
+    took = time.monotonic() - began
+    if not well or made.until(lambda: made.ready != known, REST):
+        return f"Ready are {made.ready}, expected {known}\n{made.story()}", took
+    return wrong(made, formed), took
+
+
+def wrong(made: RealBoards, formed: Story) -> str:
+    """What a cluster that is Ready has lost, did again or kept of before; empty for nothing."""
+    if made.uid != formed.uid:
+        return "it is another cluster"
+    if lost := formed.objects - made.objects:
+        return f"lost: {sorted(lost)}"
+    if [board.events for board in made.all] != formed.events:
+        return f"kubeadm was at work again: {[board.events for board in made.all]}"
+    gone = set(formed.ready.values()) - set(made.ready.values())
+    return "\n".join(
+        f"{path}: {line}"
+        for board in made.all
+        for path in LASTING_FILES
+        for line in (board.host.text(path) or "").splitlines()
+        if any(address in line.replace(":", " ").split() for address in gone)
+    )
+
+
+def formed_fleet(place: Path) -> Story:
+    """A control plane and a worker, formed by the agents and saved without power in ``place``."""
+    with fleet() as made:
+        made.add(2, role="control-plane", name="leads")
+        made.add(2, role="worker", name="works")
+        story = form(made)
+        made.save(place)
+        return story
+
+
+def main(runs: str, seed: str = "1") -> int:
+    """Play so many, told one a line."""
+    if lacking := sandbox.missing():
+        sys.stderr.write(f"{lacking}\n")
+        return 2
+    failed, times = 0, []
+    with fast_folder() as place:
+        story = formed_fleet(place)
+        for number in range(int(seed), int(seed) + int(runs)):
+            with fleet(place) as made:
+                fault, took = run(number, made, story)
+            times.append(took)
+            failed += bool(fault)
+            sys.stdout.write(f"{number}: {fault or f'well after {took:.0f} s'}\n")
+            sys.stdout.flush()
+    times.sort()
+    last = times[int(0.99 * (len(times) - 1))]
+    sys.stdout.write(
+        f"{failed} of {runs} failed; seconds to Ready, median {statistics.median(times):.0f},"
+        f" p99 {last:.0f}\n"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
