@@ -18,6 +18,8 @@ MADE = "<!-- Made of tests/lab/results/*.json by `make guide`; a test compares t
 # What was played, by the beginning of a record's name.
 PLAYED = {
     "baseline": "The same cards without the agent: a plain script types the commands in a row.",
+    "carried": "All boards turned off, carried to a network with other addresses, turned on in any"
+    " order; before that, the same where they are.",
     "census": "The raw cards of a formed cluster, searched for the fleet's keys.",
     "cloudinit": "Settings through user-data on one board and vendor-data on the other; a reboot,"
     " a worker without cloud-init, and `cloud-init clean`.",

@@ -27,11 +27,11 @@ WAY_OUT = ("lab-out", "10.77.1.1", "10.77.1.2")  # veth on this machine, its end
 NAT = "nodeagent_lab"
 OFFLINE = "nodeagent_lab_offline"
 
-CHRONY = f"""local stratum 8
-allow {ADDRESS.rsplit(".", 1)[0]}.0/{PREFIX}
+CHRONY = """local stratum 8
+allow {network}
 cmdport 0
 bindcmdaddress /
-pidfile {{run}}/chronyd.pid
+pidfile {run}/chronyd.pid
 """
 
 
@@ -154,22 +154,39 @@ def _start(name: str, argv: list[str]) -> subprocess.Popen[bytes]:
         )
 
 
-def _services(mirror: str) -> None:
-    first, last = (f"{ADDRESS.rsplit('.', 1)[0]}.{host}" for host in (100, 199))
+def carry(address: str, mirror: str) -> None:
+    """From now on this is another network: its router has ``address`` and gives out others. No
+    board may be on. There is no package mirror and no registry in it. Raises LabError."""
+    for pid in map(int, subprocess.run(
+        ["ip", "netns", "pids", NAMESPACE], capture_output=True, text=True, check=True
+    ).stdout.split()):  # fmt: skip
+        name = Path(f"/proc/{pid}/comm")
+        if name.exists() and name.read_text().strip() in ("dnsmasq", "chronyd"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    leases_file().unlink(missing_ok=True)
+    ip("-n", NAMESPACE, "addr", "flush", "dev", "lan0", "scope", "global")
+    ip("-n", NAMESPACE, "addr", "add", f"{address}/{PREFIX}", "dev", "lan0")
+    _services(mirror, address)
+
+
+def _services(mirror: str, address: str = ADDRESS) -> None:
+    first, last = (f"{address.rsplit('.', 1)[0]}.{host}" for host in (100, 199))
     dnsmasq = [
         "dnsmasq", "--keep-in-foreground", "--user=root", "--conf-file=/dev/null", "--no-hosts",
         "--no-resolv", "--pid-file=", "--log-dhcp", "--log-facility=-", "--interface=lan0",
         "--bind-interfaces", "--except-interface=lo", "--dhcp-authoritative",
         f"--dhcp-range={first},{last},10m", f"--dhcp-leasefile={leases_file()}",
-        f"--dhcp-option=option:ntp-server,{ADDRESS}", "--dhcp-ignore-names",
+        f"--dhcp-option=option:ntp-server,{address}", "--dhcp-ignore-names",
     ]  # fmt: skip
     if mirror == "upstream":
         dnsmasq += [f"--server={one}" for one in _resolvers()]
     else:
-        dnsmasq += [f"--host-record=mirror.lab,{ADDRESS}", "--local=/#/"]
+        dnsmasq += [f"--host-record=mirror.lab,{address}", "--local=/#/"]
     _start("dnsmasq", toolbox.command(*dnsmasq, network=True))
     conf = run_folder() / "chrony.conf"
-    conf.write_text(CHRONY.format(run=run_folder()))
+    network = f"{address.rsplit('.', 1)[0]}.0/{PREFIX}"
+    conf.write_text(CHRONY.format(run=run_folder(), network=network))
     # -x: it serves this machine's clock and never touches it.
     chronyd = ["chronyd", "-x", "-d", "-u", "root", "-f", str(conf)]
     _start("chronyd", toolbox.command(*chronyd, network=True))

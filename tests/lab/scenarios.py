@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from . import checks, results
+from .carried import carried
 from .census import census
 from .checks import Outcome
 from .cloudinit import cloudinit
@@ -183,6 +184,7 @@ SCENARIOS: dict[str, Callable[[Cluster], Outcome]] = {
     "fat": fat,
     "reset": undone,
     "rerole": moved,
+    "carried": carried,
     "census": census,
     "meeting": meeting,
     "people": people,

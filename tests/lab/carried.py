@@ -1,0 +1,136 @@
+"""All boards of a formed cluster are turned off, carried to a network with other addresses, and
+turned on again in a drawn order; before that the same boards are turned off and on where they are.
+
+After another scenario it goes on with that one's cluster.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import random
+import time
+from collections.abc import Sequence
+
+from . import checks, lan, results
+from .cluster import Cluster
+from .guest import Guest, wait
+from .place import ADDRESS, say
+
+ELSEWHERE = "192.168.9.1"  # the router of the other house
+APART = 20.0  # seconds between two boards' power, at most
+OFF_BOUND = 300.0  # seconds
+SETTLED = 180.0  # seconds for what the agents still have to do once all is Ready
+
+
+def carried(cluster: Cluster) -> checks.Outcome:
+    """Form a cluster where there is none; off and on; off, carried, and on."""
+    if not cluster.formed:
+        cluster.power_on()
+    checks.until_up(cluster)
+    cluster.formed = True
+    before, uid = _addresses(cluster), _uid(cluster)
+    order = random.sample(cluster.guests, len(cluster.guests))
+    pauses = [random.uniform(0, APART) for _ in order]
+    say(f"in this order: {', '.join(guest.name for guest in order)}")
+    _off(cluster)
+    still = _on(cluster, order, pauses)
+    say(f"where they are: all Ready {still:.0f} s after the first power-on")
+    _off(cluster)
+    lan.carry(ELSEWHERE, cluster.asked.mirror)
+    elsewhere = _on(cluster, order, pauses)
+    say(f"in the other network: all Ready {elsewhere:.0f} s after the first power-on")
+
+    def there(cluster: Cluster) -> str:
+        after = _addresses(cluster)
+        network = ipaddress.ip_network(f"{ELSEWHERE}/{lan.PREFIX}", strict=False)
+        checks.need(after.keys() == before.keys(), f"{sorted(before)} became {sorted(after)}")
+        strange = [one for one in after.values() if ipaddress.ip_address(one) not in network]
+        checks.need(not strange, f"still at {', '.join(strange)}")
+        return ", ".join(f"{name} {before[name]} -> {after[name]}" for name in sorted(after))
+
+    def same(cluster: Cluster) -> str:
+        found = _uid(cluster)
+        checks.need(found == uid, f"kube-system has the uid {found}, and had {uid}")
+        return f"kube-system has the uid {uid} as before"
+
+    def told(cluster: Cluster) -> str:
+        for guest in cluster.guests:
+            events = guest.ssh("sudo nodeagent events")
+            checks.need("address changed from" in events, f"{guest.name}: {events[-300:]}")
+        return "`nodeagent events` says on each that its address changed"
+
+    outcome = checks.perform(
+        cluster,
+        {"all nodes at the other network's addresses": there, "the same cluster": same},
+        {"each step is told": told, "nothing of before is left": _nothing_left},
+        checks.NODE,
+        checks.AGENT,
+        checks.WEB,
+    )
+    measured = {
+        "power-on to all Ready where they are, seconds": f"{still:.0f}",
+        "power-on to all Ready in another network, seconds": f"{elsewhere:.0f}",
+        "the second against the first": f"{elsewhere / still:.2f}",
+    }
+    results.write(cluster, "carried", {"measured": measured, "checks": outcome})
+    return outcome
+
+
+def _off(cluster: Cluster) -> None:
+    for guest in cluster.guests:
+        guest.ssh("sudo systemctl poweroff", check=False)
+    wait(
+        "the boards did not turn themselves off",
+        lambda: all(guest.last_event == "off" for guest in cluster.guests),
+        OFF_BOUND,
+    )
+
+
+def _on(cluster: Cluster, order: Sequence[Guest], pauses: Sequence[float]) -> float:
+    """Seconds from the first power-on until agents and Kubernetes call all nodes Ready."""
+    for guest in order:
+        guest.status = {}
+    begin = time.time()
+    for guest, pause in zip(order, pauses, strict=True):
+        guest.power_on()
+        time.sleep(pause)
+    checks.until_up(cluster, "the nodes did not become Ready again")
+    return time.time() - begin
+
+
+def _addresses(cluster: Cluster) -> dict[str, str]:
+    return {
+        node["metadata"]["name"]: next(
+            one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP"
+        )
+        for node in checks.nodes(cluster)
+    }
+
+
+def _uid(cluster: Cluster) -> str:
+    leader = checks.control_plane(cluster)
+    told = json.loads(leader.kubectl("get", "namespace", "kube-system", "-o", "json"))
+    return str(told["metadata"]["uid"])
+
+
+def _nothing_left(cluster: Cluster) -> str:
+    """No file of the cluster's has an address of the network of before; certificates apart."""
+    old = ADDRESS.rpartition(".")[0].replace(".", r"\.")
+    files = (
+        "/etc/hosts /etc/kubernetes /var/lib/kubelet/kubeadm-flags.env /var/lib/nodeagent/kubeadm"
+    )
+
+    def clean() -> bool:
+        return not any(_lines(guest, old, files) for guest in cluster.guests)
+
+    wait("a file still has an address of before", clean, SETTLED, 5)
+    tunnels = [
+        guest.ssh("ip -d link show flannel.1 | grep -o 'local [0-9.]*'") for guest in cluster.guests
+    ]
+    checks.need(not any(ADDRESS.rpartition(".")[0] in one for one in tunnels), f"{tunnels}")
+    return f"no file below {files.split()[1]}, no tunnel"
+
+
+def _lines(guest: Guest, old: str, files: str) -> str:
+    return guest.ssh(f"sudo grep -rIsE '{old}\\.[0-9]' {files} || true").strip()
