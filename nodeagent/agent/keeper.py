@@ -124,7 +124,7 @@ class Keeper:
         self.server: tuple[str, int] | None = None
         self.unanswered = 0
         self.sought, self.seek_pause = -SEEK, SEEK
-        self.strange = 0  # rounds with another address than the cluster's files have
+        self.strange = 0  # rounds in which this was so
         # A worker leaves the fleet's whole view to the control plane.
         self.leads = self.beacon.role == "control-plane"
         self.stated = statefile.remembered(host.read(statefile.PATH))["stated"] or host.clock.now()
@@ -206,16 +206,27 @@ class Keeper:
         )
 
     def _moved(self, address: str) -> Blocked | None:
-        """What to say while the cluster's files have another address than this node."""
+        """What to say while the cluster's files have another address than this node, or its names
+        are gone."""
         before = names.node_ip(self.host.text(paths.KUBELET_FLAGS) or "")
-        if not before or before == address or (":" in before) != (":" in address):
+        api = names.server(self.host.text(paths.KUBELET_CONF) or "")
+        if before and before != address and (":" in before) == (":" in address):
+            said = Blocked(
+                f"This board's address changed from {before} to {address}.",
+                "Nothing to do: once it has stayed for a while the cluster is told.",
+            )
+        elif names.API_NAME.fullmatch(api) and not names.addresses_of(
+            self.host.text(paths.HOSTS) or "", api
+        ):
+            said = Blocked(
+                f"{paths.HOSTS} does not say any more where the cluster is.",
+                "Nothing to do: nodeagent writes its lines there again.",
+            )
+        else:
             self.strange = 0
             return None
         self.strange += 1
-        return Blocked(
-            f"This board's address changed from {before} to {address}.",
-            "Nothing to do: once it has stayed for a while the cluster is told.",
-        )
+        return said
 
     def _patience(self) -> int:
         history = statefile.remembered(self.host.read(statefile.PATH))["history"] or []

@@ -130,6 +130,7 @@ def test_a_worker_looks_for_a_silent_control_plane(
     machine.write(paths.KUBELET_CONF, KUBECONFIG.replace("10.0.0.1", API).encode())
     machine.answers[f"{rival_watch.AGENT} seek"] = {"status": status}
     healthy(monkeypatch, True)
+    names.tell(machine, names.of_worker(API, ["10.0.0.1"]))
     monkeypatch.setattr(keeper, "answers", lambda *_: False)
     kept = keeper.Keeper(machine)
     rounds = []
@@ -147,6 +148,7 @@ def test_a_leader_looks_for_nobody(machine: Machine, monkeypatch: pytest.MonkeyP
         keeper.hand_over(machine, replace(BEACON, role="control-plane"), VOICE, "auto", True)
     machine.write(paths.KUBELET_CONF, KUBECONFIG.replace("10.0.0.1", API).encode())
     healthy(monkeypatch, True)
+    names.tell(machine, names.of_worker(API, ["10.0.0.1"]))
     monkeypatch.setattr(keeper, "answers", lambda *_: False)
     kept = keeper.Keeper(machine)
     for _ in range(20):
@@ -195,6 +197,19 @@ def test_after_a_move_the_next_has_to_stay_longer(
 ) -> None:
     rounds = moving(machine, monkeypatch, ["10.0.0.9"] * needed, [9000.0, ago])
     assert rounds == [True] * (needed - 1) + [False]
+
+
+def test_names_that_somebody_wrote_over_come_back(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cloud-init does so at each boot where the user data says so, people with an editor."""
+    machine.write(paths.KUBELET_CONF, KUBECONFIG.replace("10.0.0.1", API).encode())
+    monkeypatch.setattr(keeper, "answers", lambda *_: True)
+    names.tell(machine, names.of_worker(API, ["10.0.0.1"]))
+    assert all(moving(machine, monkeypatch, ["10.0.0.7"] * 3, []))
+    machine.write(paths.HOSTS, b"127.0.0.1 localhost\n")
+    rounds = moving(machine, monkeypatch, ["10.0.0.7"] * keeper.STEADY, [])
+    assert rounds == [True] * (keeper.STEADY - 1) + [False]
 
 
 def test_an_address_of_the_other_ip_version_is_no_move(
