@@ -89,8 +89,7 @@ def _proved(
 def _api_server(host: Host, where: str, name: str) -> str:
     """The address that answered. Raises OSError where nobody there holds the name."""
     context = ssl.create_default_context(cafile=str(host.path(paths.KUBERNETES_CA)))
-    with (
-        socket.create_connection((where, paths.API_PORT), timeout=BOUND) as connection,
-        context.wrap_socket(connection, server_hostname=name) as proved,
-    ):
-        return str(proved.getpeername()[0])
+    with socket.create_connection((where, paths.API_PORT), timeout=BOUND) as connection:
+        address = str(connection.getpeername()[0])  # afterwards it may have hung up already
+        with context.wrap_socket(connection, server_hostname=name):
+            return address

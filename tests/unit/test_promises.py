@@ -60,7 +60,7 @@ def sentences() -> Iterator[tuple[str, str]]:
                 text = "…".join(map(str, parts))
             elif isinstance(node, ast.Constant) and id(node) not in described | inside:
                 text = str(node.value)
-            if re.search(r"by (itself|themselves)", text):
+            if isinstance(node, ast.expr) and re.search(r"by (itself|themselves)", text):
                 yield f"{path.relative_to(PACKAGE)}:{node.lineno}", text
 
 

@@ -25,8 +25,7 @@ OF_NO_PACKAGE = {
     "test_guard.py", "test_guide.py", "test_irreversible.py", "test_keytraces.py", "test_lab.py",
     "test_layout.py",
     "test_linters.py", "test_namespaces.py", "test_package.py", "test_pools.py", "test_powercut.py",
-    "test_results.py", "test_tests.py", "test_untouched.py",
-    "test_supply.py",
+    "test_promises.py", "test_results.py", "test_supply.py", "test_tests.py", "test_untouched.py",
 }  # fmt: skip
 
 
