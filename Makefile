@@ -186,7 +186,7 @@ simulate-attacked: venv ## 100,000 fleets under an attacker with a card; writes 
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be. A worker on QEMU's
 # Raspberry Pi 3: ARCH=arm64 START=baked ROLE_1=control-plane MACHINE_2=raspi3b
 LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat \
-	lab-carried lab-census lab-meeting lab-people lab-rerole lab-upgrade lab-cloudinit
+	lab-blackouts lab-carried lab-census lab-meeting lab-people lab-rerole lab-upgrade lab-cloudinit
 .PHONY: lab $(LAB_SCENARIOS) lab-shell lab-down
 lab: venv deb ## virtual Pis form a cluster (NODES=2 ARCH=amd64 MIRROR=built START=plain ROLE_1=auto KEEP=)
 	$(PYTHON) -m tests.lab run
@@ -201,6 +201,7 @@ lab-rerole: ## the lead moves to the other board, with a power cut; the worker f
 lab-census: ## where bytes of the fleet's keys are on the raw cards of a formed cluster
 lab-census: export NODES ?= 3
 lab-carried: ## all boards are turned off, carried to a network with other addresses, and turned on
+lab-blackouts: ## ten times the power of all boards fails at once; twice their clocks start in 1970
 lab-meeting: ## two boards that cannot hear each other lead; then they can, and one cluster is left
 lab-people: ## approve mode: a worker waits for a person, is revoked, and is let in again
 lab-upgrade: ## newer packages in the middle of each phase; removed, installed again, purged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nodeagent.steps.architecture import Architecture
 from nodeagent.steps.card_in_board import CardInBoard
 from nodeagent.steps.cgroup import Cgroup
-from nodeagent.steps.clock import Clock
+from nodeagent.steps.clock import Clock, LastKnownTime
 from nodeagent.steps.containerd import Containerd, ContainerdConfig
 from nodeagent.steps.firewall import Firewall
 from nodeagent.steps.identity import Identity
@@ -35,6 +35,7 @@ CARD: tuple[Step, ...] = (RootDisk(), CardInBoard())
 # What may ask for the one reboot comes first, so that nothing after it is done twice.
 KERNEL: tuple[Step, ...] = (
     Architecture(),
+    LastKnownTime(),
     Memory(),
     Identity(),
     Cgroup(),

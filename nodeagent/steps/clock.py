@@ -1,4 +1,4 @@
-"""Step: the clock is right. Most Pis have no battery for it, and certificates, apt's lists and
+"""Steps: the clock is right. Most Pis have no battery for it, and certificates, apt's lists and
 tokens are all refused when it is off."""
 
 from __future__ import annotations
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from nodeagent import paths, statefile
+from nodeagent.cluster import credentials
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
-from nodeagent.host.actions import Action
+from nodeagent.host.actions import Action, Run
 from nodeagent.host.facts import Facts
 from nodeagent.host.timesync import synchronised
 from nodeagent.steps.step import Step
@@ -19,6 +21,51 @@ RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 # Nor a later one: its Kubernetes is out of support for years then. A clock that is ahead is worse
 # than one that is behind, since certificates made by it are not valid yet once it is right.
 OUTLIVED = datetime(2036, 11, 1, tzinfo=UTC)
+STOP_BOUND = 120  # seconds
+
+
+@dataclass(frozen=True)
+class LastKnownTime(Step):
+    """After a power cut without a time server a clock may begin in a year before the cluster; then
+    it goes on from the latest moment that this node knows has passed."""
+
+    name = "last-known-time"
+    title = "Set the clock to the latest time that this node knows"
+    group = "Board"
+    needs_root = True
+    why = "A board without a battery may start in the past, where its certificates are not valid."
+
+    def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
+        """Nothing on a node that knows no time, and where a time server has set the clock."""
+        known = last_known(facts)
+        if not facts.live or facts.now >= known or synchronised(facts):
+            return
+        yield Run(("date", "--utc", f"--set=@{known:.0f}"))
+        # It makes a certificate for itself when it starts, valid for a year from then
+        # (k8s.io/apiserver, NewLoopbackClientConfig's), which may be over with this.
+        running = facts.ask("crictl", "ps", "-q", "--name", "^kube-apiserver$").out.split()
+        if running:
+            yield Run(("crictl", "stop", *running), STOP_BOUND)
+
+    def holds(self, facts: Facts, settings: Settings) -> str:
+        """See ``Step.holds``."""
+        return "not behind what this node has seen"
+
+
+def last_known(facts: Facts) -> float:
+    """The latest moment that has surely passed (seconds since the epoch): the last entry in this
+    node's history, or the begin of a certificate that its cluster gave it; 0 where neither is
+    there or can be."""
+    history = statefile.remembered(facts.read(statefile.PATH))["history"]
+    last = history[-1] if isinstance(history, list) and history else {}
+    told = last.get("time") if isinstance(last, dict) else None
+    moments = [float(told) if isinstance(told, int | float) else 0.0]
+    for path in (paths.KUBELET_CLIENT, f"{paths.KUBERNETES_PKI}/apiserver.crt"):
+        try:
+            moments.append(credentials.begins(facts.read(path) or b"") or 0.0)
+        except ValueError:
+            continue  # others say what is wrong with it
+    return max((one for one in moments if one < OUTLIVED.timestamp()), default=0.0)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,16 @@ class Board:
         return run_folder() / f"{self.name}.qmp"
 
     @property
+    def dark(self) -> Path:
+        """While this file is there no power comes back after a cut."""
+        return run_folder() / f"{self.name}.dark"
+
+    @property
+    def in_1970(self) -> Path:
+        """While this file is there the board's clock starts in 1970."""
+        return run_folder() / f"{self.name}.1970"
+
+    @property
     def description(self) -> Path:
         return run_folder() / f"{self.name}.json"
 
@@ -113,6 +123,7 @@ class Board:
             "-device", "virtio-rng-pci",
             # A Pi has a hardware watchdog that resets it; this is a PC's.
             "-device", "i6300esb", "-action", "watchdog=reset",
+            *(("-rtc", "base=1970-01-01T00:00:00") if self.in_1970.exists() else ()),
         ]  # fmt: skip
 
     def note(self, event: str, **details: object) -> None:
@@ -165,6 +176,8 @@ def supply(board: Board) -> None:
             cuts = sum(1 for _ in logs().glob(f"{board.name}.boot-*.img"))
             disk.copy_boot(board.card, logs() / f"{board.name}.boot-{cuts + 1:02}.img")
         time.sleep(OUTAGE if reason == "cut" else 0.5)
+        while board.dark.exists():
+            time.sleep(0.2)
 
 
 def load(path: Path) -> Board:

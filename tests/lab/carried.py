@@ -29,7 +29,7 @@ def carried(cluster: Cluster) -> checks.Outcome:
         cluster.power_on()
     checks.until_up(cluster)
     cluster.formed = True
-    before, uid = _addresses(cluster), _uid(cluster)
+    before, uid = _addresses(cluster), uid_of(cluster)
     order = random.sample(cluster.guests, len(cluster.guests))
     pauses = [random.uniform(0, APART) for _ in order]
     say(f"in this order: {', '.join(guest.name for guest in order)}")
@@ -50,7 +50,7 @@ def carried(cluster: Cluster) -> checks.Outcome:
         return ", ".join(f"{name} {before[name]} -> {after[name]}" for name in sorted(after))
 
     def same(cluster: Cluster) -> str:
-        found = _uid(cluster)
+        found = uid_of(cluster)
         checks.need(found == uid, f"kube-system has the uid {found}, and had {uid}")
         return f"kube-system has the uid {uid} as before"
 
@@ -108,7 +108,8 @@ def _addresses(cluster: Cluster) -> dict[str, str]:
     }
 
 
-def _uid(cluster: Cluster) -> str:
+def uid_of(cluster: Cluster) -> str:
+    """Of kube-system, which lives as long as the cluster."""
     leader = checks.control_plane(cluster)
     told = json.loads(leader.kubectl("get", "namespace", "kube-system", "-o", "json"))
     return str(told["metadata"]["uid"])

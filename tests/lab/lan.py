@@ -26,6 +26,7 @@ PREFIX = 24
 WAY_OUT = ("lab-out", "10.77.1.1", "10.77.1.2")  # veth on this machine, its ends' addresses
 NAT = "nodeagent_lab"
 OFFLINE = "nodeagent_lab_offline"
+NO_TIME = "nodeagent_lab_no_time"
 
 CHRONY = """local stratum 8
 allow {network}
@@ -103,6 +104,12 @@ def give_archives_back() -> int:
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     _nft(f"delete table ip {OFFLINE}")
     return sum(int(one) for one in re.findall(r"counter packets (\d+)", said))
+
+
+def time_server(answers: bool) -> None:
+    """Whether the LAN's time server answers. Raises LabError."""
+    chain = "chain input { type filter hook input priority 0; udp dport 123 drop; }"
+    _nft(f"delete table ip {NO_TIME}" if answers else f"table ip {NO_TIME} {{ {chain} }}")
 
 
 def _nft(rules: str) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from . import checks, results
+from .blackouts import blackouts
 from .carried import carried
 from .census import census
 from .checks import Outcome
@@ -185,6 +186,7 @@ SCENARIOS: dict[str, Callable[[Cluster], Outcome]] = {
     "reset": undone,
     "rerole": moved,
     "carried": carried,
+    "blackouts": blackouts,
     "census": census,
     "meeting": meeting,
     "people": people,

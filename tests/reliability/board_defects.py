@@ -56,6 +56,10 @@ DEFECTS = (
         f"{UNIT}/doctor/test_clashes.py::test_a_clock_that_was_ahead_at_the_cluster_s_birth",
     ),
     _defect(
+        "clock-left-in-the-past", "a clock that starts before the cluster is left there",
+        f"{UNIT}/steps/test_steps.py::test_step[last-known-time/power-cut-without-time-server]",
+    ),
+    _defect(
         "first-words-of-apt-only", "a wrong signature is told as a network that broke off",
         f"{UNIT}/host/test_apt.py::test_every_recorded_failure_has_a_plain_reason",
     ),

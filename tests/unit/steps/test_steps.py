@@ -97,8 +97,8 @@ def test_every_step_has_cases() -> None:
 def test_the_order_of_the_sequence() -> None:
     assert [step.name for step in steps.CARD] == ["root-disk", "board"]
     assert [step.name for step in steps.KERNEL] == [
-        "architecture", "memory", "identity", "cgroup", "swap", "modules", "sysctls", "watchdog",
-        "ports", "networks", "firewall",
+        "architecture", "last-known-time", "memory", "identity", "cgroup", "swap", "modules",
+        "sysctls", "watchdog", "ports", "networks", "firewall",
     ]  # fmt: skip
     assert [step.name for step in steps.SOFTWARE] == [
         "network", "own-address", "networks", "firewall", "ipv6", "clock", "repositories",
