@@ -21,6 +21,7 @@ PARTS: tuple[str, ...] = (
     "fuzzing",
     "enrolment",
     "raw_partitions",
+    "leaving_disk",
     "sandboxes",
     "flood",
     "connections",

@@ -47,9 +47,15 @@ COMMANDS: tuple[tuple[str, str, int, str], ...] = (
     ("leader", "approve AAAA-BBBB-CCCC-DDDD", 0, "Approved AAAA-BBBB-CCCC-DDDD"),
     ("leader", "doctor", 2, "Cluster"),
     ("leader", "report --out /tmp", 0, "/tmp/nodeagent-"),
+    ("leader", "kubeconfig --out /tmp/home.yaml", 0, "/tmp/home.yaml: copy it"),
+    ("leader", "join-command", 0, "kubeadm join"),
+    ("leader", "plan", 0, ""),
+    ("leader", "config", 0, "expected_nodes"),
+    ("leader", "events", 0, "control plane"),
     ("leader", "inventory", 0, "certificates"),  # the keeper's, once an hour
     ("leader", "renew-keys", 0, ""),  # the keeper's, once a day
     ("worker", "role", 0, "worker (decided)"),
+    ("worker", "seek", 0, ""),  # the keeper's, where the control plane is silent
     ("leader", "revoke worker", 0, "Revoked worker"),
     ("leader", "role --worker --end-cluster --yes", 0, "Begun"),
     ("worker", "reset --yes --identity", 0, "kubeadm reset"),
