@@ -1,5 +1,5 @@
-"""A formed fleet is given other addresses, in any order, with the power cut in between:
-``python -m tests.cluster.renumbering RUNS [SEED]``.
+"""A formed fleet is given other addresses, in any order, with the power cut in between, or comes
+back from a blackout: ``python -m tests.cluster.renumbering RUNS [SEED [blackouts]]``.
 
 Each run follows from its seed alone. In the end every node must be Ready at its last address, in
 the same cluster, with all that was in it, no file may have an address of before, and every agent be
@@ -12,6 +12,7 @@ import random
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,14 +59,32 @@ def events(seed: int, boards: int) -> list[Event]:
             cut = draw.randrange(boards)
             told.append(Event(draw.uniform(0, 40), cut, "off"))
             told.append(Event(draw.uniform(0, 8), cut, "on"))
-    draw.shuffle(everything)
-    return [*told, *(Event(draw.uniform(0, 15), board, "on") for board in everything)]
+    return [*told, *_back(draw, boards)]
 
 
-def run(seed: int, made: RealBoards, formed: Story) -> tuple[str, float]:
+def blackouts(seed: int, boards: int) -> list[Event]:
+    """All boards have lost their power, and in one of four they lose it again while they start."""
+    draw = random.Random(seed)
+    told = _back(draw, boards)
+    if draw.random() < 1 / 4:
+        first, *others = (Event(0, board, "off") for board in range(boards))
+        told += [first._replace(wait=draw.uniform(0, 30)), *others, *_back(draw, boards)]
+    return told
+
+
+def _back(draw: random.Random, boards: int) -> list[Event]:
+    """The power of all comes back in any order, in one of three of the last one late."""
+    order = draw.sample(range(boards), boards)
+    told = [Event(draw.uniform(0, 15), board, "on") for board in order]
+    if draw.random() < 1 / 3:
+        told[-1] = told[-1]._replace(wait=draw.uniform(30, 90))
+    return told
+
+
+def run(told: Sequence[Event], made: RealBoards, formed: Story) -> tuple[str, float]:
     """Play it: what is wrong in the end, empty for nothing, and how long after the last event."""
     known = {name: made.all[number].node.address for number, name in enumerate(formed.ready)}
-    for event in events(seed, len(made.all)):
+    for event in told:
         made.until(lambda: False, event.wait)
         board = made.all[event.board]
         if event.what == "on":
@@ -112,8 +131,9 @@ def formed_fleet(place: Path) -> Story:
         return story
 
 
-def main(runs: str, seed: str = "1") -> int:
+def main(runs: str, seed: str = "1", what: str = "moves") -> int:
     """Play so many, told one a line."""
+    draw = {"moves": events, "blackouts": blackouts}[what]
     if lacking := sandbox.missing():
         sys.stderr.write(f"{lacking}\n")
         return 2
@@ -122,7 +142,7 @@ def main(runs: str, seed: str = "1") -> int:
         story = formed_fleet(place)
         for number in range(int(seed), int(seed) + int(runs)):
             with fleet(place) as made:
-                fault, took = run(number, made, story)
+                fault, took = run(draw(number, len(made.all)), made, story)
             times.append(took)
             failed += bool(fault)
             sys.stdout.write(f"{number}: {fault or f'well after {took:.0f} s'}\n")

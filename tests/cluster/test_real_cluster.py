@@ -102,5 +102,6 @@ def test_f2_a_cupboard_is_carried_to_another_house(
 def test_a_drawn_story_of_moves_and_cuts_ends_well(
     seed: int, boards: RealBoards, formed: Formed
 ) -> None:
-    fault, _ = renumbering.run(seed, boards, formed[1])
+    told = renumbering.events(seed, len(boards.all))
+    fault, _ = renumbering.run(told, boards, formed[1])
     assert not fault, fault
