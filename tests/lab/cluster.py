@@ -42,15 +42,16 @@ class Cluster:
         self.tried = 0  # packets of baked boards for an archive, before they were Ready
         self._offline = False
         self._watch: Watch | None = None
-        self._accelerator: str | None = None
+        self._accelerators: dict[str, str] = {}
         self._deb: Path | None = None
 
-    def accelerator(self, kernel: Path) -> str:
+    def accelerator(self, arch: str, kernel: Path) -> str:
         """How guests with this kernel run here: ``kvm`` or ``tcg``."""
-        if self._accelerator is None:
-            self._accelerator = "kvm" if toolbox.kvm_works(self.asked.arch, kernel) else "tcg"
-            say(f"guests run with {self._accelerator}")
-        return self._accelerator
+        if arch not in self._accelerators:
+            found = "kvm" if toolbox.kvm_works(arch, kernel) else "tcg"
+            say(f"{arch} guests run with {found}")
+            self._accelerators[arch] = found
+        return self._accelerators[arch]
 
     @property
     def ready(self) -> bool:
@@ -72,7 +73,10 @@ class Cluster:
     @property
     def manifest(self) -> dict[str, Any]:
         """What the mirror says of itself."""
-        data = json.loads((Store(self.asked.arch).root / "manifest.json").read_text())
+        return self._manifest(self.asked.arch)
+
+    def _manifest(self, arch: str) -> dict[str, Any]:
+        data = json.loads((Store(arch).root / "manifest.json").read_text())
         assert isinstance(data, dict)
         return data
 
@@ -82,9 +86,10 @@ class Cluster:
         toolbox.ensure()
         if self.asked.mirror == "built":
             say("mirror: building what is missing")
-            argv = [sys.executable, "-m", "tests.lab.mirror", "build", "--arch", self.asked.arch]
-            if subprocess.run(argv, cwd=REPOSITORY).returncode:
-                raise LabError("The mirror could not be built; its reason stands above.")
+            for arch in self.asked.archs:
+                argv = [sys.executable, "-m", "tests.lab.mirror", "build", "--arch", arch]
+                if subprocess.run(argv, cwd=REPOSITORY).returncode:
+                    raise LabError("The mirror could not be built; its reason stands above.")
         self._deb = agent_package()
         self.commit, self.clean = provenance.commit(), provenance.clean()
         say(self._deb.name)
@@ -106,19 +111,29 @@ class Cluster:
         starts = {index: asked.start_of(index) for index in range(1, asked.nodes + 1)}
         package = package or self.package
         within = agent and "plain" in starts.values()
-        flashed = image.build(asked.arch, asked.mirror, package if within else None)
-        lan.up(asked.nodes, asked.mirror, asked.arch)
+        stock = {
+            arch: image.build(arch, asked.mirror, package if within else None)
+            for arch in asked.archs
+        }
+        lan.up(asked.nodes, asked.mirror, asked.archs)
         fleet = new_fleet(*(["--approve"] if approve else [])) if agent else None
-        baked = flashed.disk
+        baked: dict[str, Path] = {}
         if agent and "baked" in starts.values():
-            baked = flashing.bake(asked.arch, flashed.disk, package, self.sources())
-        accelerator = self.accelerator(flashed.kernel)
+            for arch, one_image in stock.items():
+                address = lan.mirror_address(arch, asked.archs)
+                baked[arch] = flashing.bake(
+                    arch, one_image.disk, package, self.sources(arch), address
+                )
         for index in range(1, asked.nodes + 1):
+            arch = asked.arch_of(index)
+            flashed = stock[arch]
+            accelerator = self.accelerator(arch, flashed.kernel)
             kernel, initrd = str(flashed.kernel), str(flashed.initrd)
             machine = asked.machines.get(index, "virt")
-            one = board.Board(index, asked.arch, accelerator, kernel, initrd, machine)
+            one = board.Board(index, arch, accelerator, kernel, initrd, machine)
             say("flashing the card", one.name)
-            disk.copy(baked if starts[index] == "baked" else flashed.disk, one.card)
+            from_baked = arch in baked and starts[index] == "baked"
+            disk.copy(baked[arch] if from_baked else flashed.disk, one.card)
             if one.machine in PIS:
                 disk.round_up(one.card)
             if fleet:
@@ -154,13 +169,13 @@ class Cluster:
         """nodeagent.yaml of a node."""
         asked = self.asked
         first = f"role: {asked.roles.get(index, 'auto')}\nexpected_nodes: {asked.nodes}\n"
-        return first + self.sources()
+        return first + self.sources(asked.arch_of(index))
 
-    def sources(self) -> str:
+    def sources(self, arch: str) -> str:
         """The mirror in nodeagent.yaml, as an air-gapped user would configure it."""
         lines: list[str] = []
         if self.asked.mirror == "built":
-            manifest = self.manifest
+            manifest = self._manifest(arch)
             lines += [
                 "kubernetes:",
                 "  repository: http://mirror.lab/kubernetes",

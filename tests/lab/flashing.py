@@ -9,21 +9,22 @@ import time
 from pathlib import Path
 
 from . import lan
-from .place import ADDRESS, REPOSITORY, LabError, cache, logs, run_folder, say
+from .place import REPOSITORY, LabError, cache, logs, run_folder, say
 
 # The lab's name server is for the boards; this machine asks its own.
 NAMED = 'mount --bind "$1" /etc/hosts; shift; exec "$@"'
 
 
-def product(*arguments: str, network: bool = False) -> str:
-    """What a command of this checkout's nodeagent prints. Raises LabError."""
+def product(*arguments: str, mirror: str = "") -> str:
+    """What a command of this checkout's nodeagent prints. ``mirror``: it runs in the LAN, where the
+    mirror has this address. Raises LabError."""
     command = REPOSITORY / ".venv" / "bin" / "nodeagent"
     if not command.exists():
         subprocess.run(["make", "-s", "venv"], cwd=REPOSITORY, check=True)
     argv = [str(command), *arguments]
-    if network:
+    if mirror:
         hosts = run_folder() / "hosts"
-        hosts.write_text(f"127.0.0.1 localhost\n{ADDRESS} mirror.lab\n")
+        hosts.write_text(f"127.0.0.1 localhost\n{mirror} mirror.lab\n")
         argv = lan.inside("sh", "-ec", NAMED, "sh", str(hosts), *argv)
     done = subprocess.run(argv, capture_output=True, text=True)
     if done.returncode:
@@ -40,7 +41,7 @@ def seed(card: Path, fleet: Path, settings: Path, deb: Path | None) -> None:
     say(f"image seed: {time.monotonic() - begin:.1f} s", card.stem)
 
 
-def bake(arch: str, stock: Path, deb: Path, sources: str) -> Path:
+def bake(arch: str, stock: Path, deb: Path, sources: str, mirror: str) -> Path:
     """The stock image with everything inside, of no fleet yet; kept until it would be another."""
     place = cache() / "image" / arch / "baked.img"
     stamp = place.with_suffix(".made-of")
@@ -54,11 +55,11 @@ def bake(arch: str, stock: Path, deb: Path, sources: str) -> Path:
             old.unlink(missing_ok=True)
         settings, log = run_folder() / "sources.yaml", logs() / "bake.jsonl"
         settings.write_text(sources)
-        say("nodeagent image bake --with-images")
+        say(f"nodeagent image bake --with-images, for {arch}")
         begin = time.monotonic()
         product(
             "image", "bake", str(stock), "--out", str(place), "--deb", str(deb), "--with-images",
-            "--settings", str(settings), "--log", str(log), network=True,
+            "--settings", str(settings), "--log", str(log), mirror=mirror,
         )  # fmt: skip
         blocks = place.stat().st_blocks * 512 // 1024**2
         say(f"image bake: {time.monotonic() - begin:.0f} s, {blocks} MiB of the image in use")

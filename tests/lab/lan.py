@@ -15,18 +15,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support import namespaces
 
 from . import toolbox
-from .place import ADDRESS, NAMESPACE, REPOSITORY, LabError, logs, run_folder
+from .place import ADDRESS, NAMESPACE, PIS_ADDRESS, REPOSITORY, LabError, logs, run_folder
 
 PREFIX = 24
 WAY_OUT = ("lab-out", "10.77.1.1", "10.77.1.2")  # veth on this machine, its ends' addresses
 NAT = "nodeagent_lab"
 OFFLINE = "nodeagent_lab_offline"
 NO_TIME = "nodeagent_lab_no_time"
+PIS_MACS = "40:*:*:*:*:*"  # board.Board.mac
 
 CHRONY = """local stratum 8
 allow {network}
@@ -51,7 +53,13 @@ def exists() -> bool:
     return Path("/run/netns", NAMESPACE).exists()
 
 
-def up(boards: int, mirror: str, arch: str, serve_mirror: bool = True) -> None:
+def mirror_address(arch: str, archs: Sequence[str]) -> str:
+    """Where the mirror for these boards is: the first architecture's at the router, one for Pis
+    beside it."""
+    return ADDRESS if arch == archs[0] else PIS_ADDRESS
+
+
+def up(boards: int, mirror: str, archs: Sequence[str], serve_mirror: bool = True) -> None:
     """Make the LAN and start its services."""
     try:
         namespaces.add(NAMESPACE)
@@ -59,6 +67,8 @@ def up(boards: int, mirror: str, arch: str, serve_mirror: bool = True) -> None:
         raise LabError(f"ip netns add failed: {error.stderr.decode().strip()}") from error
     there = ("-n", NAMESPACE)
     ip(*there, "link", "set", "lo", "up")
+    # The kernel answers for it on the bridge too (kernel docs, ip-sysctl, arp_ignore).
+    ip(*there, "addr", "add", f"{PIS_ADDRESS}/32", "dev", "lo")
     # A plain switch: no spanning tree to wait for, multicast flooded to every port.
     bridge = ["type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0"]
     ip(*there, "link", "add", "lan0", *bridge)
@@ -71,9 +81,10 @@ def up(boards: int, mirror: str, arch: str, serve_mirror: bool = True) -> None:
     subprocess.run(inside("sh", "-c", forward), check=True)
     if mirror == "upstream":
         _way_out()
-    _services(mirror)
+    _services(mirror, pis=len(archs) > 1)
     if mirror == "built" and serve_mirror:
-        _mirror(arch)
+        for arch in archs:
+            _mirror(arch, mirror_address(arch, archs))
 
 
 def part(boards: int, parted: bool) -> None:
@@ -177,7 +188,7 @@ def carry(address: str, mirror: str) -> None:
     _services(mirror, address)
 
 
-def _services(mirror: str, address: str = ADDRESS) -> None:
+def _services(mirror: str, address: str = ADDRESS, pis: bool = False) -> None:
     first, last = (f"{address.rsplit('.', 1)[0]}.{host}" for host in (100, 199))
     dnsmasq = [
         "dnsmasq", "--keep-in-foreground", "--user=root", "--conf-file=/dev/null", "--no-hosts",
@@ -190,6 +201,17 @@ def _services(mirror: str, address: str = ADDRESS) -> None:
         dnsmasq += [f"--server={one}" for one in _resolvers()]
     else:
         dnsmasq += [f"--host-record=mirror.lab,{address}", "--local=/#/"]
+        # To a Pi beside boards of another architecture the same name is another mirror.
+        if pis:
+            dnsmasq += [f"--dhcp-mac=set:pi,{PIS_MACS}",
+                        f"--dhcp-option=tag:pi,option:dns-server,{PIS_ADDRESS}"]  # fmt: skip
+            names = [
+                "dnsmasq", "--keep-in-foreground", "--user=root", "--conf-file=/dev/null",
+                "--no-hosts", "--no-resolv", "--pid-file=", "--log-facility=-",
+                "--bind-interfaces", f"--listen-address={PIS_ADDRESS}",
+                f"--host-record=mirror.lab,{PIS_ADDRESS}", "--local=/#/",
+            ]  # fmt: skip
+            _start("dnsmasq", toolbox.command(*names, network=True))
     _start("dnsmasq", toolbox.command(*dnsmasq, network=True))
     conf = run_folder() / "chrony.conf"
     network = f"{address.rsplit('.', 1)[0]}.0/{PREFIX}"
@@ -199,14 +221,14 @@ def _services(mirror: str, address: str = ADDRESS) -> None:
     _start("chronyd", toolbox.command(*chronyd, network=True))
 
 
-def _mirror(arch: str) -> None:
+def _mirror(arch: str, address: str) -> None:
     argv = [sys.executable, "-m", "tests.lab.mirror", "serve", "--arch", arch]
-    process = _start("mirror", inside(*argv, "--address", ADDRESS))
-    log = logs() / "mirror.log"
+    process = _start("mirror", inside(*argv, "--address", address))
+    log, said = logs() / "mirror.log", f"serving http://{address}/"
     for _ in range(120):
         if process.poll() is not None:
             break
-        if "serving http" in log.read_text():
+        if said in log.read_text():
             return
         time.sleep(0.25)
     raise LabError(f"The mirror does not serve; its last words: {log.read_text()[-400:]}")

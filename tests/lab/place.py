@@ -16,7 +16,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE = REPOSITORY / "image" / "lab"
 NAMESPACE = "nodeagent-lab"
-ADDRESS = "10.77.0.1"
+ADDRESS, PIS_ADDRESS = "10.77.0.1", "10.77.0.2"
 STARTED = time.monotonic()
 
 
@@ -59,7 +59,8 @@ class Asked:
     START says what is on the cards: ``plain``, the agent and beside it the two files that a user
     copies; ``seeded``, a stock system that `image seed` prepared; ``baked``, what `image bake`
     made, on boards that reach no archive; ``mixed``, the first baked and the others seeded.
-    MACHINE_1 ... say which board: ``virt``, or a real one that QEMU knows (arm64 only).
+    MACHINE_1 ... say which board: ``virt``, or a real one that QEMU knows, which is arm64 whatever
+    ARCH says.
     """
 
     nodes: int = 2
@@ -71,6 +72,15 @@ class Asked:
     keep: bool = False
     minutes: float = 40.0
     seed: int = 0
+
+    def arch_of(self, index: int) -> str:
+        """``amd64`` or ``arm64``."""
+        return "arm64" if self.machines.get(index) in PIS else self.arch
+
+    @property
+    def archs(self) -> list[str]:
+        """Of all boards, each once; that of the first ones first."""
+        return list(dict.fromkeys([self.arch, *map(self.arch_of, range(1, self.nodes + 1))]))
 
     @property
     def settling(self) -> float:
@@ -110,14 +120,13 @@ class Asked:
             for index in range(1, nodes + 1)
         }
         arch = one_of("ARCH", "amd64", "arm64")
-        pis = PIS if arch == "arm64" else ()
         return Asked(
             nodes=nodes,
             arch=arch,
             mirror=one_of("MIRROR", "built", "upstream"),
             start=one_of("START", "plain", "seeded", "baked", "mixed"),
             roles=roles,
-            machines={i: one_of(f"MACHINE_{i}", "virt", *pis) for i in range(1, nodes + 1)},
+            machines={i: one_of(f"MACHINE_{i}", "virt", *PIS) for i in range(1, nodes + 1)},
             keep=(environment.get("KEEP") or "0") not in ("0", "no", "false"),
             minutes=number("LAB_MINUTES", "40", 1, 600),
             seed=int(number("SEED", str(int(time.time()) % 10**6), 0, 10**9)),
