@@ -14,6 +14,7 @@ import yaml
 
 from nodeagent import paths
 from nodeagent.cluster import addresses, credentials, names
+from nodeagent.cluster.kubeadm import INIT_FILE
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.errors import AlreadyExists, Refused
 from nodeagent.host.host import Host
@@ -47,13 +48,12 @@ def kubeconfig(host: Host, name: str) -> str:
     """The file's text; cluster and context are called ``name``, so that it can be merged with
     others. Raises Refused, OSError."""
     ca_cert, ca_key = (host.read(f"/etc/kubernetes/pki/ca.{end}") for end in ("crt", "key"))
-    admin = yaml.safe_load(host.text(paths.ADMIN_CONF) or "{}")
-    if ca_cert is None or ca_key is None or not admin.get("clusters"):
+    if ca_cert is None or ca_key is None:
         raise Refused(
             "The cluster's CA is not on this node.", "Run `nodeagent status` to see its role."
         )
+    server = own_cluster(host)["server"]
     cert, key = credentials.client(USER, ca_cert, ca_key, host.clock.now(), GROUP)
-    server = admin["clusters"][0]["cluster"]["server"]
     cluster = {"server": server, "certificate-authority-data": _base64(ca_cert)}
     head, own = HEAD, names.server(f"server: {server}")
     address = names.advertised(host.text(names.API_SERVER) or "")
@@ -71,6 +71,20 @@ def kubeconfig(host: Host, name: str) -> str:
         "current-context": name,
     }
     return head + yaml.safe_dump(content, sort_keys=False)
+
+
+def own_cluster(host: Host) -> dict[str, str]:
+    """``server`` and ``certificate-authority-data`` as the control plane's own kubeconfig has them.
+    Raises Refused where that is damaged."""
+    try:
+        cluster = yaml.safe_load(host.text(paths.ADMIN_CONF) or "")["clusters"][0]["cluster"]
+        return {name: str(cluster[name]) for name in ("server", "certificate-authority-data")}
+    except (yaml.YAMLError, LookupError, TypeError) as error:
+        raise Refused(
+            f"{paths.ADMIN_CONF} is damaged: it names no cluster.",
+            f"Make it again: `sudo mv {paths.ADMIN_CONF} {paths.ADMIN_CONF}.damaged`, then"
+            f" `sudo kubeadm init phase kubeconfig admin --config {INIT_FILE}`.",
+        ) from error
 
 
 def _base64(data: bytes) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nodeagent import paths
 from nodeagent.cluster import kubeadm_config, kubectl, kubelet_api, names, revoked
+from nodeagent.cluster.admin_kubeconfig import own_cluster
 from nodeagent.cluster.rest import LEADS, condition, is_ready
 from nodeagent.errors import Refused
 from nodeagent.host.host import Host
@@ -187,12 +188,11 @@ def join_command(host: Host) -> str:
 
     import yaml
 
+    cluster = own_cluster(host)
     token = host.call(
         "kubeadm", "token", "create", "--kubeconfig", paths.ADMIN_CONF, "--ttl", "10m",
         "--usages", "authentication", "--groups", "system:bootstrappers:nodeagent",
     ).strip()  # fmt: skip
-    admin = yaml.safe_load(host.text(paths.ADMIN_CONF) or "")
-    cluster = admin["clusters"][0]["cluster"]
     clusters = [{"name": "", "cluster": cluster}]
     lines = yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "clusters": clusters})
     config = {

@@ -33,6 +33,10 @@ pytestmark = pytest.mark.xdist_group("lan")
 AS = {SERVE: "nodeagent", BROKER: "nodeagent-broker"}
 PROCESS, COMMAND = "tests.support.users_process", "tests.support.typed_process"
 LEFT = "kubeadm reset done"
+ADMIN_CONF = """\
+clusters:
+- cluster: {certificate-authority-data: QQ==, server: "https://10.77.0.11:6443"}
+"""
 
 # Whose opens are traced, and when: both agents from power-on to the end, and the commands in this
 # order, with exit status and what is said, so that one that failed early counts for nothing.
@@ -51,7 +55,7 @@ COMMANDS: tuple[tuple[str, str, int, str], ...] = (
     ("leader", "join-command", 0, "kubeadm join"),
     ("leader", "plan", 0, ""),
     ("leader", "config", 0, "expected_nodes"),
-    ("leader", "events", 0, "control plane"),
+    ("leader", "events", 0, "electing"),
     ("leader", "inventory", 0, "certificates"),  # the keeper's, once an hour
     ("leader", "renew-keys", 0, ""),  # the keeper's, once a day
     ("worker", "role", 0, "worker (decided)"),
@@ -162,6 +166,7 @@ def traced() -> Iterator[Traced]:
             return any(one.path == "waiting.json" for one in those)
 
         assert fleet.until(looked, 60), named["leader"].node.logs()
+        put(named["leader"].host.root, {paths.ADMIN_CONF: ADMIN_CONF})  # the double's says nothing
         for who, words, status, said in COMMANDS:
             for board in fleet.all:
                 seen.others |= opens.others_folders(board.host.root)

@@ -9,12 +9,17 @@ import pytest
 import yaml
 from cryptography import x509
 
-from nodeagent.cluster import admin_kubeconfig, names
+from nodeagent.cluster import admin_kubeconfig, control_plane, names
 from nodeagent.errors import Refused
+from nodeagent.host.host import Result
 from tests.support.authority import CA_CERT, CA_KEY
 from tests.support.machine import NOW, Machine, put
 
-ADMIN = "clusters:\n- cluster: {server: 'https://192.168.1.40:6443'}\n  name: kubernetes\n"
+ADMIN = """\
+clusters:
+- cluster: {certificate-authority-data: QQ==, server: 'https://192.168.1.40:6443'}
+  name: kubernetes
+"""
 
 
 @pytest.fixture
@@ -51,6 +56,29 @@ def test_a_computer_that_knows_no_names_gets_the_address_and_what_it_proves(
     assert cluster["server"] == "https://192.168.1.41:6443"
     assert cluster["tls-server-name"] == name
     assert "write the new address" in text
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "admin\n", "[]\n", "clusters: []\n", "clusters:\n- cluster: 4\n", "a: {\n", ADMIN[:40]],
+)
+def test_a_damaged_file_is_named_with_what_to_do(content: str, machine: Machine) -> None:
+    put(machine.root, {"/etc/kubernetes/admin.conf": content})
+    for command in (control_plane.join_command, lambda host: admin_kubeconfig.kubeconfig(host, "")):
+        with pytest.raises(Refused, match="is damaged") as caught:
+            command(machine)
+        assert "kubeadm init phase kubeconfig admin" in caught.value.remedy
+    assert machine.ran == [], "no token was made for nothing"
+
+
+def test_a_machine_without_nodeagent_is_told_the_name_and_the_address(machine: Machine) -> None:
+    name = "api.f-aaaaaaaaaaaaaaaa.internal"
+    put(machine.root, {"/etc/kubernetes/admin.conf": ADMIN.replace("192.168.1.40", name),
+                       names.API_SERVER: "    - --advertise-address=192.168.1.41\n"})  # fmt: skip
+    machine.otherwise = lambda argv, timeout, stdin: Result(0, "abcdef.0123456789abcdef\n")
+    text = control_plane.join_command(machine)
+    assert f"echo '192.168.1.41 {name}' >> /etc/hosts\n" in text
+    assert "abcdef" not in text, "the token is in a file only"
 
 
 def test_a_worker_has_none(tmp_path: Path) -> None:
