@@ -56,8 +56,8 @@ def last_known(facts: Facts) -> float:
     """The latest moment that has surely passed (seconds since the epoch): the last entry in this
     node's history, or the begin of a certificate that its cluster gave it; 0 where neither is
     there or can be."""
-    history = statefile.remembered(facts.read(statefile.PATH))["history"]
-    last = history[-1] if isinstance(history, list) and history else {}
+    history: object = statefile.remembered(facts.read(statefile.PATH))["history"]
+    last: object = history[-1] if isinstance(history, list) and history else {}
     told = last.get("time") if isinstance(last, dict) else None
     moments = [float(told) if isinstance(told, int | float) else 0.0]
     for path in (paths.KUBELET_CLIENT, f"{paths.KUBERNETES_PKI}/apiserver.crt"):
