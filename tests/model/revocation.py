@@ -38,7 +38,7 @@ def _is(k: Any, n: Any) -> Callable[[Any, Any], Any]:
     return lambda key, name: z3.And(key == k, name == n)
 
 
-def _free(k: Any, n: Any) -> Any:
+def _nobody_elses(k: Any, n: Any) -> Any:
     """Nobody else has, or is known to have, a certificate of this name."""
     other = z3.Const("other", KEY)
     return z3.ForAll([other], z3.Implies(KNOWN(other, n), other == k))
@@ -53,11 +53,33 @@ def _issue(k: Any, n: Any) -> State:
 
 
 def _end(k: Any, n: Any) -> State:
-    """The certificate has ended by time; then it is forgotten too."""
+    """The certificate has ended by time."""
     this = _is(k, n)
     return (
         lambda key, name: z3.And(CERTIFIED(key, name), z3.Not(this(key, name))),
-        lambda key, name: z3.And(KNOWN(key, name), z3.Not(this(key, name))), REVOKED, BARRED,
+        KNOWN, REVOKED, BARRED,
+    )  # fmt: skip
+
+
+def _free(k: Any, n: Any) -> State:
+    """It is forgotten, and the name given back."""
+    this = _is(k, n)
+    return (
+        CERTIFIED, lambda key, name: z3.And(KNOWN(key, name), z3.Not(this(key, name))),
+        REVOKED, lambda name: z3.And(BARRED(name), name != n),
+    )  # fmt: skip
+
+
+def _bar(_: Any, n: Any) -> State:
+    """A person has the name forgotten: nobody renews a certificate of it."""
+    return CERTIFIED, KNOWN, REVOKED, lambda name: z3.Or(BARRED(name), name == n)
+
+
+def _approve(k: Any, _: Any) -> State:
+    """A person lets the key back, with all the names that it has."""
+    return (
+        CERTIFIED, KNOWN, lambda key: z3.And(REVOKED(key), key != k),
+        lambda name: z3.And(BARRED(name), z3.Not(KNOWN(k, name))),
     )  # fmt: skip
 
 
@@ -70,12 +92,18 @@ def _revoke(k: Any, _: Any) -> State:
 
 STEPS = (
     Step(
-        "certify", lambda k, n: z3.And(_free(k, n), z3.Not(REVOKED(k)), z3.Not(BARRED(n))), _issue
+        "certify", lambda k, n: z3.And(_nobody_elses(k, n), z3.Not(REVOKED(k)), z3.Not(BARRED(n))),
+        _issue,
     ),
     Step("leave or be forgotten", lambda k, n: z3.BoolVal(True), lambda k, n: FIRST),
     Step("revoke", lambda k, n: z3.BoolVal(True), _revoke),
+    Step("approve", lambda k, n: z3.BoolVal(True), _approve),
+    Step("bar", lambda k, n: z3.BoolVal(True), _bar),
     Step("end", lambda k, n: z3.BoolVal(True), _end),
+    Step("free", lambda k, n: z3.And(KNOWN(k, n), z3.Not(CERTIFIED(k, n))), _free),
 )  # fmt: skip
+# As where a name is given back by a clock that is ahead: its certificate lives on.
+FREED_TOO_EARLY = Step("free", lambda k, n: KNOWN(k, n), _free)
 # As it was: whoever left gave up the name and what the ledger knew, while the certificate lived.
 LEFT_MEANS_FORGOTTEN = Step(
     "leave or be forgotten", lambda k, n: z3.BoolVal(True),

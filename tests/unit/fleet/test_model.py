@@ -12,7 +12,7 @@ from nodeagent.fleet import candidacy, election
 from nodeagent.fleet.election import Claim, Decision, decide
 from nodeagent.fleet.sight import View
 from nodeagent.fleet.votes import ballot
-from tests.model import proof, revocation
+from tests.model import proof
 from tests.model.protocol import BY_NAME, TRANSITIONS, Transition
 from tests.model.trace import Watcher
 from tests.simulate.election_defects import DEFECTS
@@ -156,13 +156,3 @@ def test_code_that_claims_an_epoch_twice_is_seen_to_leave_the_model(
 
     monkeypatch.setattr(candidacy, "decide", again)
     assert any(_watched(draw(seed)).faults for seed in range(120) if draw(seed).expected)
-
-
-def test_a_revoked_key_has_no_certificate_of_a_name_that_is_not_barred() -> None:
-    assert revocation.faults() == []
-
-
-def test_a_certificate_that_is_forgotten_while_it_lives_breaks_that() -> None:
-    """a31: whoever left was not known to a revocation, and the name went to another at once."""
-    as_it_was = (revocation.LEFT_MEANS_FORGOTTEN, *revocation.STEPS)
-    assert revocation.faults(as_it_was) == ["leave or be forgotten"]
