@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .guest import Guest, SshFailed
-from .place import PIS, say
+from .place import say
 
 # kubeadm's token; its secret half is random, so one without a digit does not occur in practice.
 TOKEN = r"(^|[^a-z0-9.-])[a-z0-9]{6}\.[a-z0-9]{16}([^a-z0-9.-]|$)"
@@ -132,11 +132,10 @@ class Watch:
 
     def _share(self) -> None:
         """Real boards share no processor: one that only waits must not slow the one that makes the
-        control plane. A Pi 3 never may: four processors and its USB keep this machine busy."""
+        control plane."""
         busy = any(guest.phase == "initialising" for guest in self._guests)
         for guest in self._guests:
-            waits = busy and guest.phase != "initialising"
-            guest.give_way(WAITS if waits or guest.board.machine in PIS else 0)
+            guest.give_way(WAITS if busy and guest.phase != "initialising" else 0)
 
     def _show(self, guest: Guest, before: dict[str, Any], now: dict[str, Any]) -> None:
         phase, detail = now.get("phase", ""), now.get("detail", "")
