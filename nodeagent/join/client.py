@@ -7,6 +7,7 @@ plane is told anything, and only a grant that the fleet's broker signed for this
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,9 @@ from nodeagent.join.search import PARALLEL, No, Search, plain
 from nodeagent.trust import pki, tls
 from nodeagent.trust.anchors import server_name
 from nodeagent.trust.jws import MAX_BYTES
-from nodeagent.trust.node_key import FOLDER, PATH, NodeKey
+from nodeagent.trust.node_key import PATH, NodeKey
 from nodeagent.trust.store import Trust
 
-CERT = f"{FOLDER}/client.crt"
 MAX_TOLD = 6  # refusals named in an error
 MAX_REASON = 300  # bytes of a refusal
 MAX_WAIT = 120  # seconds a control plane may let us wait
@@ -146,9 +146,14 @@ def _no_answer(address: str, why: str) -> NoControlPlane:
 def client_context(trust: Trust, key: NodeKey, host: Host, *, check_time: bool) -> ssl.SSLContext:
     """The TLS side of this node, with a fresh client certificate. Raises OSError."""
     chain = "".join(pki.cert_pem(cert) for cert in trust.leaf("client", key.public))
-    host.write(CERT, chain.encode(), 0o600)
     root = pki.cert_pem(trust.root_cert)
-    return tls.client(str(host.path(CERT)), str(host.path(PATH)), root, check_time)
+    # OpenSSL reads it by a name only; in memory, so that each of many askers has its own.
+    memory = os.memfd_create("client.crt")
+    try:
+        os.write(memory, chain.encode())
+        return tls.client(f"/proc/self/fd/{memory}", str(host.path(PATH)), root, check_time)
+    finally:
+        os.close(memory)
 
 
 def _fetch(

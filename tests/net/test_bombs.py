@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import namespaces
+
 pytestmark = [pytest.mark.net]
 
 MIB = 1 << 20
@@ -79,7 +81,7 @@ def test_a_bomb_does_not_fill_the_disk(name: str, tmp_path: Path) -> None:
     packed, said, most = BOMBS[name]
     assert len(packed) < MIB
     done = subprocess.run(
-        ["unshare", "--mount", sys.executable, "-c", CALL, tmp_path, str(ROOM)],
+        namespaces.apart(sys.executable, "-c", CALL, str(tmp_path), str(ROOM)),
         input=packed, capture_output=True, check=True, timeout=60,
     )  # fmt: skip
     found = json.loads(done.stdout.splitlines()[-1])

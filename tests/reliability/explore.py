@@ -30,7 +30,6 @@ from nodeagent import paths
 from nodeagent.agent import surfaces
 from nodeagent.cluster import kubeadm_state
 from nodeagent.host import durable
-from nodeagent.join.client import CERT
 from nodeagent.statefile import PATH as JOURNAL
 from nodeagent.trust import fleet_file, pki
 from nodeagent.trust import node_key as keys
@@ -42,7 +41,7 @@ from tests.support.machine import fast_folder
 HALF_DONE = (durable.TEMPORARY, ".dpkg-new", "/config.nodeagent")  # the next write replaces these
 MEMBER = ("etc/kubernetes/", "var/lib/kubelet/")  # what kubeadm writes and nothing else
 CACHES = ("var/lib/apt/lists", "var/lib/containerd")
-PAIRS = ((keys.PATH, CERT), (paths.BROKER_KEY, paths.BROKER_CERT),
+PAIRS = ((paths.BROKER_KEY, paths.BROKER_CERT),
          (paths.BROKER_CLIENT_KEY, paths.BROKER_CLIENT_CERT))  # fmt: skip
 NOTE = f"boot/firmware/{surfaces.NAME}"
 BOOT_ID = re.compile(r"boot-\d+")

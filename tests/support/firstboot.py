@@ -28,7 +28,7 @@ from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.rivals import Side
 from nodeagent.host.host import Clock, Host, Result
-from nodeagent.join import client, statement
+from nodeagent.join import statement
 from nodeagent.join.messages import Grant, Secret
 from nodeagent.join.statement import Cluster
 from nodeagent.statefile import PATH as JOURNAL
@@ -281,9 +281,8 @@ class VirtualPi(Host):
             if key != there[0] and cert != there[1]
         )  # fmt: skip
 
-    def ask(self, trust: trust.Trust, key: keys.NodeKey, *_: Any, **__: Any) -> Grant:
-        """A double of a control plane that says yes; what the node writes for asking is real."""
-        client.client_context(trust, key, self, check_time=False)
+    def ask(self, *_: Any, **__: Any) -> Grant:
+        """A double of a control plane that says yes."""
         token = Secret(f"abcdef.{self._marks % 10:016d}")
         cluster = Cluster(
             "n-" + "a" * 16, 1, (f"{LEADER}:6443",), authority.CA_CERT.decode(), "1.36.4"
