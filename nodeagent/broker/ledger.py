@@ -99,6 +99,8 @@ class Ledger:
         self._kept = self._seen
         if value["up"] is not None:  # 0.2.0 did not note it
             self._up = value["up"]
+        # At once: later on this boot may have lasted longer than the one that was noted.
+        self._advance()
 
     def _advance(self) -> None:
         up = self._host.clock.monotonic()

@@ -525,6 +525,16 @@ NAMES = ["pi-2", "pi-3"]
 CARD = store.from_card(fleet_file.parse(fleet_file.make("home")[1]))
 
 
+def test_a_boot_that_lasts_longer_than_the_one_before_counts_whole(setup: Setup) -> None:
+    """The clock is behind, and nobody asks the broker for a day."""
+    setup.now -= YEAR
+    setup.up = 15.0
+    setup.start()
+    setup.live(DAY)
+    assert not setup.broker.is_open()
+
+
+
 class Anything(RuleBasedStateMachine):
     """People, nodes, clocks and power cuts, in any order."""
 
