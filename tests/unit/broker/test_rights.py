@@ -534,7 +534,6 @@ def test_a_boot_that_lasts_longer_than_the_one_before_counts_whole(setup: Setup)
     assert not setup.broker.is_open()
 
 
-
 class Anything(RuleBasedStateMachine):
     """People, nodes, clocks and power cuts, in any order."""
 

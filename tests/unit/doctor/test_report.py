@@ -192,3 +192,13 @@ def test_an_ordinary_user_is_told(machine: Talkative) -> None:
 )
 def test_what_looks_like_a_secret(said: str, left: str) -> None:
     assert redact.text(said) == left
+
+
+@pytest.mark.parametrize("before", range(3))
+@pytest.mark.parametrize("after", range(3))
+def test_a_secret_inside_a_longer_base64_text(before: int, after: int) -> None:
+    """A whole card in base64: where in it a key stands is another place with each card."""
+    key = "Qv3x0Zr1uT8yKq2mWbN7dLsEoHfGjA5c"
+    said = base64.b64encode(b"a" * before + key.encode() + b"z" * after).decode()
+    left = redact.text(f"was: {said}", redact.values(f'key: "{key}"\n'.encode()))
+    assert redact.GONE in left and len(left.replace(redact.GONE, "")) <= len("was: ") + 10
