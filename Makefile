@@ -138,7 +138,7 @@ reliability: venv ## power cuts and kills at every point, seeded defects; writes
 .PHONY: cluster
 cluster: venv ## fleets with real control planes in network namespaces, as the lab has built them
 	@.ci/packages $(CLUSTER_PACKAGES)
-	$(PYTHON) -m pytest -q -m cluster tests/cluster
+	$(PYTHON) -m pytest -q -n 4 --dist worksteal -m cluster tests/cluster
 
 .PHONY: hostile
 hostile: $(VENV)/.fuzz ## attacks on trust, discovery and the endpoint; writes docs/security.md

@@ -96,6 +96,7 @@ class RealBoards(Boards):
 
     board = RealBoard
     all: list[RealBoard]  # type: ignore[assignment]
+    moved = datetime.now(UTC)  # when the last board got another address
 
     @property
     def leader(self) -> RealBoard:
@@ -120,8 +121,9 @@ class RealBoards(Boards):
     @property
     def ready(self) -> dict[str, str]:
         """Each Ready node's name and address; none where the API server does not answer. What a
-        kubelet said before the power came does not count."""
-        since = max(board.since for board in self.all if board.powered)
+        kubelet said before the power came, or before anybody moved, does not count: a node that has
+        lost its control plane is called Ready for 50 s more (node-monitor-grace-period)."""
+        since = max([self.moved, *(board.since for board in self.all if board.powered)])
         nodes = self.leader.objects("nodes")
         fresh = [one for one in nodes if is_ready(one) and _told(one) > since]
         return {one["metadata"]["name"]: _address(one) for one in fresh}
@@ -132,6 +134,7 @@ class RealBoards(Boards):
         board.node.address = address
         self.lan.give(board.node, "eth0", address)
         self.route(board)
+        self.moved = datetime.now(UTC)
 
     def save(self, place: Path) -> None:
         """Cut the power of all and keep their cards, with the fleet's folder and the addresses."""
