@@ -38,8 +38,8 @@ from nodeagent.status import model
 FORMAT = 1  # of the handover
 ROUND = 10.0  # seconds between rounds
 RENEW = 20.0  # seconds between announcements; a beacon that is not renewed for 60 s is stale
-API_LOOK = 30.0  # seconds between looks whether the API server takes a connection
-AWAY = 3  # looks in a row without one until it is said: a busy small board drops some
+API_LOOK = 30.0  # seconds between looks whether the API server takes a connection, while it does
+AWAY = 4  # looks in a row without one until it is said: a busy small board drops some
 PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has another look
 DAY = 86400.0  # seconds between looks whether the key of a package repository runs out
 RENEWAL_DUE = 3  # status of `nodeagent renew-keys`: the cluster's certificates end soon
@@ -184,7 +184,7 @@ class Keeper:
 
     def _away(self, now: float) -> Blocked | None:
         """Whether the control plane has been silent for a while: the kubelet is well without it."""
-        if now - self.asked >= API_LOOK:
+        if now - self.asked >= (API_LOOK if self.unanswered == 0 else ROUND):
             self.asked = now
             self.server = api_server(self.host.text(paths.KUBELET_CONF) or "")
             there = self.server is None or answers(*self.server)

@@ -104,21 +104,21 @@ def test_a_worker_says_that_its_control_plane_is_away(
     monkeypatch.setattr(keeper, "answers", answers)
     kept = keeper.Keeper(machine)
 
-    def after(looks: int) -> schema.Status:
-        for _ in range(looks * int(keeper.API_LOOK / keeper.ROUND)):
+    def after(seconds: float) -> schema.Status:
+        for _ in range(int(seconds / keeper.ROUND)):
             machine.clock.sleep(keeper.ROUND)
             assert kept.round()
         return model.parse(machine.read(paths.STATUS) or b"")
 
-    shown = after(keeper.AWAY - 1)
+    shown = after(keeper.API_LOOK + (keeper.AWAY - 2) * keeper.ROUND)
     assert shown["error"] is None and model.exit_code(shown) == 0
-    shown = after(1)
+    shown = after(keeper.ROUND)
     assert asked == [("10.0.0.1", 6443)] * keeper.AWAY
     assert shown["error"] is not None
     assert shown["error"]["reason"].startswith("The control plane at 10.0.0.1 does not answer.")
     assert shown["phase"] == "ready" and model.exit_code(shown) == 1
     there[0] = True
-    shown = after(1)
+    shown = after(keeper.ROUND)
     assert shown["error"] is None and model.exit_code(shown) == 0
 
 
@@ -140,7 +140,7 @@ def test_a_worker_looks_for_a_silent_control_plane(
         if not rounds[-1]:
             break
     looks = machine.ran.count(f"{rival_watch.AGENT} seek")
-    assert (rounds[-1], looks) == ((False, 1) if ends else (True, 5))
+    assert (rounds[-1], looks) == ((False, 1) if ends else (True, 6))
 
 
 def test_a_leader_looks_for_nobody(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
