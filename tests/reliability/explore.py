@@ -88,8 +88,8 @@ def settled(tree: Tree) -> Tree:
     random, but must fit their certificates; history, epoch and starts tell how often it was
     begun; the latency of the disk is measured; enrolment ends a time after the cluster's birth;
     what a cut write left beside its target is replaced by the next write and harms nobody; apt's
-    lists and pulled images are fetched where they are missing; a scrubbed card and the note on
-    the boot partition say when."""
+    lists and pulled images are fetched where they are missing; a scrubbed card, the note on the
+    boot partition, and what the control plane vouches for say when."""
     left: Tree = {
         name: entry for name, entry in tree.items()
         if not name.endswith(HALF_DONE) and not name.startswith(CACHES)
@@ -101,6 +101,8 @@ def settled(tree: Tree) -> Tree:
         born = values.pop("born", None) or 0
         for key in ("history", "epoch", "claim", "starts", "fsync_ms"):
             values.pop(key, None)
+        if "stated" in values:
+            values["stated"] = "at some time"
         if not values.get("reboots"):  # none, or one that took
             values.pop("reboots", None)
         left[name] = "file", json.dumps(values, sort_keys=True)

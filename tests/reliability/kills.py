@@ -26,6 +26,9 @@ from pathlib import Path
 from nodeagent import paths
 from nodeagent.fleet import handoff
 from nodeagent.host.host import Host
+from nodeagent.trust import fleet_file, pki, voucher
+from nodeagent.trust.node_key import NodeKey
+from nodeagent.trust.store import VOUCHER_FILE, from_card
 from tests.reliability.explore import settled
 from tests.reliability.servers import api_server, key_server
 from tests.support import namespaces
@@ -228,6 +231,24 @@ def _empty(folder: Path) -> None:
             entry.unlink(missing_ok=True)
 
 
+def comparable(tree: Tree, issuer: bytes) -> Tree:
+    """``settled``, of whichever key the node made for itself on this card: its files name it by
+    that key, and its voucher must be for it. ``issuer``: the control-plane issuer's point."""
+    left = settled(tree)
+    key_file, voucher_file = (path.lstrip("/") for path in (paths.NODE_KEY, VOUCHER_FILE))
+    kind, pem = left[key_file]
+    node = NodeKey(pki.read_key(pem))
+    kept = left.get(voucher_file, ("", b""))[1] or b""
+    vouched = voucher.is_vouched(issuer, voucher.to_point(node.public), kept)
+    left |= {key_file: (kind, None), voucher_file: ("voucher", vouched)}
+    return {
+        name: (kind, data.replace(node.node_id.encode(), b"its node id"))
+        if isinstance(data, bytes) else (kind, data.replace(node.node_id, "its node id"))
+        if isinstance(data, str) else (kind, data)
+        for name, (kind, data) in left.items()
+    }  # fmt: skip
+
+
 def points(calls: list[str]) -> Iterator[str]:
     """A plan for before and after each call."""
     for number, line in enumerate(calls):
@@ -246,21 +267,22 @@ def inside(share: int, of: int) -> Killed:
             problem = machine.live()
             if problem:
                 raise RuntimeError(f"the run without a kill: {problem}")
-            wanted, calls = settled(machine.tree()), machine.calls()
+            issuer = from_card(fleet_file.parse(machine.fleet.card)).issuer_point
+            wanted, calls = comparable(machine.tree(), issuer), machine.calls()
             plans = list(points(calls))
             result.commands, result.points = len(calls), len(plans)
             for plan in plans[share::of]:
                 problem = machine.live(plan)
                 result.starts += machine.starts
                 result.reached += not (machine.harness / "plan").exists()
-                found = [problem] if problem else list(_faults(wanted, machine))
+                found = [problem] if problem else list(_faults(wanted, machine, issuer))
                 result.problems += [f"{plan!r}: {text}" for text in found]
     result.seconds = time.monotonic() - begun
     return result
 
 
-def _faults(wanted: Tree, machine: Machine) -> Iterator[str]:
-    found = settled(machine.tree())
+def _faults(wanted: Tree, machine: Machine, issuer: bytes) -> Iterator[str]:
+    found = comparable(machine.tree(), issuer)
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             yield f"{name} differs from that of the run without a kill"
