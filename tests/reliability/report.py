@@ -91,11 +91,11 @@ starts again. Each of these starts must end Ready with the tree of the run witho
 Allowed to differ are: fresh keys (which must fit their certificates); history, epoch, starts and
 the disk's latency in the journal; when the cluster was made, from which enrolment is counted, when
 the notes on the boot partition were written, and when the control plane last vouched for its
-cluster; temporary files that the next write replaces; apt's lists and pulled images. On every disk: cmdline.txt is the old line or the new one; the
-fleet's keys are on the card or in safety, and nowhere on the card once the agent goes on; `formed`
-is not said of files that are not there. In every run: at most one reboot, no second `kubeadm init`
-without a reset, nothing formed is reset, no file with a token is left, and the node stays the same
-node.
+cluster; temporary files that the next write replaces; apt's lists and pulled images. On every disk:
+cmdline.txt is the old line or the new one; the fleet's keys are on the card or in safety, and
+nowhere on the card once the agent goes on; `formed` is not said of files that are not there. In
+every run: at most one reboot, no second `kubeadm init` without a reset, nothing formed is reset, no
+file with a token is left, and the node stays the same node.
 """
 SAMPLED = """\
 A recovery was run from every different disk: cuts that leave the same disk are one. At {sampled}
