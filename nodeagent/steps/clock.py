@@ -40,7 +40,7 @@ class LastKnownTime(Step):
         known = last_known(facts)
         if not facts.live or facts.now >= known or synchronised(facts):
             return
-        yield Run(("date", "--utc", f"--set=@{known:.0f}"))
+        yield set_to(known)
         # It makes a certificate for itself when it starts, valid for a year from then
         # (k8s.io/apiserver, NewLoopbackClientConfig's), which may be over with this.
         running = facts.ask("crictl", "ps", "-q", "--name", "^kube-apiserver$").out.split()
@@ -50,6 +50,13 @@ class LastKnownTime(Step):
     def holds(self, facts: Facts, settings: Settings) -> str:
         """See ``Step.holds``."""
         return "not behind what this node has seen"
+
+
+def set_to(moment: float) -> Run:
+    """Set the clock (seconds since the epoch). By systemd: the agent's unit has no CAP_SYS_TIME,
+    and timedated refuses while a time service runs, also one that reaches nobody."""
+    by_systemd = ("systemd-run", "--quiet", "--wait", "--collect")
+    return Run((*by_systemd, "date", "--utc", f"--set=@{moment:.0f}"))
 
 
 def last_known(facts: Facts) -> float:

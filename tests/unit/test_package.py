@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,38 @@ def test_each_process_is_as_locked_in_as_its_work_lets_it(name: str, most: float
     found = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
     assert found, done.stderr
     assert float(found[1]) <= most, done.stdout
+
+
+# Of programs that the agent might start (capabilities(7)).
+NEEDS = {
+    "date": "CAP_SYS_TIME", "hwclock": "CAP_SYS_TIME", "chattr": "CAP_LINUX_IMMUTABLE",
+    "dmesg": "CAP_SYSLOG", "reboot": "CAP_SYS_BOOT", "poweroff": "CAP_SYS_BOOT",
+    "halt": "CAP_SYS_BOOT", "bpftool": "CAP_BPF",
+}  # fmt: skip
+
+
+def test_no_step_starts_what_the_unit_takes_away() -> None:
+    """What a command of root's does on any machine fails below the agent, and in no test of ours
+    but the lab."""
+    unit = (CHECKOUT / "systemd" / "nodeagent.service").read_text()
+    taken = set(" ".join(re.findall("^CapabilityBoundingSet=~(.*)", unit, re.M)).split())
+    assert taken >= set(NEEDS.values())
+    begun = {
+        (path.name, words[0].value)
+        for folder in ("steps", "agent", "host", "cluster", "join", "trust")
+        for path in (CHECKOUT / "nodeagent" / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (words := _words(node)) and isinstance(words[0], ast.Constant)
+    }
+    assert {one for one in begun if one[1] in NEEDS} == set()
+
+
+def _words(node: ast.AST) -> Sequence[ast.expr]:
+    """What may be the words of a command: a tuple, or what is given to a function that runs one."""
+    if isinstance(node, ast.Tuple):
+        return node.elts
+    runs = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("run", "call", "ask")
+    return node.args if runs and isinstance(node, ast.Call) else ()
 
 
 @pytest.mark.processes
