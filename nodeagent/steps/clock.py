@@ -55,8 +55,10 @@ class LastKnownTime(Step):
 def set_to(moment: float) -> Run:
     """Set the clock (seconds since the epoch). By systemd: the agent's unit has no CAP_SYS_TIME,
     and timedated refuses while a time service runs, also one that reaches nobody."""
-    by_systemd = ("systemd-run", "--quiet", "--wait", "--collect")
-    return Run((*by_systemd, "date", "--utc", f"--set=@{moment:.0f}"))
+    return Run((
+        "systemd-run", "--quiet", "--wait", "--collect",
+        "date", "--utc", f"--set=@{moment:.0f}",
+    ))  # fmt: skip
 
 
 def last_known(facts: Facts) -> float:

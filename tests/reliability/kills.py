@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nodeagent import paths
 from nodeagent.fleet import handoff
@@ -241,12 +242,13 @@ def comparable(tree: Tree, issuer: bytes) -> Tree:
     kept = left.get(voucher_file, ("", b""))[1] or b""
     vouched = voucher.is_vouched(issuer, voucher.to_point(node.public), kept)
     left |= {key_file: (kind, None), voucher_file: ("voucher", vouched)}
-    return {
-        name: (kind, data.replace(node.node_id.encode(), b"its node id"))
-        if isinstance(data, bytes) else (kind, data.replace(node.node_id, "its node id"))
-        if isinstance(data, str) else (kind, data)
-        for name, (kind, data) in left.items()
-    }  # fmt: skip
+
+    def unnamed(data: Any) -> Any:
+        if isinstance(data, bytes):
+            return data.replace(node.node_id.encode(), b"its node id")
+        return data.replace(node.node_id, "its node id") if isinstance(data, str) else data
+
+    return {name: (kind, unnamed(data)) for name, (kind, data) in left.items()}
 
 
 def points(calls: list[str]) -> Iterator[str]:

@@ -92,10 +92,12 @@ def test_no_step_starts_what_the_unit_takes_away() -> None:
 
 def _words(node: ast.AST) -> Sequence[ast.expr]:
     """What may be the words of a command: a tuple, or what is given to a function that runs one."""
-    if isinstance(node, ast.Tuple):
-        return node.elts
-    runs = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("run", "call", "ask")
-    return node.args if runs and isinstance(node, ast.Call) else ()
+    match node:
+        case ast.Tuple():
+            return node.elts
+        case ast.Call(func=ast.Attribute(attr="run" | "call" | "ask")):
+            return node.args
+    return ()
 
 
 @pytest.mark.processes
