@@ -34,9 +34,15 @@ SIDE = f"{ENDPOINT}/cluster.json"  # what the endpoint answers to GET, for nodea
 
 
 def publish(
-    host: Host, state_file: StateFile, trust: Trust, node_id: str, alone: bool | None
+    host: Host,
+    state_file: StateFile,
+    trust: Trust,
+    node_id: str,
+    alone: bool | None,
+    off: tuple[str, ...] = (),
 ) -> Side:
-    """Write what this control plane tells of its cluster. Raises FleetError, OSError."""
+    """Write what this control plane tells of its cluster; see ``Side``. Raises FleetError,
+    OSError."""
     side = Side(
         node_id=node_id,
         name=Facts(host).node_name or "unnamed",
@@ -44,6 +50,7 @@ def publish(
         epoch=min(state_file.values["epoch"] or 0, EPOCH_MAX),
         born=int(state_file.values["born"] or 0),
         alone=alone,
+        off=off,
     )
     host.write(SIDE, side.to_json(), 0o644)
     provision.tell(host, which_cluster.build(trust, side, host.clock.now()))

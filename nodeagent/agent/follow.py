@@ -4,6 +4,9 @@ Beacons, the settings and what was known last are hints only. Taken is the addre
 somebody proves two things: over the fleet's TLS that it is a control plane of this fleet, and over
 the API server's port that it holds the name of this node's own cluster under that cluster's CA. So
 neither a false or repeated beacon nor another cluster of the same fleet draws a member away.
+
+A control plane that is being switched off with its whole cluster is silent too, and says so to who
+asks (``all_off.py``).
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ import random
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from nodeagent import paths
-from nodeagent.agent import leave
+from nodeagent.agent import keeper, leave
 from nodeagent.cluster import addresses, names
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
@@ -23,6 +27,7 @@ from nodeagent.errors import NoControlPlane
 from nodeagent.host.host import Host
 from nodeagent.join import which_cluster
 from nodeagent.statefile import StateFile
+from nodeagent.steps.engine import boot_id
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 
@@ -30,6 +35,14 @@ LOG = logging.getLogger("nodeagent")
 
 AT_ONCE = 16  # candidates asked in one look, by lot where there are more
 BOUND = 5.0  # seconds for the API server's handshake
+
+
+class Found(NamedTuple):
+    """``address``: of this worker's control plane, proved just now; None where nobody proved it.
+    ``off``: it says that this boot shall end."""
+
+    address: str | None
+    off: bool
 
 
 def api_name(host: Host) -> str:
@@ -40,27 +53,30 @@ def api_name(host: Host) -> str:
 
 def look(
     host: Host, trust: Trust, key: NodeKey, state_file: StateFile, settings: Settings
-) -> str | None:
-    """The address of this worker's control plane, proved just now; None where nobody proves it.
-    Raises OSError."""
+) -> Found:
+    """Ask whoever may be this worker's control plane. Raises OSError."""
     name = api_name(host)
     if not name:
-        return None
+        return Found(None, off=False)
     typed = [(address, paths.ENDPOINT_PORT) for address in settings.control_plane]
     places = list(dict.fromkeys([*typed, *leave.places(host, state_file, trust)]))
     chosen = random.sample(places, min(AT_ONCE, len(places)))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = pool.map(lambda place: _proved(host, trust, key, place, name), chosen)
-        return next((address for address in found if address), None)
+        found = list(pool.map(lambda place: _proved(host, trust, key, place, name), chosen))
+    address = next((one.address for one in found if one.address), None)
+    return Found(address, any(one.off for one in found))
 
 
-def is_elsewhere(host: Host) -> bool:
-    """True where the control plane is proved at an address that this worker does not know. Raises
-    FleetError, ConfigError, StateFileDamaged, OSError."""
+def seek(host: Host) -> int:
+    """What has become of the control plane: ``keeper.ELSEWHERE`` where it is proved at an address
+    that this worker does not know, ``keeper.OFF`` where it wants this boot to end, 0 otherwise.
+    Raises FleetError, ConfigError, StateFileDamaged, OSError."""
     settings = config.load(host).settings
     found = look(host, Trust.load(host), NodeKey.load_or_create(host), StateFile(host), settings)
     known = names.addresses_of(host.text(paths.HOSTS) or "", api_name(host))
-    return found is not None and found not in known
+    if found.off:
+        return keeper.OFF
+    return 0 if found.address in (None, *known) else keeper.ELSEWHERE
 
 
 def take(host: Host, state_file: StateFile, address: str) -> bool:
@@ -73,17 +89,15 @@ def take(host: Host, state_file: StateFile, address: str) -> bool:
     return True
 
 
-def _proved(
-    host: Host, trust: Trust, key: NodeKey, place: tuple[str, int], name: str
-) -> str | None:
-    """The address, where it is proved."""
+def _proved(host: Host, trust: Trust, key: NodeKey, place: tuple[str, int], name: str) -> Found:
+    off = False
     try:
-        which_cluster.ask(trust, key, host, place)
-        address = _api_server(host, place[0], name)
+        # Only this node's own cluster knows the id of its boot.
+        off = boot_id(host) in which_cluster.ask(trust, key, host, place).off
+        return Found(_api_server(host, place[0], name), off)
     except (NoControlPlane, OSError) as error:
         LOG.info("%s is not this cluster's control plane: %s", place[0], error)
-        return None
-    return address
+        return Found(None, off)
 
 
 def _api_server(host: Host, where: str, name: str) -> str:

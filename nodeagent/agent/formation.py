@@ -280,7 +280,7 @@ class Formation:
         if answers(name, paths.API_PORT):
             return
         settings = config.load(self.host).settings
-        address = follow.look(self.host, self.trust, self.key, self.state_file, settings)
+        address = follow.look(self.host, self.trust, self.key, self.state_file, settings).address
         if address and follow.take(self.host, self.state_file, address):
             self.reporter.set(control_plane=addresses.endpoint(address))
             self.reporter.milestone("found", f"The control plane is at {address} now")

@@ -23,7 +23,7 @@ from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.rival_watch import AGENT, RivalWatch
 from nodeagent.cluster import names
 from nodeagent.cluster.health import answers, api_server, kubelet_healthy
-from nodeagent.errors import Blocked, OtherVersion
+from nodeagent.errors import Blocked, CommandFailed, OtherVersion
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon
@@ -32,6 +32,7 @@ from nodeagent.fleet.peers import Roster
 from nodeagent.fleet.sight import Heard
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
+from nodeagent.host.reboot import power_off
 from nodeagent.join import waiting_file
 from nodeagent.status import model
 
@@ -44,6 +45,7 @@ PATIENCE = 30  # rounds without a healthy kubelet until the whole agent has anot
 DAY = 86400.0  # seconds between looks whether the key of a package repository runs out
 RENEWAL_DUE = 3  # status of `nodeagent renew-keys`: the cluster's certificates end soon
 ELSEWHERE = 4  # status of `nodeagent seek`: the control plane is at another address
+OFF = 5  # likewise: the whole cluster is being switched off (``all_off.py``)
 SEEK, SEEK_AT_MOST = 30.0, 120.0  # seconds between two of these, at first and after a while
 # Rounds for which another address has to stay until the cluster's files follow, and where they have
 # followed one within the last hour: a lease that comes and goes must not restart things for ever.
@@ -165,9 +167,12 @@ class Keeper:
         if kubelet_healthy():
             self.ailing = 0
             trouble = self.rival_watch.trouble or moved or self._away(now)
-            if trouble is not None and self._is_elsewhere(now):
+            sought = self._seek(now) if trouble is not None else 0
+            if sought == ELSEWHERE:
                 return False  # the whole agent follows it
-            if trouble is not None:
+            if sought == OFF:
+                self._switch_off()
+            elif trouble is not None:
                 self.reporter.trouble(trouble, failed=False)
             elif self.reporter.values["error"] is not None:
                 self.reporter.enter("ready", "Part of the cluster")
@@ -235,15 +240,24 @@ class Keeper:
         lately = isinstance(last, float | int) and abs(self.host.clock.now() - last) < LATELY
         return STEADY_AGAIN if lately else STEADY
 
-    def _is_elsewhere(self, now: float) -> bool:
-        """Whether a worker's silent control plane is proved at another address."""
+    def _seek(self, now: float) -> int:
+        """What a worker learns of its silent control plane: ELSEWHERE, OFF, or something else."""
         if self.leads or self.unanswered < AWAY:
             self.seek_pause = SEEK
-            return False
+            return 0
         if now - self.sought < self.seek_pause:
-            return False
+            return 0
         self.sought, self.seek_pause = now, min(2 * self.seek_pause, SEEK_AT_MOST)
-        return self.host.run(AGENT, "seek", timeout=KEYS_BOUND).status == ELSEWHERE
+        return self.host.run(AGENT, "seek", timeout=KEYS_BOUND).status
+
+    def _switch_off(self) -> None:
+        said = "The cluster is being switched off: this board turns itself off"
+        self.reporter.milestone("off", said)
+        self.reporter.enter("ready", said)
+        try:
+            power_off(self.host)
+        except CommandFailed as error:
+            self.reporter.trouble(error, failed=False)
 
     def _listen(self, now: float) -> tuple[Heard, ...]:
         """Who of the fleet stands where; who may join now."""

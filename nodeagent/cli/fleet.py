@@ -11,7 +11,7 @@ from nodeagent.cli.help import OwnComputer
 
 @click.group(cls=OwnComputer)
 def fleet() -> None:
-    """Make the files that say which cards belong together."""
+    """Make the files that say which cards belong together; switch all boards off."""
 
 
 @fleet.command("new")

@@ -139,6 +139,14 @@ LESSONS: dict[str, Lesson] = {
             ("nodeagent fleet new home --approve", "and a person approves each worker"),
         ),
     ),
+    "fleet off": Lesson(
+        "Before you unplug the cupboard, move it, or go on holiday. Each worker notices within a"
+        " minute; a board that stays on is named, and then the control plane stays on too.",
+        (
+            ("sudo nodeagent fleet off", "all boards of this cluster, this one last"),
+            ("sudo nodeagent fleet off --yes", "the same in a script"),
+        ),
+    ),
     "fleet show": Lesson(
         "When you no longer know which fleet a file belongs to.",
         (("nodeagent fleet show home.fleet", "its name, its kind, what it holds"),),

@@ -56,6 +56,7 @@ for command in (
     explain, fleet, image,
 ):  # fmt: skip
     main.add_command(command)
+fleet.add_command(members.fleet_off)  # typed on a board, so not beside the others
 
 
 @main.command()
@@ -103,11 +104,12 @@ def take_inventory() -> None:
 
 @main.command(hidden=True)
 def seek() -> None:
-    """Look for this worker's control plane; the keeper calls it. Exit: 4 where it is elsewhere."""
-    from nodeagent.agent import follow, keeper
+    """Look for this worker's control plane; the keeper calls it. Exit: 4 where it is elsewhere, 5
+    where it wants this board off."""
+    from nodeagent.agent import follow
     from nodeagent.host.host import Host
 
-    sys.exit(keeper.ELSEWHERE if follow.is_elsewhere(Host()) else 0)
+    sys.exit(follow.seek(Host()))
 
 
 @main.command(hidden=True)

@@ -100,3 +100,20 @@ def join_command() -> None:
     host = Host()
     need_control_plane(host)
     click.echo(control_plane.join_command(host))
+
+
+@click.command("off", cls=Taught)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def fleet_off(yes: bool) -> None:
+    """Switch the whole cluster off, workers first. On the control plane; power brings it back."""
+    from nodeagent.agent import all_off
+    from nodeagent.host.host import Host
+
+    host = Host()
+    boards = all_off.others(host)
+    for board in boards:
+        click.echo(f"{board.name} turns itself off")
+    click.echo("Last this board turns itself off. All of it comes back once the boards get power.")
+    if not yes:
+        click.confirm("Go on?", abort=True)
+    all_off.off(host, boards, click.echo)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from nodeagent.fleet.beacon import EPOCH_MAX, Beacon, Proof
 from nodeagent.fleet.sight import STALE, Heard, gives_grants
@@ -27,7 +27,8 @@ class Side:
 
     ``cluster`` is the SHA-256 of its CA certificate, ``epoch`` that of the claim it was made with,
     ``born`` when it was made (unix time, by its own clock). ``alone``: neither other nodes nor
-    workloads; None where it has not looked yet.
+    workloads; None where it has not looked yet. ``off``: the boots that are to end, by the kernel's
+    ids of them (random(4), boot_id), since a person switches the cluster off (``all_off.py``).
     """
 
     node_id: str
@@ -36,10 +37,11 @@ class Side:
     epoch: int
     born: int
     alone: bool | None
+    off: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
         """As it goes over the wire to nodeagent 0.2.0."""
-        return json.dumps(_SIDE.stamp(asdict(self))).encode()
+        return json.dumps(_SIDE.stamp({name: getattr(self, name) for name in SIDE})).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Side:
@@ -56,6 +58,9 @@ SIDE: dict[str, wire.Check] = {
     "born": wire.integer(0, 2**40),
     "alone": lambda value: None if value is None else wire.flag(value),
 }
+BOOT_ID = wire.text(r"[0-9a-f-]{36}", 36)
+OFF_MOST = 100  # boards
+SIDE_SINCE: dict[str, wire.Check] = {"off": wire.array(BOOT_ID, 0, OFF_MOST)}
 _SIDE = wire.Form("What a control plane says of its cluster", 1, SIDE)
 
 

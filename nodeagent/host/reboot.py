@@ -1,4 +1,4 @@
-"""Rebooting without disturbing a system update that waits for its trial boot."""
+"""Rebooting without disturbing a system update that waits for its trial boot; switching off."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def reboot(host: Host) -> None:
     if untested and host.run("piboot-try", "--reboot").status == 0:
         return
     host.call("systemctl", "reboot")
+
+
+def power_off(host: Host) -> None:
+    """Ask for the end of this boot; comes back, as ``reboot``. Raises CommandFailed."""
+    host.call("systemctl", "poweroff")

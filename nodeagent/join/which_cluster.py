@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from nodeagent.errors import NoControlPlane, OtherVersion, Untrusted
-from nodeagent.fleet.rivals import SIDE, Side
+from nodeagent.fleet.rivals import SIDE, SIDE_SINCE, Side
 from nodeagent.host.host import Host
 from nodeagent.join import client, messages, statement
 from nodeagent.trust import jws, pki, wire
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 SIDE_TYPE, ANSWER_TYPE = "nodeagent-side+jws", "nodeagent-answer+jws"
 PATH = "/v1/cluster"
-MAX_BYTES = 8 * 1024
+MAX_BYTES = 16 * 1024
 
-_SIDE = wire.Form("What a control plane says of its cluster", 1, {**statement.SIGNED, **SIDE})
+_SIDE = wire.Form(
+    "What a control plane says of its cluster", 1, {**statement.SIGNED, **SIDE}, SIDE_SINCE
+)
 _ANSWER = wire.Form(
     "An answer about a cluster",
     1,
@@ -80,4 +82,4 @@ def verify(anchors: Anchors, data: bytes, nonce: str) -> Side:
     except wire.Malformed as error:
         raise untrusted(_ANSWER.what, error) from error
     said = statement.read(anchors, proved["side"].encode(), _SIDE, SIDE_TYPE)
-    return Side(**{name: said[name] for name in SIDE})
+    return Side(**{name: said[name] for name in (*SIDE, *SIDE_SINCE) if name in said})

@@ -128,6 +128,13 @@ EVENTS: dict[str, Event] = {
         " follows it.",
         NOTICE,
     ),
+    "off": Event(
+        "3010dd58ee08466c94db4767cce6e48e",
+        "The board turns itself off",
+        "Somebody switches the whole cluster off with `nodeagent fleet off`. It comes back when all"
+        " boards get power again.",
+        NOTICE,
+    ),
     "peer": Event(
         "15c0c41cad6e40e8830258bebcb23309",
         "Another node of the fleet went on",

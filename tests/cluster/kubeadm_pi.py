@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from nodeagent.agent import follow, keeper
+from nodeagent.agent import all_off, follow
 from nodeagent.agent.rival_watch import AGENT
 from nodeagent.host.host import Host, run_process
 from tests.cluster import sandbox
@@ -30,6 +31,11 @@ BOUND = 900.0  # seconds for one command; the agent's own bounds are for a Pi
 
 class RealCommands(pi_process.FleetCommands):
     """The commands of one machine, Kubernetes' own among them real."""
+
+    def boot(self, number: int) -> None:
+        """As the base; each board's each boot has an id of its own."""
+        super().boot(number)
+        self.write("/proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n")
 
     def run(self, argv: Sequence[str], stdin: str | None) -> Answer:
         """As the base for what is a double."""
@@ -49,7 +55,7 @@ class RealCommands(pi_process.FleetCommands):
             shown = run_process(words, BOUND, stdin)
             return shown.status, shown.out, shown.err
         if words == (AGENT, "seek"):
-            return keeper.ELSEWHERE if follow.is_elsewhere(Host(self.root)) else 0, "", ""
+            return follow.seek(Host(self.root)), "", ""
         if words[:2] == ("crictl", "ps"):
             name = words[-1].strip("^$").rpartition("=")[2]
             return 0, f"{name}\n" if self.path(f"{sandbox.RUNS}/{name}").exists() else "", ""
@@ -94,9 +100,11 @@ class KubeadmPi(pi_process.Pi):
 
 
 def main(root: str, fleet: str, part: str = "agent") -> None:
-    """As agent.main, or as keeper.main."""
+    """As agent.main, or as keeper.main; ``part`` "off": `nodeagent fleet off --yes`."""
     resolver.install(Path(root))
     pi = KubeadmPi(Path(root), Path(fleet))
+    if part == "off":
+        all_off.off(pi, all_off.others(pi), print)
     pi_process.run(pi, {}, part)
     pi.become("agent")
 

@@ -38,6 +38,7 @@ from nodeagent.cluster import kubelet_api
 from nodeagent.cluster.health import api_server
 from nodeagent.cluster.kubeadm_state import BOOTSTRAP_CONF, KUBELET_FILES
 from nodeagent.host.host import Host
+from nodeagent.steps.engine import boot_id
 from tests.cluster import sandbox
 from tests.cluster.static_pods import MANIFESTS, StaticPod, hosts_file
 from tests.support import resolver
@@ -209,7 +210,8 @@ class Kubelet:
             ),
             "capacity": ROOM, "allocatable": ROOM,
             "nodeInfo": {"kubeletVersion": self.version, "architecture": sandbox.ARCH,
-                         "operatingSystem": "linux", "containerRuntimeVersion": "double://0"},
+                         "operatingSystem": "linux", "containerRuntimeVersion": "double://0",
+                         "bootID": boot_id(self.host)},
         }  # fmt: skip
         for condition in status["conditions"]:
             condition["lastHeartbeatTime"] = moment()
@@ -346,7 +348,8 @@ class Machine:
             time.sleep(TICK)
 
     def _tend(self, name: str) -> None:
-        while self.kubelet is None or self.static[name].tend():
+        one = self.static[name]
+        while one.tend() if self.kubelet else one.rest():
             time.sleep(TICK)
         del self.static[name]
 

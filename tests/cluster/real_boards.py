@@ -40,6 +40,8 @@ class RealBoard(Board):
 
     def power_on(self) -> None:
         """As the base; what the agent sets in the kernel, the real kernel has too."""
+        if self.boots:
+            self._link("up")
         super().power_on()
         self.since = datetime.now(UTC)
         self.inside("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
@@ -53,6 +55,19 @@ class RealBoard(Board):
         """As the base: the sandboxes die with who has started them."""
         self.used = self.processor
         super().power_off()
+        self._link("down")
+
+    def _link(self, state: str) -> None:
+        """Nobody answers for a board without power."""
+        ip("-n", self.node.space, "link", "set", "eth0", state)
+        if state == "up":
+            gateway = f"{self.node.address.rpartition('.')[0]}.1"
+            way = ("default", "via", gateway, "dev", "eth0")
+            ip("-n", self.node.space, "route", "replace", *way)
+
+    def switch_off(self) -> subprocess.Popen[bytes]:
+        """`nodeagent fleet off --yes` on this board; it ends with POWEROFF."""
+        return self._start(self.agent, str(self.host.root), str(self.fleet), "off")
 
     def inside(self, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command in its network."""

@@ -71,13 +71,21 @@ class StaticPod:
             self._pause, self._begin, self.restarts = 0, 0, -1
         if not self.pod:
             return True
-        asked = self.host.path(f"{sandbox.STOP}/{self.container['name']}")
-        if self.process and (self.process.poll() is not None or asked.exists() or self._unwell()):
+        self.rest()
+        if self.process and (self.process.poll() is not None or self._unwell()):
             LOG.info("%s ends, with %s", self.name, self.process.poll())
-            asked.unlink(missing_ok=True)
             self.stop()
         if self.process is None and time.monotonic() >= self._begin:
             self._start()
+        return True
+
+    def rest(self) -> bool:
+        """One look while there is no kubelet: the container runtime stops what it is told to."""
+        asked = self.host.path(f"{sandbox.STOP}/{self.container.get('name')}")
+        if self.process and asked.exists():
+            LOG.info("%s is stopped", self.name)
+            asked.unlink()
+            self.stop()
         return True
 
     def _start(self) -> None:

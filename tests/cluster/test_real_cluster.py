@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster import renumbering
 from tests.cluster.real_boards import RealBoard, RealBoards, Story, fleet
+from tests.support.boards import POWEROFF
 
 pytestmark = pytest.mark.cluster
 Formed = tuple[Path, Story]
@@ -100,6 +101,19 @@ def test_f2_a_cupboard_is_carried_to_another_house(
     assert boards.until(lambda: has_begun(boards.all[first]), 90), boards.story()
     boards.all[1 - first].power_on()
     assert everywhere_ready(boards, after), boards.story()
+    same_cluster(boards, formed)
+
+
+def test_a_cluster_is_switched_off_and_comes_back(boards: RealBoards, formed: Formed) -> None:
+    power_on(boards)
+    assert boards.until(lambda: boards.ready == BEFORE and boards.formed, 90), boards.story()
+    leads, works = boards.all
+    command = leads.switch_off()
+    assert boards.until(lambda: command.poll() is not None, 200), boards.story()
+    assert command.returncode == POWEROFF and not works.powered, boards.story()
+    leads.power_off()
+    power_on(boards)
+    assert everywhere_ready(boards, BEFORE), boards.story()
     same_cluster(boards, formed)
 
 

@@ -190,6 +190,14 @@ DEFECTS: tuple[Defect, ...] = (
         "any-api-server-followed", "a member follows whatever control plane of the fleet answers",
         "tests/net/test_follow.py::test_another_cluster_of_the_fleet_is_not_followed",
     ),
+    _defect(
+        "any-boot-ends", "a worker turns itself off where other boots are to end",
+        "tests/net/test_follow.py::test_a_worker_is_told_that_its_boot_shall_end",
+    ),
+    _defect(
+        "off-while-it-runs", "a worker that has only stopped its kubelet counts as off",
+        f"{UNIT}/agent/test_all_off.py::test_a_board_is_off_when_nobody_is_there",
+    ),
 )  # fmt: skip
 
 ALL = (*DEFECTS, *STRANGERS)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from nodeagent import paths
+from nodeagent.agent import conflict
 from nodeagent.cluster import names
 from nodeagent.fleet import handoff
 from nodeagent.statefile import StateFile
 from tests.support.joining import control_plane
+from tests.support.machine import put
 from tests.support.virtual_lan import Lan, Node, eventually
 
+BOOT = "8f6e2b1c-0000-4000-8000-00000000000"
 CONF = "clusters:\n- cluster:\n    server: https://{}:6443\n"
 
 
@@ -84,3 +87,17 @@ def test_a_false_beacon_draws_nobody_away(lan: Lan, whose: str) -> None:
     for process in leader.processes:
         process.kill()
     assert look(node) == ""
+
+
+def test_a_worker_is_told_that_its_boot_shall_end(lan: Lan) -> None:
+    """Only the boots that are named, and only by who proves that it leads this fleet."""
+    leader = control_plane(lan, joining=0.1)
+    node, other = member(lan, leader), member(lan, leader)
+    for number, one in enumerate((node, other)):
+        put(one.host.root, {"/proc/sys/kernel/random/boot_id": f"{BOOT}{number}\n"})
+    state_file, about = StateFile(leader.host), (leader.trust, leader.key.node_id)
+    conflict.publish(leader.host, state_file, *about, alone=None, off=(f"{BOOT}0",))
+    assert look(node, leader.address) == "off", node.logs()
+    assert look(other, leader.address) == leader.address, other.logs()
+    conflict.publish(leader.host, state_file, *about, alone=None)
+    assert look(node, leader.address) == leader.address, node.logs()

@@ -27,6 +27,7 @@ from tests.support.pi_process import EVENTS
 from tests.support.programs import Commands
 from tests.support.virtual_lan import ip
 
+REBOOT, POWEROFF = 75, 76  # how an agent ends that has asked systemd for it
 VOLATILE = ("run", "proc", "sys", "dev", "tmp")
 AGENT, SERVE = "tests.support.pi_process", "nodeagent.serve.main"
 BROKER = "tests.support.broker_process"
@@ -104,9 +105,12 @@ class Board:
     def tend(self) -> None:
         """What systemd does: a service starts again, an enabled socket starts its service."""
         ended = self.node.processes[0].poll()
-        if ended == 75:  # it asked for a reboot
+        if ended == REBOOT:
             self.power_off()
             self.power_on()
+        elif ended == POWEROFF:
+            self.power_off()
+            return
         elif ended is not None:
             self.start_agent()
         # Nobody knocks before the agent has handed its files over; 0.2.0 kept them on the card.

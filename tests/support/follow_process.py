@@ -1,5 +1,6 @@
 """A worker's look for its control plane: ``python -m tests.support.follow_process ROOT TYPED...``;
-prints the address that was proved, or nothing. TYPED: addresses in `control_plane`."""
+prints the address that was proved, or nothing; `off` where this boot shall end. TYPED: addresses in
+`control_plane`."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def main(root: str, *typed: str) -> None:
     found = follow.look(
         host, Trust.load(host), NodeKey.load_or_create(host), StateFile(host), settings
     )
-    sys.stdout.write(found or "")
+    sys.stdout.write("off" if found.off else found.address or "")
     sys.stdout.flush()
     os._exit(0)  # without waiting for those that are still being asked
 

@@ -149,6 +149,8 @@ class Pi(Host):
             return Result(0)
         if tuple(argv) == ("systemctl", "reboot"):
             os._exit(75)
+        if tuple(argv) == ("systemctl", "poweroff"):
+            os._exit(76)
         result = Result(*self.commands.run(argv, stdin))
         while self.commands.ledger:
             with self.path(EVENTS).open("a") as events:

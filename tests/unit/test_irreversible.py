@@ -14,7 +14,7 @@ PRODUCT = CHECKOUT / "nodeagent"
 TOOLS = ("host/durable.py", "host/host.py", "cluster/kubectl.py")
 CALLS = frozenset({
     "shred", "scrub", "overwrite", "rmtree", "remove_trees", "drop_issuer", "delete_node",
-    "delete_text", "drain", "NewHostKeys", "reboot",
+    "delete_text", "drain", "NewHostKeys", "reboot", "power_off",
 })  # fmt: skip
 # Commands by their words, in what is given to one of these.
 RUNNERS = frozenset({"run", "call", "_call", "Run", "Apt", "Popen", "confined", "start"})

@@ -80,6 +80,7 @@ def test_a_sick_kubelet_is_shown_and_calls_the_agent_back(
 
 
 API = "api.f-aaaaaaaaaaaaaaaa.internal"
+POWEROFF = "systemctl poweroff"
 KUBECONFIG = """\
 clusters:
 - cluster:
@@ -141,6 +142,23 @@ def test_a_worker_looks_for_a_silent_control_plane(
             break
     looks = machine.ran.count(f"{rival_watch.AGENT} seek")
     assert (rounds[-1], looks) == ((False, 1) if ends else (True, 6))
+
+
+def test_a_worker_turns_itself_off_with_its_cluster(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.write(paths.KUBELET_CONF, KUBECONFIG.replace("10.0.0.1", API).encode())
+    machine.answers |= {f"{rival_watch.AGENT} seek": {"status": keeper.OFF}, POWEROFF: ""}
+    healthy(monkeypatch, True)
+    names.tell(machine, names.of_worker(API, ["10.0.0.1"]))
+    monkeypatch.setattr(keeper, "answers", lambda *_: False)
+    kept = keeper.Keeper(machine)
+    while POWEROFF not in machine.ran:
+        machine.clock.sleep(keeper.ROUND)
+        assert kept.round()
+    assert machine.ran == [f"{rival_watch.AGENT} seek", POWEROFF]
+    shown = model.parse(machine.read(paths.STATUS) or b"")
+    assert shown["detail"] == "The cluster is being switched off: this board turns itself off"
 
 
 def test_a_leader_looks_for_nobody(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
