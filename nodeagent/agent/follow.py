@@ -20,13 +20,16 @@ from typing import NamedTuple
 
 from nodeagent import paths
 from nodeagent.agent import keeper, leave
-from nodeagent.cluster import addresses, names
+from nodeagent.cluster import addresses, kubelet_api, names
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
 from nodeagent.errors import NoControlPlane
+from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
+from nodeagent.host.timesync import synchronised
 from nodeagent.join import which_cluster
 from nodeagent.statefile import StateFile
+from nodeagent.steps.clock import OUTLIVED, set_to
 from nodeagent.steps.engine import boot_id
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
@@ -35,6 +38,7 @@ LOG = logging.getLogger("nodeagent")
 
 AT_ONCE = 16  # candidates asked in one look, by lot where there are more
 BOUND = 5.0  # seconds for the API server's handshake
+LEEWAY = 2.0  # seconds that a clock may be behind; the API server tells whole ones
 
 
 class Found(NamedTuple):
@@ -87,6 +91,20 @@ def take(host: Host, state_file: StateFile, address: str) -> bool:
     state_file.set(last_known=known)
     state_file.note("control plane found", address=address)
     return True
+
+
+def follow_clock(host: Host) -> None:
+    """A worker whose clock no time server has set goes by its control plane's, which proves itself
+    by its certificate as to every kubelet. Forwards only: what has ended stays so. Raises
+    CommandFailed."""
+    if host.exists(paths.ADMIN_CONF) or synchronised(Facts(host)):
+        return
+    there, here = kubelet_api.time(host), host.clock.now()
+    if there is not None and here + LEEWAY < there < OUTLIVED.timestamp():
+        LOG.info(
+            "no time server answers: the clock goes by the control plane's, %+.0f s", there - here
+        )
+        set_to(there).do(host)
 
 
 def _proved(host: Host, trust: Trust, key: NodeKey, place: tuple[str, int], name: str) -> Found:

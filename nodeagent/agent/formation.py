@@ -294,6 +294,7 @@ class Formation:
         """Renew what has ended while the board was off, or soon will; nothing while nobody has
         set the clock, since an expiry in the eyes of a wrong clock is none. Raises Blocked where
         no renewal helps."""
+        follow.follow_clock(self.host)
         now, facts = self.host.clock.now(), Facts(self.host)
         ahead = renewal.born_ahead(self.host, now)
         if ahead is not None and synchronised(facts):

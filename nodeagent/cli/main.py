@@ -77,15 +77,16 @@ def serve() -> None:
 
 @main.command("renew-keys", hidden=True)
 def keys() -> None:
-    """Fetch repository keys that run out; the agent calls it once a day. Exit: 3 where the
-    cluster's certificates end soon too, which the whole agent renews."""
-    from nodeagent.agent import keeper
+    """Fetch repository keys that run out, and look at the clock; the agent calls it once a day.
+    Exit: 3 where the cluster's certificates end soon too, which the whole agent renews."""
+    from nodeagent.agent import follow, keeper
     from nodeagent.cluster import renewal
     from nodeagent.host.host import Host
     from nodeagent.steps.show import renew_keys
 
     due = renewal.agent_has_to(Host())
     try:
+        follow.follow_clock(Host())
         renew_keys(Host())
     finally:
         if due:

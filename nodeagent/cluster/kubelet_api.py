@@ -30,14 +30,28 @@ Answer = tuple[int, Any]  # HTTP status, JSON
 def ask(host: Host, method: str, path: str, body: Any = None) -> Answer | None:
     """One request with the kubelet's certificate; None where nothing is answered that is JSON, or
     this node has no certificate. Never fails."""
+    answer = _ask(host, method, path, body)
+    try:
+        return None if answer is None else (answer.status, json.loads(answer.body))
+    except ValueError:
+        return None
+
+
+def time(host: Host) -> float | None:
+    """What the clock of the API server says, in seconds since the epoch; None where it does not
+    answer. Never fails."""
+    answer = _ask(host, "GET", "/version")
+    return answer and answer.time
+
+
+def _ask(host: Host, method: str, path: str, body: Any = None) -> rest.Answer | None:
     where = api_server(host.text(paths.KUBELET_CONF) or "")
     if where is None:
         return None
     files = [str(host.path(name)) for name in (paths.KUBERNETES_CA, paths.KUBELET_CLIENT)]
     try:
-        answer = rest.request(where, files, method, path, body)
-        return answer.status, json.loads(answer.body)
-    except (OSError, http.client.HTTPException, ValueError):
+        return rest.request(where, files, method, path, body)
+    except (OSError, http.client.HTTPException):
         return None
 
 

@@ -13,6 +13,7 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 BOUND = 15.0  # seconds to connect, and to wait for each piece of an answer
@@ -32,11 +33,13 @@ def safe_name(name: str) -> str:
 
 
 class Answer(NamedTuple):
-    """HTTP status with its reason phrase, and the body."""
+    """HTTP status with its reason phrase, and the body. ``time``: what the server's clock says
+    (RFC 9110, 6.6.1), in seconds since the epoch; None where it does not say."""
 
     status: int
     reason: str
     body: bytes
+    time: float | None = None
 
 
 def request(
@@ -76,7 +79,15 @@ def _exchange(
     with closing(connection):
         connection.request(method, path, data, {**headers, **kind})
         answer = connection.getresponse()
-        return Answer(answer.status, answer.reason, answer.read(MAX_BYTES))
+        body, said = answer.read(MAX_BYTES), answer.getheader("Date", "")
+        return Answer(answer.status, answer.reason, body, _time(said))
+
+
+def _time(said: str) -> float | None:
+    try:
+        return parsedate_to_datetime(said).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def is_ready(item: dict[str, Any]) -> bool:
