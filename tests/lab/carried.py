@@ -1,5 +1,6 @@
-"""All boards of a formed cluster are turned off, carried to a network with other addresses, and
-turned on again in a drawn order; before that the same boards are turned off and on where they are.
+"""All boards of a formed cluster are turned off by `nodeagent fleet off`, carried to a network with
+other addresses, and turned on again in a drawn order; before that the same boards are turned off
+and on where they are.
 
 After another scenario it goes on with that one's cluster.
 """
@@ -78,13 +79,13 @@ def carried(cluster: Cluster) -> checks.Outcome:
 
 
 def _off(cluster: Cluster) -> None:
-    for guest in cluster.guests:
-        guest.ssh("sudo systemctl poweroff", check=False)
-    wait(
-        "the boards did not turn themselves off",
-        lambda: all(guest.last_event == "off" for guest in cluster.guests),
-        OFF_BOUND,
-    )
+    """As a person does it: workers first, the control plane last."""
+    leader = checks.control_plane(cluster)
+    leader.ssh("sudo nodeagent fleet off --yes", check=False, timeout=OFF_BOUND)
+    workers = [guest for guest in cluster.guests if guest is not leader]
+    checks.need(all(guest.last_event == "off" for guest in workers), "a worker is not off")
+    off = lambda: leader.last_event == "off"  # noqa: E731
+    wait("the control plane did not turn itself off", off, OFF_BOUND)
 
 
 def _on(cluster: Cluster, order: Sequence[Guest], pauses: Sequence[float]) -> float:
