@@ -17,8 +17,9 @@ from typing import NoReturn
 
 from nodeagent.agent import all_off, follow
 from nodeagent.agent.rival_watch import AGENT
-from nodeagent.host.host import Host, run_process
+from nodeagent.host.host import Clock, Host, run_process
 from tests.cluster import sandbox
+from tests.cluster.kubelet_process import SPEED
 from tests.support import pi_process, resolver
 from tests.support.programs import Answer
 
@@ -92,6 +93,9 @@ class KubeadmPi(pi_process.Pi):
     def __init__(self, root: Path, fleet: Path) -> None:
         super().__init__(root, fleet)
         self.commands = RealCommands(root, fleet)
+        self.clock = Clock(
+            monotonic=lambda: time.monotonic() * SPEED, sleep=lambda s: time.sleep(s / SPEED)
+        )
 
     def become(self, *argv: str) -> NoReturn:
         """The keeper, or the agent again: this module anew, which leaves no thread behind."""

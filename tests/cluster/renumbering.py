@@ -13,18 +13,21 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from nodeagent import paths
 from nodeagent.cluster import kubeadm, names
 from tests.cluster import sandbox
+from tests.cluster.kubelet_process import RENEW, SPEED
 from tests.cluster.real_boards import RealBoards, Story, fleet, form
 from tests.support.machine import fast_folder
 
 SUBNETS = ("10.77.0", "192.168.9", "172.22.4")
+SIDE_BY_SIDE = 4  # fleets; they wait most of the time
 BOUND = 240.0  # seconds from the last event until all must be well
-REST = 12.0  # seconds that it has to stay so: a kubelet tells how it is every 10 s
+REST = 1.2 * RENEW  # seconds that it has to stay so: each kubelet has told how it is once more
 # All that names an address of a node (docs/reference/addresses.md).
 LASTING_FILES = (
     paths.HOSTS, paths.ADMIN_CONF, *names.KUBECONFIGS, paths.KUBELET_FLAGS, names.API_SERVER,
@@ -33,7 +36,7 @@ LASTING_FILES = (
 
 
 class Event(NamedTuple):
-    """After ``wait`` seconds: the board gets an address, or its power on or off."""
+    """After ``wait`` seconds of a board's: it gets an address, or its power on or off."""
 
     wait: float
     board: int
@@ -85,7 +88,7 @@ def run(told: Sequence[Event], made: RealBoards, formed: Story) -> tuple[str, fl
     """Play it: what is wrong in the end, empty for nothing, and how long after the last event."""
     known = {name: made.all[number].node.address for number, name in enumerate(formed.ready)}
     for event in told:
-        made.until(lambda: False, event.wait)
+        made.until(lambda: False, event.wait / SPEED)
         board = made.all[event.board]
         if event.what == "on":
             if not board.powered:
@@ -138,11 +141,14 @@ def main(runs: str, seed: str = "1", what: str = "moves") -> int:
         sys.stderr.write(f"{lacking}\n")
         return 2
     failed, times = 0, []
-    with fast_folder() as place:
+    with fast_folder() as place, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         story = formed_fleet(place)
-        for number in range(int(seed), int(seed) + int(runs)):
+
+        def one(number: int) -> tuple[int, str, float]:
             with fleet(place) as made:
-                fault, took = run(draw(number, len(made.all)), made, story)
+                return number, *run(draw(number, len(made.all)), made, story)
+
+        for number, fault, took in pool.map(one, range(int(seed), int(seed) + int(runs))):
             times.append(took)
             failed += bool(fault)
             sys.stdout.write(f"{number}: {fault or f'well after {took:.0f} s'}\n")

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import renumbering
+from tests.cluster.kubelet_process import RENEW
 from tests.cluster.real_boards import RealBoard, RealBoards, Story, fleet
 from tests.support.boards import POWEROFF
 
 pytestmark = pytest.mark.cluster
 Formed = tuple[Path, Story]
 BEFORE = {"leads": "10.77.0.11", "works": "10.77.0.12"}
-A_WHILE = 20.0  # seconds that something stays as it is; a kubelet tells how it is every 10 s
+A_WHILE = 2 * RENEW  # seconds that something stays as it is
 
 
 @pytest.fixture
