@@ -23,7 +23,7 @@ from nodeagent.agent import keeper, leave
 from nodeagent.cluster import addresses, kubelet_api, names
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
-from nodeagent.errors import NoControlPlane
+from nodeagent.errors import CommandFailed, NoControlPlane
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.timesync import synchronised
@@ -95,8 +95,8 @@ def take(host: Host, state_file: StateFile, address: str) -> bool:
 
 def follow_clock(host: Host) -> None:
     """A worker whose clock no time server has set goes by its control plane's, which proves itself
-    by its certificate as to every kubelet. Forwards only: what has ended stays so. Raises
-    CommandFailed."""
+    by its certificate as to every kubelet. Forwards only: what has ended stays so. Never
+    fails."""
     if host.exists(paths.ADMIN_CONF) or synchronised(Facts(host)):
         return
     there, here = kubelet_api.time(host), host.clock.now()
@@ -104,7 +104,10 @@ def follow_clock(host: Host) -> None:
         LOG.info(
             "no time server answers: the clock goes by the control plane's, %+.0f s", there - here
         )
-        set_to(there).do(host)
+        try:
+            set_to(there).do(host)
+        except CommandFailed as error:
+            LOG.warning("%s", error)
 
 
 def _proved(host: Host, trust: Trust, key: NodeKey, place: tuple[str, int], name: str) -> Found:
