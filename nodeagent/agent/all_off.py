@@ -9,29 +9,36 @@ cluster comes back as after any other loss of power.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from nodeagent.agent import conflict
 from nodeagent.cluster import kubectl
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.errors import CommandFailed, Refused
-from nodeagent.fleet.rivals import OFF_MOST
+from nodeagent.fleet.rivals import BOOT_ID, OFF_MOST
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.reboot import power_off
 from nodeagent.statefile import StateFile
+from nodeagent.trust import wire
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 
 PORT = 10250  # kubelet reference, --port; control planes have to reach it
-LOOK, BOUND = 5.0, 3.0  # seconds between looks whether a board is off; for one of them
-TWICE = 2  # looks in a row that have to find it so
+LOOK, BOUND = 5.0, 3.0  # seconds between looks whether the boards are off; for one board of them
+SURE = 45.0  # seconds for which all of them have to be: one that reboots comes back
 # Seconds: a worker notices in a minute and stops its pods in a minute and a half at most (systemd's
-# DefaultTimeoutStopSec). Within five the agent here would start the kubelet again.
-PATIENCE = 270.0
+# DefaultTimeoutStopSec). With SURE it is under the five minutes (``keeper.PATIENCE``) after which
+# the agent here starts the kubelet again.
+PATIENCE = 240.0
+AT_ONCE = 16  # boards looked at side by side
 STOP_BOUND = 120  # seconds
 
 
@@ -56,13 +63,8 @@ def others(host: Host) -> list[Board]:
             "Wait until its API server answers, or type `sudo poweroff` on each board, on this one"
             " last.",
         ) from error
-    own, found = Facts(host).node_name, []
-    for item in items:
-        addresses = {one["type"]: one["address"] for one in item["status"].get("addresses", [])}
-        boot = str(item["status"].get("nodeInfo", {}).get("bootID", ""))
-        if item["metadata"]["name"] != own:
-            name = str(item["metadata"]["name"])
-            found.append(Board(name, addresses.get("InternalIP", ""), boot))
+    own = Facts(host).node_name
+    found = [_board(item) for item in items if item["metadata"]["name"] != own]
     if len(found) > OFF_MOST:
         raise Refused(
             f"This cluster has more than {OFF_MOST} other boards.",
@@ -71,57 +73,88 @@ def others(host: Host) -> list[Board]:
     return sorted(found, key=lambda board: board.name)
 
 
+def _board(item: dict[str, Any]) -> Board:
+    name, status = str(item["metadata"]["name"]), item.get("status", {})
+    listed = status.get("addresses") or []
+    address = next((one["address"] for one in listed if one["type"] == "InternalIP"), "")
+    try:
+        return Board(name, wire.address(address), BOOT_ID(status["nodeInfo"]["bootID"]))
+    except (KeyError, wire.Malformed) as error:
+        raise Refused(
+            f"The cluster does not know where {name} is, or since when it runs.",
+            f"Switch {name} off yourself, type `sudo kubectl delete node {name}`, and then this"
+            " command again.",
+        ) from error
+
+
 def off(host: Host, boards: list[Board], say: Callable[[str], None]) -> None:
     """Have these boards turn themselves off, then this one; ``say`` gets a line for each. Raises
     Refused where one stays on: the cluster goes on then without those that are off; CommandFailed,
     FleetError, OSError."""
     # The network, and with it the terminal that this was typed in, may go away on the way.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    trust, node, state_file = Trust.load(host), NodeKey.load_or_create(host), StateFile(host)
-    on = [board for board in boards if board.address]
-    boots = tuple(board.boot for board in on)
-    conflict.publish(host, state_file, trust, node.node_id, alone=None, off=boots)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # undone as with Ctrl-C
+    trust, node = Trust.load(host), NodeKey.load_or_create(host)
+
+    def ends(*boots: str) -> None:
+        conflict.publish(host, StateFile(host), trust, node.node_id, alone=None, off=boots)
+
+    def tell(line: str) -> None:
+        with contextlib.suppress(OSError):
+            say(line)
+
     try:
-        host.call("systemctl", "stop", "kubelet", timeout=STOP_BOUND)  # it starts what is stopped
-        server = host.call("crictl", "ps", "-q", "--name", "^kube-apiserver$").split()
-        if server:
-            host.call("crictl", "stop", *server, timeout=STOP_BOUND)
-        on = _wait(host, on, say)
-        if on:
-            named = ", ".join(board.name for board in on)
-            raise Refused(
-                f"{named} did not turn off within {PATIENCE:.0f} seconds, so this board stays on.",
-                f"Type `sudo poweroff` there ({named}), then this command again.",
-            )
+        # Again with each look: the agent here writes what it knows when it starts.
+        _stop(host, boards, lambda: ends(*(board.boot for board in boards)), tell)
+        tell("this board turns itself off")
+        power_off(host)
     except BaseException:
-        conflict.publish(host, state_file, trust, node.node_id, alone=None)
-        host.run("systemctl", "start", "kubelet", timeout=STOP_BOUND)
+        try:
+            host.run("systemctl", "start", "kubelet", timeout=STOP_BOUND)
+        finally:
+            ends()
         raise
-    say("this board turns itself off")
-    power_off(host)
 
 
-def _wait(host: Host, on: list[Board], say: Callable[[str], None]) -> list[Board]:
-    """Those that are still on in the end."""
+def _stop(
+    host: Host, boards: list[Board], order: Callable[[], None], tell: Callable[[str], None]
+) -> None:
+    order()
     end = host.clock.monotonic() + PATIENCE
-    silent = dict.fromkeys(on, 0)
-    while silent and host.clock.monotonic() < end:
-        for board in list(silent):
-            silent[board] = silent[board] + 1 if _is_off(board.address) else 0
-            if silent[board] >= TWICE:
-                del silent[board]
-                say(f"{board.name} is off")
-        if silent:
+    host.call("systemctl", "stop", "kubelet", timeout=STOP_BOUND)  # it starts what is stopped
+    server = host.call("crictl", "ps", "-q", "--name", "^kube-apiserver$").split()
+    if server:
+        host.call("crictl", "stop", *server, timeout=STOP_BOUND)
+    on, since = set(boards), None  # since when nobody is on
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        while boards:
+            order()
+            silent = list(pool.map(lambda board: _is_off(board.address), boards))
+            now = host.clock.monotonic()
+            for board, is_off in zip(boards, silent, strict=True):
+                if is_off == (board in on):
+                    tell(f"{board.name} is {'off' if is_off else 'on again'}")
+            on = {board for board, is_off in zip(boards, silent, strict=True) if not is_off}
+            since = None if on else now if since is None else since
+            if since is not None and now - since >= SURE:
+                return
+            if on and now >= end:
+                named = ", ".join(board.name for board in boards if board in on)
+                raise Refused(
+                    f"{named} did not turn off within {PATIENCE:.0f} seconds, so this board stays"
+                    " on.",
+                    f"Type `sudo poweroff` there ({named}), then this command again.",
+                )
             host.clock.sleep(LOOK)
-    return list(silent)
 
 
 def _is_off(address: str) -> bool:
-    """Nobody is there. A board that refuses a connection has ended its kubelet, and still runs."""
+    """Nobody is there. A board that refuses a connection has ended its kubelet, and still runs; any
+    other error is this board's own, such as a cable that is out."""
     try:
         socket.create_connection((address, PORT), timeout=BOUND).close()
-    except ConnectionRefusedError:
-        return False
-    except OSError:
+    except TimeoutError:
         return True
+    except OSError as error:
+        return error.errno == errno.EHOSTUNREACH
     return False

@@ -33,6 +33,12 @@ LOG = logging.getLogger("nodeagent")
 SIDE = f"{ENDPOINT}/cluster.json"  # what the endpoint answers to GET, for nodeagent 0.2.0
 
 
+def cluster_id(host: Host) -> str:
+    """What the cluster of this node is called where control planes meet (``Side.cluster``)."""
+    ca_cert = host.read(paths.KUBERNETES_CA) or b""
+    return hashlib.sha256(ca_cert.strip() + b"\n").hexdigest()  # as kubeadm writes the file
+
+
 def publish(
     host: Host,
     state_file: StateFile,
@@ -46,7 +52,7 @@ def publish(
     side = Side(
         node_id=node_id,
         name=Facts(host).node_name or "unnamed",
-        cluster=hashlib.sha256(host.read(paths.KUBERNETES_CA) or b"").hexdigest(),
+        cluster=cluster_id(host),
         epoch=min(state_file.values["epoch"] or 0, EPOCH_MAX),
         born=int(state_file.values["born"] or 0),
         alone=alone,

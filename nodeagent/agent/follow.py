@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from nodeagent import paths
-from nodeagent.agent import keeper, leave
-from nodeagent.cluster import addresses, kubelet_api, names
+from nodeagent.agent import conflict, keeper, leave
+from nodeagent.cluster import addresses, credentials, kubelet_api, names
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed, NoControlPlane
@@ -58,10 +58,9 @@ def api_name(host: Host) -> str:
 def look(
     host: Host, trust: Trust, key: NodeKey, state_file: StateFile, settings: Settings
 ) -> Found:
-    """Ask whoever may be this worker's control plane. Raises OSError."""
+    """Ask whoever may be this worker's control plane. In a cluster of nodeagent 0.2.0, which has an
+    address for its endpoint and no name, the address is not looked for. Raises OSError."""
     name = api_name(host)
-    if not name:
-        return Found(None, off=False)
     typed = [(address, paths.ENDPOINT_PORT) for address in settings.control_plane]
     places = list(dict.fromkeys([*typed, *leave.places(host, state_file, trust)]))
     chosen = random.sample(places, min(AT_ONCE, len(places)))
@@ -95,12 +94,17 @@ def take(host: Host, state_file: StateFile, address: str) -> bool:
 
 def follow_clock(host: Host) -> None:
     """A worker whose clock no time server has set goes by its control plane's, which proves itself
-    by its certificate as to every kubelet. Forwards only: what has ended stays so. Never
+    by its certificate as to every kubelet. Forwards only: what has ended stays so; and not beyond
+    the end of this node's own certificate, so that one wrong clock does not take all along. Never
     fails."""
     if host.exists(paths.ADMIN_CONF) or synchronised(Facts(host)):
         return
     there, here = kubelet_api.time(host), host.clock.now()
-    if there is not None and here + LEEWAY < there < OUTLIVED.timestamp():
+    try:
+        end = credentials.ends(host.read(paths.KUBELET_CLIENT) or b"") or 0.0
+    except (ValueError, OSError):
+        return  # others say what is wrong with it
+    if there is not None and here + LEEWAY < there < min(end, OUTLIVED.timestamp()):
         LOG.info(
             "no time server answers: the clock goes by the control plane's, %+.0f s", there - here
         )
@@ -113,9 +117,10 @@ def follow_clock(host: Host) -> None:
 def _proved(host: Host, trust: Trust, key: NodeKey, place: tuple[str, int], name: str) -> Found:
     off = False
     try:
-        # Only this node's own cluster knows the id of its boot.
-        off = boot_id(host) in which_cluster.ask(trust, key, host, place).off
-        return Found(_api_server(host, place[0], name), off)
+        side = which_cluster.ask(trust, key, host, place)
+        # A boot's id is no secret; whose cluster this is has been signed.
+        off = side.cluster == conflict.cluster_id(host) and boot_id(host) in side.off
+        return Found(_api_server(host, place[0], name) if name else None, off)
     except (NoControlPlane, OSError) as error:
         LOG.info("%s is not this cluster's control plane: %s", place[0], error)
         return Found(None, off)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from nodeagent import paths
-from nodeagent.agent import conflict, follow, provision
+from nodeagent.agent import conflict, follow, keeper, provision
 from nodeagent.agent.announcer import Announcer
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import (
@@ -23,7 +23,7 @@ from nodeagent.cluster import (
     renewal,
     workloads,
 )
-from nodeagent.cluster.health import answers
+from nodeagent.cluster.health import answers, api_server
 from nodeagent.config import checks
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
@@ -49,6 +49,7 @@ LOG = logging.getLogger("nodeagent")
 PREFETCH_PAUSE = 20.0  # seconds until images that could not be had are asked for again
 RENEWAL_LOOK = 60.0  # seconds between looks at certificates while a node is not Ready
 REJOIN_PAUSE = 600.0  # seconds that a granted token lives
+START_BOUND = 120  # seconds for systemd to start the kubelet
 FOLLOW_LOOK = 15.0  # seconds between looks for a control plane that does not answer
 READY_LOOK = 3.0  # seconds between looks at a node that is not Ready yet
 SLOW_FSYNC_MS = 10.0  # etcd wants fsync under 10 ms (etcd docs, "Hardware recommendations")
@@ -81,6 +82,9 @@ class Formation:
         """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
         settings = config.load(self.host).settings
         role = self.state_file.values["role"]
+        if role is not None:
+            # `nodeagent fleet off` that was killed has left it stopped.
+            self.host.run("systemctl", "start", "kubelet", timeout=START_BOUND)
         if role == "control-plane":
             self.lead(settings, "It was decided before.")
         elif role == "worker":
@@ -267,20 +271,21 @@ class Formation:
             if self.host.clock.monotonic() - looked >= RENEWAL_LOOK:
                 self.renew(name)  # the clock may have been set since
                 looked = self.host.clock.monotonic()
+        follow.follow_clock(self.host)  # its API server answers for sure now
         self.host.shred(kubeadm_state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
         self.reporter.enter("ready", "Part of the cluster")
         self.announcer.formed = True
 
     def seek(self) -> None:
         """A worker whose control plane does not answer looks for it, and has the node's files say
-        where it is. Raises as ``engine.run``."""
-        name = follow.api_name(self.host)
-        if self.state_file.values["role"] != "worker" or not name:
-            return
-        if answers(name, paths.API_PORT):
+        where it is; or is told there to turn itself off. Raises as ``engine.run``."""
+        server = api_server(self.host.text(paths.KUBELET_CONF) or "")
+        if self.state_file.values["role"] != "worker" or server is None or answers(*server):
             return
         settings = config.load(self.host).settings
-        address = follow.look(self.host, self.trust, self.key, self.state_file, settings).address
+        address, off = follow.look(self.host, self.trust, self.key, self.state_file, settings)
+        if off:
+            keeper.switch_off(self.host, self.reporter)
         if address and follow.take(self.host, self.state_file, address):
             self.reporter.set(control_plane=addresses.endpoint(address))
             self.reporter.milestone("found", f"The control plane is at {address} now")

@@ -46,6 +46,7 @@ DAY = 86400.0  # seconds between looks whether the key of a package repository r
 RENEWAL_DUE = 3  # status of `nodeagent renew-keys`: the cluster's certificates end soon
 ELSEWHERE = 4  # status of `nodeagent seek`: the control plane is at another address
 OFF = 5  # likewise: the whole cluster is being switched off (``all_off.py``)
+OFF_BOUND = 300.0  # seconds for it; half of the unit's WatchdogSec
 SEEK, SEEK_AT_MOST = 30.0, 120.0  # seconds between two of these, at first and after a while
 # Rounds for which another address has to stay until the cluster's files follow, and where they have
 # followed one within the last hour: a lease that comes and goes must not restart things for ever.
@@ -96,6 +97,19 @@ def _own_key(host: Host) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError("the node's key is of another kind")
     return key
+
+
+def switch_off(host: Host, reporter: Reporter) -> None:
+    """Turn this board off, as its control plane wants it. Comes back where that fails, or systemd
+    has not ended this process in ``OFF_BOUND``."""
+    said = "The cluster is being switched off: this board turns itself off"
+    reporter.milestone("off", said)
+    reporter.enter(reporter.phase, said)
+    try:
+        power_off(host)
+        host.clock.sleep(OFF_BOUND)
+    except CommandFailed as error:
+        reporter.trouble(error, failed=False)
 
 
 class Keeper:
@@ -166,12 +180,13 @@ class Keeper:
             return False
         if kubelet_healthy():
             self.ailing = 0
-            trouble = self.rival_watch.trouble or moved or self._away(now)
-            sought = self._seek(now) if trouble is not None else 0
+            away = self._away(now)
+            trouble = self.rival_watch.trouble or moved or away
+            sought = self._seek(now)
             if sought == ELSEWHERE:
                 return False  # the whole agent follows it
             if sought == OFF:
-                self._switch_off()
+                switch_off(self.host, self.reporter)
             elif trouble is not None:
                 self.reporter.trouble(trouble, failed=False)
             elif self.reporter.values["error"] is not None:
@@ -181,7 +196,8 @@ class Keeper:
             self.reporter.trouble(
                 Blocked(
                     "The kubelet does not answer.",
-                    "It restarts by itself; if it stays, see `journalctl -u kubelet`.",
+                    "It restarts by itself, after `nodeagent fleet off` within some minutes; if it"
+                    " stays, see `journalctl -u kubelet`.",
                 ),
                 failed=False,
             )
@@ -249,15 +265,6 @@ class Keeper:
             return 0
         self.sought, self.seek_pause = now, min(2 * self.seek_pause, SEEK_AT_MOST)
         return self.host.run(AGENT, "seek", timeout=KEYS_BOUND).status
-
-    def _switch_off(self) -> None:
-        said = "The cluster is being switched off: this board turns itself off"
-        self.reporter.milestone("off", said)
-        self.reporter.enter("ready", said)
-        try:
-            power_off(self.host)
-        except CommandFailed as error:
-            self.reporter.trouble(error, failed=False)
 
     def _listen(self, now: float) -> tuple[Heard, ...]:
         """Who of the fleet stands where; who may join now."""

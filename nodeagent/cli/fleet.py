@@ -1,4 +1,4 @@
-"""The command line about fleets, typed on a person's own computer."""
+"""The command line about fleets, for a person's own computer; `fleet off` is in members.py."""
 
 from __future__ import annotations
 

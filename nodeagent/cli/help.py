@@ -44,6 +44,17 @@ def teach(ctx: click.Context, formatter: click.HelpFormatter) -> None:
             formatter.write(f"  # {what}\n  {command}\n")
 
 
+class OnNode(Taught):
+    """A command that is typed on a node, in a group of commands that are not."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it. Raises NotPermitted, FileFailed, NoRoom for files that cannot be used."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            raise of_command(error) from error
+
+
 class OwnComputer(TaughtGroup):
     """Commands that work on a person's own files, where root is no help."""
 

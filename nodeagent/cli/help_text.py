@@ -128,7 +128,7 @@ LESSONS: dict[str, Lesson] = {
         ),
     ),
     "fleet": Lesson(
-        "On your own computer, before you prepare cards.",
+        "On your own computer, before you prepare cards; `fleet off` on the control plane.",
         (("nodeagent fleet new home", "a fleet of identical cards, called home"),),
     ),
     "fleet new": Lesson(

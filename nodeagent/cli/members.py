@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nodeagent.cli.help import Taught
+from nodeagent.cli.help import OnNode, Taught
 
 
 @click.command(cls=Taught)
@@ -102,7 +102,7 @@ def join_command() -> None:
     click.echo(control_plane.join_command(host))
 
 
-@click.command("off", cls=Taught)
+@click.command("off", cls=OnNode)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def fleet_off(yes: bool) -> None:
     """Switch the whole cluster off, workers first. On the control plane; power brings it back."""

@@ -198,6 +198,18 @@ DEFECTS: tuple[Defect, ...] = (
         "off-while-it-runs", "a worker that has only stopped its kubelet counts as off",
         f"{UNIT}/agent/test_all_off.py::test_a_board_is_off_when_nobody_is_there",
     ),
+    _defect(
+        "off-for-a-moment", "a board that only reboots counts as off",
+        f"{UNIT}/agent/test_all_off.py::test_a_board_that_only_reboots_is_waited_for",
+    ),
+    _defect(
+        "another-clusters-word-ends-a-boot", "any leader of the fleet turns a worker off",
+        "tests/net/test_follow.py::test_another_clusters_word_ends_no_boot",
+    ),
+    _defect(
+        "any-clock-followed", "a control plane's wrong clock takes the workers' along",
+        f"{UNIT}/agent/test_time_of_the_cluster.py::test_the_clock_goes_by_the_control_planes",
+    ),
 )  # fmt: skip
 
 ALL = (*DEFECTS, *STRANGERS)

@@ -101,3 +101,27 @@ def test_a_worker_is_told_that_its_boot_shall_end(lan: Lan) -> None:
     assert look(other, leader.address) == leader.address, other.logs()
     conflict.publish(leader.host, state_file, *about, alone=None)
     assert look(node, leader.address) == leader.address, node.logs()
+
+
+def test_a_worker_that_has_no_name_for_its_cluster_is_told_too(lan: Lan) -> None:
+    """As nodeagent 0.2.0 made it: there is nobody to follow, but somebody to ask."""
+    leader = control_plane(lan, joining=0.1)
+    node = member(lan, leader)
+    node.host.write(paths.KUBELET_CONF, CONF.format(leader.address).encode())
+    put(node.host.root, {"/proc/sys/kernel/random/boot_id": f"{BOOT}0\n"})
+    assert look(node, leader.address) == "", node.logs()
+    state_file, about = StateFile(leader.host), (leader.trust, leader.key.node_id)
+    conflict.publish(leader.host, state_file, *about, alone=None, off=(f"{BOOT}0",))
+    assert look(node, leader.address) == "off", node.logs()
+
+
+def test_another_clusters_word_ends_no_boot(lan: Lan) -> None:
+    """It leads a cluster of this fleet, and has seen the boot's id, which is no secret."""
+    gone, other = control_plane(lan, joining=0.1), control_plane(lan, joining=0.1)
+    node = member(lan, gone)
+    put(node.host.root, {"/proc/sys/kernel/random/boot_id": f"{BOOT}0\n"})
+    for process in gone.processes:
+        process.kill()
+    about = (StateFile(other.host), other.trust, other.key.node_id)
+    conflict.publish(other.host, *about, alone=None, off=(f"{BOOT}0",))
+    assert look(node, other.address) == "", node.logs()

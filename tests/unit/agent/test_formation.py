@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nodeagent import paths
-from nodeagent.agent import provision
+from nodeagent.agent import follow, formation, provision
 from nodeagent.agent.formation import Formation
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import control_plane as node
@@ -25,6 +25,8 @@ from tests.support import authority
 from tests.support.machine import NOW, Machine, put
 from tests.unit.cluster.test_addresses import HEAD, TRIE, WIRE, WIRE_NET, sysfs
 from tests.unit.cluster.test_renewal import DAY, RENEW, RESTART, YEAR, control_plane, made
+
+POWEROFF = "systemctl poweroff"
 
 
 def former(machine: Machine, role: str, synced: bool) -> Formation:
@@ -112,6 +114,33 @@ def test_a_name_that_was_given_away_is_said(
     with pytest.raises(Refused, match="belongs to another node now"):
         former(machine, "worker", synced=True).renew("pi-2")
     assert not machine.exists(kubeadm_state.BOOTSTRAP_CONF) and RESTART not in machine.ran
+
+
+@pytest.mark.parametrize("server", ["10.0.0.7", "api.f-aaaaaaaaaaaaaaaa.internal"])
+def test_a_worker_that_is_not_ready_yet_turns_itself_off_with_its_cluster(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, {paths.KUBELET_CONF: f"    server: https://{server}:6443\n"})
+    machine = Machine(tmp_path, {POWEROFF: ""})
+    monkeypatch.setattr(formation, "answers", lambda *_: False)
+    monkeypatch.setattr(follow, "look", lambda *_: follow.Found(None, off=True))
+    forming = former(machine, "worker", synced=True)
+    monkeypatch.setattr(forming, "settle", lambda _: None)
+    forming.seek()
+    assert POWEROFF in machine.ran
+
+
+@pytest.mark.parametrize("role", ["worker", "control-plane"])
+def test_a_kubelet_that_a_killed_fleet_off_left_is_started(
+    role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path)
+    forming = former(machine, role, synced=True)
+    began = list[list[str]]()
+    for part in ("lead", "follow"):
+        monkeypatch.setattr(forming, part, lambda *_: began.append(list(machine.ran)))
+    forming.form()
+    assert began == [["systemctl start kubelet"]]
 
 
 @pytest.mark.parametrize("synced", [True, False])

@@ -161,6 +161,34 @@ def test_a_worker_turns_itself_off_with_its_cluster(
     assert shown["detail"] == "The cluster is being switched off: this board turns itself off"
 
 
+def test_a_worker_whose_address_moves_meanwhile_turns_itself_off_too(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The boards are carried already, while the last of them ends."""
+    machine.write(paths.KUBELET_CONF, KUBECONFIG.encode())
+    machine.answers |= {f"{rival_watch.AGENT} seek": {"status": keeper.OFF}, POWEROFF: ""}
+    monkeypatch.setattr(keeper, "answers", lambda *_: False)
+    there_and_back = ["10.0.0.7", "10.0.0.9", "10.0.0.9"] * 3
+    assert all(moving(machine, monkeypatch, there_and_back, []))
+    assert POWEROFF in machine.ran
+
+
+def test_nothing_else_is_said_while_a_board_turns_itself_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet ends then, which is no trouble; where the board stays on after all, it is."""
+    machine.answers[POWEROFF] = ""
+    reporter = Reporter(machine)
+    reporter.enter("ready", "Part of the cluster")
+    began = machine.clock.now()
+    keeper.switch_off(machine, reporter)
+    assert machine.clock.now() - began == keeper.OFF_BOUND
+    machine.answers[POWEROFF] = {"status": 1, "err": "Access denied"}
+    keeper.switch_off(machine, reporter)
+    assert machine.clock.now() - began == keeper.OFF_BOUND
+    assert reporter.values["error"] is not None
+
+
 def test_a_leader_looks_for_nobody(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Became):
         keeper.hand_over(machine, replace(BEACON, role="control-plane"), VOICE, "auto", True)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from nodeagent import paths
 from nodeagent.agent import follow
-from nodeagent.cluster import kubelet_api, rest
+from nodeagent.cluster import control_plane, kubelet_api, rest
+from nodeagent.config.settings import Settings
 from nodeagent.host.timesync import SYNCHRONISED
 from nodeagent.steps.clock import OUTLIVED
 from tests.support.machine import NOW, Machine, put
+from tests.unit.agent.test_formation import former, worker
+from tests.unit.cluster.test_renewal import DAY, YEAR, made
 
 
 def sets(moment: float) -> str:
@@ -26,6 +30,8 @@ def sets(moment: float) -> str:
         ({}, NOW + 3600, [sets(NOW + 3600)]),
         ({}, NOW + 1, []),  # as exact as it can be told
         ({}, NOW - 3600, []),  # never back
+        ({}, NOW + 2 * YEAR, []),  # its own certificate has ended then
+        ({paths.KUBELET_CLIENT: "-----BEGIN CERTIFICATE"}, NOW + 3600, []),
         ({}, None, []),  # nobody answers
         ({}, OUTLIVED.timestamp(), []),  # no clock is right that says this
         ({SYNCHRONISED: ""}, NOW + 3600, []),  # a time server knows better
@@ -39,11 +45,36 @@ def test_the_clock_goes_by_the_control_planes(
     there: float | None,
     ran: list[str],
 ) -> None:
-    put(tmp_path, files)
+    put(tmp_path, {paths.KUBELET_CLIENT: made(DAY)} | files)
     machine = Machine(tmp_path, dict.fromkeys(ran, ""))
     monkeypatch.setattr(kubelet_api, "time", lambda host: there)
     follow.follow_clock(machine)
     assert [one for one in machine.ran if one.startswith("systemd-run")] == ran
+
+
+def test_a_worker_that_is_ready_at_once_goes_by_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its API server has answered then, and nobody looks again for a day."""
+    machine = worker(tmp_path, DAY)
+    machine.answers[sets(NOW + 3600)] = ""
+    put(
+        tmp_path, {paths.KUBELET_CONF: "    server: https://api.f-aaaaaaaaaaaaaaaa.internal:6443\n"}
+    )
+    asked = list[tuple[object, ...]]()
+
+    def request(*about: object) -> rest.Answer:
+        asked.append(about)
+        return rest.Answer(401, "Unauthorized", b"", NOW + 3600)
+
+    monkeypatch.setattr(rest, "request", request)
+    monkeypatch.setattr(control_plane, "ready", lambda *_: True)
+    forming = former(machine, "worker", synced=False)
+    forming.trust = Mock()
+    forming.announcer = Mock()
+    forming.follow(Settings())
+    assert sets(NOW + 3600) in machine.ran
+    assert asked[0][0] == ("api.f-aaaaaaaaaaaaaaaa.internal", 6443)
 
 
 @pytest.mark.parametrize(
