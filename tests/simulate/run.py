@@ -7,13 +7,16 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from nodeagent.fleet.sight import PATIENCE_WITH_ANY
 from tests.simulate.air import Air
 from tests.simulate.attack import Attacker
 from tests.simulate.memory import PowerCut
 from tests.simulate.pi import Pi
 from tests.simulate.plans import NEVER, Plan
 
-PATIENCE = 1500.0  # true seconds after the last disturbance, until a run is over in any case
+# True seconds after the last disturbance, until a run is over in any case; after an attack so much
+# longer as what somebody said holds a node up.
+PATIENCE = 1500.0
 CUT = 20.0  # seconds without power after a cut at a write
 
 
@@ -68,7 +71,8 @@ class Life:
 
     def live(self) -> Outcome:
         """Until it is settled or nothing more is to be expected."""
-        end, now = self.plan.quiet + PATIENCE, 0.0
+        held_up = PATIENCE_WITH_ANY if self.plan.attack else 0.0
+        end, now = self.plan.quiet + PATIENCE + held_up, 0.0
         check = 0.0
         while self.queue:
             now, _, what, number = heapq.heappop(self.queue)
