@@ -39,7 +39,7 @@ def child(name: str, arguments: list[str]) -> None:
 
 
 def fuzz(name: str, seconds: int, seed: int) -> tuple[int, int, str]:
-    """Executions, covered edges, and the last words where something was found."""
+    """Executions, covered edges, and where something was found what, and the last words."""
     place = PLACE / name
     corpus = place / "corpus"
     shutil.rmtree(corpus, ignore_errors=True)
@@ -58,7 +58,10 @@ def fuzz(name: str, seconds: int, seed: int) -> tuple[int, int, str]:
     # At the end libFuzzer says `#12345 DONE cov: 321 ft: ...`, after a crash only the first.
     runs = [int(number) for number in re.findall(r"^#(\d+)\s", said, re.M)]
     edges = [int(number) for number in re.findall(r"cov: (\d+)", said)]
-    why = said[-1500:] if done.returncode else ""
+    why = ""
+    if done.returncode:
+        named = re.search(r"(?:Python exception: ===|SUMMARY:)\s*(.+)", said)
+        why = f"{named[1] if named else 'It ended'}\n{said[-1500:]}"
     return max(runs, default=0), max(edges, default=0), why
 
 

@@ -25,7 +25,7 @@ def run(seed: int) -> Section:
         what = " ".join((target.run.__doc__ or "").split()).rstrip(".")
         rows.append((f"`{name}`", what, str(runs), str(edges), "found" if why else "nothing"))
         if why:
-            faults.append(f"{name}: {why.strip().splitlines()[-1]}; build/fuzz/{name} has the rest")
+            faults.append(f"{name}: {why.splitlines()[0]}; build/fuzz/{name} has the rest")
         elif not runs:
             faults.append(f"{name} was not run at all; see build/fuzz/{name}/log")
     return Section(

@@ -118,6 +118,9 @@ FOUND: dict[str, tuple[str, Callable[[], bytes]]] = {
         "http_answer",
         lambda: b"HTTP/1.1 503 Busy\r\nRetry-After: " + b"9" * 5000 + b"\r\n\r\n",
     ),
+    "an answer of another version": (
+        "http_answer", lambda: b"HTTP/1.1\x1e\x1e 404",
+    ),
     "an answer nested without end": ("api_answer", lambda: b"[" * 100_000),
 }  # fmt: skip
 
