@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodeagent.agent import conflict
-from nodeagent.cluster import kubectl
+from nodeagent.cluster import kubectl, rest
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.fleet.rivals import BOOT_ID, OFF_MOST
@@ -32,28 +32,30 @@ from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 
 PORT = 10250  # kubelet reference, --port; control planes have to reach it
-LOOK, BOUND = 5.0, 3.0  # seconds between looks whether the boards are off; for one board of them
-SURE = 45.0  # seconds for which all of them have to be: one that reboots comes back
+LOOK, BOUND = 5.0, 3.0  # seconds between looks whether the boards are off; for one look at them
+SURE = 75.0  # seconds for which all of them have to be: one that reboots comes back
 # Seconds: a worker notices in a minute and stops its pods in a minute and a half at most (systemd's
 # DefaultTimeoutStopSec). With SURE it is under the five minutes (``keeper.PATIENCE``) after which
 # the agent here starts the kubelet again.
-PATIENCE = 240.0
-AT_ONCE = 16  # boards looked at side by side
+PATIENCE = 200.0
+SILENT = (errno.ETIMEDOUT, errno.EHOSTUNREACH)
 STOP_BOUND = 120  # seconds
 
 
 @dataclass(frozen=True)
 class Board:
-    """Another node of the cluster. ``boot``: the kernel's id of its boot, as its kubelet told."""
+    """Another node of the cluster. ``boot``: the kernel's id of its boot, as its kubelet told;
+    ``away``: neither Kubernetes nor this board hears of it any more, so nobody waits for it."""
 
     name: str
     address: str
     boot: str
+    away: bool = False
 
 
 def others(host: Host) -> list[Board]:
     """Who will turn itself off before this board does. Raises NeedsRoot, Refused where this node
-    leads no cluster or that does not answer."""
+    leads no cluster or that does not answer, or where nobody here could see a board go off."""
     need_control_plane(host)
     try:
         items = kubectl.get(host, "nodes")["items"]
@@ -64,7 +66,9 @@ def others(host: Host) -> list[Board]:
             " last.",
         ) from error
     own = Facts(host).node_name
-    found = [_board(item) for item in items if item["metadata"]["name"] != own]
+    items = [item for item in items if item["metadata"]["name"] != own]
+    with ThreadPoolExecutor(OFF_MOST) as pool:
+        found = list(pool.map(_board, items))
     if len(found) > OFF_MOST:
         raise Refused(
             f"This cluster has more than {OFF_MOST} other boards.",
@@ -78,19 +82,34 @@ def _board(item: dict[str, Any]) -> Board:
     listed = status.get("addresses") or []
     address = next((one["address"] for one in listed if one["type"] == "InternalIP"), "")
     try:
-        return Board(name, wire.address(address), BOOT_ID(status["nodeInfo"]["bootID"]))
+        address, boot = wire.address(address), BOOT_ID(status["nodeInfo"]["bootID"])
     except (KeyError, wire.Malformed) as error:
         raise Refused(
             f"The cluster does not know where {name} is, or since when it runs.",
             f"Switch {name} off yourself, type `sudo kubectl delete node {name}`, and then this"
             " command again.",
         ) from error
+    ready, answer = rest.is_ready(item), _knock(address)
+    if ready and answer not in (0, errno.ECONNREFUSED):
+        raise Refused(
+            f"{name} is Ready and does not answer this board at {address}, port {PORT}, so nobody"
+            " here would see it go off.",
+            "If it was switched off just now, try again in a minute; else let this board reach it"
+            " there.",
+        )
+    return Board(name, address, boot, away=not ready and answer != 0)
 
 
-def off(host: Host, boards: list[Board], say: Callable[[str], None]) -> None:
-    """Have these boards turn themselves off, then this one; ``say`` gets a line for each. Raises
-    Refused where one stays on: the cluster goes on then without those that are off; CommandFailed,
-    FleetError, OSError."""
+def off(host: Host, agreed: list[Board], say: Callable[[str], None]) -> None:
+    """Have the other boards turn themselves off, then this one; ``say`` gets a line for each.
+    ``agreed``: what ``others`` said when a person was asked. Raises as ``others``, and Refused
+    where that is over, or where a board stays on: the cluster goes on then without those that are
+    off; CommandFailed, FleetError, OSError."""
+    boards = others(host)  # it may be an hour ago
+    if {board.name for board in boards} != {board.name for board in agreed}:
+        raise Refused(
+            "The cluster has other boards than when you were asked.", "Type the command again."
+        )
     # The network, and with it the terminal that this was typed in, may go away on the way.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # undone as with Ctrl-C
@@ -105,14 +124,15 @@ def off(host: Host, boards: list[Board], say: Callable[[str], None]) -> None:
 
     try:
         # Again with each look: the agent here writes what it knows when it starts.
-        _stop(host, boards, lambda: ends(*(board.boot for board in boards)), tell)
+        there = [board for board in boards if not board.away]
+        _stop(host, there, lambda: ends(*(board.boot for board in boards)), tell)
         tell("this board turns itself off")
         power_off(host)
     except BaseException:
         try:
-            host.run("systemctl", "start", "kubelet", timeout=STOP_BOUND)
-        finally:
             ends()
+        finally:
+            host.run("systemctl", "start", "kubelet", timeout=STOP_BOUND)
         raise
 
 
@@ -126,10 +146,10 @@ def _stop(
     if server:
         host.call("crictl", "stop", *server, timeout=STOP_BOUND)
     on, since = set(boards), None  # since when nobody is on
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(OFF_MOST) as pool:
         while boards:
             order()
-            silent = list(pool.map(lambda board: _is_off(board.address), boards))
+            silent = list(pool.map(lambda board: _knock(board.address) in SILENT, boards))
             now = host.clock.monotonic()
             for board, is_off in zip(boards, silent, strict=True):
                 if is_off == (board in on):
@@ -143,18 +163,18 @@ def _stop(
                 raise Refused(
                     f"{named} did not turn off within {PATIENCE:.0f} seconds, so this board stays"
                     " on.",
-                    f"Type `sudo poweroff` there ({named}), then this command again.",
+                    f"Type `sudo poweroff` there ({named}), then this command again in a minute.",
                 )
             host.clock.sleep(LOOK)
 
 
-def _is_off(address: str) -> bool:
-    """Nobody is there. A board that refuses a connection has ended its kubelet, and still runs; any
-    other error is this board's own, such as a cable that is out."""
+def _knock(address: str) -> int:
+    """0 where a connection to the kubelet is taken; else the error's number (errno(3)). A board
+    that refuses it has ended its kubelet, and still runs; one that is off is SILENT."""
     try:
         socket.create_connection((address, PORT), timeout=BOUND).close()
     except TimeoutError:
-        return True
+        return errno.ETIMEDOUT
     except OSError as error:
-        return error.errno == errno.EHOSTUNREACH
-    return False
+        return error.errno or errno.EIO
+    return 0

@@ -95,8 +95,8 @@ def take(host: Host, state_file: StateFile, address: str) -> bool:
 def follow_clock(host: Host) -> None:
     """A worker whose clock no time server has set goes by its control plane's, which proves itself
     by its certificate as to every kubelet. Forwards only: what has ended stays so; and not beyond
-    the end of this node's own certificate, so that one wrong clock does not take all along. Never
-    fails."""
+    the end of the API server's certificate or of this node's own, where they could not talk any
+    more. Never fails."""
     if host.exists(paths.ADMIN_CONF) or synchronised(Facts(host)):
         return
     there, here = kubelet_api.time(host), host.clock.now()

@@ -112,7 +112,7 @@ def fleet_off(yes: bool) -> None:
     host = Host()
     boards = all_off.others(host)
     for board in boards:
-        click.echo(f"{board.name} turns itself off")
+        click.echo(f"{board.name} {'is away already' if board.away else 'turns itself off'}")
     click.echo("Last this board turns itself off. All of it comes back once the boards get power.")
     if not yes:
         click.confirm("Go on?", abort=True)

@@ -34,7 +34,8 @@ def safe_name(name: str) -> str:
 
 class Answer(NamedTuple):
     """HTTP status with its reason phrase, and the body. ``time``: what the server's clock says
-    (RFC 9110, 6.6.1), in seconds since the epoch; None where it does not say."""
+    (RFC 9110, 6.6.1), in seconds since the epoch; None where it does not say, or its certificate
+    has ended then."""
 
     status: int
     reason: str
@@ -78,14 +79,18 @@ def _exchange(
     kind = {"Content-Type": KINDS.get(method, "application/json")} if data else {}
     with closing(connection):
         connection.request(method, path, data, {**headers, **kind})
+        certificate = connection.sock.getpeercert() or {}  # before the answer ends the connection
         answer = connection.getresponse()
         body, said = answer.read(MAX_BYTES), answer.getheader("Date", "")
-        return Answer(answer.status, answer.reason, body, _time(said))
+        return Answer(
+            answer.status, answer.reason, body, _time(said, str(certificate.get("notAfter")))
+        )
 
 
-def _time(said: str) -> float | None:
+def _time(said: str, end: str) -> float | None:
     try:
-        return parsedate_to_datetime(said).timestamp()
+        moment = parsedate_to_datetime(said).timestamp()
+        return moment if moment < ssl.cert_time_to_seconds(end) else None
     except (ValueError, OverflowError):
         return None
 

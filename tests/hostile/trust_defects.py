@@ -203,6 +203,10 @@ DEFECTS: tuple[Defect, ...] = (
         f"{UNIT}/agent/test_all_off.py::test_a_board_that_only_reboots_is_waited_for",
     ),
     _defect(
+        "off-unseen", "a board that cannot be seen from the control plane counts as off",
+        f"{UNIT}/agent/test_all_off.py::test_who_could_not_be_seen_to_go_off_is_named_before",
+    ),
+    _defect(
         "another-clusters-word-ends-a-boot", "any leader of the fleet turns a worker off",
         "tests/net/test_follow.py::test_another_clusters_word_ends_no_boot",
     ),

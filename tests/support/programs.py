@@ -208,6 +208,7 @@ class Commands:
             (("systemctl", "enable"), self._enable),
             (("systemctl", "restart", "containerd.service"), self._restart),
             (("systemctl", "disable"), self._disable),
+            (("systemctl", "start", "kubelet"), self._start),
             (("systemctl", "stop"), lambda w: (0, "", "")),
             (("systemctl", "daemon-reload"), lambda w: (0, "", "")),
             (("systemctl", "daemon-reexec"), lambda w: (0, "", "")),
@@ -271,6 +272,10 @@ class Commands:
         for unit in words[2:]:
             target = "sockets" if unit.endswith(".socket") else "multi-user"
             self.remove(f"/etc/systemd/system/{target}.target.wants/{unit}")
+        return 0, "", ""
+
+    def _start(self, words: Sequence[str]) -> Answer:
+        self._start_kubelet()
         return 0, "", ""
 
     def _restart(self, words: Sequence[str]) -> Answer:

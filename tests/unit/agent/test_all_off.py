@@ -35,10 +35,12 @@ WORK = {STOP: "", START: "", PS: "abc\n", STOPPED: "", OFF: ""}
 OTHERS = [Board(f"pi-{number}", f"10.0.0.{number}", BOOT.format(number)) for number in (2, 3)]
 
 
-def node(name: str, number: int) -> dict[str, Any]:
+def node(name: str, number: int, ready: str = "True") -> dict[str, Any]:
     """As the API server tells of it."""
     addresses = [{"type": "InternalIP", "address": f"10.0.0.{number}"}]
-    status = {"addresses": addresses, "nodeInfo": {"bootID": BOOT.format(number)}}
+    conditions = [{"type": "Ready", "status": ready}]
+    info = {"bootID": BOOT.format(number)}
+    status = {"addresses": addresses, "conditions": conditions, "nodeInfo": info}
     return {"metadata": {"name": name}, "status": status}
 
 
@@ -49,8 +51,9 @@ def listed(*nodes: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture
 def leader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Young:
-    """A control plane, whose other boards are pi-2 and pi-3."""
+    """A control plane, whose other boards are pi-2 and pi-3, and on."""
     monkeypatch.setattr(signal, "signal", Mock())
+    monkeypatch.setattr(all_off, "_knock", lambda _: 0)
     made = Young(tmp_path, fleet_file.make("home")[1])
     three = [node(f"pi-{number}", number) for number in (3, 1, 2)]
     made.host.answers |= {**WORK, **listed(*three)}
@@ -71,12 +74,13 @@ def silence(
     """Boards by their names, and from when to when (seconds) each is off."""
     began = host.clock.monotonic()
 
-    def is_off(address: str) -> bool:
+    def knock(address: str) -> int:
         now = host.clock.monotonic() - began
         name = f"pi_{address.rpartition('.')[2]}"
-        return any(begin <= now < end for begin, end in spans[name])
+        silent = any(begin <= now < end for begin, end in spans[name])
+        return errno.EHOSTUNREACH if silent else errno.ECONNREFUSED
 
-    monkeypatch.setattr(all_off, "_is_off", is_off)
+    monkeypatch.setattr(all_off, "_knock", knock)
 
 
 EVER = 1e9
@@ -93,24 +97,24 @@ def test_this_board_goes_off_last(leader: Young, monkeypatch: pytest.MonkeyPatch
     all_off.off(host, OTHERS, said.append)
     boots = (BOOT.format(2), BOOT.format(3))
     assert said == ["pi-3 is off", "pi-2 is off", "this board turns itself off", f"after {boots}"]
-    assert host.ran == [STOP, PS, STOPPED]
+    assert host.ran == [NODES, STOP, PS, STOPPED]
 
 
 def test_a_board_that_stays_on_is_named_and_all_is_as_before(
     leader: Young, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silence(monkeypatch, leader.host, pi_2=[(10, EVER)], pi_3=[])
-    with pytest.raises(Refused, match=r"pi-3 did not turn off within 240 seconds"):
+    with pytest.raises(Refused, match=r"pi-3 did not turn off within 200 seconds"):
         all_off.off(leader.host, OTHERS, lambda _: None)
     assert told(leader) == ()
-    assert leader.host.ran == [STOP, PS, STOPPED, START]
+    assert leader.host.ran == [NODES, STOP, PS, STOPPED, START]
 
 
 def test_a_board_that_only_reboots_is_waited_for(
     leader: Young, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is silent for a while, and so long the others' silence says nothing."""
-    silence(monkeypatch, leader.host, pi_2=[(20, 55), (120, EVER)], pi_3=[(30, EVER)])
+    silence(monkeypatch, leader.host, pi_2=[(20, 90), (120, EVER)], pi_3=[(30, EVER)])
     said, began = list[str](), leader.host.clock.monotonic()
     all_off.off(leader.host, OTHERS, said.append)
     assert said[:-1] == ["pi-2 is off", "pi-3 is off", "pi-2 is on again", "pi-2 is off"]
@@ -121,11 +125,11 @@ def test_who_is_off_just_in_time_is_made_sure_of(
     leader: Young, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until then the agent here does not start the kubelet again."""
-    silence(monkeypatch, leader.host, pi_2=[(0, EVER)], pi_3=[(all_off.PATIENCE - 6, EVER)])
+    silence(monkeypatch, leader.host, pi_2=[(1, EVER)], pi_3=[(all_off.PATIENCE - 6, EVER)])
     all_off.off(leader.host, OTHERS, lambda _: None)
     assert leader.host.ran[-1] == OFF
-    longest = all_off.PATIENCE + all_off.SURE + 2 * (all_off.LOOK + all_off.BOUND)
-    assert longest < keeper.PATIENCE * keeper.ROUND + all_off.LOOK
+    longest = all_off.PATIENCE + all_off.SURE + all_off.LOOK + all_off.BOUND
+    assert longest < (keeper.PATIENCE - 1) * keeper.ROUND
 
 
 def test_what_the_agent_says_meanwhile_takes_nothing_back(
@@ -135,8 +139,9 @@ def test_what_the_agent_says_meanwhile_takes_nothing_back(
     silence(monkeypatch, leader.host, pi_2=[(90, EVER)], pi_3=[(50, EVER)])
     asked, sleep = list[tuple[str, ...]](), leader.host.time.sleep
 
-    def look(address: str, inner: Callable[[str], bool] = all_off._is_off) -> bool:
-        asked.append(told(leader))
+    def look(address: str, inner: Callable[[str], int] = all_off._knock) -> int:
+        if leader.host.ran != [NODES]:
+            asked.append(told(leader))
         return inner(address)
 
     def agent_writes(seconds: float) -> None:
@@ -145,7 +150,7 @@ def test_what_the_agent_says_meanwhile_takes_nothing_back(
         )
         sleep(seconds)
 
-    monkeypatch.setattr(all_off, "_is_off", look)
+    monkeypatch.setattr(all_off, "_knock", look)
     monkeypatch.setattr(leader.host.time, "sleep", agent_writes)
     leader.host.clock = leader.host.time.clock()
     all_off.off(leader.host, OTHERS, lambda _: None)
@@ -155,7 +160,12 @@ def test_what_the_agent_says_meanwhile_takes_nothing_back(
 def test_boards_are_looked_at_side_by_side(leader: Young, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is off costs seconds; a hundred of them, one after the other, minutes."""
     together = threading.Barrier(len(OTHERS), timeout=30)
-    monkeypatch.setattr(all_off, "_is_off", lambda _: together.wait() >= 0)
+
+    def knock(_: str) -> int:
+        together.wait()
+        return 0 if leader.host.ran == [NODES] else errno.ETIMEDOUT
+
+    monkeypatch.setattr(all_off, "_knock", knock)
     all_off.off(leader.host, OTHERS, lambda _: None)
     assert leader.host.ran[-1] == OFF
 
@@ -164,7 +174,7 @@ def test_a_terminal_that_went_away_stops_nothing(
     leader: Young, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network goes off with the boards, and ssh with it."""
-    silence(monkeypatch, leader.host, pi_2=[(0, EVER)], pi_3=[(0, EVER)])
+    silence(monkeypatch, leader.host, pi_2=[(1, EVER)], pi_3=[(1, EVER)])
     all_off.off(leader.host, OTHERS, Mock(side_effect=OSError(errno.EIO, "Input/output error")))
     assert leader.host.ran[-1] == OFF
     signals = [call.args for call in signal.signal.call_args_list]  # type: ignore[attr-defined]
@@ -177,26 +187,25 @@ def test_a_terminal_that_went_away_stops_nothing(
 def test_who_changes_their_mind_twice_is_obeyed(
     leader: Young, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(all_off, "_is_off", Mock(side_effect=KeyboardInterrupt))
-    run = leader.host.run
+    publish = conflict.publish
 
-    def impatient(*argv: str, **how: Any) -> Any:
-        result = run(*argv, **how)
-        if " ".join(argv) == START:
+    def impatient(*about: Any, **more: Any) -> Any:
+        result = publish(*about, **more)
+        if not more["off"] or STOPPED in leader.host.ran:
             raise KeyboardInterrupt
         return result
 
-    monkeypatch.setattr(leader.host, "run", impatient)
+    monkeypatch.setattr(conflict, "publish", impatient)
     with pytest.raises(KeyboardInterrupt):
         all_off.off(leader.host, OTHERS, lambda _: None)
-    assert told(leader) == () and leader.host.ran == [STOP, PS, STOPPED, START]
+    assert told(leader) == () and leader.host.ran == [NODES, STOP, PS, STOPPED, START]
 
 
 @pytest.mark.parametrize("fails", [STOP, PS, STOPPED, OFF])
 def test_what_fails_on_the_way_is_undone(
     leader: Young, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
-    silence(monkeypatch, leader.host, pi_2=[(0, EVER)], pi_3=[(0, EVER)])
+    silence(monkeypatch, leader.host, pi_2=[(1, EVER)], pi_3=[(1, EVER)])
     leader.host.answers[fails] = {"status": 1, "err": "no"}
     with pytest.raises(Exception, match=fails.split()[0]):
         all_off.off(leader.host, OTHERS, lambda _: None)
@@ -216,7 +225,9 @@ def test_as_many_boards_as_are_allowed_fit_into_the_answer(
     leader.host.answers |= listed(*many)
     boards = all_off.others(leader.host)
     assert len(boards) == OFF_MOST
-    monkeypatch.setattr(all_off, "_is_off", lambda _: True)
+    monkeypatch.setattr(
+        all_off, "_knock", lambda _: errno.ETIMEDOUT if STOPPED in leader.host.ran else 0
+    )
     all_off.off(leader.host, boards, lambda _: None)
     cert = leader.trust.leaf("broker", leader.key.private.public_key())[0]
     side = leader.host.read(paths.BROKER_SIDE) or b""
@@ -225,6 +236,7 @@ def test_as_many_boards_as_are_allowed_fit_into_the_answer(
     assert len(answer) < which_cluster.MAX_BYTES
     assert len(which_cluster.verify(leader.trust.anchors, answer, nonce).off) == OFF_MOST
     leader.host.answers |= listed(*many, node("one-more", 250))
+    monkeypatch.setattr(all_off, "_knock", lambda _: 0)
     with pytest.raises(Refused, match="more than 100"):
         all_off.others(leader.host)
 
@@ -276,21 +288,70 @@ def test_a_person_who_says_no_is_obeyed(leader: Young, monkeypatch: pytest.Monke
     assert done.exit_code == 1 and leader.host.ran == [NODES]
 
 
+def test_a_board_that_is_gone_is_not_waited_for(
+    leader: Young, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its address may be somebody else's by now, or in another network."""
+    three = [node("pi-2", 2), node("pi-3", 3, "Unknown"), node("pi-4", 4, "Unknown")]
+    leader.host.answers |= listed(*three)
+    answers = {"10.0.0.2": 0, "10.0.0.3": errno.ECONNREFUSED, "10.0.0.4": 0}
+
+    def knock(address: str) -> int:
+        off = STOPPED in leader.host.ran and address != "10.0.0.3"
+        return errno.ETIMEDOUT if off else answers[address]
+
+    monkeypatch.setattr(all_off, "_knock", knock)
+    boards, said = all_off.others(leader.host), list[str]()
+    assert [board.name for board in boards if board.away] == ["pi-3"]
+    all_off.off(leader.host, boards, said.append)
+    assert said == ["pi-2 is off", "pi-4 is off", "this board turns itself off"]
+    assert told(leader) == tuple(BOOT.format(number) for number in (2, 3, 4))
+
+
+@pytest.mark.parametrize("answer", [errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH])
+def test_who_could_not_be_seen_to_go_off_is_named_before(
+    leader: Young, monkeypatch: pytest.MonkeyPatch, answer: int
+) -> None:
+    """A packet filter drops what comes, or the way back is another one."""
+    monkeypatch.setattr(all_off, "_knock", lambda address: answer if "0.3" in address else 0)
+    with pytest.raises(Refused, match=r"pi-3 is Ready and does not answer .* at 10.0.0.3, port"):
+        all_off.off(leader.host, OTHERS, lambda _: None)
+    assert leader.host.ran == [NODES] and not leader.host.exists(paths.BROKER_SIDE)
+
+
+def test_a_board_that_came_while_a_person_thought_is_said(leader: Young) -> None:
+    agreed = all_off.others(leader.host)
+    leader.host.answers |= listed(*[node(f"pi-{number}", number) for number in (1, 2, 3, 4)])
+    with pytest.raises(Refused, match="other boards than when you were asked"):
+        all_off.off(leader.host, agreed, lambda _: None)
+    assert leader.host.ran == [NODES, NODES]
+
+
 @pytest.mark.parametrize(
-    ("answer", "off"),
+    ("answer", "number"),
     [
-        (None, False),
-        (ConnectionRefusedError(), False),  # its kubelet has ended, and the rest of it not yet
-        (TimeoutError(), True),
-        (OSError(errno.EHOSTUNREACH, "no route to host"), True),
-        (OSError(errno.ENETUNREACH, "network is unreachable"), False),  # this board's own cable
-        (OSError(errno.EMFILE, "too many open files"), False),
+        (None, 0),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), errno.ECONNREFUSED),
+        (TimeoutError(), errno.ETIMEDOUT),  # of ours
+        (TimeoutError(errno.ETIMEDOUT, "timed out"), errno.ETIMEDOUT),  # of the kernel's
+        (OSError(errno.EHOSTUNREACH, "no route to host"), errno.EHOSTUNREACH),
+        (OSError(errno.ENETUNREACH, "network is unreachable"), errno.ENETUNREACH),
     ],
 )
-def test_a_board_is_off_when_nobody_is_there(
-    monkeypatch: pytest.MonkeyPatch, answer: OSError | None, off: bool
+def test_what_a_board_answers(
+    monkeypatch: pytest.MonkeyPatch, answer: OSError | None, number: int
 ) -> None:
     connection = Mock(side_effect=answer)
     monkeypatch.setattr("socket.create_connection", connection)
-    assert all_off._is_off("10.0.0.2") == off
+    assert all_off._knock("10.0.0.2") == number
     assert connection.call_args.args == (("10.0.0.2", 10250),)
+
+
+@pytest.mark.parametrize("answer", [0, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EMFILE])
+def test_a_board_is_off_when_nobody_is_there(
+    leader: Young, monkeypatch: pytest.MonkeyPatch, answer: int
+) -> None:
+    """Whoever refuses a connection still ends; the rest is this board's own trouble."""
+    monkeypatch.setattr(all_off, "_knock", lambda _: answer if STOPPED in leader.host.ran else 0)
+    with pytest.raises(Refused, match="did not turn off"):
+        all_off.off(leader.host, OTHERS, lambda _: None)

@@ -84,7 +84,8 @@ def test_a_worker_that_is_ready_at_once_goes_by_it_too(
         ("", None),
         ("yesterday", None),
         ("Wed, 18 Nov 99999999999 20:00:00 GMT", None),
+        ("Thu, 19 Nov 2026 20:00:00 GMT", None),  # its own certificate has ended then
     ],
 )
 def test_what_a_server_says_of_the_time(said: str, seconds: float | None) -> None:
-    assert rest._time(said) == seconds
+    assert rest._time(said, "Nov 19 19:59:59 2026 GMT") == seconds
