@@ -128,11 +128,14 @@ def off(host: Host, agreed: list[Board], say: Callable[[str], None]) -> None:
         _stop(host, there, lambda: ends(*(board.boot for board in boards)), tell)
         tell("this board turns itself off")
         power_off(host)
-    except BaseException:
+    except BaseException as error:
         try:
             ends()
         finally:
             host.run("systemctl", "start", "kubelet", timeout=STOP_BOUND)
+        if isinstance(error, CommandFailed):
+            remedy = "The API server starts again. Type the command again in some minutes."
+            raise CommandFailed(error.reason, remedy) from error
         raise
 
 

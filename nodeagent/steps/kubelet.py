@@ -14,8 +14,9 @@ from nodeagent.steps.step import Step
 
 WANTED = "/etc/systemd/system/multi-user.target.wants/kubelet.service"
 SOCKET = "unix:///run/containerd/containerd.sock"
-# crictl would try other runtimes' sockets first, and warn each time (cri-tools docs, crictl.md).
-CRICTL = f"{HEADER}runtime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\n"
+# crictl would try other runtimes' sockets first, and warn each time (cri-tools docs, crictl.md). It
+# gives containerd two seconds for an answer, in which a busy small board stops no container.
+CRICTL = f"{HEADER}runtime-endpoint: {SOCKET}\nimage-endpoint: {SOCKET}\ntimeout: 30\n"
 DROP_IN = "/etc/systemd/system/kubelet.service.d/05-nodeagent.conf"
 # The package has it start at boot, and again every ten seconds (kubernetes/release,
 # kubelet.service): half of a processor of a Pi 3, for nothing, while the node prepares and joins.

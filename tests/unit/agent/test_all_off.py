@@ -18,7 +18,7 @@ from nodeagent import paths
 from nodeagent.agent import all_off, conflict, keeper
 from nodeagent.agent.all_off import Board
 from nodeagent.cli.main import main
-from nodeagent.errors import Refused
+from nodeagent.errors import CommandFailed, Refused
 from nodeagent.fleet.rivals import OFF_MOST
 from nodeagent.join import statement, which_cluster
 from nodeagent.trust import fleet_file
@@ -207,8 +207,9 @@ def test_what_fails_on_the_way_is_undone(
 ) -> None:
     silence(monkeypatch, leader.host, pi_2=[(1, EVER)], pi_3=[(1, EVER)])
     leader.host.answers[fails] = {"status": 1, "err": "no"}
-    with pytest.raises(Exception, match=fails.split()[0]):
+    with pytest.raises(CommandFailed, match=fails.split()[0]) as failure:
         all_off.off(leader.host, OTHERS, lambda _: None)
+    assert failure.value.remedy.startswith("The API server starts again.")
     assert told(leader) == () and leader.host.ran[-1] == START
 
 
