@@ -44,19 +44,10 @@ def teach(ctx: click.Context, formatter: click.HelpFormatter) -> None:
             formatter.write(f"  # {what}\n  {command}\n")
 
 
-class OnNode(Taught):
-    """A command that is typed on a node, in a group of commands that are not."""
+class _OfFiles(click.Command):
+    """Tells of files that cannot be used; ``on_node``: they are the system's."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run it. Raises NotPermitted, FileFailed, NoRoom for files that cannot be used."""
-        try:
-            return super().invoke(ctx)
-        except OSError as error:
-            raise of_command(error) from error
-
-
-class OwnComputer(TaughtGroup):
-    """Commands that work on a person's own files, where root is no help."""
+    on_node = True
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it. Raises NotPermitted, FileFailed, NoRoom for files that cannot be used."""
@@ -65,4 +56,14 @@ class OwnComputer(TaughtGroup):
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise of_command(error, on_node=False) from error
+            raise of_command(error, on_node=self.on_node) from error
+
+
+class OnNode(_OfFiles, Taught):
+    """A command that is typed on a node, in a group of commands that are not."""
+
+
+class OwnComputer(_OfFiles, TaughtGroup):
+    """Commands that work on a person's own files, where root is no help."""
+
+    on_node = False

@@ -289,6 +289,15 @@ def test_a_person_who_says_no_is_obeyed(leader: Young, monkeypatch: pytest.Monke
     assert done.exit_code == 1 and leader.host.ran == [NODES]
 
 
+def test_a_reader_that_went_away_is_no_trouble_with_files(
+    leader: Young, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`nodeagent fleet off | head`: click ends it without a word."""
+    monkeypatch.setattr("nodeagent.host.host.Host", lambda: leader.host)
+    monkeypatch.setattr(all_off, "others", Mock(side_effect=BrokenPipeError))
+    assert isinstance(CliRunner().invoke(main, ["fleet", "off"]).exception, BrokenPipeError)
+
+
 def test_a_board_that_is_gone_is_not_waited_for(
     leader: Young, monkeypatch: pytest.MonkeyPatch
 ) -> None:
