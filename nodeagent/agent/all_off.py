@@ -12,14 +12,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import signal
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from nodeagent.agent import conflict
-from nodeagent.cluster import kubectl, rest
+from nodeagent.cluster import health, kubectl, rest
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.fleet.rivals import BOOT_ID, OFF_MOST
@@ -67,14 +66,13 @@ def others(host: Host) -> list[Board]:
         ) from error
     own = Facts(host).node_name
     items = [item for item in items if item["metadata"]["name"] != own]
-    with ThreadPoolExecutor(OFF_MOST) as pool:
-        found = list(pool.map(_board, items))
-    if len(found) > OFF_MOST:
+    if len(items) > OFF_MOST:
         raise Refused(
             f"This cluster has more than {OFF_MOST} other boards.",
             "Type `sudo poweroff` on each board, on this one last.",
         )
-    return sorted(found, key=lambda board: board.name)
+    with ThreadPoolExecutor(OFF_MOST) as pool:
+        return sorted(pool.map(_board, items), key=lambda board: board.name)
 
 
 def _board(item: dict[str, Any]) -> Board:
@@ -152,14 +150,18 @@ def _stop(
     with ThreadPoolExecutor(OFF_MOST) as pool:
         while boards:
             order()
-            silent = list(pool.map(lambda board: _knock(board.address) in SILENT, boards))
+            answers = pool.map(lambda board: _knock(board.address), boards)
+            there = {board for board, one in zip(boards, answers, strict=True) if one not in SILENT}
             now = host.clock.monotonic()
-            for board, is_off in zip(boards, silent, strict=True):
-                if is_off == (board in on):
-                    tell(f"{board.name} is {'off' if is_off else 'on again'}")
-            on = {board for board, is_off in zip(boards, silent, strict=True) if not is_off}
-            since = None if on else now if since is None else since
-            if since is not None and now - since >= SURE:
+            for board in boards:
+                if (board in there) != (board in on):
+                    tell(f"{board.name} is {'on again' if board in there else 'off'}")
+            on = there
+            if on:
+                since = None
+            elif since is None:
+                since = now
+            elif now - since >= SURE:
                 return
             if on and now >= end:
                 named = ", ".join(board.name for board in boards if board in on)
@@ -172,12 +174,6 @@ def _stop(
 
 
 def _knock(address: str) -> int:
-    """0 where a connection to the kubelet is taken; else the error's number (errno(3)). A board
-    that refuses it has ended its kubelet, and still runs; one that is off is SILENT."""
-    try:
-        socket.create_connection((address, PORT), timeout=BOUND).close()
-    except TimeoutError:
-        return errno.ETIMEDOUT
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0
+    """What the kubelet's port there answers, as ``health.knock``. A board that refuses a connection
+    has ended its kubelet, and still runs; one that is off is SILENT."""
+    return health.knock(address, PORT, BOUND)

@@ -3,6 +3,7 @@ which costs much more to load."""
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 
@@ -30,8 +31,15 @@ def api_server(kubeconfig: str) -> tuple[str, int] | None:
 
 def answers(address: str, port: int, bound: float = BOUND) -> bool:
     """True where somebody takes a TCP connection there. ``bound`` in seconds, name lookup apart."""
+    return knock(address, port, bound) == 0
+
+
+def knock(address: str, port: int, bound: float) -> int:
+    """0 where somebody takes a TCP connection there, else the error's number (errno(3))."""
     try:
         socket.create_connection((address, port), timeout=bound).close()
-    except OSError:
-        return False
-    return True
+    except TimeoutError:
+        return errno.ETIMEDOUT
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0

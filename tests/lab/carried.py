@@ -82,7 +82,7 @@ def _off(cluster: Cluster) -> None:
     """As a person does it: workers first, the control plane last."""
     leader = checks.control_plane(cluster)
     said = leader.ssh("sudo nodeagent fleet off --yes 2>&1", check=False, timeout=OFF_BOUND)
-    say(f"nodeagent fleet off: {'; '.join(said.split(chr(10)))}")
+    say(f"nodeagent fleet off: {'; '.join(said.splitlines())}")
     workers = [guest for guest in cluster.guests if guest is not leader]
     checks.need(all(guest.last_event == "off" for guest in workers), "a worker is not off")
     off = lambda: leader.last_event == "off"  # noqa: E731
