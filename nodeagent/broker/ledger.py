@@ -40,7 +40,7 @@ from nodeagent.broker.ledger_file import (
 )
 from nodeagent.errors import FleetError
 from nodeagent.host.host import Host
-from nodeagent.join.approval import Seal
+from nodeagent.join.approval import Seal, second_name
 from nodeagent.trust import wire
 
 MAX_NAMES_EACH = 4
@@ -188,7 +188,7 @@ class Ledger:
         if wish not in own and full:
             wishes = own[-1:]
         else:
-            wishes = [wish, f"{wish[:58]}-{node_id[2:6]}", f"{wish[:46]}-{node_id[2:]}"]
+            wishes = [wish, second_name(wish, node_id), f"{wish[:46]}-{node_id[2:]}"]
         for name in wishes:
             free = not self.holder(name) and name not in nodes
             if (free or name in own) and name not in self.reserved:

@@ -14,7 +14,7 @@ from nodeagent.config import checks
 from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, OtherVersion, Refused, Usage
 from nodeagent.host.host import Host
 from nodeagent.join import broker_protocol
-from nodeagent.join.approval import code, read_code
+from nodeagent.join.approval import code, read_code, second_name
 from nodeagent.trust import wire
 
 Rows = list[tuple[str, ...]]
@@ -61,18 +61,43 @@ def _odd(what: str) -> CommandFailed:
 def show_nodes(host: Host) -> list[str]:
     """The cluster's nodes, then what the broker knows: each table under its title."""
     need_control_plane(host)
+    nodes: list[control_plane.NodeInfo] = []
     try:
-        nodes: Rows = [
+        nodes = control_plane.nodes(host)
+        rows: Rows = [
             (i.name, "Ready" if i.ready else "NotReady", i.role, i.version, i.address)
-            for i in control_plane.nodes(host)
+            for i in nodes
         ]
-        lines = _table(("NAME", "STATE", "ROLE", "VERSION", "ADDRESS"), nodes)
+        lines = _table(("NAME", "STATE", "ROLE", "VERSION", "ADDRESS"), rows)
     except NodeAgentError as error:  # what the broker remembers can be shown all the same
         lines = [f"The cluster's nodes cannot be listed: {error.reason}"]
     known: broker_protocol.Overview = ask(host, op="nodes")
     for title, head, rows in _tables(known):
         lines += ["", title, *_table(head, rows)] if rows else []
-    return [*lines, "", _enrolment(known), *_clock(known.get("ahead", 0))]
+    return [
+        *lines,
+        "",
+        *_rewritten(nodes, known),
+        _enrolment(known),
+        *_clock(known.get("ahead", 0)),
+    ]
+
+
+def _rewritten(
+    nodes: Sequence[control_plane.NodeInfo], known: broker_protocol.Overview
+) -> list[str]:
+    """What to do about a node that is away while a board that wished for its name is here: the
+    board's card was rewritten, most likely. Only a person can know: a board's word is no proof."""
+    ready = {node.name: node.ready for node in nodes}
+    return [
+        f"{name} is away, and a board that wished for its name is here as {came['name']}. Where it"
+        " is the same board with a rewritten card,"
+        f" `sudo nodeagent forget {name}` deletes the old node."
+        for name, is_ready in ready.items()
+        for came in known["admissions"]
+        if not is_ready and ready.get(second_name(name, came["node_id"]))
+        and came["name"] == second_name(name, came["node_id"])
+    ]  # fmt: skip
 
 
 def _tables(known: broker_protocol.Overview) -> list[tuple[str, tuple[str, ...], Rows]]:

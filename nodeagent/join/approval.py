@@ -30,6 +30,11 @@ def code(node_id: str) -> str:
     return "-".join(text[i : i + 4] for i in range(0, 16, 4))
 
 
+def second_name(wish: str, node_id: str) -> str:
+    """The name of a node whose wish is taken: with four characters of its node id."""
+    return f"{wish[:58]}-{node_id[2:6]}"
+
+
 def read_code(text: str) -> str:
     """The node id that a typed code means; case, dashes and spaces do not matter. Raises Refused
     for anything but all 16 characters."""

@@ -132,6 +132,33 @@ def test_from_waiting_to_forgotten(place: Place) -> None:
     assert run("forget", "pi-2").output.startswith("pi-2 is free.")
 
 
+def test_a_rewritten_card_is_told_with_what_to_do_about_the_old_node(place: Place) -> None:
+    run("approve", *code(place.key.node_id).split("-"))
+    place.setup.join(place.key, "pi-2")
+    again = NodeKey(pki.new_key())
+    run("approve", *code(again.node_id).split("-"))
+    name = place.setup.join(again, "pi-2")
+    assert name == f"pi-2-{again.node_id[2:6]}"
+
+    def node(name: str, ready: str) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(json.dumps(NODES["items"][0]))
+        told["metadata"] = {"name": name}
+        told["status"]["conditions"][0]["status"] = ready
+        return told
+
+    def shown(*nodes: dict[str, Any]) -> str:
+        place.machine.answers[KUBECTL] = json.dumps({"items": [*NODES["items"], *nodes]})
+        return str(run("nodes").output)
+
+    said = f"pi-2 is away, and a board that wished for its name is here as {name}."
+    told = shown(node("pi-2", "Unknown"), node(name, "True"))
+    assert said in told and "sudo nodeagent forget pi-2" in told
+    assert said not in shown(node("pi-2", "True"), node(name, "True"))
+    assert said not in shown(node("pi-2", "Unknown"), node(name, "Unknown"))
+    assert said not in shown(node("pi-2", "Unknown"), node("pi-2-aaaa", "True"))
+    assert said not in shown(node(name, "True"))
+
+
 def test_seal_and_open(place: Place) -> None:
     assert run("seal").output.startswith("Enrolment is sealed.")
     done = run("seal", "--open", "90m")
