@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from nodeagent import paths
-from nodeagent.agent import conflict, follow, keeper, provision
+from nodeagent.agent import conflict, follow, keeper, provision, release
 from nodeagent.agent.announcer import Announcer
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import (
@@ -117,7 +117,7 @@ class Formation:
         if self._prefetched:
             return
         self._prefetched = True
-        tested = packages.tested(settings)
+        tested = packages.release(Facts(self.host), settings)
 
         def pull() -> None:
             try:
@@ -138,7 +138,7 @@ class Formation:
             raise Blocked("This node has no address on the network.", "Check cable or Wi-Fi.")
         settings = networks.fitted(facts, settings)
         settings = addresses.fitted(settings, address)
-        tested = packages.tested(settings)
+        tested = packages.release(facts, settings)
         self.reporter.set(role="control-plane", role_why=why, control_plane=address)
         slow = (self.state_file.values["fsync_ms"] or 0) > SLOW_FSYNC_MS
         self.prefetch(settings, "worker")  # every node runs the pod network and kube-proxy
@@ -210,6 +210,10 @@ class Formation:
         cluster = grant.cluster
         self._cluster = now, cluster.networks
         networks.check_joining(facts, settings, cluster.networks)
+        if release.fit(self.host, settings, self.state_file, self.reporter, cluster.kubernetes):
+            # The download may have taken longer than a token lives.
+            grant = self._ask(settings, facts, facts.node_name, clock_synced=synchronised(facts))
+            cluster = grant.cluster
         if cluster.networks:
             learned = networks.with_those_of(settings, cluster.networks)
             networks.learn(facts, learned)
@@ -251,7 +255,7 @@ class Formation:
 
     def follow(self, settings: Settings) -> None:
         """A worker that has joined: wait until it is Ready, drop what it needs no more."""
-        tested = packages.tested(settings)
+        tested = packages.release(Facts(self.host), settings)
         known = self.state_file.values["last_known"] or [""]
         self.reporter.set(role="worker", control_plane=known[0], kubernetes=tested.kubernetes)
         self.trust.drop_issuer(self.host)

@@ -3,6 +3,8 @@ containerd. A helper, not a step."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nodeagent import paths
 from nodeagent.cluster import versions
 from nodeagent.config.settings import Settings
@@ -49,21 +51,51 @@ def containerd_release(facts: Facts, settings: Settings) -> tuple[int, int]:
     return OWN_CONTAINERD.get(facts.codename, NEWER) if name == DISTRO_PACKAGE else DOCKERS
 
 
-def minor(settings: Settings) -> str:
-    """``1.36`` of a wish for 1.36 or 1.36.5."""
-    return ".".join(settings.kubernetes.version.split(".")[:2])
+def minor(version: str) -> str:
+    """``1.36`` of ``1.36`` or ``1.36.5``."""
+    return ".".join(version.split(".")[:2])
 
 
-def tested(settings: Settings) -> versions.Tested:
-    """The releases that belong to the wanted Kubernetes. Raises Blocked."""
-    found = versions.tested(minor(settings))
+def wished(settings: Settings) -> versions.Tested:
+    """The releases that belong to the Kubernetes of the settings. Raises Blocked."""
+    wish = settings.kubernetes.version
+    found = versions.tested(minor(wish))
     if found is None:
         known = ", ".join(one.minor for one in versions.TESTED)
         raise Blocked(
-            f"This nodeagent does not know Kubernetes {minor(settings)}.",
-            f"Write one of {known} as kubernetes.version, or install a newer nodeagent.",
+            f"This nodeagent does not make clusters of Kubernetes {minor(wish)}.",
+            f"Write one of {known} as kubernetes.version, or install another nodeagent.",
         )
-    return found
+    return replace(found, kubernetes=wish) if wish.count(".") == 2 else found
+
+
+def release(facts: Facts, settings: Settings) -> versions.Tested:
+    """The releases of this node: with the Kubernetes that is installed where that is as wished,
+    and on a member of a cluster whatever the settings say; else with the one that is wished.
+
+    Of a release that is not in the table, its own kubeadm says what belongs to it. Raises Blocked,
+    except on a member.
+    """
+    installed = facts.packages.version("kubelet")
+    if installed and facts.exists(paths.KUBELET_CONF):
+        found = versions.tested(minor(installed)) or versions.DEFAULT
+    else:
+        found = wished(settings)
+        if not installed or not f"{installed}.".startswith(f"{settings.kubernetes.version}."):
+            return found
+    found = replace(found, kubernetes=installed)
+    if found in versions.TESTED or not facts.has_programs:
+        return found
+    listed = facts.ask(
+        "kubeadm", "config", "images", "list", "--kubernetes-version", f"v{installed}"
+    ).out.split()
+    tags = dict(name.rpartition("/")[2].split(":", 1) for name in listed if ":" in name)
+    return replace(
+        found,
+        pause=tags.get("pause", found.pause),
+        etcd=tags.get("etcd", found.etcd),
+        coredns=tags.get("coredns", found.coredns),
+    )
 
 
 def missing(facts: Facts, settings: Settings) -> tuple[str, ...]:
@@ -83,7 +115,7 @@ def _containerd(facts: Facts, settings: Settings) -> list[str]:
     version = facts.packages.version(name)
     if version and facts.exists(paths.KUBELET_CONF):
         return []
-    wanted = tested(settings)
+    wanted = release(facts, settings)
     if version and containerd_release(facts, settings) >= wanted.containerd_minimum:
         return []
     least = ".".join(str(part) for part in wanted.containerd_minimum)
@@ -122,7 +154,7 @@ def _kubernetes(facts: Facts, settings: Settings) -> list[str]:
         }
     if len(fitting) == len(KUBERNETES):
         return []
-    # All three of one release: that of what is there already, of the wish, or the tested one.
-    release = next(iter(fitting.values()), wish if exact else tested(settings).kubernetes)
-    pattern = versions.DEB_REVISION.format(version=release)
+    # All three of one release: that of what is there already, or the wished one.
+    one = next(iter(fitting.values()), "") or wished(settings).kubernetes
+    pattern = versions.DEB_REVISION.format(version=one)
     return [f"{name}={pattern}" for name in KUBERNETES if name not in fitting]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,10 +57,15 @@ def _pattern(expression: str, right: str) -> Check:
     return check
 
 
-# A minor like 1.36, or one release like 1.36.5, of Kubernetes 1.x (semver.org).
-kubernetes_version = _pattern(
-    r"1\.[0-9]{1,3}(\.[0-9]{1,3})?", "Write a release, for example 1.36 or 1.36.5."
-)
+def kubernetes(minors: Sequence[str]) -> Check:
+    """One of these minors, such as 1.36, or one release of them, such as 1.36.5 (semver.org)."""
+    known = "|".join(map(re.escape, minors))
+    return _pattern(
+        rf"({known})(\.[0-9]{{1,3}})?",
+        f"Write one of {', '.join(minors)}, or one release of it, such as {minors[0]}.1.",
+    )
+
+
 _hex40 = _pattern(
     r"[0-9A-F]{40}", "Write the 40 hexadecimal digits that `gpg --show-keys` prints for the key."
 )

@@ -22,8 +22,12 @@ BOOT_FILES = (paths.SETTINGS, paths.OLD_SETTINGS)
 DROP_INS = "/etc/nodeagent/config.d"
 # What the agent chose, or learned of its cluster, where nobody typed it: so it is read first.
 CHOSEN_FILE = "/etc/nodeagent/networks.yaml"
+RELEASE_FILE = "/etc/nodeagent/kubernetes.yaml"  # of the cluster that lets this node in
 ROLE_FILE = f"{DROP_INS}/90-role.yaml"  # what `nodeagent role` writes
 POD_NETWORKS = ("flannel",)  # the names of cluster.cni.NETWORKS, which is above this floor
+# The minors of cluster.versions, newest first, then those that an earlier nodeagent has installed:
+# the settings of a member may name one for ever.
+MINORS = ("1.36",)
 MAX_BYTES = 64 * 1024  # a settings file is some lines; more is a mistake or an attack
 
 
@@ -37,7 +41,7 @@ class Kubernetes:
     """``kubernetes:`` which release, from where. The fingerprint pins the repository's key
     (OpenPGP v4 fingerprint, RFC 9580 5.5.4.2, 40 hex digits)."""
 
-    version: str = key("1.36", checks.kubernetes_version)
+    version: str = key(MINORS[0], checks.kubernetes(MINORS))
     repository: str = key("https://pkgs.k8s.io", checks.url)
     key_fingerprint: str = key("DE15B14486CD377B9E876E1A234654DA9A296436", checks.fingerprint)
     image_repository: str = key("registry.k8s.io", checks.image_repository)
@@ -138,7 +142,7 @@ def sources(host: Host) -> list[str]:
                 raise ConfigError(
                     f"{wrong} is not read, because of its name.", f"Rename it to {path}."
                 )
-    chosen = [CHOSEN_FILE] if host.exists(CHOSEN_FILE) else []
+    chosen = [path for path in (CHOSEN_FILE, RELEASE_FILE) if host.exists(path)]
     boot = [path for path in BOOT_FILES if host.exists(path)][:1]
     names = host.names(DROP_INS)
     for name in names:

@@ -299,7 +299,7 @@ def fill(host: Host, job: Job, settings: Settings, tell: Tell) -> None:
 
 def _pull(host: Host, settings: Settings, tell: Tell) -> None:
     """What both roles need. Raises CommandFailed, ImageError."""
-    tested = packages.tested(settings)
+    tested = packages.release(Facts(host), settings)
 
     def told(done: int, total: int, image: str) -> None:
         tell(Progress("fetching container images", done, total))

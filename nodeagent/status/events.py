@@ -114,6 +114,12 @@ EVENTS: dict[str, Event] = {
         "kubeadm join has finished on this node.",
         NOTICE,
     ),
+    "release": Event(
+        "a370ed4777854722b68b87875a540a1c",
+        "The node gets another release of Kubernetes",
+        "The cluster that lets it in runs another one than was installed on this node.",
+        NOTICE,
+    ),
     "moved": Event(
         "656bcd0036af8051c6aaeb69505a4f87",
         "The node has another address",

@@ -101,7 +101,9 @@ def digest(config: str) -> str:
 
 
 def _wanted(facts: Facts, settings: Settings) -> str:
-    sandbox = f"{settings.kubernetes.image_repository}/pause:{packages.tested(settings).pause}"
+    sandbox = (
+        f"{settings.kubernetes.image_repository}/pause:{packages.release(facts, settings).pause}"
+    )
     return config_text(packages.containerd_release(facts, settings), sandbox)
 
 

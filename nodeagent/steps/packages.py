@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodeagent.cluster import packages
-from nodeagent.config.settings import Settings
+from nodeagent.config.settings import RELEASE_FILE, Settings
 from nodeagent.host.actions import Action, Remove
 from nodeagent.host.apt import lists, locks
 from nodeagent.host.apt.actions import Apt, AptInstall, AptUpdate
@@ -67,7 +67,9 @@ class InstalledPackages(Step):
         return ", ".join(f"{name} {facts.packages.version(name)}" for name in names)
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
-        """Not held any more; installed they stay."""
+        """Not held any more; installed they stay. The next cluster may be of another release."""
+        if facts.exists(RELEASE_FILE):
+            yield Remove(RELEASE_FILE)
         found = {name: facts.packages.get(name) for name in packages.KUBERNETES}
         held = [name for name, p in found.items() if p is not None and p.selection == "hold"]
         if facts.live and held:

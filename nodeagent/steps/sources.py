@@ -64,8 +64,8 @@ def own_files(facts: Facts) -> tuple[str, ...]:
 
 def kubernetes(settings: Settings) -> Repository:
     """The community's repository: a flat one for each minor, one key for all."""
-    base = f"{settings.kubernetes.repository}/core:/stable:/v{packages.minor(settings)}/deb/"
-    key = settings.kubernetes.key_fingerprint
+    wish, key = settings.kubernetes, settings.kubernetes.key_fingerprint
+    base = f"{wish.repository}/core:/stable:/v{packages.minor(wish.version)}/deb/"
     return Repository("kubernetes", base, "/", "", f"{base}Release.key", key)
 
 

@@ -165,7 +165,7 @@ def test_ipv6_alone_takes_networks_of_its_own() -> None:
     settings = addresses.fitted(Settings(), "fd00::23")
     assert settings.network.pod_cidr == addresses.POD_CIDR6
     assert addresses.fitted(Settings(), "10.0.0.7") == Settings()
-    tested = packages.tested(settings)
+    tested = packages.wished(settings)
     told = kubeadm_config.init_configuration(
         settings, tested, "pi", "fd00::23", NAMES, False
     ).decode()

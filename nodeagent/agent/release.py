@@ -1,0 +1,55 @@
+"""The Kubernetes of a node that joins is that of the cluster.
+
+A kubelet may not be newer than the API server, and kubeadm joins clusters of its own minor
+(kubernetes.io, "Version Skew Policy"; kubeadm docs, "Creating a cluster with kubeadm", version
+skew). Which cluster a node comes to, it knows when that lets it in; until then it has what the
+settings name, by default the newest.
+"""
+
+from __future__ import annotations
+
+from nodeagent import steps
+from nodeagent.agent.reporter import Reporter
+from nodeagent.cluster import packages, versions
+from nodeagent.config import settings as config
+from nodeagent.config.settings import RELEASE_FILE, Settings
+from nodeagent.errors import Blocked
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
+from nodeagent.statefile import StateFile
+from nodeagent.steps import engine
+
+HEADER = "# The release of the cluster; what you write elsewhere counts more.\n"
+
+
+def fit(
+    host: Host, settings: Settings, state_file: StateFile, reporter: Reporter, cluster: str
+) -> bool:
+    """Install the cluster's release where another minor is here; True where that was done.
+
+    ``cluster``: its Kubernetes, such as 1.36.4. Raises Blocked where a person's settings name
+    another minor or this nodeagent does not know the cluster's, and what ``engine.run`` raises.
+    """
+    minor, own = packages.minor(cluster), packages.release(Facts(host), settings)
+    if own.minor == minor:
+        return False
+    origin = config.load(host).origins["kubernetes.version"]
+    if origin.where != "default" and not origin.where.startswith(RELEASE_FILE):
+        raise Blocked(
+            f"The cluster runs Kubernetes {cluster}, and the settings of this node name"
+            f" {origin.value} ({origin.where}).",
+            f"Remove `kubernetes.version` there, or write {minor}; the agent then goes on by"
+            " itself.",
+        )
+    if versions.tested(minor) is None:
+        raise Blocked(
+            f"The cluster runs Kubernetes {cluster}, which this nodeagent does not install.",
+            "Install the nodeagent of the cluster's other nodes on this one.",
+        )
+    said = f"The cluster runs Kubernetes {cluster}; this node gets it in place of {own.kubernetes}"
+    reporter.milestone("release", said)
+    host.make_folder(RELEASE_FILE.rpartition("/")[0])
+    host.write(RELEASE_FILE, f'{HEADER}kubernetes:\n  version: "{cluster}"\n'.encode())
+    learned = config.load(host).settings
+    engine.run(steps.SOFTWARE, host, learned, state_file, reporter.progress)
+    return True
