@@ -18,9 +18,22 @@ def error_codes(ctx: click.Context, param: click.Parameter, typed: str) -> list[
 
 @click.command(cls=Taught)
 @click.argument("code", required=False, shell_complete=error_codes)
-def explain(code: str | None) -> None:
-    """Say what an error code means. Without one, list all codes."""
-    for line in lines(code):
+@click.option(
+    "--recipe", is_flag=False, flag_value="en", metavar="[en|pt]", type=click.Choice(["en", "pt"]),
+    help="Each step of a kubeadm tutorial, and what became of it on this node.",
+)  # fmt: skip
+def explain(code: str | None, recipe: str | None) -> None:
+    """Say what an error code means, or what became of a kubeadm tutorial's steps."""
+    if recipe is not None and code is not None:
+        raise Usage("`explain` tells of a code or of the recipe.", "Leave one of the two out.")
+    if recipe is not None:
+        from nodeagent.doctor import recipe as tutorial
+        from nodeagent.host.host import Host
+
+        told = tutorial.lines(Host(), recipe)
+    else:
+        told = lines(code)
+    for line in told:
         click.echo(line)
 
 

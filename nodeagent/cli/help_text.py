@@ -32,6 +32,7 @@ LESSONS: dict[str, Lesson] = {
         (
             ("nodeagent explain E105", "what E105 means and what to do"),
             ("nodeagent explain", "all codes"),
+            ("sudo nodeagent explain --recipe", "a kubeadm tutorial, step by step, on this node"),
         ),
     ),
     "doctor": Lesson(

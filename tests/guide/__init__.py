@@ -15,6 +15,8 @@ FILES: dict[str, Callable[[], str]] = {
     "debian/nodeagent.1": manpages.commands,
     "debian/nodeagent.yaml.5": manpages.settings,
     "debian/nodeagent.catalog": events.catalogue,
+    "docs/coming-from-kubeadm.md": lambda: pages.recipe("en"),
+    "docs/vindo-do-kubeadm.md": lambda: pages.recipe("pt"),
     "docs/errors.md": pages.errors,
     "docs/reference/captures.md": captures.page,
     "docs/reference/commands.md": pages.commands,

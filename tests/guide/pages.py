@@ -12,6 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from nodeagent.cluster import ports as cluster_ports
 from nodeagent.config.settings import Settings
+from nodeagent.doctor import recipe as tutorial
 from nodeagent.errors import TABLE
 from nodeagent.status import events, model
 from nodeagent.status import metrics as openmetrics
@@ -119,6 +120,46 @@ def _errors() -> Iterator[str]:
         yield f"| [{code}](#{code.lower()}) | {_cell(known.title)} |"
     for code, known in TABLE.items():
         yield f"\n## {code}\n\n" + words(f"**{known.title}.** {known.explanation}")
+
+
+RECIPE = {
+    "en": (
+        "Coming from kubeadm",
+        (
+            "What kubeadm tutorials have you do on each machine, and what becomes of it here. On a "
+            "node `sudo nodeagent explain --recipe` says the same, and how it is there. "
+            "[Em português](vindo-do-kubeadm.md)."
+        ),
+        "| in the tutorial | what nodeagent does | where to see it on a node |",
+    ),
+    "pt": (
+        "Vindo do kubeadm",
+        (
+            "O que os tutoriais de kubeadm mandam fazer em cada máquina, e o que acontece aqui. Em "
+            "um nó, `sudo nodeagent explain --recipe=pt` diz o mesmo, e como está ali. "
+            "[In English](coming-from-kubeadm.md)."
+        ),
+        "| no tutorial | o que o nodeagent faz | onde ver em um nó |",
+    ),
+}
+
+
+def recipe(language: str) -> str:
+    """The steps of kubeadm tutorials beside what the agent does."""
+    return _page(RECIPE[language][0], _recipe(language))
+
+
+def _recipe(language: str) -> Iterator[str]:
+    _, about, head = RECIPE[language]
+    yield words(about)
+    part = ""
+    for one in tutorial.read(language):
+        if one.part != part:
+            part = one.part
+            yield f"\n## {part}\n\n{head}\n|---|---|---|"
+        typed = f"`{_cell(one.text)}`" if one.command else _cell(one.text)
+        look = f"`{_cell(one.look)}`" if one.look else "`sudo nodeagent doctor`"
+        yield f"| {typed} | {_cell(one.agent)} | {look} |"
 
 
 def milestones() -> str:
