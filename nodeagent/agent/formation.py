@@ -19,6 +19,7 @@ from nodeagent.cluster import (
     kubelet_certificate,
     names,
     networks,
+    only_node,
     packages,
     renewal,
     workloads,
@@ -176,6 +177,7 @@ class Formation:
             self.state_file.set(policy=control_plane.policy_mark())
         self.until_ready(name)
         workloads.take_list(self.host)
+        only_node.fit(self.host, name)
 
     def open_for_joins(self, settings: Settings, address: str, version: str) -> None:
         """Give broker and network process their keys and say that grants are to be had."""

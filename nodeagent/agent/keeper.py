@@ -149,6 +149,7 @@ class Keeper:
         issuer = base64.b64decode(content.get("issuer", ""))
         self.neighbours = Neighbours(self.key, self.beacon.node_id, issuer)
         self.rival_watch = RivalWatch(host)
+        self.members = self._ready()  # when nodes were counted
         self.reporter.set(peers=self.roster.peers)
 
     def round(self) -> bool:
@@ -172,6 +173,9 @@ class Keeper:
                 return False
         if self.leads and not 0 <= self.host.clock.now() - self.stated < RESTATE:
             return False  # the whole agent vouches for its cluster anew; or the clock was set
+        if self.leads and (self._ready() != self.members or now - self.looked >= HOUR):
+            self.members = self._ready()
+            self.host.run(AGENT, "only-node", timeout=KEYS_BOUND)
         if now - self.looked >= HOUR:
             self.looked = now
             told = self.host.run(AGENT, "inventory", timeout=KEYS_BOUND)
@@ -202,6 +206,10 @@ class Keeper:
                 failed=False,
             )
         return self.ailing < PATIENCE
+
+    def _ready(self) -> set[str]:
+        """Who else of the fleet is ready."""
+        return {one["node_id"] for one in self.roster.peers if one["phase"] == "ready"}
 
     def _away(self, now: float) -> Blocked | None:
         """Whether the control plane has been silent for a while: the kubelet is well without it."""

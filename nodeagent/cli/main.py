@@ -103,6 +103,17 @@ def take_inventory() -> None:
     click.echo(inventory.printed(Host()))
 
 
+@main.command("only-node", hidden=True)
+def count_nodes() -> None:
+    """Let this control plane take workloads or not, as the number of nodes wants it; the keeper
+    calls it when others come or go."""
+    from nodeagent.cluster import only_node
+    from nodeagent.host.facts import Facts
+    from nodeagent.host.host import Host
+
+    only_node.fit(Host(), Facts(Host()).node_name)
+
+
 @main.command(hidden=True)
 def seek() -> None:
     """Look for this worker's control plane; the keeper calls it. Exit: 4 where it is elsewhere, 5

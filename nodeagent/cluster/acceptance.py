@@ -21,6 +21,7 @@ from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.cluster.rest import is_ready
 from nodeagent.config import settings as config
 from nodeagent.errors import CommandFailed, VerifyFailed
+from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 
 NAMESPACE = "nodeagent-verify"
@@ -35,7 +36,7 @@ TRIES = 5
 SPREAD = 40  # requests to the Service, which picks a replica at random (kube-proxy, iptables)
 GONE_BOUND = 300.0  # seconds for the removal
 
-# The replicas go to control planes too, since these carry pods of the cluster as well.
+# The replicas go where a person's own would, and nowhere else.
 MANIFEST = """\
 apiVersion: v1
 kind: Namespace
@@ -55,8 +56,6 @@ spec:
       automountServiceAccountToken: false
       terminationGracePeriodSeconds: 1
       securityContext: {{runAsNonRoot: true, runAsUser: 65534, seccompProfile: {{type: RuntimeDefault}}}}
-      tolerations:
-      - {{key: node-role.kubernetes.io/control-plane, operator: Exists, effect: NoSchedule}}
       topologySpreadConstraints:
       - maxSkew: 1
         topologyKey: kubernetes.io/hostname
@@ -77,6 +76,7 @@ apiVersion: v1
 kind: Service
 metadata: {{name: web, namespace: {namespace}}}
 spec:
+  type: NodePort
   selector: {{app: web}}
   ports: [{{port: 80, targetPort: {port}}}]
 """  # noqa: E501  YAML
@@ -133,9 +133,11 @@ def verify(host: Host, image: str, network: PodNetwork, get: Fetch = fetch) -> I
         took = host.clock.monotonic() - begun
         nodes = sorted({pod.node for pod in pods})
         yield f"{len(pods)} replicas are ready after {took:.0f} s, on {', '.join(nodes)}"
-        if len(nodes) == 1:
-            yield "note: there is one node only, so nothing went across nodes"
+        if nodes == [Facts(host).node_name]:
+            yield "note: there is one node only, so nothing goes across nodes"
         yield from ways(host, pods, get, _advice(network))
+        if not network.policies:
+            yield f"{network.name} enforces no NetworkPolicy, so none was tried"
     finally:
         # No exception of its own: it would hide the one that matters.
         left = host.run(
@@ -211,6 +213,13 @@ def ways(host: Host, pods: list[Pod], get: Fetch, advice: str) -> Iterator[str]:
             "Look at kube-proxy: kubectl -n kube-system get pods -l k8s-app=kube-proxy.",
         )
     yield f"the Service at {address} leads to all of them"
+    port = service["spec"]["ports"][0]["nodePort"]
+    nodes = _asked(host, lambda: kubectl.get(host, "nodes"))["items"]
+    for node in nodes:
+        at = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
+        what = f"The NodePort {port} of {node['metadata']['name']} at {at}"
+        fetched((at, port, "/hostname"), what, advice, _names(names))
+    yield f"the NodePort {port} answers on each of {len(nodes)} nodes"
     name = f"web.{NAMESPACE}.svc.cluster.local"
     for pod in pods:
         fetched(

@@ -60,23 +60,18 @@ def arguments(**values: str) -> list[dict[str, str]]:
     return [{"name": name.replace("_", "-"), "value": value} for name, value in values.items()]
 
 
-def registration(
-    name: str, address: str, taints: list[object] | None, resolv_conf: str
-) -> dict[str, object]:
+def registration(name: str, address: str, resolv_conf: str) -> dict[str, object]:
     """``nodeRegistration``: node name, container runtime and the address the kubelet tells;
     ``resolv_conf``: where pods' name servers stand, empty for the usual file."""
     # A flag, since the kubelet's configuration is one for all nodes.
     more = {"resolv_conf": resolv_conf} if resolv_conf else {}
-    entry: dict[str, object] = {
+    return {
         "name": name,
         "criSocket": SOCKET,
         "imagePullPolicy": "IfNotPresent",
         "imagePullSerial": False,
         "kubeletExtraArgs": arguments(node_ip=address, **more),
     }
-    if taints is not None:
-        entry["taints"] = taints
-    return entry
 
 
 def init_configuration(
@@ -102,9 +97,7 @@ def init_configuration(
             "apiVersion": API,
             "kind": "InitConfiguration",
             "localAPIEndpoint": {"advertiseAddress": address, "bindPort": paths.API_PORT},
-            "nodeRegistration": registration(
-                name, address, [] if settings.expected_nodes == 1 else None, resolv_conf
-            ),
+            "nodeRegistration": registration(name, address, resolv_conf),
             "skipPhases": SKIPPED,
             "patches": {"directory": PATCHES},
             "timeouts": TIMEOUTS,
@@ -205,7 +198,7 @@ def join_configuration(name: str, address: str, token: str, resolv_conf: str = "
     document = {
         "apiVersion": API,
         "kind": "JoinConfiguration",
-        "nodeRegistration": registration(name, address, None, resolv_conf),
+        "nodeRegistration": registration(name, address, resolv_conf),
         "discovery": {
             "file": {"kubeConfigPath": DISCOVERY_FILE},
             "tlsBootstrapToken": token,

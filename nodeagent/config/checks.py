@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,10 +23,13 @@ class Wrong(ValueError):
         self.remedy = remedy
 
 
-def one_of(*allowed: str) -> Check:
-    """One word of a list."""
+def one_of(*allowed: str, gone: Mapping[str, str] | None = None) -> Check:
+    """One word of a list; ``gone``: words that people know from elsewhere, each with why it is not
+    there and what to write."""
 
     def check(value: Any) -> str:
+        if isinstance(value, str) and gone and value in gone:
+            raise Wrong(f"is {show(value)}", gone[value])
         if not isinstance(value, str) or value not in allowed:
             raise Wrong(f"is {show(value)}", f"Write one of: {', '.join(allowed)}.")
         return value

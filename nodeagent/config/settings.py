@@ -25,6 +25,12 @@ CHOSEN_FILE = "/etc/nodeagent/networks.yaml"
 RELEASE_FILE = "/etc/nodeagent/kubernetes.yaml"  # of the cluster that lets this node in
 ROLE_FILE = f"{DROP_INS}/90-role.yaml"  # what `nodeagent role` writes
 POD_NETWORKS = ("flannel",)  # the names of cluster.cni.NETWORKS, which is above this floor
+# Its repositories were archived in 2024 (cncf/landscape, pull request 4023).
+GONE = dict.fromkeys(
+    ("weave", "weave-net", "weavenet"),
+    "Weave Net was given up by its makers in 2024, without a fix since. Write flannel, which needs"
+    " as little.",
+)
 # The minors of cluster.versions, newest first, then those that an earlier nodeagent has installed:
 # the settings of a member may name one for ever.
 MINORS = ("1.36",)
@@ -64,7 +70,7 @@ class Network:
     interface: str = key("auto", checks.interface)
     pod_cidr: str = key("10.244.0.0/16", checks.network((8, 24), (48, 64)))
     service_cidr: str = key("10.96.0.0/12", checks.network((12, 28), (108, 124)))
-    cni: str = key("flannel", checks.one_of(*POD_NETWORKS))
+    cni: str = key("flannel", checks.one_of(*POD_NETWORKS, gone=GONE))
     image_repository: str | None = key(None, checks.image_repository)
 
     @property

@@ -337,6 +337,31 @@ def test_once_an_hour_it_has_certificates_and_hardware_looked_at(
     assert model.parse(machine.read(paths.STATUS) or b"")["versions"] == {"nodeagent": "9"}
 
 
+@pytest.mark.parametrize("role", ["control-plane", "worker"])
+def test_a_leader_has_the_nodes_counted_when_others_come_or_go_and_each_hour(
+    role: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(monkeypatch, True)
+    with pytest.raises(Became):
+        keeper.hand_over(machine, replace(BEACON, role=role), VOICE, "auto", True)
+    kept = keeper.Keeper(machine)
+    other = replace(BEACON, node_id="n-bbbbbbbbbbbbbbbb", name="pi-2", role="worker")
+    counted = []
+
+    def rounds(*candidates: handoff.Candidate) -> None:
+        handoff.write_heard(machine, 1, list(candidates))
+        assert kept.round() and kept.round()
+        counted.append(machine.ran.count(f"{rival_watch.AGENT} only-node"))
+
+    rounds()
+    for seq, phase in enumerate(("joining", "ready", "ready")):
+        sealed = Speaker(2).seal(replace(other, seq=seq, phase=phase))
+        rounds(handoff.Candidate("10.0.0.8", 6444, sealed, 1, 2))
+    kept.looked -= keeper.HOUR
+    rounds(handoff.Candidate("10.0.0.8", 6444, sealed, 1, 2))
+    assert counted == ([0, 0, 1, 1, 2] if role == "control-plane" else [0] * 5)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"v": 1, "beacon": 1, "key": "", "page": 1}', b'{"v": 2}']
 )

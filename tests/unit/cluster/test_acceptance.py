@@ -16,8 +16,10 @@ from nodeagent.cluster import acceptance
 from nodeagent.cluster.cni import flannel
 from nodeagent.errors import CommandFailed, VerifyFailed
 from nodeagent.host.host import Clock, Host, Result
+from tests.support.machine import put
 
 SERVICE = "10.96.12.34"
+NODE_PORT = 31234
 WEB = f"web.{acceptance.NAMESPACE}.svc.cluster.local"
 
 
@@ -38,6 +40,8 @@ class Cluster(Host):
         self.asked = 0
         self.silent = 0  # requests that the API server leaves unanswered
         self.late = 0  # answers of replicas that come too late
+        self.deaf = ""  # the address of a node whose NodePort does not answer
+        put(root, {"/etc/hostname": "pi-1\n"})
 
     def _sleep(self, seconds: float) -> None:
         self.time += seconds
@@ -55,8 +59,18 @@ class Cluster(Host):
             items = [self._pod(number, ready) for number in range(len(self.nodes))]
             return Result(0, json.dumps({"kind": "List", "items": items}))
         if "service" in words:
-            return Result(0, json.dumps({"spec": {"clusterIP": SERVICE, "ports": [{"port": 80}]}}))
+            ports = [{"port": 80, "nodePort": NODE_PORT}]
+            return Result(0, json.dumps({"spec": {"clusterIP": SERVICE, "ports": ports}}))
+        if "nodes" in words:
+            items = [self._node(name) for name in sorted({*self.nodes, "pi-1"})]
+            return Result(0, json.dumps({"kind": "List", "items": items}))
         return Result(0)
+
+    def _node(self, name: str) -> dict[str, Any]:
+        """As the API server tells of a node, v1."""
+        told = ("Hostname", name), ("InternalIP", f"10.77.0.{name[-1]}")
+        addresses = [{"type": kind, "address": value} for kind, value in told]
+        return {"metadata": {"name": name}, "status": {"addresses": addresses}}
 
     def _pod(self, number: int, ready: bool) -> dict[str, Any]:
         """As the API server tells of a pod, v1."""
@@ -84,6 +98,10 @@ class Cluster(Host):
         if address == SERVICE:
             self.asked += 1
             return f"web-6d4b75cb6d-{self.asked % self.leads_to}"
+        if port == NODE_PORT:
+            if address == self.deaf:
+                raise TimeoutError("timed out")
+            return "web-6d4b75cb6d-0"
         number = int(address.split(".")[2])
         assert (port, address) == (acceptance.PORT, f"10.244.{number}.7")
         if asked.path == "/hostname":
@@ -135,7 +153,25 @@ def test_what_is_deployed(cluster: Cluster) -> None:
 
 def test_one_node_is_said_to_be_no_proof_across_nodes(tmp_path: Path) -> None:
     lines = run(Cluster(["pi-1"] * 3, tmp_path))
-    assert any("nothing went across nodes" in line for line in lines)
+    assert any("note: there is one node only" in line for line in lines)
+
+
+def test_a_worker_that_has_all_replicas_is_reached_from_here(tmp_path: Path) -> None:
+    lines = run(Cluster(["pi-2"] * 3, tmp_path))
+    assert lines[0].endswith("on pi-2") and not any("note:" in line for line in lines)
+    assert f"the NodePort {NODE_PORT} answers on each of 2 nodes" in lines
+
+
+def test_a_persons_own_pod_would_be_treated_alike(cluster: Cluster) -> None:
+    """Where every node has a taint, it stays Pending too."""
+    run(cluster)
+    (pod,) = [one["spec"]["template"]["spec"] for one in cluster.applied if "replicas" in
+              one.get("spec", {})]  # fmt: skip
+    assert "tolerations" not in pod
+
+
+def test_a_network_without_policies_is_called_so(cluster: Cluster) -> None:
+    assert "flannel enforces no NetworkPolicy, so none was tried" in run(cluster)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +179,7 @@ def test_one_node_is_said_to_be_no_proof_across_nodes(tmp_path: Path) -> None:
     [
         ({"cut": {("here", "pi-2")}}, "web-6d4b75cb6d-1 on pi-2: no answer"),
         ({"cut": {("pi-1", "pi-3")}}, "pi-1 to pi-3"),
+        ({"deaf": "10.77.0.2"}, "The NodePort 31234 of pi-2 at 10.77.0.2: no answer"),
         ({"leads_to": 2}, "Through the Service at 10.96.12.34 only"),
         ({"dns": False}, "On pi-1 the name web.nodeagent-verify.svc.cluster.local leads nowhere"),
         (

@@ -79,14 +79,6 @@ def test_init_leaves_no_standing_token() -> None:
     )
 
 
-@pytest.mark.parametrize(("expected", "taints"), [(1, []), (2, None), (None, None)])
-def test_only_a_fleet_of_one_runs_workloads_on_its_leader(
-    expected: int | None, taints: list[Any] | None
-) -> None:
-    found = documents(expected_nodes=expected)["InitConfiguration"]["nodeRegistration"]
-    assert found.get("taints") == taints
-
-
 @pytest.mark.parametrize("slow", [True, False])
 def test_a_slow_disk_relaxes_etcd(slow: bool) -> None:
     arguments = documents(slow)["ClusterConfiguration"]["etcd"]["local"]["extraArgs"]
@@ -230,7 +222,7 @@ def test_no_name_server_of_the_node_itself_goes_to_its_pods(tmp_path: Path, verb
     else:
         kubeadm.initialise(machine, Settings(), versions.DEFAULT, "pi-1", ADDRESS, NAMES, False)
     assert {"name": "resolv-conf", "value": better} in told[0]
-    assert "resolv-conf" not in str(kubeadm_config.registration("n", ADDRESS, None, ""))
+    assert "resolv-conf" not in str(kubeadm_config.registration("n", ADDRESS, ""))
 
 
 @pytest.mark.parametrize("verb", ["init", "join"])

@@ -111,6 +111,8 @@ BAD: dict[str, tuple[bytes | str, int | None, str, str]] = {
     "yes": ("expected_nodes: yes\n", 1, "is yes", ""),
     "date": ("expected_nodes: 2026-99-99\n", 1, "is 2026-99-99", ""),
     "seconds": ("timing:\n  listen: 3601\n", 2, "`timing.listen` is 3601", "1 to 3600"),
+    "weave": ("network: {cni: weave}\n", 1, "`network.cni` is weave", "Write flannel"),
+    "another network": ("network: {cni: antrea}\n", 1, "`network.cni` is antrea", "one of: fl"),
     "version": ("kubernetes:\n  version: 1.x\n", 2, "`kubernetes.version` is 1.x", "1.36.1"),
     "a minor that no nodeagent installed": (
         "kubernetes:\n  version: 1.20.3\n",

@@ -1,0 +1,105 @@
+"""The taint of a control plane: off while there is no other node, and a person's word counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeagent.cluster import only_node
+from nodeagent.cluster.only_node import MARK, TAINT
+from nodeagent.host.host import Result
+from tests.support.machine import Machine
+
+OTHER = {"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}
+
+
+def node(name: str, *taints: dict[str, str], marked: bool = False) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name,
+            "resourceVersion": "41",
+            "annotations": {"volumes": "x", **({MARK: "true"} if marked else {})},
+        },
+        "spec": {"taints": list(taints)} if taints else {},
+    }
+
+
+class Cluster:
+    """A double of kubectl that keeps nodes, and merges patches (RFC 7396)."""
+
+    def __init__(self, *nodes: dict[str, Any]) -> None:
+        self.nodes = list(nodes)
+        self.patched = 0
+        self.down = False
+
+    def __call__(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
+        words = argv[3:]
+        if self.down:
+            return Result(1, "", "The API server is away.")
+        if words[:2] == ("get", "nodes"):
+            return Result(0, json.dumps({"items": self.nodes}))
+        assert words[:2] == ("patch", "node") and words[3:5] == ("--type=merge", "-p")
+        own = next(one for one in self.nodes if one["metadata"]["name"] == words[2])
+        change = json.loads(words[5])
+        assert change["metadata"].pop("resourceVersion") == own["metadata"]["resourceVersion"]
+        for key, value in change["metadata"]["annotations"].items():
+            own["metadata"]["annotations"].pop(key, None)
+            own["metadata"]["annotations"] |= {key: value} if value is not None else {}
+        own["spec"] |= change["spec"]
+        self.patched += 1
+        return Result(0, "")
+
+
+def fit(root: Path, cluster: Cluster) -> dict[str, Any]:
+    machine = Machine(root)
+    machine.otherwise = cluster
+    only_node.fit(machine, "pi-1")
+    return cluster.nodes[0]
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "taints", "marked"),
+    [
+        (node("pi-1", TAINT), 0, [], True),
+        (node("pi-1", OTHER, TAINT), 0, [OTHER], True),
+        (node("pi-1", marked=True), 1, [TAINT], False),
+        (node("pi-1", OTHER, marked=True), 2, [OTHER, TAINT], False),
+        # Nothing to do.
+        (node("pi-1", TAINT), 1, [TAINT], False),
+        (node("pi-1", marked=True), 0, [], True),
+        # A person has removed it, or put it back.
+        (node("pi-1"), 0, [], False),
+        (node("pi-1"), 1, [], False),
+        (node("pi-1", TAINT, marked=True), 0, [TAINT], True),
+        (node("pi-1", TAINT, marked=True), 1, [TAINT], False),
+    ],
+)
+def test_what_follows(
+    own: dict[str, Any], others: int, taints: list[Any], marked: bool, tmp_path: Path
+) -> None:
+    cluster = Cluster(own, *(node(f"pi-{number + 2}") for number in range(others)))
+    for _ in range(2):  # a second time changes nothing
+        found = fit(tmp_path, cluster)
+        assert found["spec"].get("taints", []) == taints
+        assert (MARK in found["metadata"]["annotations"]) == marked
+        assert found["metadata"]["annotations"]["volumes"] == "x"
+    assert cluster.patched <= 1
+
+
+def test_a_board_comes_and_goes(tmp_path: Path) -> None:
+    cluster = Cluster(node("pi-1", TAINT))
+    for others, taints in (([], []), ([node("pi-2")], [TAINT]), ([], []), ([node("x")], [TAINT])):
+        cluster.nodes[1:] = others
+        assert fit(tmp_path, cluster)["spec"]["taints"] == taints
+
+
+def test_a_cluster_that_does_not_answer_is_asked_later(tmp_path: Path) -> None:
+    cluster = Cluster(node("pi-1", TAINT))
+    cluster.down = True
+    assert fit(tmp_path, cluster)["spec"]["taints"] == [TAINT]
+    strange = Cluster({"metadata": {"name": "pi-1"}})
+    assert fit(tmp_path, strange) == {"metadata": {"name": "pi-1"}}
