@@ -178,6 +178,7 @@ class Cluster:
             manifest = self._manifest(arch)
             lines += [
                 "kubernetes:",
+                *([f'  version: "{self.asked.kubernetes}"'] if self.asked.kubernetes else []),
                 "  repository: http://mirror.lab/kubernetes",
                 f"  key_fingerprint: {manifest['kubernetes_fingerprint']}",
                 "  image_repository: mirror.lab:5000",

@@ -65,6 +65,7 @@ class Asked:
 
     nodes: int = 2
     arch: str = "amd64"
+    kubernetes: str = ""  # the release for all nodes; none: the default
     mirror: str = "built"
     start: str = "plain"
     roles: dict[int, str] = field(default_factory=dict)
@@ -123,6 +124,7 @@ class Asked:
         return Asked(
             nodes=nodes,
             arch=arch,
+            kubernetes=(environment.get("KUBERNETES") or "").partition(" ")[0],
             mirror=one_of("MIRROR", "built", "upstream"),
             start=one_of("START", "plain", "seeded", "baked", "mixed"),
             roles=roles,

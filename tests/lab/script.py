@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from nodeagent.cluster import cni
+from nodeagent.cluster import cni, packages
 from nodeagent.cluster.versions import DEFAULT
 from nodeagent.config.settings import Containerd, Kubernetes, Network, Settings
 
@@ -67,9 +67,9 @@ class Baseline:
         """Where everything comes from, as the agent's settings say it."""
         if self.cluster.asked.mirror == "upstream":
             return Settings()
-        images = "mirror.lab:5000"
+        images, version = "mirror.lab:5000", self.cluster.asked.kubernetes or DEFAULT.minor
         return Settings(
-            kubernetes=Kubernetes("1.36", "http://mirror.lab/kubernetes", "", images),
+            kubernetes=Kubernetes(version, "http://mirror.lab/kubernetes", "", images),
             containerd=Containerd("docker", "http://mirror.lab/docker/linux/debian", ""),
             network=Network(image_repository=images),
         )
@@ -101,7 +101,8 @@ class Baseline:
     def _run(self, guest: Guest, stage: str, *arguments: str) -> None:
         settings = self._settings
         bases = [settings.kubernetes.repository, settings.containerd.repository]
-        words = [stage, guest.name, DEFAULT.kubernetes, *bases]
+        release = packages.wished(settings).kubernetes
+        words = [stage, guest.name, release, *bases]
         words += [settings.kubernetes.image_repository, *arguments]
         guest.ssh(f"sudo sh -s -- {shlex.join(words)}", BOUND, stdin=self.script)
 

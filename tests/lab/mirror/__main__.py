@@ -47,6 +47,7 @@ def build(store: Store) -> None:
                 f"{name}_fingerprint": keys.SigningKey(store, name).fingerprint
                 for name in ("kubernetes", "docker", "debian")
             },
+            "releases": [one.kubernetes for one in recipes.releases()],
             "versions": {
                 **asdict(DEFAULT),
                 "cni_plugins": recipes.CNI_PLUGINS,

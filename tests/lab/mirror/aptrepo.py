@@ -12,8 +12,6 @@ import re
 import shutil
 from pathlib import Path
 
-from nodeagent.cluster.versions import DEFAULT as V
-
 from . import debian
 from .keys import SigningKey
 from .store import Store, key_of, recipe
@@ -43,16 +41,16 @@ def _release(store: Store, folder: Path, key: SigningKey, **fields: str) -> None
     key.sign_release(folder / "Release")
 
 
-def kubernetes_path() -> str:
-    """The path that upstream's repository of this minor has on its host."""
-    return f"kubernetes/core:/stable:/v{V.minor}/deb"
+def kubernetes_path(minor: str) -> str:
+    """The path that upstream's repository of a minor has on its host."""
+    return f"kubernetes/core:/stable:/v{minor}/deb"
 
 
 def _kubernetes(store: Store, www: Path, debs: Path) -> None:
-    folder, key = www / kubernetes_path(), SigningKey(store, "kubernetes")
-    shutil.copytree(debs / "kubernetes", folder / store.arch)
+    folder, key = www / kubernetes_path(debs.name), SigningKey(store, "kubernetes")
+    shutil.copytree(debs, folder / store.arch)
     _packages(store, folder, store.arch, folder)
-    name = f"lab://isv:kubernetes:core:stable:v{V.minor}/deb"
+    name = f"lab://isv:kubernetes:core:stable:v{debs.name}/deb"
     _release(store, folder, key, Origin=name, Label=name, Architectures=store.arch)
     shutil.copyfile(key.armored, folder / "Release.key")
 
@@ -77,7 +75,8 @@ def www(store: Store, debs: Path) -> Path:
     guest = debian.closure(store, "debian-guest", debian.GUEST_PACKAGES)
 
     def make(target: Path) -> None:
-        _kubernetes(store, target, debs)
+        for minor in sorted((debs / "kubernetes").iterdir()):
+            _kubernetes(store, target, minor)
         docker = target / "docker" / "linux" / "debian"
         _pooled(store, docker, "stable", debs / "docker", "docker", "Docker")
         shutil.copyfile(SigningKey(store, "docker").armored, docker / "gpg")

@@ -9,24 +9,27 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from nodeagent.cluster.versions import DEFAULT as V
+from nodeagent.cluster.versions import Tested
 
 from . import debian
 from .gobuild import TRIPLES, build, c_compiler, download
-from .recipes import K8S, RUNC_COMPONENT
+from .recipes import K8S, RUNC_COMPONENT, part, releases
 from .store import Store, key_of
 
 
-def pause(store: Store) -> Path:
-    """The part ``bin-pause``, with the flags of ``build/pause/Makefile``."""
+def pause(store: Store, release: Tested) -> Path:
+    """A release's part ``bin-pause``, with the flags of ``build/pause/Makefile``."""
 
     def make(target: Path) -> None:
-        source = download(store, K8S, f"v{V.kubernetes}")["Dir"]
-        flags = ["-Os", "-Wall", "-Werror", "-static", f"-DVERSION=v{V.pause}", "-s"]
+        source = download(store, K8S, f"v{release.kubernetes}")["Dir"]
+        flags = ["-Os", "-Wall", "-Werror", "-static", f"-DVERSION=v{release.pause}", "-s"]
         files = [f"{source}/build/pause/linux/pause.c", "-o", f"{target}/pause"]
         store.run("pause", [c_compiler(store.arch), *flags, *files])
 
-    return store.part("bin-pause", key_of(V.pause, V.kubernetes), make)
+    # Of each version of pause the first release that has it: the source is the same.
+    first = next(one for one in releases() if one.pause == release.pause)
+    key = key_of(release.pause, first.kubernetes)
+    return store.part(f"bin-{part('pause', release)}", key, make)
 
 
 def runc(store: Store) -> Path:

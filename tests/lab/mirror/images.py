@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nodeagent.cluster.cni import flannel as F
-from nodeagent.cluster.versions import DEFAULT as V
+from nodeagent.cluster.versions import Tested
 
 from . import debian
 from .oci import CAP_NET_BIND_SERVICE, Image, Layer, Layout
-from .recipes import AGNHOST
+from .recipes import AGNHOST, part, releases
 from .store import Store, key_of, recipe
 
 APPLETS = (
@@ -93,19 +93,10 @@ def described(store: Store, built: dict[str, Path]) -> Iterator[Image]:
     """All images of the mirror, one after the other: together they are a gigabyte."""
     debs = debian.closure(store, "debian-image", debian.IMAGE_PACKAGES)
     busybox, filters = _debian(store, debs, "busybox-static"), _debian(store, debs)
-    kube, release = built["kubernetes"], f"v{V.kubernetes}"
-    etcd = [built["etcd"] / name for name in ("etcd", "etcdctl", "etcdutl")]
+    for release in releases():
+        yield from _of_kubernetes(built, release, filters)
     flannel = [built["flannel"] / name for name in ("flanneld", "install-conf")]
-    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
-        yield Image(name, release, (_scratch(kube / name),), (f"/usr/local/bin/{name}",))
-    proxy = (filters, _over(kube / "kube-proxy", at="/usr/local/bin"))
-    yield Image("kube-proxy", release, proxy, ("/usr/local/bin/kube-proxy",))
-    yield Image("etcd", V.etcd, (_scratch(*etcd),))
-    coredns = _scratch(built["coredns"] / "coredns", at="", capability=CAP_NET_BIND_SERVICE)
-    yield Image("coredns", V.coredns, (coredns,), ("/coredns",), user="65532:65532")
-    pause = _over(built["pause"] / "pause", at="")
-    yield Image("pause", V.pause, (pause,), ("/pause",), user="65535:65535")
-    agnhost = (busybox, _over(kube / "agnhost", at=""))
+    agnhost = (busybox, _over(built["kubernetes"] / "agnhost", at=""))
     yield Image("agnhost", AGNHOST, agnhost, ("/agnhost",), ("pause",))
     flanneld = (filters, _over(*flannel, at="/opt/bin"))
     yield Image("flannel", F.VERSION, flanneld, ("/opt/bin/flanneld",))
@@ -113,17 +104,35 @@ def described(store: Store, built: dict[str, Path]) -> Iterator[Image]:
     yield Image("flannel-cni-plugin", F.CNI_PLUGIN_VERSION, plugin)
 
 
+def _of_kubernetes(built: dict[str, Path], release: Tested, filters: bytes) -> Iterator[Image]:
+    """What kubeadm of a release asks for."""
+    kube, tag = built[part("kubernetes", release)], f"v{release.kubernetes}"
+    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+        yield Image(name, tag, (_scratch(kube / name),), (f"/usr/local/bin/{name}",))
+    proxy = (filters, _over(kube / "kube-proxy", at="/usr/local/bin"))
+    yield Image("kube-proxy", tag, proxy, ("/usr/local/bin/kube-proxy",))
+    folder = built[part("etcd", release)]
+    etcd = _scratch(*(folder / name for name in ("etcd", "etcdctl", "etcdutl")))
+    yield Image("etcd", release.etcd, (etcd,))
+    program = built[part("coredns", release)] / "coredns"
+    coredns = _scratch(program, at="", capability=CAP_NET_BIND_SERVICE)
+    yield Image("coredns", release.coredns, (coredns,), ("/coredns",), user="65532:65532")
+    pause = _over(built[part("pause", release)] / "pause", at="")
+    yield Image("pause", release.pause, (pause,), ("/pause",), user="65535:65535")
+
+
 def layout(store: Store, built: dict[str, Path]) -> Path:
     """The part ``oci``: an OCI layout with every image, and their names in ``images``."""
 
     def make(target: Path) -> None:
         made = Layout(target, store.arch)
-        names = []
+        names: list[str] = []
         for image in described(store, built):
-            made.add(image)
-            names.append(f"{image.reference}\n")
+            if f"{image.reference}\n" not in names:  # of two releases
+                made.add(image)
+                names.append(f"{image.reference}\n")
         made.close()
         (target / "images").write_text("".join(names))
 
-    keys = {name: (part / ".key").read_text() for name, part in built.items()}
+    keys = {name: (one / ".key").read_text() for name, one in built.items()}
     return store.part("oci", key_of(keys, recipe("oci", "images", "debian")), make)

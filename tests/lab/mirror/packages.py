@@ -11,11 +11,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from nodeagent.cluster.versions import DEFAULT as V
+from nodeagent.cluster.versions import Tested
 
 from . import cbuild
 from .deb import Package, pack
 from .gobuild import build
-from .recipes import CNI_PLUGINS, COMPONENTS
+from .recipes import CNI_PLUGINS, COMPONENTS, own, part, releases
 from .store import Store, key_of, recipe
 
 KUBELET_UNIT = """\
@@ -103,8 +104,8 @@ def _programs(folder: Path, into: str, *names: str) -> dict[str, Path]:
     return {f"{into}/{name}": folder / name for name in chosen}
 
 
-def kubernetes_packages(store: Store, built: dict[str, Path]) -> list[Package]:
-    kube, version = built["kubernetes"], f"{V.kubernetes}-1.1"
+def kubernetes_packages(built: dict[str, Path], release: Tested) -> list[Package]:
+    kube, version = built[part("kubernetes", release)], f"{release.kubernetes}-1.1"
     return [
         Package(
             "kubeadm", version, "Command-line utility for administering a Kubernetes cluster",
@@ -133,14 +134,14 @@ def kubernetes_packages(store: Store, built: dict[str, Path]) -> list[Package]:
             files=_programs(built["cni-plugins"], "/opt/cni/bin"),
         ),
         Package(
-            "cri-tools", f"{V.cri_tools}-1.1",
+            "cri-tools", f"{release.cri_tools}-1.1",
             "Command-line utility for interacting with a container runtime",
-            files=_programs(built["cri-tools"], "/usr/bin", "crictl"),
+            files=_programs(built[part("cri-tools", release)], "/usr/bin", "crictl"),
         ),
     ]  # fmt: skip
 
 
-def docker_packages(store: Store, built: dict[str, Path]) -> list[Package]:
+def docker_packages(built: dict[str, Path]) -> list[Package]:
     return [
         Package(
             "containerd.io", f"{V.containerd}-1~debian.13~trixie",
@@ -161,18 +162,24 @@ def docker_packages(store: Store, built: dict[str, Path]) -> list[Package]:
 
 def programs(store: Store) -> dict[str, Path]:
     """Everything compiled, by component."""
-    built = {one.name: build(store, one) for one in COMPONENTS}
-    return {**built, "pause": cbuild.pause(store), "runc": cbuild.runc(store)}
+    wanted = [one for release in releases() for one in own(release)] + [*COMPONENTS]
+    built = {one.name: build(store, one) for one in wanted}
+    pauses = {part("pause", release): cbuild.pause(store, release) for release in releases()}
+    return {**built, **pauses, "runc": cbuild.runc(store)}
 
 
 def debs(store: Store, built: dict[str, Path]) -> Path:
-    """The part ``debs``: kubernetes/*.deb and docker/*.deb."""
+    """The part ``debs``: kubernetes/MINOR/*.deb and docker/*.deb."""
 
     def make(target: Path) -> None:
-        for folder, of in (("kubernetes", kubernetes_packages), ("docker", docker_packages)):
-            (target / folder).mkdir()
-            for package in of(store, built):
+        folders = {"docker": docker_packages(built)}
+        for release in releases():
+            there = folders.setdefault(f"kubernetes/{release.minor}", [])
+            there += kubernetes_packages(built, release)
+        for folder, wanted in folders.items():
+            (target / folder).mkdir(parents=True)
+            for package in wanted:
                 pack(store, package, target / folder)
 
-    keys = {name: (part / ".key").read_text() for name, part in built.items()}
+    keys = {name: (one / ".key").read_text() for name, one in built.items()}
     return store.part("debs", key_of(keys, recipe("deb", "packages")), make)

@@ -3,15 +3,21 @@
 Sources: the build scripts in the modules themselves (``hack/lib/version.sh`` and
 ``hack/lib/golang.sh`` of Kubernetes, the Makefiles of containerd, CoreDNS, flannel and
 cri-tools). Versions come from ``nodeagent.cluster.versions``; only what the agent never names
-is pinned here.
+is pinned here. The default release of that table is always built; KUBERNETES in the environment
+names others, each a minor (1.34) or a release (1.36.5).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 
+from nodeagent.cluster import packages, versions
 from nodeagent.cluster.cni import flannel
 from nodeagent.cluster.versions import DEFAULT as V
+from nodeagent.cluster.versions import Tested
+
+from .store import MirrorError
 
 CNI_PLUGINS = "1.9.1"
 # flannel's CNI plugin has its own module (github.com/flannel-io/cni-plugin), which the module
@@ -69,31 +75,78 @@ CNI_KINDS = {
     "ipam": ("dhcp", "host-local", "static"),
     "meta": ("bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf"),
 }  # fmt: skip
-_etcd = "v" + V.etcd.partition("-")[0]
 
+
+def releases() -> tuple[Tested, ...]:
+    """What the mirror has: the default, then what was asked for. Raises MirrorError."""
+    found = [V]
+    for wish in os.environ.get("KUBERNETES", "").split():
+        known = versions.tested(packages.minor(wish))
+        if known is None:
+            raise MirrorError(f"KUBERNETES={wish} is not in nodeagent/cluster/versions.py.")
+        found.append(replace(known, kubernetes=wish) if wish.count(".") == 2 else known)
+    return tuple(dict.fromkeys(found))
+
+
+def part(kind: str, release: Tested) -> str:
+    """The name of a release's own component: without a version where it is the default's."""
+    version, default = (str(getattr(one, kind.replace("-", "_"))) for one in (release, V))
+    return kind if version == default else f"{kind}-{version}"
+
+
+def own(release: Tested) -> tuple[Component, ...]:
+    """What comes in another version with each release of Kubernetes."""
+    etcd = "v" + release.etcd.partition("-")[0]
+    major, minor, _ = release.kubernetes.split(".")
+    return (
+        Component(
+            name=part("kubernetes", release),
+            modules={K8S: f"v{release.kubernetes}"},
+            programs={
+                **{name: f"{K8S}/cmd/{name}" for name in KUBE_PROGRAMS},
+                "agnhost": f"{K8S}/test/images/agnhost",
+            },
+            # kubectl reads client-go's copy of the same variables, as upstream's build sets both.
+            symbols={
+                f"k8s.io/{package}.{name}": value
+                for package in ("component-base/version", "client-go/pkg/version")
+                for name, value in (
+                    ("gitVersion", f"v{release.kubernetes}"),
+                    ("gitMajor", major),
+                    ("gitMinor", minor),
+                    ("gitTreeState", "clean"),
+                    ("buildDate", "{date}"),
+                )
+            },
+            tags=("selinux", "notest", "grpcnotrace"),
+            staging=f"v0.{release.kubernetes.partition('.')[2]}",
+        ),
+        Component(
+            name=part("etcd", release),
+            modules={f"{ETCD}/{n}/v3": etcd for n in ("server", "etcdctl", "etcdutl")},
+            programs={
+                "etcd": f"{ETCD}/server/v3",
+                "etcdctl": f"{ETCD}/etcdctl/v3",
+                "etcdutl": f"{ETCD}/etcdutl/v3",
+            },
+        ),
+        Component(
+            name=part("coredns", release),
+            modules={"github.com/coredns/coredns": release.coredns},
+            programs={"coredns": "github.com/coredns/coredns"},
+            tags=("grpcnotrace",),
+        ),
+        Component(
+            name=part("cri-tools", release),
+            modules={"sigs.k8s.io/cri-tools": f"v{release.cri_tools}"},
+            programs={"crictl": "sigs.k8s.io/cri-tools/cmd/crictl"},
+            symbols={"sigs.k8s.io/cri-tools/pkg/version.Version": f"v{release.cri_tools}"},
+        ),
+    )
+
+
+# The same for all releases.
 COMPONENTS: tuple[Component, ...] = (
-    Component(
-        name="kubernetes",
-        modules={K8S: f"v{V.kubernetes}"},
-        programs={
-            **{name: f"{K8S}/cmd/{name}" for name in KUBE_PROGRAMS},
-            "agnhost": f"{K8S}/test/images/agnhost",
-        },
-        # kubectl reads client-go's copy of the same variables, as upstream's build sets both.
-        symbols={
-            f"k8s.io/{package}.{name}": value
-            for package in ("component-base/version", "client-go/pkg/version")
-            for name, value in (
-                ("gitVersion", f"v{V.kubernetes}"),
-                ("gitMajor", V.kubernetes.split(".")[0]),
-                ("gitMinor", V.kubernetes.split(".")[1]),
-                ("gitTreeState", "clean"),
-                ("buildDate", "{date}"),
-            )
-        },
-        tags=("selinux", "notest", "grpcnotrace"),
-        staging=f"v0.{V.kubernetes.partition('.')[2]}",
-    ),
     Component(
         name="containerd",
         modules={CONTAINERD: f"v{V.containerd}"},
@@ -109,21 +162,6 @@ COMPONENTS: tuple[Component, ...] = (
         programs={"containerd-shim-runc-v2": f"{CONTAINERD}/cmd/containerd-shim-runc-v2"},
         symbols={f"{CONTAINERD}/version.Version": f"v{V.containerd}"},
         tags=("no_grpc", "urfave_cli_no_docs", "static_build", "netgo", "osusergo"),
-    ),
-    Component(
-        name="etcd",
-        modules={f"{ETCD}/{n}/v3": _etcd for n in ("server", "etcdctl", "etcdutl")},
-        programs={
-            "etcd": f"{ETCD}/server/v3",
-            "etcdctl": f"{ETCD}/etcdctl/v3",
-            "etcdutl": f"{ETCD}/etcdutl/v3",
-        },
-    ),
-    Component(
-        name="coredns",
-        modules={"github.com/coredns/coredns": V.coredns},
-        programs={"coredns": "github.com/coredns/coredns"},
-        tags=("grpcnotrace",),
     ),
     Component(
         name="cni-plugins",
@@ -147,12 +185,6 @@ COMPONENTS: tuple[Component, ...] = (
         modules={CNI: f"v{FLANNEL_CNI_SOURCE}"},
         programs={"flannel": f"{CNI}/plugins/meta/flannel"},
         symbols={f"{CNI}/pkg/utils/buildversion.BuildVersion": f"v{FLANNEL_CNI_SOURCE}"},
-    ),
-    Component(
-        name="cri-tools",
-        modules={"sigs.k8s.io/cri-tools": f"v{V.cri_tools}"},
-        programs={"crictl": "sigs.k8s.io/cri-tools/cmd/crictl"},
-        symbols={"sigs.k8s.io/cri-tools/pkg/version.Version": f"v{V.cri_tools}"},
     ),
 )
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.cluster.versions import DEFAULT
+
 from . import aptrepo, httpd, recipes
 from .oci import CAP_NET_BIND_SERVICE, Image, Layer, Layout
-from .store import Store
+from .store import MirrorError, Store
 
 
 @pytest.mark.parametrize(
@@ -123,6 +125,24 @@ def test_layer_carries_file_capability_and_is_reproducible(tmp_path: Path) -> No
 
 def test_names() -> None:
     assert aptrepo._plain("conntrack_1%3a1.4.8-2_amd64.deb") == "conntrack_1.4.8-2_amd64.deb"
-    assert aptrepo.kubernetes_path().startswith("kubernetes/core:/stable:/v1.")
-    programs = [name for one in recipes.COMPONENTS for name in one.programs]
+    assert aptrepo.kubernetes_path("1.36") == "kubernetes/core:/stable:/v1.36/deb"
+    components = (*recipes.own(DEFAULT), *recipes.COMPONENTS)
+    programs = [name for one in components for name in one.programs]
     assert len(programs) == len(set(programs))
+
+
+def test_the_releases_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default's components have the names that a mirror of it alone has."""
+    monkeypatch.delenv("KUBERNETES", raising=False)
+    assert recipes.releases() == (DEFAULT,)
+    monkeypatch.setenv("KUBERNETES", f"{DEFAULT.minor} {DEFAULT.minor}.99")
+    default, other = recipes.releases()
+    assert [one.name for one in recipes.own(default)] == [
+        "kubernetes", "etcd", "coredns", "cri-tools"
+    ]  # fmt: skip
+    assert [one.name for one in recipes.own(other)] == [
+        f"kubernetes-{DEFAULT.minor}.99", "etcd", "coredns", "cri-tools"
+    ]  # fmt: skip
+    monkeypatch.setenv("KUBERNETES", "1.20")
+    with pytest.raises(MirrorError, match=r"KUBERNETES=1\.20 is not in"):
+        recipes.releases()
