@@ -140,6 +140,11 @@ cluster: venv ## fleets with real control planes in network namespaces, as the l
 	@.ci/packages $(CLUSTER_PACKAGES)
 	$(PYTHON) -m pytest -q -n 4 --dist worksteal -m cluster tests/cluster
 
+.PHONY: moves
+moves: venv ## as many drawn moves or blackouts of such fleets; adds a row to docs/moves.md (RUNS=100 SEED=1 WHAT=moves)
+	@.ci/packages $(CLUSTER_PACKAGES)
+	$(PYTHON) -m tests.cluster.renumbering $(or $(RUNS),100) --seed $(or $(SEED),1) --what $(or $(WHAT),moves) --record
+
 .PHONY: hostile
 hostile: $(VENV)/.fuzz ## attacks on trust, discovery and the endpoint; writes docs/security.md
 	@.ci/packages $(TEST_PACKAGES) $(HOSTILE_PACKAGES)

@@ -1,5 +1,5 @@
 """A formed fleet is given other addresses, in any order, with the power cut in between, or comes
-back from a blackout: ``python -m tests.cluster.renumbering RUNS [SEED [blackouts]]``.
+back from a blackout: ``python -m tests.cluster.renumbering RUNS``, ``make moves``.
 
 Each run follows from its seed alone. In the end every node must be Ready at its last address, in
 the same cluster, with all that was in it, no file may have an address of before, and every agent be
@@ -8,8 +8,8 @@ at rest. A run that fails is told with its story; the status is 1 then.
 
 from __future__ import annotations
 
+import argparse
 import random
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from nodeagent import paths
 from nodeagent.cluster import kubeadm, names
-from tests.cluster import sandbox
+from tests.cluster import played, sandbox
 from tests.cluster.kubelet_process import RENEW, SPEED
 from tests.cluster.real_boards import RealBoards, Story, fleet, form
 from tests.support.machine import fast_folder
@@ -134,13 +134,19 @@ def formed_fleet(place: Path) -> Story:
         return story
 
 
-def main(runs: str, seed: str = "1", what: str = "moves") -> int:
-    """Play so many, told one a line."""
-    draw = {"moves": events, "blackouts": blackouts}[what]
+def main() -> int:
+    """Play so many, told one a line. Status 1 where one failed, 2 where it cannot be played."""
+    asked = argparse.ArgumentParser(prog="python -m tests.cluster.renumbering", description=__doc__)
+    asked.add_argument("runs", type=int)
+    asked.add_argument("--seed", type=int, default=1, help="of the first run")
+    asked.add_argument("--what", choices=DRAWN, default="moves")
+    asked.add_argument("--record", action="store_true", help="add a row to docs/moves.md")
+    given = asked.parse_args()
     if lacking := sandbox.missing():
         sys.stderr.write(f"{lacking}\n")
         return 2
-    failed, times = 0, []
+    draw, seeds = DRAWN[given.what], range(given.seed, given.seed + given.runs)
+    began, times, faults = time.monotonic(), [], {}
     with fast_folder() as place, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         story = formed_fleet(place)
 
@@ -148,19 +154,23 @@ def main(runs: str, seed: str = "1", what: str = "moves") -> int:
             with fleet(place) as made:
                 return number, *run(draw(number, len(made.all)), made, story)
 
-        for number, fault, took in pool.map(one, range(int(seed), int(seed) + int(runs))):
+        for number, fault, took in pool.map(one, seeds):
             times.append(took)
-            failed += bool(fault)
+            if fault:
+                faults[number] = fault
             sys.stdout.write(f"{number}: {fault or f'well after {took:.0f} s'}\n")
             sys.stdout.flush()
-    times.sort()
-    last = times[int(0.99 * (len(times) - 1))]
+    row = played.Row.of(given.what, seeds, times, faults, time.monotonic() - began)
     sys.stdout.write(
-        f"{failed} of {runs} failed; seconds to Ready, median {statistics.median(times):.0f},"
-        f" p99 {last:.0f}\n"
+        f"{len(faults)} of {given.runs} failed; seconds to Ready, median {row.median:g}, p99"
+        f" {row.p99:g}, the longest {row.longest:g}\n"
     )
-    return 1 if failed else 0
+    if given.record:
+        played.add(row)
+    return 1 if faults else 0
 
+
+DRAWN = {"moves": events, "blackouts": blackouts}
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())
