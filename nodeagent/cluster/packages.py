@@ -29,16 +29,17 @@ DOCKERS = (2, 3)  # of containerd.io; where another one comes, its configuration
 def containerd_package(facts: Facts, settings: Settings) -> str:
     """``containerd.io`` (Docker's) or ``containerd``.
 
-    ``auto`` keeps what is installed; else Ubuntu's own is of the 2.x line that this Kubernetes
-    is tested with, and Debian's is older, so there it is Docker's. A member of a cluster keeps
-    what it runs with.
+    ``auto`` keeps what is installed; else takes Ubuntu's own where that is new enough for the
+    wished Kubernetes, and Docker's elsewhere. A member of a cluster keeps what it runs with.
     """
     if settings.containerd.source == "auto" or facts.exists(paths.KUBELET_CONF):
         for name in (DOCKER_PACKAGE, DISTRO_PACKAGE):
             if facts.packages.version(name):
                 return name
         if settings.containerd.source == "auto" and facts.os_id == "ubuntu":
-            return DISTRO_PACKAGE
+            least = versions.tested(minor(settings.kubernetes.version)) or versions.DEFAULT
+            own = OWN_CONTAINERD.get(facts.codename, NEWER)
+            return DISTRO_PACKAGE if own >= least.containerd_minimum else DOCKER_PACKAGE
     return DISTRO_PACKAGE if settings.containerd.source == "distro" else DOCKER_PACKAGE
 
 

@@ -80,6 +80,20 @@ def test_a_release_of_an_earlier_table_makes_no_new_cluster(tmp_path: Path) -> N
         packages.release(Facts(Machine(tmp_path)), Settings(kubernetes=Kubernetes("1.29")))
 
 
+@pytest.mark.parametrize(
+    ("least", "package"),
+    [((2, 1), "containerd"), ((2, 2), "containerd"), ((2, 3), "containerd.io")],
+)
+def test_ubuntu_takes_dockers_where_its_own_is_too_old(
+    least: tuple[int, int], package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "TESTED", (replace(NEWEST, containerd_minimum=least),))
+    put(tmp_path, {"/etc/os-release": "ID=ubuntu\nVERSION_CODENAME=noble\n",
+                   "/var/lib/dpkg/status": ""})  # fmt: skip
+    assert packages.containerd_package(Facts(Machine(tmp_path)), Settings()) == package
+    assert packages.missing(Facts(Machine(tmp_path)), Settings())[0] == f"{package}=2.*"
+
+
 def test_the_settings_know_the_table() -> None:
     """Newest first; an earlier table's minors stay behind it, since members' settings name them."""
     table = [one.minor for one in versions.TESTED]
