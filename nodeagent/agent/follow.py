@@ -26,11 +26,11 @@ from nodeagent.config.settings import Settings
 from nodeagent.errors import CommandFailed, NoControlPlane
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
+from nodeagent.host.reboot import boot_id
 from nodeagent.host.timesync import synchronised
 from nodeagent.join import which_cluster
 from nodeagent.statefile import StateFile
 from nodeagent.steps.clock import OUTLIVED, set_to
-from nodeagent.steps.engine import boot_id
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
 

@@ -14,6 +14,7 @@ from nodeagent.cluster.admin_kubeconfig import own_cluster
 from nodeagent.cluster.rest import LEADS, condition, is_ready
 from nodeagent.errors import Refused
 from nodeagent.host.host import Host
+from nodeagent.host.reboot import boot_id
 
 LOG = logging.getLogger("nodeagent")
 
@@ -152,6 +153,9 @@ def ready(host: Host, name: str) -> bool:
     """True when Kubernetes calls the node Ready and its pod network there (kubernetes.io, "Node
     Status", conditions). A cluster that does not answer: False.
 
+    Only what this boot's kubelet has told counts, at the address that it has now: after a power
+    cut the Node is Ready as it was before, until somebody says otherwise.
+
     Asks as the kubelet, which may read its own node, and in this process: on a small board each
     kubectl costs seconds, and this is asked often while a node comes up.
     """
@@ -159,7 +163,12 @@ def ready(host: Host, name: str) -> bool:
     try:
         if answer is None or answer[0] != 200:
             return False
-        return is_ready(answer[1]) and not condition(answer[1], "NetworkUnavailable")
+        node, own = answer[1], names.node_ip(host.text(paths.KUBELET_FLAGS) or "")
+        if node["status"]["nodeInfo"]["bootID"] != boot_id(host):
+            return False
+        if own and {"type": "InternalIP", "address": own} not in node["status"]["addresses"]:
+            return False
+        return is_ready(node) and not condition(node, "NetworkUnavailable")
     except (KeyError, TypeError, AttributeError):
         return False
 

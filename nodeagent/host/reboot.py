@@ -1,8 +1,14 @@
-"""Rebooting without disturbing a system update that waits for its trial boot; switching off."""
+"""Rebooting without disturbing a system update that waits for its trial boot; switching off; which
+boot this is."""
 
 from __future__ import annotations
 
 from nodeagent.host.host import Host
+
+
+def boot_id(host: Host) -> str:
+    """The kernel's random id of this boot (random(4), /proc/sys/kernel/random/boot_id)."""
+    return (host.text("/proc/sys/kernel/random/boot_id") or "none").strip()
 
 
 def reboot(host: Host) -> None:

@@ -9,6 +9,7 @@ loopback addresses.
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ NETWORK = "198.18.7.0/24"
 RESOLVERS = ("198.18.7.3", "fd00::3")
 OPTIONS = ("--configure", "--mtu=65520", f"--cidr={NETWORK}", "--enable-ipv6",
            "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp")  # fmt: skip
+# Its sandbox takes away all mounts but some, and where ours are shared (mount_namespaces(7)), which
+# those of ip-netns(8) are, that reaches this computer: unshare(1) makes them private first.
+APART = ("unshare", "--mount") if os.geteuid() == 0 else ()
 
 
 @contextlib.contextmanager
@@ -34,8 +38,8 @@ def opened(pid: int) -> Iterator[None]:
         said = stack.enter_context(tempfile.TemporaryFile())
         # It ends when ``held`` is closed, which only this process has, also where that is killed.
         process = subprocess.Popen(
-            [PROGRAM, *OPTIONS, f"--ready-fd={told.fileno()}", f"--exit-fd={ending.fileno()}",
-             str(pid), "road"],
+            [*APART, PROGRAM, *OPTIONS, f"--ready-fd={told.fileno()}",
+             f"--exit-fd={ending.fileno()}", str(pid), "road"],
             stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=tools.environment(),
             pass_fds=[told.fileno(), ending.fileno()],
         )  # fmt: skip

@@ -13,6 +13,7 @@ from nodeagent.errors import Blocked, NodeAgentError, NotConverged
 from nodeagent.host.actions import Action, Reboot
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
+from nodeagent.host.reboot import boot_id
 from nodeagent.statefile import StateFile
 from nodeagent.steps.step import Step, Undoable
 
@@ -144,8 +145,3 @@ def ask_reboot(reboots: Sequence[Reboot], host: Host, state_file: StateFile) -> 
     asked |= {reboot.token: boot_id(host) for reboot in reboots}
     state_file.set(reboots=asked)
     state_file.note("reboot", reasons=[reboot.reason for reboot in reboots])
-
-
-def boot_id(host: Host) -> str:
-    """The kernel's random id of this boot (random(4), /proc/sys/kernel/random/boot_id)."""
-    return (host.text("/proc/sys/kernel/random/boot_id") or "none").strip()

@@ -38,7 +38,7 @@ from nodeagent.cluster import kubelet_api
 from nodeagent.cluster.health import api_server
 from nodeagent.cluster.kubeadm_state import BOOTSTRAP_CONF, KUBELET_FILES
 from nodeagent.host.host import Host
-from nodeagent.steps.engine import boot_id
+from nodeagent.host.reboot import boot_id
 from tests.cluster import sandbox
 from tests.cluster.static_pods import MANIFESTS, StaticPod, hosts_file
 from tests.support import resolver

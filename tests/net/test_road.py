@@ -35,16 +35,22 @@ for one in (*servers, unix):
     threading.Thread(target=serve, args=(one,)).start()
 print("serves", flush=True)
 """
-# With mounts that are shared, as ip-netns(8) makes them: they are there afterwards.
+# With mounts that are shared, as ip-netns(8) makes them: they are there afterwards. Also where /run
+# is no file system of its own, as in a container.
 KEPT = """
-mount -t tmpfs none /run && mkdir -p /run/netns/kept && mount --bind /run/netns /run/netns &&
-    mount --make-shared /run/netns && mount -t tmpfs none /run/netns/kept || exit 9
-"$@" && mountpoint -q /run/netns/kept || { echo "/run/netns/kept is gone" >&2; exit 8; }
+{run}
+kept=/run/netns/kept-$$
+mkdir -p $kept && mount --bind /run/netns /run/netns &&
+    mount --make-shared /run/netns && mount -t tmpfs none $kept || exit 9
+"$@" && mountpoint -q $kept || {{ echo "$kept is gone" >&2; exit 8; }}
+umount $kept && umount /run/netns && rmdir $kept
 """
+RUN = {"of its own": "mount -t tmpfs none /run", "a folder": ":"}
 pytestmark = [pytest.mark.net]
 
 
-def test_an_images_programs_have_one_road_out() -> None:
+@pytest.mark.parametrize("run", RUN)
+def test_an_images_programs_have_one_road_out(run: str) -> None:
     argv = (ADDRESS, str(PORT), str(OWN_PORT), ABSTRACT)
     with namespaces.network() as inside:
         for line in (["link", "set", "lo", "up"], ["addr", "add", f"{ADDRESS}/32", "dev", "lo"]):
@@ -55,7 +61,9 @@ def test_an_images_programs_have_one_road_out() -> None:
             assert server.stdout and server.stdout.readline() == b"serves\n"
             try:
                 asks = (sys.executable, "-m", "tests.support.road_process", "outside", *argv)
-                command = inside(*namespaces.apart("sh", "-c", KEPT, "sh", *asks))
+                command = inside(
+                    *namespaces.apart("sh", "-c", KEPT.format(run=RUN[run]), "sh", *asks)
+                )
                 ran = subprocess.run(command, capture_output=True, text=True, check=False,
                                      timeout=300,
                                      env={**os.environ, "PYTHONPATH": str(CHECKOUT)})  # fmt: skip

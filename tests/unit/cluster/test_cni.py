@@ -209,7 +209,8 @@ def test_ready_is_what_kubernetes_says_with_no_file_of_any_network(
     conditions: dict[str, str], ready: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = [{"type": kind, "status": status} for kind, status in conditions.items()]
-    answer = (200, {"status": {"conditions": listed}})
+    info = {"bootID": "none"}  # of a machine that says nothing of it
+    answer = (200, {"status": {"conditions": listed, "nodeInfo": info}})
     monkeypatch.setattr(kubelet_api, "ask", lambda host, method, path: answer)
     assert control_plane.ready(Machine(tmp_path), "pi-2") is ready
 

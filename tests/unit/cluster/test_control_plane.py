@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from nodeagent import paths
-from nodeagent.cluster import control_plane, credentials, kubectl, revoked
+from nodeagent.cluster import control_plane, credentials, kubectl, kubelet_api, revoked
 from nodeagent.errors import CommandFailed, Refused
 from nodeagent.host.host import Host, Result
 from tests.support.authority import CA_CERT, CA_KEY
@@ -91,6 +91,30 @@ def test_it_asks_the_api_server_of_the_kubelet_also_when_ready_over_ipv6(
     })  # fmt: skip
     assert control_plane.ready(Machine(tmp_path), "pi-2") is False
     assert asked == [(address, 6443)]
+
+
+@pytest.mark.parametrize(
+    ("boot", "addresses", "ready"),
+    [
+        ("now", ["10.0.0.9"], True),
+        ("now", ["10.0.0.9", "fd00::9"], True),
+        ("before", ["10.0.0.9"], False),
+        ("now", ["10.0.0.8"], False),
+        ("now", [], False),
+    ],
+)
+def test_what_was_so_before_the_power_came_is_not_ready(
+    boot: str, addresses: list[str], ready: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "nodeInfo": {"bootID": boot},
+        "addresses": [{"type": "InternalIP", "address": one} for one in addresses],
+    }
+    monkeypatch.setattr(kubelet_api, "ask", lambda *_: (200, {"status": status}))
+    flags = 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.9 --v=2"\n'
+    put(tmp_path, {"/proc/sys/kernel/random/boot_id": "now\n", paths.KUBELET_FLAGS: flags})
+    assert control_plane.ready(Machine(tmp_path), "pi-2") is ready
 
 
 @pytest.mark.parametrize(
