@@ -165,7 +165,7 @@ class Formation:
         if not self.state_file.values["equipped"]:
             self.reporter.enter("initialising", "Installing the pod network and the join policy")
             # One call of kubectl for both: on a small board each costs seconds.
-            manifest = f"{cni.chosen(settings).manifest(settings)}---\n{control_plane.policy()}"
+            manifest = f"{cni.manifest(self.host, settings)}---\n{control_plane.policy()}"
             self.patiently(lambda: kubectl.apply_text(self.host, manifest))
             self.state_file.set(equipped=True, policy=control_plane.policy_mark())
         self.open_for_joins(settings, address, tested.kubernetes)
@@ -267,8 +267,10 @@ class Formation:
         """Wait until Kubernetes calls this node Ready."""
         looked = self.host.clock.monotonic()
         sought = looked
+        told = "Waiting until Kubernetes calls this node Ready"
+        if cni.chosen(config.load(self.host).settings) is cni.given.NONE:
+            told += "; for that it needs the pod network that you apply (`network.cni` is none)"
         while not control_plane.ready(self.host, name):
-            told = "Waiting until Kubernetes calls this node Ready"
             self.reporter.set(detail=told, waiting={"for": told, "until": None})
             self.host.clock.sleep(READY_LOOK)
             if self.host.clock.monotonic() - sought >= FOLLOW_LOOK:

@@ -136,7 +136,9 @@ def verify(host: Host, image: str, network: PodNetwork, get: Fetch = fetch) -> I
         if nodes == [Facts(host).node_name]:
             yield "note: there is one node only, so nothing goes across nodes"
         yield from ways(host, pods, get, _advice(network))
-        if not network.policies:
+        if network.policies is None:
+            yield "whether the pod network enforces a NetworkPolicy is not known here"
+        elif not network.policies:
             yield f"{network.name} enforces no NetworkPolicy, so none was tried"
     finally:
         # No exception of its own: it would hide the one that matters.

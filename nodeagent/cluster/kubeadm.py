@@ -189,7 +189,7 @@ def pull_images(
         images = listed.split()
     else:
         images = [f"{base}/kube-proxy:v{tested.kubernetes}", f"{base}/pause:{tested.pause}"]
-        images += cni.chosen(settings).images_for(settings)
+        images += cni.images(host, settings)
     failures = []
     told(0, len(images), "")
     with ThreadPoolExecutor(2) as pool:

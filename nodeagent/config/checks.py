@@ -124,6 +124,25 @@ def url(value: Any) -> str:
     return value.rstrip("/")
 
 
+def manifest(value: Any) -> str:
+    """An absolute path, or an http or https address (``url``)."""
+    if isinstance(value, str) and re.fullmatch(r"(/[A-Za-z0-9._+-]{1,255}){1,16}", value):
+        return value
+    try:
+        return url(value)
+    except Wrong as wrong:
+        raise Wrong(
+            f"is {show(value)}",
+            "Write a path such as /boot/firmware/network.yaml, or an address such as"
+            " https://example.org/network.yaml.",
+        ) from wrong
+
+
+sha256 = _pattern(
+    r"[0-9a-f]{64}", "Write the 64 hexadecimal digits that `sha256sum` prints for the file."
+)
+
+
 def network(four: tuple[int, int], six: tuple[int, int]) -> Check:
     """An IPv4 or IPv6 network in CIDR notation, its host bits zero, its prefix in a range.
 

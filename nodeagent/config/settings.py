@@ -24,7 +24,7 @@ DROP_INS = "/etc/nodeagent/config.d"
 CHOSEN_FILE = "/etc/nodeagent/networks.yaml"
 RELEASE_FILE = "/etc/nodeagent/kubernetes.yaml"  # of the cluster that lets this node in
 ROLE_FILE = f"{DROP_INS}/90-role.yaml"  # what `nodeagent role` writes
-POD_NETWORKS = ("flannel",)  # the names of cluster.cni.NETWORKS, which is above this floor
+POD_NETWORKS = ("flannel", "none")  # the names of cluster.cni.NETWORKS, which is above this floor
 # Its repositories were archived in 2024 (cncf/landscape, pull request 4023).
 GONE = dict.fromkeys(
     ("weave", "weave-net", "weavenet"),
@@ -65,13 +65,16 @@ class Containerd:
 @dataclass(frozen=True)
 class Network:
     """``network:`` the LAN interface and the cluster's own networks (CIDR notation, RFC 4632).
-    ``image_repository`` takes the place of the pod network's own registry."""
+    ``image_repository`` takes the place of the pod network's own registry. ``manifest``, a path or
+    an address, takes the place of ``cni``."""
 
     interface: str = key("auto", checks.interface)
     pod_cidr: str = key("10.244.0.0/16", checks.network((8, 24), (48, 64)))
     service_cidr: str = key("10.96.0.0/12", checks.network((12, 28), (108, 124)))
     cni: str = key("flannel", checks.one_of(*POD_NETWORKS, gone=GONE))
     image_repository: str | None = key(None, checks.image_repository)
+    manifest: str | None = key(None, checks.manifest)
+    manifest_sha256: str | None = key(None, checks.sha256)
 
     @property
     def version(self) -> int:
@@ -134,6 +137,7 @@ def load(host: Host, flags: Mapping[str, Any] | None = None) -> Loaded:
         values[name] = Origin(_checked(name, value, "command line"), "command line")
     settings, origins = _build(Settings, "", values)
     _networks_apart(origins)
+    _one_pod_network(origins)
     return Loaded(settings, origins)
 
 
@@ -219,6 +223,24 @@ def _networks_apart(origins: Mapping[str, Origin]) -> None:
             f"`network.pod_cidr` {pods.value} ({pods.where}) and `network.service_cidr` "
             f"{services.value} ({services.where}) overlap.",
             "Choose two networks that share no address.",
+        )
+
+
+def _one_pod_network(origins: Mapping[str, Origin]) -> None:
+    chosen, given = origins["network.cni"], origins["network.manifest"]
+    digest = origins["network.manifest_sha256"]
+    if (given.value is None) != (digest.value is None):
+        has, lacks = ("", "_sha256") if digest.value is None else ("_sha256", "")
+        raise ConfigError(
+            f"`network.manifest{has}` ({(given if has == '' else digest).where}) is of no use"
+            f" without `network.manifest{lacks}`.",
+            "Write both; `sha256sum FILE` prints the second.",
+        )
+    if given.value is not None and chosen.value != Network.cni:
+        raise ConfigError(
+            f"`network.cni` {chosen.value} ({chosen.where}) and `network.manifest` ({given.where})"
+            " would be two pod networks.",
+            "Remove one of the two.",
         )
 
 

@@ -177,7 +177,7 @@ def online(node: Node) -> Seen | None:
         wanted.kubernetes.repository,
         wanted.containerd.repository,
         wanted.kubernetes.image_repository,
-        *sorted({image.partition("/")[0] for image in cni.chosen(wanted).images_for(wanted)}),
+        *sorted({image.partition("/")[0] for image in cni.images(node.facts.host, wanted)}),
     )
     silent = []
     for place in places:

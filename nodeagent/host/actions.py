@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ LOG = logging.getLogger("nodeagent")
 
 MAX_KEY_SECONDS = 60.0  # for the whole of it: a server may send a byte now and then for ever
 MAX_KEY_BYTES = 64 * 1024  # the keys of Kubernetes and Docker have 1 and 4 KiB
+MAX_FILE_BYTES = 4 * 1024 * 1024  # the largest manifests of pod networks have half a megabyte
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ class FetchKey:
             LOG.warning("%s It is tried again tomorrow; nothing here depends on it.", error)
 
     def _fetch(self, host: Host) -> None:
-        data = _download(self.url)
+        data = _download(self.url, MAX_KEY_BYTES, "a key")
         try:
             key = openpgp.read_key(data)
         except openpgp.BadKey as error:
@@ -202,15 +204,43 @@ class FetchKey:
         host.write(self.path, key.packets, 0o644)
 
 
-def _download(url: str) -> bytes:
-    """The content of a small file. Raises FetchFailed."""
+@dataclass(frozen=True)
+class FetchFile:
+    """Fetch a file over the network, which is believed by its SHA-256 (64 hexadecimal digits)."""
+
+    url: str
+    path: str
+    sha256: str
+
+    file_only = False
+
+    def show(self) -> str:
+        """One line for people."""
+        return f"fetch {self.url}"
+
+    def do(self, host: Host) -> None:
+        """Raises FetchFailed where it cannot be had or is another one, OSError. Writes nothing
+        then."""
+        data = _download(self.url, MAX_FILE_BYTES, "a manifest")
+        found = hashlib.sha256(data).hexdigest()
+        if found != self.sha256:
+            raise FetchFailed(
+                f"{self.url} has the SHA-256 {found}, and the settings want {self.sha256}. Nothing"
+                " of it was used.",
+                "If it is the right file, write its hash into the settings.",
+            )
+        host.write(self.path, data)
+
+
+def _download(url: str, most: int, what: str) -> bytes:
+    """The content of a small file of so many bytes at most. Raises FetchFailed."""
     import requests  # here, since it is heavy and most runs need no key
 
     deadline = time.monotonic() + MAX_KEY_SECONDS
     try:
         with requests.get(url, timeout=(10, 30), stream=True) as answer:
             answer.raise_for_status()
-            data = b""
+            data = bytearray()
             # One byte at a time: a larger piece is waited for until it is whole.
             for piece in answer.iter_content(1):
                 data += piece
@@ -219,16 +249,16 @@ def _download(url: str) -> bytes:
                         f"{url} sent only {len(data)} bytes in {MAX_KEY_SECONDS:.0f} s.",
                         "Check the network; the agent tries again by itself.",
                     )
-                if len(data) > MAX_KEY_BYTES:
+                if len(data) > most:
                     raise FetchFailed(
-                        f"{url} sent more than {MAX_KEY_BYTES} bytes instead of a key.",
-                        "Check the repository's address in the settings.",
+                        f"{url} sent more than {most} bytes instead of {what}.",
+                        "Check the address in the settings.",
                     )
-            return data
+            return bytes(data)
     except requests.RequestException as error:
         raise FetchFailed(
             f"{url} could not be fetched: {cause(error)}.",
-            "Check the network and the repository's address; the agent tries again by itself.",
+            "Check the network and the address in the settings; the agent tries again by itself.",
         ) from error
 
 
@@ -248,6 +278,7 @@ Action = (
     | Enable
     | Reboot
     | FetchKey
+    | FetchFile
     | Apt
     | AptUpdate
     | AptInstall

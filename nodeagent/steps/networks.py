@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nodeagent import paths
 from nodeagent.cluster import networks
+from nodeagent.cluster.cni import given
 from nodeagent.config.settings import CHOSEN_FILE, Settings
 from nodeagent.host.actions import Action, Remove
 from nodeagent.host.facts import Facts
@@ -23,7 +25,10 @@ class Networks(Step):
     why = "A pod network that holds the LAN takes the node's network away."
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
-        """Until kubeadm has been at work. Raises Blocked."""
+        """Until kubeadm has been at work. Raises Blocked, also for the manifest of a pod network
+        that a person brings: here, since nothing has been changed yet."""
+        if facts.live and not facts.exists(paths.KUBELET_CONF) and settings.role != "worker":
+            given.check(facts, settings)
         fit = networks.fitted(facts, settings)
         if fit != settings:
             yield from holds(facts, CHOSEN_FILE, networks.text(fit))

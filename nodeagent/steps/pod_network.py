@@ -1,4 +1,5 @@
-"""Step: no other network's configuration stands before that of the cluster's own pod network.
+"""Step: the pod network's manifest is at hand where a person brings it, and no other network's
+configuration stands before its own.
 
 An earlier cluster leaves its files in /etc/cni/net.d (``kubeadm reset`` does not remove them), and
 some packages bring one. containerd takes the first by name, so that pods would get addresses of a
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from nodeagent import paths
 from nodeagent.cluster import cni, kubeadm_state
+from nodeagent.cluster.cni import given
 from nodeagent.config.settings import Settings
 from nodeagent.host.actions import Action, Remove, Write
 from nodeagent.host.boot.files import BACKUP
@@ -24,13 +26,19 @@ class PodNetwork(Step):
     """Before a node is a member; what stands in a member's folder, somebody put there since."""
 
     name = "pod-network"
-    title = "Move the files of other pod networks aside"
+    title = "Make room for the pod network"
     group = "Network"
     why = "containerd takes the first file by name in /etc/cni/net.d for the pods' network."
+    on_bake = True
 
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
-        """A file is moved to its name with .nodeagent-backup behind it, which nobody reads."""
-        if not facts.live or facts.exists(paths.KUBELET_CONF):
+        """A file is moved to its name with .nodeagent-backup behind it, which nobody reads. Raises
+        Blocked."""
+        if not facts.has_programs or facts.exists(paths.KUBELET_CONF):
+            return
+        if settings.role != "worker":
+            yield from given.needed(facts, settings)
+        if not facts.live:
             return
         if kubeadm_state.read(facts.host) is kubeadm_state.State.FOREIGN:
             return
@@ -43,10 +51,12 @@ class PodNetwork(Step):
 
     def holds(self, facts: Facts, settings: Settings) -> str:
         """See ``Step.holds``."""
-        return f"no other network before {settings.network.cni}"
+        return f"no other network before {cni.chosen(settings).name}"
 
     def undo(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """The files are back where they were."""
+        if facts.exists(given.KEPT):
+            yield Remove(given.KEPT)
         for name in facts.names(paths.CNI_CONFIG):
             path = f"{paths.CNI_CONFIG}/{name.removesuffix(BACKUP)}"
             if not name.endswith(BACKUP):

@@ -18,6 +18,9 @@ MADE = "<!-- Made of tests/lab/results/*.json by `make guide`; a test compares t
 # What was played, by the beginning of a record's name.
 PLAYED = {
     "baseline": "The same cards without the agent: a plain script types the commands in a row.",
+    "blackouts": "The power of all boards fails at once, ten times in a row; after two of these no"
+    " time server answers and the clocks start in 1970.",
+    "brought": "The pod network's manifest on the cards, its hash in the settings.",
     "carried": "All boards turned off, carried to a network with other addresses, turned on in any"
     " order; before that, the same where they are.",
     "census": "The raw cards of a formed cluster, searched for the fleet's keys.",

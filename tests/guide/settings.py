@@ -45,7 +45,7 @@ def groups() -> list[Group]:
 def _groups(lines: list[str], table: dict[str, Key]) -> Iterator[Group]:
     section, words, names = "", list[str](), list[str]()
     for line in [*lines, ""]:
-        key = re.fullmatch(r"#(|  )([a-z_]+):(.*)", line)
+        key = re.fullmatch(r"#(|  )([a-z0-9_]+):(.*)", line)
         word = re.fullmatch(r" *# (.*)", line)
         if names and (not key or not key[3].strip()):
             yield Group(tuple(table[name] for name in names), " ".join(words))

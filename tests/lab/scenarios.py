@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from . import checks, results
 from .blackouts import blackouts
+from .brought import brought
 from .carried import carried
 from .census import census
 from .checks import Outcome
@@ -186,6 +187,7 @@ SCENARIOS: dict[str, Callable[[Cluster], Outcome]] = {
     "fat": fat,
     "reset": undone,
     "rerole": moved,
+    "brought": brought,
     "carried": carried,
     "blackouts": blackouts,
     "census": census,

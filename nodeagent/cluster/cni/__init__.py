@@ -7,18 +7,35 @@ removed with it, is what any of the networks brings: the settings may have chang
 from __future__ import annotations
 
 from nodeagent import paths
-from nodeagent.cluster.cni import flannel
+from nodeagent.cluster.cni import flannel, given
 from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.config.settings import Settings
 from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
 
 # The names stand in config.settings too, which may not import from here; a test compares them.
-NETWORKS: dict[str, PodNetwork] = {network.name: network for network in (flannel.NETWORK,)}
+NETWORKS: dict[str, PodNetwork] = {
+    network.name: network for network in (flannel.NETWORK, given.NONE)
+}
 
 
 def chosen(settings: Settings) -> PodNetwork:
     """The pod network of these settings."""
-    return NETWORKS[settings.network.cni]
+    return given.GIVEN if settings.network.manifest else NETWORKS[settings.network.cni]
+
+
+def manifest(host: Host, settings: Settings) -> str:
+    """What kubectl applies for it; empty for none. Raises Blocked."""
+    if settings.network.manifest:
+        return given.text(host, settings)
+    return chosen(settings).manifest(settings)
+
+
+def images(host: Host, settings: Settings) -> tuple[str, ...]:
+    """The complete names of its images, as far as they are known."""
+    if settings.network.manifest:
+        return given.images(host)
+    return chosen(settings).images_for(settings)
 
 
 def of_others(facts: Facts, settings: Settings) -> tuple[list[str], list[str]]:

@@ -18,7 +18,8 @@ class PodNetwork:
     ``images``: complete names with tags, as in the manifest. ``manifest``: the YAML documents for
     kubectl apply, for validated settings. ``ports``: such as ``4789/udp``; the other nodes must
     reach them, and no other program may hold them. ``namespaces``: of its own, that of its pods
-    first; none where it runs in kube-system. ``policies``: a NetworkPolicy is enforced.
+    first; none where it runs in kube-system. ``policies``: a NetworkPolicy is enforced;
+    None: not known.
     ``pod_interface``: by which pods' packets come into
     the node; a firewall is judged by it.
 
@@ -37,7 +38,7 @@ class PodNetwork:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
-    policies: bool = False
+    policies: bool | None = False
     pod_interface: str = ""
     configuration: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()

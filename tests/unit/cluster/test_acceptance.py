@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from nodeagent.cluster import acceptance
-from nodeagent.cluster.cni import flannel
+from nodeagent.cluster.cni import flannel, given
 from nodeagent.errors import CommandFailed, VerifyFailed
 from nodeagent.host.host import Clock, Host, Result
 from tests.support.machine import put
@@ -172,6 +172,11 @@ def test_a_persons_own_pod_would_be_treated_alike(cluster: Cluster) -> None:
 
 def test_a_network_without_policies_is_called_so(cluster: Cluster) -> None:
     assert "flannel enforces no NetworkPolicy, so none was tried" in run(cluster)
+
+
+def test_of_a_persons_own_network_it_is_not_known(cluster: Cluster) -> None:
+    lines = list(acceptance.verify(cluster, "x/agnhost:1", given.NONE, cluster.get))
+    assert "whether the pod network enforces a NetworkPolicy is not known here" in lines
 
 
 @pytest.mark.parametrize(

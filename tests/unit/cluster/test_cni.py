@@ -272,7 +272,7 @@ def test_the_verdict_of_verify_names_it() -> None:
 
 
 def test_only_a_network_of_the_table_may_be_chosen(tmp_path: Path) -> None:
-    put(tmp_path, {"/boot/firmware/nodeagent.yaml": "network:\n  cni: weave\n"})
+    put(tmp_path, {"/boot/firmware/nodeagent.yaml": "network:\n  cni: antrea\n"})
     with pytest.raises(ConfigError) as caught:
         config.load(Machine(tmp_path))
     assert "line 2" in str(caught.value) and ", ".join(config.POD_NETWORKS) in str(caught.value)

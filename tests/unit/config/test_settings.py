@@ -111,6 +111,26 @@ BAD: dict[str, tuple[bytes | str, int | None, str, str]] = {
     "yes": ("expected_nodes: yes\n", 1, "is yes", ""),
     "date": ("expected_nodes: 2026-99-99\n", 1, "is 2026-99-99", ""),
     "seconds": ("timing:\n  listen: 3601\n", 2, "`timing.listen` is 3601", "1 to 3600"),
+    "manifest alone": (
+        "network: {manifest: /boot/firmware/n.yaml}\n",
+        None,
+        "`network.manifest` (",
+        "Write both",
+    ),
+    "hash alone": (
+        f"network: {{manifest_sha256: {'0' * 64}}}\n",
+        None,
+        "`network.manifest_sha256` (",
+        "both",
+    ),
+    "manifest and cni": (
+        f"network:\n  cni: none\n  manifest: /n.yaml\n  manifest_sha256: {'a' * 64}\n",
+        None,
+        "would be two pod networks",
+        "one of the two",
+    ),
+    "manifest path": ("network: {manifest: n.yaml}\n", 1, "`network.manifest` is n.yaml", "path"),
+    "hash": ("network: {manifest_sha256: 12}\n", 1, "`network.manifest_sha256`", "sha256sum"),
     "weave": ("network: {cni: weave}\n", 1, "`network.cni` is weave", "Write flannel"),
     "another network": ("network: {cni: antrea}\n", 1, "`network.cni` is antrea", "one of: fl"),
     "version": ("kubernetes:\n  version: 1.x\n", 2, "`kubernetes.version` is 1.x", "1.36.1"),
@@ -308,7 +328,7 @@ def test_the_example_for_the_boot_partition_is_true(tmp_path: Path) -> None:
     """Every key stands there commented, with the default (or an example where there is none)."""
     text = EXAMPLE.read_text()
     assert load(tmp_path, text) == config.Settings()
-    uncommented = re.sub(r"^#(?! )( *[a-z_]+:)", r"\1", re.sub(r"^#  (?=[a-z])", "  ", text,
+    uncommented = re.sub(r"^#(?! )( *[a-z0-9_]+:)", r"\1", re.sub(r"^#  (?=[a-z])", "  ", text,
                          flags=re.M), flags=re.M)  # fmt: skip
     loaded = config.load(host(tmp_path, uncommented))
     defaults = _leaves(config.Settings())

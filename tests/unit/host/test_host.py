@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from nodeagent.errors import FetchFailed
 from nodeagent.host import parse
-from nodeagent.host.actions import FetchKey
+from nodeagent.host.actions import FetchFile, FetchKey
 from nodeagent.host.apt import dpkg, openpgp
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host, run_process
@@ -285,6 +286,17 @@ def test_a_best_effort_is_noted_and_never_fails(
     FetchKey(f"{server}/{name}", "/k", LASTING, "/run/nodeagent/k-key-asked").do(host)
     assert host.read("/run/nodeagent/k-key-asked") == b"4712\n"
     assert (host.read("/k") == b"old") == (name != "lasting.asc") == bool(caplog.messages)
+
+
+@pytest.mark.network
+def test_a_file_is_fetched_where_its_hash_is_right(server: str, tmp_path: Path) -> None:
+    host, data = Machine(tmp_path), key("lasting.asc")
+    right = hashlib.sha256(data).hexdigest()
+    with pytest.raises(FetchFailed, match=f"has the SHA-256 {right}, and the settings want 0000"):
+        FetchFile(f"{server}/lasting.asc", "/n.yaml", "0" * 64).do(host)
+    assert not host.exists("/n.yaml")
+    FetchFile(f"{server}/lasting.asc", "/n.yaml", right).do(host)
+    assert host.read("/n.yaml") == data and host.mode("/n.yaml") == 0o644
 
 
 @pytest.mark.network
