@@ -192,7 +192,7 @@ simulate-attacked: venv ## 100,000 fleets under an attacker with a card; writes 
 # takes another release than the default; its parts are built once, some ten minutes. A worker on QEMU's
 # Raspberry Pi 3: START=baked ROLE_1=control-plane MACHINE_2=raspi3b
 LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat \
-	lab-blackouts lab-brought lab-carried lab-census lab-meeting lab-people lab-rerole lab-upgrade lab-cloudinit
+	lab-blackouts lab-brought lab-carried lab-carried-plain lab-census lab-meeting lab-people lab-rerole lab-upgrade lab-cloudinit
 .PHONY: lab $(LAB_SCENARIOS) lab-shell lab-down
 lab: venv deb ## virtual Pis form a cluster (NODES=2 ARCH=amd64 MIRROR=built START=plain ROLE_1=auto KEEP=)
 	$(PYTHON) -m tests.lab run
@@ -208,6 +208,7 @@ lab-census: ## where bytes of the fleet's keys are on the raw cards of a formed 
 lab-census: export NODES ?= 3
 lab-brought: ## a pod network by its manifest on the cards; what `explain --recipe` says
 lab-carried: ## all boards are turned off, carried to a network with other addresses, and turned on
+lab-carried-plain: ## the same with a cluster of plain kubeadm: what becomes of it
 lab-blackouts: ## ten times the power of all boards fails at once; twice their clocks start in 1970
 lab-meeting: ## two boards that cannot hear each other lead; then they can, and one cluster is left
 lab-people: ## approve mode: a worker waits for a person, is revoked, and is let in again

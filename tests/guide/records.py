@@ -23,6 +23,7 @@ PLAYED = {
     "brought": "The pod network's manifest on the cards, its hash in the settings.",
     "carried": "All boards turned off, carried to a network with other addresses, turned on in any"
     " order; before that, the same where they are.",
+    "carried-plain": "The same with a cluster that a plain script made by kubeadm.",
     "census": "The raw cards of a formed cluster, searched for the fleet's keys.",
     "cloudinit": "Settings through user-data on one board and vendor-data on the other; a reboot,"
     " a worker without cloud-init, and `cloud-init clean`.",

@@ -1,6 +1,6 @@
 """All boards of a formed cluster are turned off by `nodeagent fleet off`, carried to a network with
 other addresses, and turned on again in a drawn order; before that the same boards are turned off
-and on where they are.
+and on where they are. The same with plain kubeadm.
 
 After another scenario it goes on with that one's cluster.
 """
@@ -12,15 +12,18 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from . import checks, lan, results
 from .cluster import Cluster
-from .guest import Guest, wait
-from .place import ADDRESS, say
+from .guest import Guest, SshFailed, wait
+from .place import ADDRESS, REPOSITORY, LabError, say
+from .script import Baseline
 
 ELSEWHERE = "192.168.9.1"  # the router of the other house
 APART = 20.0  # seconds between two boards' power, at most
 OFF_BOUND = 500.0  # seconds; the command waits for five minutes at most
+PLAIN_BOUND = 900.0  # seconds that a cluster of plain kubeadm is given
 SETTLED = 180.0  # seconds for what the agents still have to do once all is Ready
 
 
@@ -76,6 +79,60 @@ def carried(cluster: Cluster) -> checks.Outcome:
     }
     results.write(cluster, "carried", {"measured": measured, "checks": outcome})
     return outcome
+
+
+def carried_plain(cluster: Cluster) -> checks.Outcome:
+    """The same with a cluster of plain kubeadm, made by a script: what becomes of it, and no
+    more, since nobody promised anything."""
+    cluster.power_on(agent=False)
+    Baseline(cluster, REPOSITORY / "tests" / "lab" / "baseline.sh").run()
+    order = random.sample(cluster.guests, len(cluster.guests))
+    pauses = [random.uniform(0, APART) for _ in order]
+    _shut_down(cluster)
+    still = _plain_on(cluster, order, pauses)
+    _shut_down(cluster)
+    lan.carry(ELSEWHERE, cluster.asked.mirror)
+    elsewhere = _plain_on(cluster, order, pauses)
+    leader = cluster.guests[0]
+    last = leader.ssh("sudo kubectl --kubeconfig=/etc/kubernetes/admin.conf get nodes 2>&1 || true")
+    say(f"there: {elsewhere}; kubectl says: {last.strip()}")
+    measured = {
+        "power-on to all Ready where they are, seconds": still,
+        f"in another network, seconds, looked at for {PLAIN_BOUND:.0f}": elsewhere,
+        "what `kubectl get nodes` says there at last": " / ".join(last.split("\n"))[-300:],
+    }
+    results.write(cluster, "carried-plain", {"measured": measured, "checks": {}})
+    return {}
+
+
+def _shut_down(cluster: Cluster) -> None:
+    """Workers first."""
+    for guest in reversed(cluster.guests):
+        guest.ssh("sudo systemd-run --on-active=1 systemctl poweroff", check=False)
+        is_off = partial(_is_off, guest)
+        wait(f"{guest.name} is not off", is_off, OFF_BOUND)
+
+
+def _is_off(guest: Guest) -> bool:
+    return guest.last_event == "off"
+
+
+def _plain_on(cluster: Cluster, order: Sequence[Guest], pauses: Sequence[float]) -> str:
+    """Seconds until every node is Ready by what its kubelet has told since."""
+    begin = time.time()
+    for guest, pause in zip(order, pauses, strict=True):
+        guest.power_on()
+        time.sleep(pause)
+    while time.time() - begin < PLAIN_BOUND:
+        try:
+            boots = {guest.ssh("cat /proc/sys/kernel/random/boot_id").strip() for guest in order}
+            told = {node["status"]["nodeInfo"]["bootID"] for node in checks.nodes(cluster)}
+            if told == boots and checks.all_ready(cluster):
+                return f"{time.time() - begin:.0f}"
+        except (SshFailed, checks.CheckFailed, LabError):
+            pass
+        time.sleep(5)
+    return "never"
 
 
 def _off(cluster: Cluster) -> None:

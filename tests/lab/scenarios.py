@@ -8,7 +8,7 @@ from collections.abc import Callable
 from . import checks, results
 from .blackouts import blackouts
 from .brought import brought
-from .carried import carried
+from .carried import carried, carried_plain
 from .census import census
 from .checks import Outcome
 from .cloudinit import cloudinit
@@ -189,6 +189,7 @@ SCENARIOS: dict[str, Callable[[Cluster], Outcome]] = {
     "rerole": moved,
     "brought": brought,
     "carried": carried,
+    "carried-plain": carried_plain,
     "blackouts": blackouts,
     "census": census,
     "meeting": meeting,
