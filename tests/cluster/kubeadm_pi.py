@@ -17,7 +17,9 @@ from typing import NoReturn
 
 from nodeagent.agent import all_off, follow
 from nodeagent.agent.rival_watch import AGENT
-from nodeagent.host.host import Clock, Host, run_process
+from nodeagent.cluster import only_node
+from nodeagent.host.facts import Facts
+from nodeagent.host.host import Clock, Host, Result, run_process
 from tests.cluster import sandbox
 from tests.cluster.kubelet_process import SPEED
 from tests.support import pi_process, resolver
@@ -57,6 +59,10 @@ class RealCommands(pi_process.FleetCommands):
             return shown.status, shown.out, shown.err
         if words == (AGENT, "seek"):
             return follow.seek(Host(self.root)), "", ""
+        if words == (AGENT, "only-node"):
+            host = Host(self.root, lambda argv, bound, given: Result(*self.run(argv, given)))
+            only_node.fit(host, Facts(host).node_name)
+            return 0, "", ""
         if words[:2] == ("crictl", "ps"):
             name = words[-1].strip("^$").rpartition("=")[2]
             return 0, f"{name}\n" if self.path(f"{sandbox.RUNS}/{name}").exists() else "", ""

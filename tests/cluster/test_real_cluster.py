@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent import paths
+from nodeagent.cluster.only_node import TAINT
 from tests.cluster import renumbering
 from tests.cluster.kubelet_process import RENEW
 from tests.cluster.real_boards import RealBoard, RealBoards, Story, fleet
@@ -116,6 +118,25 @@ def test_a_cluster_is_switched_off_and_comes_back(boards: RealBoards, formed: Fo
     power_on(boards)
     assert everywhere_ready(boards, BEFORE), boards.story()
     same_cluster(boards, formed)
+
+
+def test_a_leader_takes_workloads_while_it_is_the_only_node(
+    boards: RealBoards, formed: Formed
+) -> None:
+    leads, works = boards.all
+    power_on(boards)
+    assert boards.until(lambda: boards.ready == BEFORE and boards.formed, 90), boards.story()
+
+    def tainted() -> bool:
+        (own,) = [one for one in leads.objects("nodes") if one["metadata"]["name"] == "leads"]
+        return any(one == TAINT for one in own["spec"].get("taints", []))
+
+    assert tainted()
+    works.power_off()
+    leads.run("kubectl", "--kubeconfig", paths.ADMIN_CONF, "delete", "node", "works")
+    assert boards.until(lambda: not tainted(), 90), boards.story()
+    works.power_on()
+    assert boards.until(lambda: boards.ready == BEFORE and tainted(), 120), boards.story()
 
 
 @pytest.mark.parametrize("seed", [3, 11])
