@@ -3,6 +3,7 @@ plane, and its answers as lines for people. The broker decides and remembers."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Sequence
@@ -17,6 +18,10 @@ from nodeagent.join import broker_protocol
 from nodeagent.join.approval import code, read_code, second_name
 from nodeagent.trust import wire
 
+BY_HAND = (
+    "The token {token}, of `kubeadm token create`, lets nobody in here. To add a machine without"
+    " nodeagent type `sudo nodeagent join-command`; `sudo kubeadm token delete {token}` removes it."
+)
 Rows = list[tuple[str, ...]]
 LONGEST = 366 * 86400  # seconds that enrolment may be opened for
 AHEAD = 3600  # seconds that a clock may have been ahead before people are told
@@ -62,6 +67,7 @@ def show_nodes(host: Host) -> list[str]:
     """The cluster's nodes, then what the broker knows: each table under its title."""
     need_control_plane(host)
     nodes: list[control_plane.NodeInfo] = []
+    by_hand: list[str] = []
     try:
         nodes = control_plane.nodes(host)
         rows: Rows = [
@@ -71,6 +77,8 @@ def show_nodes(host: Host) -> list[str]:
         lines = _table(("NAME", "STATE", "ROLE", "VERSION", "ADDRESS"), rows)
     except NodeAgentError as error:  # what the broker remembers can be shown all the same
         lines = [f"The cluster's nodes cannot be listed: {error.reason}"]
+    with contextlib.suppress(NodeAgentError):  # a hint, no more
+        by_hand = control_plane.tokens_by_hand(host)
     known: broker_protocol.Overview = ask(host, op="nodes")
     for title, head, rows in _tables(known):
         lines += ["", title, *_table(head, rows)] if rows else []
@@ -78,6 +86,7 @@ def show_nodes(host: Host) -> list[str]:
         *lines,
         "",
         *_rewritten(nodes, known),
+        *(BY_HAND.format(token=token) for token in by_hand),
         _enrolment(known),
         *_clock(known.get("ahead", 0)),
     ]

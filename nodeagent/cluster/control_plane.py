@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from nodeagent.host.reboot import boot_id
 
 LOG = logging.getLogger("nodeagent")
 
+GROUP = "system:bootstrappers:nodeagent"  # whom policy.yaml lets ask for a certificate
 FIRST_USER = 1000  # the first human user of Debian and its descendants (adduser.conf(5))
 MARK = "# Written by nodeagent; a file that you have changed is kept."
 KEPT = 3
@@ -136,6 +138,20 @@ def nodes(host: Host) -> list[NodeInfo]:
     return [_info(item) for item in kubectl.get(host, "nodes")["items"]]
 
 
+def tokens_by_hand(host: Host) -> list[str]:
+    """The ids of bootstrap tokens that `kubeadm token create` made: their group may do nothing
+    here. Raises CommandFailed."""
+    kind = "type=bootstrap.kubernetes.io/token"
+    found = kubectl.get(host, "secrets", "-n", "kube-system", "--field-selector", kind)["items"]
+    groups = {
+        item["metadata"]["name"].removeprefix("bootstrap-token-"): base64.b64decode(
+            item.get("data", {}).get("auth-extra-groups", "")
+        )
+        for item in found
+    }
+    return sorted(name for name, of in groups.items() if GROUP.encode() not in of)
+
+
 def _info(item: dict[str, Any]) -> NodeInfo:
     labels, status = item["metadata"].get("labels", {}), item["status"]
     leads = LEADS in labels
@@ -193,14 +209,12 @@ def join_command(host: Host) -> str:
     The token is in a file made by the lines, never in an argument; like every token here it
     cannot approve itself.
     """
-    import base64
-
     import yaml
 
     cluster = own_cluster(host)
     token = host.call(
         "kubeadm", "token", "create", "--kubeconfig", paths.ADMIN_CONF, "--ttl", "10m",
-        "--usages", "authentication", "--groups", "system:bootstrappers:nodeagent",
+        "--usages", "authentication", "--groups", GROUP,
     ).strip()  # fmt: skip
     clusters = [{"name": "", "cluster": cluster}]
     lines = yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "clusters": clusters})

@@ -3,6 +3,7 @@ broker service behind its socket; the cluster and kubectl are doubles."""
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import threading
@@ -157,6 +158,25 @@ def test_a_rewritten_card_is_told_with_what_to_do_about_the_old_node(place: Plac
     assert said not in shown(node("pi-2", "Unknown"), node(name, "Unknown"))
     assert said not in shown(node("pi-2", "Unknown"), node("pi-2-aaaa", "True"))
     assert said not in shown(node(name, "True"))
+
+
+def test_a_token_made_by_hand_is_named_with_what_to_type_instead(place: Place) -> None:
+    """As kubeadm 1.36 makes them, and as the broker does."""
+
+    def secret(token: str, groups: str) -> dict[str, Any]:
+        data = {"auth-extra-groups": base64.b64encode(groups.encode()).decode()}
+        return {"metadata": {"name": f"bootstrap-token-{token}"}, "data": data}
+
+    place.kubectl.tokens = [secret("aaaaaa", "system:bootstrappers:nodeagent")]
+    assert "kubeadm token" not in run("nodes").output
+    place.kubectl.tokens += [
+        secret("bbbbbb", "system:bootstrappers:kubeadm:default-node-token"),
+        {"metadata": {"name": "bootstrap-token-cccccc"}},
+    ]
+    said = run("nodes").output
+    assert "The token bbbbbb, of `kubeadm token create`, lets nobody in here." in said
+    assert "`sudo kubeadm token delete cccccc`" in said and "aaaaaa" not in said
+    assert "sudo nodeagent join-command" in said
 
 
 def test_seal_and_open(place: Place) -> None:
