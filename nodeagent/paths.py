@@ -9,6 +9,7 @@ from __future__ import annotations
 # The agent's own, made by it or by systemd (RuntimeDirectory=, StateDirectory=).
 STATE = "/var/lib/nodeagent"
 NODE_KEY = f"{STATE}/trust/node.key"  # made on the node, never leaves it
+LEAD_KEY = f"{STATE}/trust/control-plane.key"  # of a card that may lead
 RUN = "/run/nodeagent"
 STATUS = f"{RUN}/status.json"  # for everybody who looks
 ANNOUNCE = f"{RUN}/announce.json"  # for serve: what to announce

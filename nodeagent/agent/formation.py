@@ -14,12 +14,12 @@ from nodeagent.cluster import (
     cni,
     control_plane,
     kubeadm,
+    kubeadm_config,
     kubeadm_state,
     kubectl,
     kubelet_certificate,
     names,
     networks,
-    only_node,
     packages,
     renewal,
     workloads,
@@ -164,20 +164,24 @@ class Formation:
         self.reporter.set(kubernetes=tested.kubernetes)
         if not self.state_file.values["equipped"]:
             self.reporter.enter("initialising", "Installing the pod network and the join policy")
+            for action in cni.given.needed(facts, settings):
+                action.do(self.host)  # a person may have corrected it since
             # One call of kubectl for both: on a small board each costs seconds.
             manifest = f"{cni.manifest(self.host, settings)}---\n{control_plane.policy()}"
             self.patiently(lambda: kubectl.apply_text(self.host, manifest))
             self.state_file.set(equipped=True, policy=control_plane.policy_mark())
-        self.open_for_joins(settings, address, tested.kubernetes)
+        running = kubeadm_config.release_of(self.host.text(names.API_SERVER) or "")
+        self.open_for_joins(settings, address, running or tested.kubernetes)
         control_plane.install_user_kubeconfig(self.host)
         self.patiently(lambda: control_plane.close_doors(self.host))
         if self.state_file.values["policy"] != control_plane.policy_mark():
             # The cluster is of another version of nodeagent, and so is its policy.
             self.patiently(lambda: control_plane.renew_policy(self.host))
             self.state_file.set(policy=control_plane.policy_mark())
+        if cni.chosen(settings) is cni.given.NONE:
+            workloads.take_list(self.host)  # what comes from now on is a person's
         self.until_ready(name)
         workloads.take_list(self.host)
-        only_node.fit(self.host, name)
 
     def open_for_joins(self, settings: Settings, address: str, version: str) -> None:
         """Give broker and network process their keys and say that grants are to be had."""

@@ -29,7 +29,7 @@ from nodeagent.fleet import handoff
 from nodeagent.fleet.beacon import Beacon
 from nodeagent.fleet.neighbours import Neighbours
 from nodeagent.fleet.peers import Roster
-from nodeagent.fleet.sight import Heard
+from nodeagent.fleet.sight import GONE, Heard
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.reboot import power_off
@@ -54,6 +54,7 @@ STEADY, STEADY_AGAIN, LATELY = 3, 30, 3600.0
 KEYS_BOUND = 40.0  # seconds for one; shorter than others remember an announcement
 RESTATE = 3 * DAY  # until the agent vouches for its cluster anew, which holds for a week
 HOUR = 3600.0  # seconds between looks at certificates and hardware
+COUNT = 60.0  # seconds between two counts of the nodes, at least
 
 
 class Handover(TypedDict):
@@ -149,7 +150,8 @@ class Keeper:
         issuer = base64.b64decode(content.get("issuer", ""))
         self.neighbours = Neighbours(self.key, self.beacon.node_id, issuer)
         self.rival_watch = RivalWatch(host)
-        self.members = self._ready()  # when nodes were counted
+        self.members: set[str] | None = None  # the others that were ready when nodes were counted
+        self.counted = -COUNT  # when that was tried
         self.reporter.set(peers=self.roster.peers)
 
     def round(self) -> bool:
@@ -173,15 +175,15 @@ class Keeper:
                 return False
         if self.leads and not 0 <= self.host.clock.now() - self.stated < RESTATE:
             return False  # the whole agent vouches for its cluster anew; or the clock was set
-        if self.leads and (self._ready() != self.members or now - self.looked >= HOUR):
-            self.members = self._ready()
-            self.host.run(AGENT, "only-node", timeout=KEYS_BOUND)
         if now - self.looked >= HOUR:
             self.looked = now
             told = self.host.run(AGENT, "inventory", timeout=KEYS_BOUND)
             self.reporter.take_stock(inventory.parse(told.out))
-        if self.leads and not self.rival_watch.round(self._listen(now), now):
+        heard = self._listen(now) if self.leads else ()
+        if self.leads and not self.rival_watch.round(heard, now):
             return False
+        if self.leads:
+            self._count(heard, now)
         if kubelet_healthy():
             self.ailing = 0
             away = self._away(now)
@@ -207,9 +209,16 @@ class Keeper:
             )
         return self.ailing < PATIENCE
 
-    def _ready(self) -> set[str]:
-        """Who else of the fleet is ready."""
-        return {one["node_id"] for one in self.roster.peers if one["phase"] == "ready"}
+    def _count(self, heard: tuple[Heard, ...], now: float) -> None:
+        """Have the nodes counted when others came or went, and each hour: a control plane takes
+        workloads while it is the only one. In a process of its own, as the others."""
+        there = (one.beacon for one in heard if now - one.last < GONE)
+        ready = {beacon.node_id for beacon in there if beacon.phase == "ready"}
+        due = COUNT if ready != self.members else HOUR
+        if now - self.counted >= due:
+            self.counted = now
+            done = self.host.run(AGENT, "only-node", timeout=KEYS_BOUND)
+            self.members = ready if done.status == 0 else None
 
     def _away(self, now: float) -> Blocked | None:
         """Whether the control plane has been silent for a while: the kubelet is well without it."""

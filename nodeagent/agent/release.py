@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from nodeagent import steps
 from nodeagent.agent.reporter import Reporter
-from nodeagent.cluster import packages, versions
+from nodeagent.cluster import kubeadm, kubeadm_state, packages, versions
 from nodeagent.config import settings as config
 from nodeagent.config.settings import RELEASE_FILE, Settings
 from nodeagent.errors import Blocked
@@ -27,11 +27,12 @@ def fit(
 ) -> bool:
     """Install the cluster's release where another minor is here; True where that was done.
 
-    ``cluster``: its Kubernetes, such as 1.36.4. Raises Blocked where a person's settings name
-    another minor or this nodeagent does not know the cluster's, and what ``engine.run`` raises.
+    ``cluster``: its Kubernetes, such as 1.36.4. What counts is what is installed, so a run that was
+    cut off goes on at the next try. Raises Blocked where a person's settings name another minor or
+    this nodeagent does not know the cluster's, and what ``make_room`` and ``engine.run`` raise.
     """
-    minor, own = packages.minor(cluster), packages.release(Facts(host), settings)
-    if own.minor == minor:
+    minor, here = packages.minor(cluster), Facts(host).packages.version("kubelet") or ""
+    if packages.minor(here) == minor:
         return False
     origin = config.load(host).origins["kubernetes.version"]
     if origin.where != "default" and not origin.where.startswith(RELEASE_FILE):
@@ -44,12 +45,17 @@ def fit(
     if versions.tested(minor) is None:
         raise Blocked(
             f"The cluster runs Kubernetes {cluster}, which this nodeagent does not install.",
-            "Install the nodeagent of the cluster's other nodes on this one.",
+            "Install a nodeagent on this node that does, or add it without: `sudo nodeagent"
+            " join-command` on the control plane prints how.",
         )
-    said = f"The cluster runs Kubernetes {cluster}; this node gets it in place of {own.kubernetes}"
-    reporter.milestone("release", said)
-    host.make_folder(RELEASE_FILE.rpartition("/")[0])
-    host.write(RELEASE_FILE, f'{HEADER}kubernetes:\n  version: "{cluster}"\n'.encode())
+    content = f'{HEADER}kubernetes:\n  version: "{cluster}"\n'.encode()
+    if host.read(RELEASE_FILE) != content:
+        said = f"The cluster runs Kubernetes {cluster}; this node gets it in place of {here}"
+        reporter.milestone("release", said)
+        host.make_folder(RELEASE_FILE.rpartition("/")[0])
+        host.write(RELEASE_FILE, content)
+    # A join that was cut off has left a kubelet's files, and a member's packages are not touched.
+    kubeadm.make_room(host, kubeadm_state.read(host))
     learned = config.load(host).settings
     engine.run(steps.SOFTWARE, host, learned, state_file, reporter.progress)
     return True

@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from nodeagent.cluster import control_plane, revoked
+from nodeagent.cluster import control_plane, only_node, revoked
 from nodeagent.cluster.privilege import need_control_plane
 from nodeagent.config import checks
 from nodeagent.errors import Blocked, CommandFailed, NodeAgentError, OtherVersion, Refused, Usage
+from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.join import broker_protocol
 from nodeagent.join.approval import code, read_code, second_name
@@ -75,10 +76,10 @@ def show_nodes(host: Host) -> list[str]:
             for i in nodes
         ]
         lines = _table(("NAME", "STATE", "ROLE", "VERSION", "ADDRESS"), rows)
+        with contextlib.suppress(CommandFailed):  # a hint, no more
+            by_hand = control_plane.tokens_by_hand(host)
     except NodeAgentError as error:  # what the broker remembers can be shown all the same
         lines = [f"The cluster's nodes cannot be listed: {error.reason}"]
-    with contextlib.suppress(NodeAgentError):  # a hint, no more
-        by_hand = control_plane.tokens_by_hand(host)
     known: broker_protocol.Overview = ask(host, op="nodes")
     for title, head, rows in _tables(known):
         lines += ["", title, *_table(head, rows)] if rows else []
@@ -200,6 +201,7 @@ def revoke(host: Host, who: str) -> list[str]:
     names = list(said["names"])
     if names:
         revoked.bar(host, names)
+        only_node.fit(host, Facts(host).node_name)
     shown = ", ".join(names) or said["node_id"]
     lines = [f"Revoked {shown}: it gets no grant, and its kubelet can change nothing any more."]
     if names:
@@ -224,6 +226,7 @@ def forget(host: Host, name: str) -> str:
             raise Refused(f"Nobody holds the name {name}.", "See: sudo nodeagent nodes")
         return f"{name} is free. If the cluster still lists it: kubectl delete node {name}"
     revoked.bar(host, said["bar"])
+    only_node.fit(host, Facts(host).node_name)
     if not said["forgotten"]:
         raise Refused(
             f"Whoever had the name {name} may still hold a certificate for it, for {said['days']}"

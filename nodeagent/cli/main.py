@@ -106,12 +106,12 @@ def take_inventory() -> None:
 @main.command("only-node", hidden=True)
 def count_nodes() -> None:
     """Let this control plane take workloads or not, as the number of nodes wants it; the keeper
-    calls it when others come or go."""
+    calls it when others come or go. Exit: 1 where that could not be done."""
     from nodeagent.cluster import only_node
     from nodeagent.host.facts import Facts
     from nodeagent.host.host import Host
 
-    only_node.fit(Host(), Facts(Host()).node_name)
+    sys.exit(not only_node.fit(Host(), Facts(Host()).node_name))
 
 
 @main.command(hidden=True)

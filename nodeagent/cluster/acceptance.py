@@ -135,6 +135,8 @@ def verify(host: Host, image: str, network: PodNetwork, get: Fetch = fetch) -> I
         yield f"{len(pods)} replicas are ready after {took:.0f} s, on {', '.join(nodes)}"
         if nodes == [Facts(host).node_name]:
             yield "note: there is one node only, so nothing goes across nodes"
+        elif len(nodes) == 1:
+            yield f"{nodes[0]} alone takes workloads: across nodes goes what this node asks them"
         yield from ways(host, pods, get, _advice(network))
         if network.policies is None:
             yield "whether the pod network enforces a NetworkPolicy is not known here"
@@ -216,12 +218,16 @@ def ways(host: Host, pods: list[Pod], get: Fetch, advice: str) -> Iterator[str]:
         )
     yield f"the Service at {address} leads to all of them"
     port = service["spec"]["ports"][0]["nodePort"]
-    nodes = _asked(host, lambda: kubectl.get(host, "nodes"))["items"]
-    for node in nodes:
-        at = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
-        what = f"The NodePort {port} of {node['metadata']['name']} at {at}"
-        fetched((at, port, "/hostname"), what, advice, _names(names))
-    yield f"the NodePort {port} answers on each of {len(nodes)} nodes"
+    found = _asked(host, lambda: kubectl.get(host, "nodes"))["items"]
+    nodes = {node["metadata"]["name"]: _address(node) for node in found}
+    for node, at in nodes.items():
+        if at:
+            what = f"The NodePort {port} of {node} at {at}"
+            fetched((at, port, "/hostname"), what, advice, _names(names))
+    away = sorted(node for node, at in nodes.items() if not at)
+    yield f"the NodePort {port} answers on each of {len(nodes) - len(away)} nodes"
+    if away:
+        yield f"note: {', '.join(away)} is not Ready, so nothing was tried there"
     name = f"web.{NAMESPACE}.svc.cluster.local"
     for pod in pods:
         fetched(
@@ -231,6 +237,12 @@ def ways(host: Host, pods: list[Pod], get: Fetch, advice: str) -> Iterator[str]:
             _names(names),
         )
     yield "the cluster's DNS knows the Service on every node"
+
+
+def _address(node: dict[str, Any]) -> str:
+    """Of a Node that is Ready; empty for others."""
+    addresses = node["status"].get("addresses", []) if is_ready(node) else []
+    return next((str(a["address"]) for a in addresses if a["type"] == "InternalIP"), "")
 
 
 def _names(names: set[str]) -> Callable[[str], bool]:

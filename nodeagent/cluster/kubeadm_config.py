@@ -167,7 +167,7 @@ def of_now(init_file: str, manifest: str, address: str) -> bytes:
     yaml.YAMLError, LookupError, TypeError for what is not one of ours.
     """
     documents = list(yaml.safe_load_all(init_file))
-    release = re.search(r"image: \S+/kube-apiserver:(v[0-9.]+)$", manifest, re.MULTILINE)
+    release = release_of(manifest)
     for document in documents:
         if document["kind"] == "InitConfiguration":
             document["localAPIEndpoint"]["advertiseAddress"] = address
@@ -175,8 +175,14 @@ def of_now(init_file: str, manifest: str, address: str) -> bytes:
                 if argument["name"] == "node-ip":
                     argument["value"] = address
         if document["kind"] == "ClusterConfiguration" and release:
-            document["kubernetesVersion"] = release[1]
+            document["kubernetesVersion"] = f"v{release}"
     return yaml.safe_dump_all(documents, sort_keys=False).encode()
+
+
+def release_of(manifest: str) -> str:
+    """The Kubernetes of the API server's manifest, such as 1.36.4; empty where it names none."""
+    found = re.search(r"image: \S+/kube-apiserver:v([0-9.]+)$", manifest, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def patches(address: str) -> dict[str, bytes]:

@@ -20,21 +20,25 @@ from nodeagent.host.host import Host
 LOG = logging.getLogger("nodeagent")
 
 TAINT = {"key": LEADS, "effect": "NoSchedule"}
+TRIES, PAUSE = 3, 1.0  # times, seconds: the Node may have changed in between
 MARK = "nodeagent/only-node"  # annotation: the taint is off by this module, and comes back by it
 
 
-def fit(host: Host, name: str) -> None:
+def fit(host: Host, name: str) -> bool:
     """Have this control plane take workloads, or not any more, as the number of nodes wants it.
-    Never fails: it is asked again."""
+    False where that could not be seen or done; never fails."""
     try:
-        nodes = kubectl.get(host, "nodes")["items"]
-        change = _change(nodes, name)
-        if change is not None:
-            kubectl.call(host, "patch", "node", name, "--type=merge", "-p", json.dumps(change))
-            takes = bool(change["metadata"]["annotations"][MARK])
-            LOG.info("this node takes %s workloads", "all" if takes else "no further")
+        kubectl.repeated(host, lambda: _fit(host, name), TRIES, PAUSE)
     except (CommandFailed, KeyError, TypeError, ValueError) as error:
         LOG.info("whether this node takes workloads is looked at later: %s", error)
+        return False
+    return True
+
+
+def _fit(host: Host, name: str) -> None:
+    change = _change(kubectl.get(host, "nodes")["items"], name)
+    if change is not None:
+        kubectl.call(host, "patch", "node", name, "--type=merge", "-p", json.dumps(change))
 
 
 def _change(nodes: list[dict[str, Any]], name: str) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ from textwrap import wrap
 
 import yaml
 
-from nodeagent.cluster import cni
 from nodeagent.config.settings import Settings
 from nodeagent.doctor import checkup
 from nodeagent.doctor.finding import Finding, Node
@@ -47,7 +46,7 @@ def read(language: str, network: str = Settings().network.cni) -> list[Instructi
     """All of them, in the tutorials' order. ``language``: one of ``LANGUAGES``; ``network``: the
     pod network's name."""
     text = resources.files("nodeagent.doctor").joinpath("recipe.yaml").read_text("utf-8")
-    text = text.replace(" NETWORK;", f" {network};")
+    text = text.replace(" NETWORK ", f" {network} ")
     return [
         Instruction(
             part["part"][language],
@@ -71,7 +70,7 @@ def lines(host: Host, language: str) -> Iterator[str]:
     part = ""
     if not is_node:
         yield NO_NODE[language]
-    for one in read(language, cni.chosen(node.settings).name):
+    for one in read(language, node.settings.network.cni):
         if one.part != part:
             part = one.part
             yield from ("", f"== {part} ==")

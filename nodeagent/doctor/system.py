@@ -177,7 +177,13 @@ def online(node: Node) -> Seen | None:
         wanted.kubernetes.repository,
         wanted.containerd.repository,
         wanted.kubernetes.image_repository,
-        *sorted({image.partition("/")[0] for image in cni.images(node.facts.host, wanted)}),
+        *sorted(
+            {
+                registry
+                for image in cni.images(node.facts.host, wanted)
+                if "." in (registry := image.partition("/")[0]) or ":" in registry
+            }
+        ),
     )
     silent = []
     for place in places:

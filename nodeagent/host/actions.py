@@ -20,6 +20,7 @@ LOG = logging.getLogger("nodeagent")
 
 MAX_KEY_SECONDS = 60.0  # for the whole of it: a server may send a byte now and then for ever
 MAX_KEY_BYTES = 64 * 1024  # the keys of Kubernetes and Docker have 1 and 4 KiB
+MAX_FILE_SECONDS = 600.0  # a Pi 3 takes half a minute for a megabyte
 MAX_FILE_BYTES = 4 * 1024 * 1024  # the largest manifests of pod networks have half a megabyte
 
 
@@ -182,7 +183,7 @@ class FetchKey:
             LOG.warning("%s It is tried again tomorrow; nothing here depends on it.", error)
 
     def _fetch(self, host: Host) -> None:
-        data = _download(self.url, MAX_KEY_BYTES, "a key")
+        data = _download(self.url, MAX_KEY_BYTES, MAX_KEY_SECONDS, "a key")
         try:
             key = openpgp.read_key(data)
         except openpgp.BadKey as error:
@@ -221,7 +222,7 @@ class FetchFile:
     def do(self, host: Host) -> None:
         """Raises FetchFailed where it cannot be had or is another one, OSError. Writes nothing
         then."""
-        data = _download(self.url, MAX_FILE_BYTES, "a manifest")
+        data = _download(self.url, MAX_FILE_BYTES, MAX_FILE_SECONDS, "a manifest")
         found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
             raise FetchFailed(
@@ -232,11 +233,11 @@ class FetchFile:
         host.write(self.path, data)
 
 
-def _download(url: str, most: int, what: str) -> bytes:
-    """The content of a small file of so many bytes at most. Raises FetchFailed."""
+def _download(url: str, most: int, seconds: float, what: str) -> bytes:
+    """The content of a file of so many bytes at most, in so many seconds. Raises FetchFailed."""
     import requests  # here, since it is heavy and most runs need no key
 
-    deadline = time.monotonic() + MAX_KEY_SECONDS
+    deadline = time.monotonic() + seconds
     try:
         with requests.get(url, timeout=(10, 30), stream=True) as answer:
             answer.raise_for_status()
@@ -246,7 +247,7 @@ def _download(url: str, most: int, what: str) -> bytes:
                 data += piece
                 if time.monotonic() > deadline:
                     raise FetchFailed(
-                        f"{url} sent only {len(data)} bytes in {MAX_KEY_SECONDS:.0f} s.",
+                        f"{url} sent only {len(data)} bytes in {seconds:.0f} s.",
                         "Check the network; the agent tries again by itself.",
                     )
                 if len(data) > most:

@@ -27,7 +27,7 @@ class Networks(Step):
     def plan(self, facts: Facts, settings: Settings) -> Iterator[Action]:
         """Until kubeadm has been at work. Raises Blocked, also for the manifest of a pod network
         that a person brings: here, since nothing has been changed yet."""
-        if facts.live and not facts.exists(paths.KUBELET_CONF) and settings.role != "worker":
+        if facts.live and not facts.exists(paths.KUBELET_CONF):
             given.check(facts, settings)
         fit = networks.fitted(facts, settings)
         if fit != settings:

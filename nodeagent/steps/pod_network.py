@@ -36,8 +36,7 @@ class PodNetwork(Step):
         Blocked."""
         if not facts.has_programs or facts.exists(paths.KUBELET_CONF):
             return
-        if settings.role != "worker":
-            yield from given.needed(facts, settings)
+        yield from given.needed(facts, settings)
         if not facts.live:
             return
         if kubeadm_state.read(facts.host) is kubeadm_state.State.FOREIGN:

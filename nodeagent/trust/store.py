@@ -24,7 +24,7 @@ from nodeagent.trust.anchors import Anchors, agent_name, broker_name, server_nam
 LOG = logging.getLogger("nodeagent")
 
 FLEET_FILE = f"{node_key.FOLDER}/fleet.json"
-LEAD_KEY_FILE = f"{node_key.FOLDER}/control-plane.key"
+LEAD_KEY_FILE = paths.LEAD_KEY
 VOUCHER_FILE = f"{node_key.FOLDER}/voucher"  # nothing secret
 CARD_FILES = (f"/boot/firmware/{fleet_file.NAME}", f"/boot/{fleet_file.NAME}")
 

@@ -134,7 +134,8 @@ def test_a_leader_takes_workloads_while_it_is_the_only_node(
     assert tainted()
     works.power_off()
     leads.run("kubectl", "--kubeconfig", paths.ADMIN_CONF, "delete", "node", "works")
-    assert boards.until(lambda: not tainted(), 90), boards.story()
+    # It counts again once the other has been silent for ten minutes of a board's.
+    assert boards.until(lambda: not tainted(), 200), boards.story()
     works.power_on()
     assert boards.until(lambda: boards.ready == BEFORE and tainted(), 120), boards.story()
 

@@ -119,7 +119,7 @@ def give_archives_back() -> int:
 
 def time_server(answers: bool) -> None:
     """Whether the LAN's time server answers. Raises LabError."""
-    chain = "chain input { type filter hook input priority 0; udp dport 123 drop; }"
+    chain = "chain input { type filter hook input priority 0; udp dport 123 drop; };"
     _nft(f"delete table ip {NO_TIME}" if answers else f"table ip {NO_TIME} {{ {chain} }}")
 
 

@@ -48,6 +48,7 @@ def of_others(facts: Facts, settings: Settings) -> tuple[list[str], list[str]]:
     for name in facts.names(paths.CNI_CONFIG):
         path = f"{paths.CNI_CONFIG}/{name}"
         read = name.endswith((".conf", ".conflist", ".json")) and not facts.host.path(path).is_dir()
-        if read and ours and name not in ours:
-            (before if name < min(ours) else after).append(path)
+        if read and name not in ours:
+            # A network whose files are not known may come with any name.
+            (before if not ours or name < min(ours) else after).append(path)
     return before, after

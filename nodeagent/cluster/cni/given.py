@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 
+from nodeagent import paths
 from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
@@ -19,7 +20,9 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 
 KEPT = "/var/lib/nodeagent/network.yaml"
-_IMAGE = re.compile(r"""^[\s-]*image:\s*["']?([^\s"'#]+)""", re.MULTILINE)
+_IMAGE = re.compile(
+    r"""^[ \t-]*image:[ \t]*["']?(\w[\w./:@-]*)["']?[ \t]*(?:#.*)?$""", re.MULTILINE
+)
 
 NONE = PodNetwork(name="none", images=(), manifest=lambda settings: "", policies=None)
 GIVEN = PodNetwork(
@@ -28,10 +31,10 @@ GIVEN = PodNetwork(
 
 
 def needed(facts: Facts, settings: Settings) -> Iterator[Action]:
-    """Keep the manifest of these settings; nothing where it is kept. Raises Blocked where a file is
-    missing or another one, OSError."""
-    source, wanted = settings.network.manifest, settings.network.manifest_sha256
-    if source is None or wanted is None or _is(facts.read(KEPT), wanted):
+    """Keep the manifest of these settings; nothing where it is kept, or this board never applies
+    it. Raises Blocked where a file is missing or another one, OSError."""
+    source, wanted = _lacks(facts, settings)
+    if not source:
         return
     if not source.startswith("/"):
         yield FetchFile(source, KEPT, wanted)
@@ -41,9 +44,17 @@ def needed(facts: Facts, settings: Settings) -> Iterator[Action]:
 
 def check(facts: Facts, settings: Settings) -> None:
     """Raises Blocked where the file that these settings name is missing or another one."""
-    source, wanted = settings.network.manifest, settings.network.manifest_sha256
-    if source and wanted and source.startswith("/") and not _is(facts.read(KEPT), wanted):
+    source, wanted = _lacks(facts, settings)
+    if source.startswith("/"):
         _read(facts, source, wanted)
+
+
+def _lacks(facts: Facts, settings: Settings) -> tuple[str, str]:
+    """Where the manifest is to be had and its hash; empty where it is kept or never needed here:
+    only who may lead applies it, and of an image that is not known yet."""
+    source, wanted = settings.network.manifest or "", settings.network.manifest_sha256 or ""
+    leads = settings.role != "worker" and (not facts.live or facts.exists(paths.LEAD_KEY))
+    return ("", "") if not leads or _is(facts.read(KEPT), wanted) else (source, wanted)
 
 
 def _read(facts: Facts, source: str, wanted: str) -> bytes:
@@ -70,7 +81,7 @@ def text(host: Host, settings: Settings) -> str:
     if content is None or not _is(content, settings.network.manifest_sha256 or ""):
         raise Blocked(
             f"{KEPT} is not the manifest that `network.manifest` names.",
-            "Restart the agent, which has it again: sudo systemctl restart nodeagent",
+            "The agent fetches it again; `nodeagent config` shows the settings it goes by.",
         )
     return content.decode("utf-8", "replace").rstrip() + "\n"
 

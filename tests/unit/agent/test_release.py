@@ -10,10 +10,10 @@ import pytest
 
 from nodeagent.agent import release
 from nodeagent.agent.reporter import Reporter
-from nodeagent.cluster import packages, versions
+from nodeagent.cluster import kubeadm, kubeadm_state, packages, versions
 from nodeagent.config import checks
 from nodeagent.config import settings as config
-from nodeagent.errors import Blocked
+from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.host.facts import Facts
 from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
@@ -61,6 +61,29 @@ def test_the_clusters_release_is_installed_and_kept(tmp_path: Path, installed: l
     assert config.load(machine).settings.kubernetes.version == NEWEST.minor
 
 
+def test_what_was_cut_off_goes_on(
+    tmp_path: Path, installed: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a join that was cut off, whose kubelet's files would keep the packages."""
+    machine = node(tmp_path, {})
+    made: list[kubeadm_state.State] = []
+    monkeypatch.setattr(kubeadm, "make_room", lambda host, found: made.append(found))
+
+    def cut(*_: Any) -> None:
+        raise CommandFailed("no network", "wait")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "run", cut)
+        for _ in range(2):
+            with pytest.raises(CommandFailed):
+                fit(machine, "1.30.5")
+    assert fit(machine, "1.30.5"), "the installed kubelet is the old one still"
+    there = dict.fromkeys(packages.KUBERNETES, "1.30.5-1.1")
+    put(tmp_path, {"/var/lib/dpkg/status": dpkg_status(there)})
+    assert not fit(machine, "1.30.5")
+    assert len(made) == 3
+
+
 def test_another_patch_release_stays(tmp_path: Path, installed: list[Any]) -> None:
     machine = node(tmp_path, {})
     assert not fit(machine, f"{NEWEST.minor}.99")
@@ -72,7 +95,7 @@ def test_another_patch_release_stays(tmp_path: Path, installed: list[Any]) -> No
     [
         ({"/etc/nodeagent/config.d/a.yaml": f'kubernetes: {{version: "{NEWEST.minor}"}}\n'},
          "1.30.5", "the settings of this node name", "or write 1.30"),
-        ({}, "1.29.5", "which this nodeagent does not install", "Install the nodeagent"),
+        ({}, "1.29.5", "which this nodeagent does not install", "join-command"),
     ],
     ids=["typed", "unknown"],
 )  # fmt: skip

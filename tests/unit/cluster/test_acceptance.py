@@ -40,6 +40,7 @@ class Cluster(Host):
         self.asked = 0
         self.silent = 0  # requests that the API server leaves unanswered
         self.late = 0  # answers of replicas that come too late
+        self.away: set[str] = set()  # nodes that are not Ready
         self.deaf = ""  # the address of a node whose NodePort does not answer
         put(root, {"/etc/hostname": "pi-1\n"})
 
@@ -62,7 +63,7 @@ class Cluster(Host):
             ports = [{"port": 80, "nodePort": NODE_PORT}]
             return Result(0, json.dumps({"spec": {"clusterIP": SERVICE, "ports": ports}}))
         if "nodes" in words:
-            items = [self._node(name) for name in sorted({*self.nodes, "pi-1"})]
+            items = [self._node(name) for name in sorted({*self.nodes, *self.away, "pi-1"})]
             return Result(0, json.dumps({"kind": "List", "items": items}))
         return Result(0)
 
@@ -70,7 +71,9 @@ class Cluster(Host):
         """As the API server tells of a node, v1."""
         told = ("Hostname", name), ("InternalIP", f"10.77.0.{name[-1]}")
         addresses = [{"type": kind, "address": value} for kind, value in told]
-        return {"metadata": {"name": name}, "status": {"addresses": addresses}}
+        conditions = [{"type": "Ready", "status": str(name not in self.away)}]
+        status = {"addresses": addresses, "conditions": conditions}
+        return {"metadata": {"name": name}, "status": status}
 
     def _pod(self, number: int, ready: bool) -> dict[str, Any]:
         """As the API server tells of a pod, v1."""
@@ -160,6 +163,14 @@ def test_a_worker_that_has_all_replicas_is_reached_from_here(tmp_path: Path) -> 
     lines = run(Cluster(["pi-2"] * 3, tmp_path))
     assert lines[0].endswith("on pi-2") and not any("note:" in line for line in lines)
     assert f"the NodePort {NODE_PORT} answers on each of 2 nodes" in lines
+    assert any(line.startswith("pi-2 alone takes workloads") for line in lines)
+
+
+def test_a_node_that_is_away_is_said_and_not_asked(cluster: Cluster) -> None:
+    cluster.away, cluster.deaf = {"pi-9"}, "10.77.0.9"
+    lines = run(cluster)
+    assert f"the NodePort {NODE_PORT} answers on each of 3 nodes" in lines
+    assert "note: pi-9 is not Ready, so nothing was tried there" in lines
 
 
 def test_a_persons_own_pod_would_be_treated_alike(cluster: Cluster) -> None:

@@ -24,6 +24,7 @@ from nodeagent.cluster import (
     versions,
 )
 from nodeagent.cluster.acceptance import _advice
+from nodeagent.cluster.cni import given
 from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.cluster.kubeadm_state import State
 from nodeagent.config import settings as config
@@ -213,6 +214,23 @@ def test_ready_is_what_kubernetes_says_with_no_file_of_any_network(
     answer = (200, {"status": {"conditions": listed, "nodeInfo": info}})
     monkeypatch.setattr(kubelet_api, "ask", lambda host, method, path: answer)
     assert control_plane.ready(Machine(tmp_path), "pi-2") is ready
+
+
+def test_the_images_of_a_persons_manifest(tmp_path: Path) -> None:
+    """Only what is one: a CRD has a property of that name, a template a placeholder."""
+    put(tmp_path, {given.KEPT: """
+      - image: quay.io/calico/node:v3.31.3
+        image: "docker.io/library/busybox"  # small
+      - image: quay.io/calico/node:v3.31.3
+        image:
+          description: which one
+        image: {{ .Values.image }}
+        image: registry.k8s.io/pause@sha256:0123
+"""})  # fmt: skip
+    assert given.images(Machine(tmp_path)) == (
+        "quay.io/calico/node:v3.31.3", "docker.io/library/busybox",
+        "registry.k8s.io/pause@sha256:0123",
+    )  # fmt: skip
 
 
 SAVED = """\
