@@ -365,7 +365,7 @@ def doubles(pi: VirtualPi) -> Iterator[None]:
             "nodeagent.agent.reporter.Reporter._publish": lambda board: (
                 None
             ),  # shows, and is read by nobody
-            "nodeagent.host.actions._download": lambda url: KEY_FILE.read_bytes(),
+            "nodeagent.host.actions._download": lambda url, *_: KEY_FILE.read_bytes(),
             "nodeagent.trust.pki.new_key": pi.new_key,
             "nodeagent.trust.pki.issue": _issue,
             "nodeagent.join.statement.sign": _state,

@@ -164,7 +164,7 @@ def run(pi: Pi, doubles: Mapping[str, Callable[..., object]], part: str = "agent
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     with ExitStack() as stack:
         stack.enter_context(
-            patch("nodeagent.host.actions._download", lambda url: KEY_FILE.read_bytes())
+            patch("nodeagent.host.actions._download", lambda url, *_: KEY_FILE.read_bytes())
         )
         for name, double in doubles.items():
             stack.enter_context(patch(name, double))
