@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from nodeagent import paths
 from nodeagent.agent import follow, formation, provision
 from nodeagent.agent.formation import Formation
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import control_plane as node
-from nodeagent.cluster import kubeadm_state, kubelet_certificate, renewal
+from nodeagent.cluster import kubeadm_state, kubectl, kubelet_certificate, renewal, workloads
+from nodeagent.cluster.cni import given
+from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, Refused
 from nodeagent.host.timesync import SYNCHRONISED
@@ -191,3 +195,43 @@ def test_a_cluster_whose_networks_clash_is_not_asked_again_at_once(
         assert len(asked) == times
         machine.time.sleep(wait)
     assert not any("kubeadm" in line for line in machine.ran)
+
+
+def leading(
+    machine: Machine, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Formation, list[str]]:
+    """A control plane that is made and not equipped yet; what it does with the cluster is noted."""
+    put(machine.root, {"/proc/net/route": HEAD + WIRE + WIRE_NET, "/proc/net/fib_trie": TRIE,
+                       "/var/lib/dpkg/status": "", paths.KUBELET_CONF: "x", paths.LEAD_KEY: "k",
+                       "/etc/nodeagent/config.d/a.yaml": yaml.safe_dump(settings),
+                       **sysfs("eth0")})  # fmt: skip
+    forming, done = former(machine, "control-plane", synced=True), list[str]()
+    forming.state_file.set(initialised=True)
+    for name in ("settle", "renew", "prefetch", "open_for_joins"):
+        monkeypatch.setattr(forming, name, lambda *_: None)
+    monkeypatch.setattr(forming, "until_ready", lambda *_: done.append("ready"))
+    for name in ("install_user_kubeconfig", "close_doors"):
+        monkeypatch.setattr(node, name, lambda *_: None)
+    monkeypatch.setattr(workloads, "take_list", lambda *_: done.append("list"))
+    monkeypatch.setattr(kubectl, "apply_text", lambda host, text: done.append(text))
+    return forming, done
+
+
+def test_a_manifest_that_a_person_has_corrected_is_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After kubeadm init too, where the first one was refused by the API server."""
+    digest = hashlib.sha256(b"kind: Right\n").hexdigest()
+    put(tmp_path, {"/n.yaml": "kind: Right\n", given.KEPT: "kind: Wrong\n"})
+    network = {"manifest": "/n.yaml", "manifest_sha256": digest}
+    forming, done = leading(Machine(tmp_path), {"network": network}, monkeypatch)
+    forming.lead(config.load(forming.host).settings, "")
+    assert done[0].startswith("kind: Right\n---\n") and done[1:] == ["ready", "list"]
+
+
+def test_what_a_person_applies_while_the_node_waits_for_a_network_is_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forming, done = leading(Machine(tmp_path), {"network": {"cni": "none"}}, monkeypatch)
+    forming.lead(config.load(forming.host).settings, "")
+    assert done[1:] == ["list", "ready", "list"]
