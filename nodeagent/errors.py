@@ -87,6 +87,10 @@ class Blocked(NodeAgentError):
         self.within = within
 
 
+# What the agent does about a command that failed; a person who typed one has to type it again.
+AGENT_TRIES = "The agent tries again by itself; `journalctl -u nodeagent` has the whole story."
+
+
 class CommandFailed(NodeAgentError):
     """An external command ended with a status other than 0, or ran out of time."""
 

@@ -16,7 +16,9 @@ from nodeagent.cli.explain import explain
 from nodeagent.cli.fleet import fleet
 from nodeagent.cli.help import TaughtGroup
 from nodeagent.cli.image import image
-from nodeagent.errors import NodeAgentError, of_command
+from nodeagent.errors import AGENT_TRIES, NodeAgentError, of_command
+
+AGAIN = "When the cause is gone, run the command again."
 
 
 class Commands(TaughtGroup):
@@ -35,7 +37,8 @@ class Commands(TaughtGroup):
 
 
 def _fail(error: NodeAgentError) -> NoReturn:
-    click.echo(f"nodeagent: {error.reason} ({error.code})\n{error.remedy}", err=True)
+    remedy = AGAIN if error.remedy == AGENT_TRIES else error.remedy
+    click.echo(f"nodeagent: {error.reason} ({error.code})\n{remedy}", err=True)
     sys.exit(error.exit_code)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn, Protocol, TextIO
 
-from nodeagent.errors import AlreadyExists, CommandFailed, Refused
+from nodeagent.errors import AGENT_TRIES, AlreadyExists, CommandFailed, Refused
 from nodeagent.host import durable
 
 # A small, fixed environment: commands must not change with who started the agent.
@@ -48,7 +48,7 @@ def accepted(argv: Sequence[str], result: Result, accept: tuple[int, ...] = (0,)
         raise CommandFailed(
             f"`{' '.join(argv)}` ended with status {result.status}: "
             f"{' / '.join(said[-3:]) or 'it said nothing'}.",
-            "The agent tries again by itself; `journalctl -u nodeagent` has the whole story.",
+            AGENT_TRIES,
         )
     return result.out
 

@@ -12,7 +12,7 @@ import logging
 import re
 from dataclasses import dataclass, field
 
-from nodeagent.errors import Blocked, CommandFailed, FetchFailed, NodeAgentError
+from nodeagent.errors import AGENT_TRIES, Blocked, CommandFailed, FetchFailed, NodeAgentError
 from nodeagent.host.apt import locks
 from nodeagent.host.apt.messages import RULES
 from nodeagent.host.host import Host, Result
@@ -155,7 +155,7 @@ def failure(host: Host, argv: tuple[str, ...], result: Result) -> NodeAgentError
     last = _complaints(said)[-3:] or (said.split("\n\n")[0].strip() or "it said nothing",)
     return CommandFailed(
         f"`{' '.join(argv[:2])}` ended with status {result.status}: {' / '.join(last)}.",
-        "The agent tries again by itself; `journalctl -u nodeagent` has the whole story.",
+        AGENT_TRIES,
     )
 
 

@@ -239,3 +239,17 @@ def test_keys_are_renewed_and_nothing_else_is_done(tmp_path: Path) -> None:
     renew_keys(host)
     assert host.exists("/run/nodeagent/kubernetes-key-asked")
     assert host.ran == []
+
+
+def test_nobody_tries_again_what_a_person_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, {"/etc/kubernetes/admin.conf": "x"})
+    monkeypatch.setattr("nodeagent.host.host.Host", lambda: Machine(tmp_path))
+    done = CliRunner().invoke(main, ["verify"])
+    assert "ended with status 127" in done.output and "run it again" in done.output
+    monkeypatch.setattr("nodeagent.cluster.control_plane.join_command", lambda host: host.call("x"))
+    done = CliRunner().invoke(main, ["join-command"])
+    assert "`x` ended with status 127" in done.output
+    assert "When the cause is gone, run the command again." in done.output
+    assert "tries again by itself" not in done.output
