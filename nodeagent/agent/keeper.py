@@ -182,12 +182,12 @@ class Keeper:
         heard = self._listen(now) if self.leads else ()
         if self.leads and not self.rival_watch.round(heard, now):
             return False
-        if self.leads:
-            self._count(heard, now)
         if kubelet_healthy():
             self.ailing = 0
             away = self._away(now)
             trouble = self.rival_watch.trouble or moved or away
+            if self.leads and trouble is None:  # else it would wait for an API server that is away
+                self._count(heard, now)
             sought = self._seek(now)
             if sought == ELSEWHERE:
                 return False  # the whole agent follows it
