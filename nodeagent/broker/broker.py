@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from nodeagent.broker.kube_api_protocol import GROUP, ClusterApi, SigningRequest
+from nodeagent.broker.kube_api_protocol import ClusterApi, SigningRequest
 from nodeagent.broker.ledger import Ledger
 from nodeagent.broker.ledger_file import ENROL, Admission, Token
 from nodeagent.broker.places import APPROVED, LEAD, MEMBER, PLACES, Places
-from nodeagent.cluster.rest import SIGNER
+from nodeagent.cluster.rest import GROUP, SIGNER
 from nodeagent.errors import CommandFailed, FleetError, Refused
 from nodeagent.join import messages, statement
 from nodeagent.join.approval import APPROVAL, SEALED, Waiting, WaitingRoom, code

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from nodeagent.broker.kube_api_protocol import GROUP, Seen, SigningRequest
+from nodeagent.broker.kube_api_protocol import Seen, SigningRequest
 from nodeagent.cluster import rest
-from nodeagent.cluster.rest import LEADS, SIGNER, safe_name
+from nodeagent.cluster.rest import GROUP, LEADS, SIGNER, safe_name
 from nodeagent.errors import CommandFailed
 
 T = TypeVar("T")

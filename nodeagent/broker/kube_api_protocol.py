@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-GROUP = "system:bootstrappers:nodeagent"  # of whoever shows a bootstrap token of the broker's
-
 
 @dataclass(frozen=True)
 class SigningRequest:

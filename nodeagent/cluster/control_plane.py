@@ -12,14 +12,13 @@ from typing import Any
 from nodeagent import paths
 from nodeagent.cluster import kubeadm_config, kubectl, kubelet_api, names, revoked
 from nodeagent.cluster.admin_kubeconfig import own_cluster
-from nodeagent.cluster.rest import LEADS, condition, is_ready
+from nodeagent.cluster.rest import GROUP, LEADS, condition, is_ready
 from nodeagent.errors import Refused
 from nodeagent.host.host import Host
 from nodeagent.host.reboot import boot_id
 
 LOG = logging.getLogger("nodeagent")
 
-GROUP = "system:bootstrappers:nodeagent"  # whom policy.yaml lets ask for a certificate
 FIRST_USER = 1000  # the first human user of Debian and its descendants (adduser.conf(5))
 MARK = "# Written by nodeagent; a file that you have changed is kept."
 KEPT = 3

@@ -22,6 +22,7 @@ KINDS = {"PATCH": "application/strategic-merge-patch+json"}
 # What kubelets' signing requests are for (kubernetes.io, "Certificate Signing Requests").
 SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 LEADS = "node-role.kubernetes.io/control-plane"  # kubeadm's label of a control plane's node
+GROUP = "system:bootstrappers:nodeagent"  # of whoever shows a bootstrap token of the broker's
 
 
 def safe_name(name: str) -> str:

@@ -24,9 +24,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from nodeagent import paths
 from nodeagent.broker import kube_api
 from nodeagent.broker.broker import fits
-from nodeagent.broker.kube_api_protocol import GROUP
 from nodeagent.broker.ledger_file import Token
-from nodeagent.cluster.rest import SIGNER, Answer
+from nodeagent.cluster.rest import GROUP, SIGNER, Answer
 from nodeagent.errors import CommandFailed, OtherVersion, Untrusted
 from nodeagent.fleet import beacon as beacons
 from nodeagent.fleet import handoff

@@ -28,8 +28,8 @@ from cryptography.x509.oid import NameOID
 
 from nodeagent import paths
 from nodeagent.broker.kube_api import REQUESTS, SECRETS
-from nodeagent.broker.kube_api_protocol import GROUP
 from nodeagent.cluster import names
+from nodeagent.cluster.rest import GROUP
 from nodeagent.host.host import Host
 from nodeagent.trust.store import Trust
 from tests.support import authority
