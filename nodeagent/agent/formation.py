@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from nodeagent import paths
-from nodeagent.agent import conflict, follow, keeper, provision, release
+from nodeagent.agent import conflict, follow, keeper, moved, provision, release
 from nodeagent.agent.announcer import Announcer
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import (
@@ -70,6 +70,7 @@ class Formation:
     ) -> None:
         self.host, self.reporter, self.state_file = host, reporter, state_file
         self.announcer, self.trust, self.key = announcer, trust, key
+        self.moved = moved.Moved(host)
         self._prefetched = False
         self._rejoined: float | None = None
         self._cluster: tuple[float, tuple[str, ...]] | None = None  # when, and its networks
@@ -279,6 +280,7 @@ class Formation:
             self.host.clock.sleep(READY_LOOK)
             if self.host.clock.monotonic() - sought >= FOLLOW_LOOK:
                 self.seek()
+                self.keep_up()
                 sought = self.host.clock.monotonic()
             if self.host.clock.monotonic() - looked >= RENEWAL_LOOK:
                 self.renew(name)  # the clock may have been set since
@@ -303,9 +305,22 @@ class Formation:
             self.reporter.milestone("found", f"The control plane is at {address} now")
         self.settle(settings)
 
+    def keep_up(self) -> None:
+        """While the agent waits: where the node has had another address for a while, the cluster's
+        files follow, since what is waited for may never come at the former. Raises as
+        ``engine.run``."""
+        settings = config.load(self.host).settings
+        version = addresses.version(moved.known(self.host))
+        address = Facts(self.host).address(settings.network.interface, version)
+        if address and self.moved.look(address) and self.moved.steady:
+            self.settle(settings)
+
     def settle(self, settings: Settings) -> None:
         """The cluster's files say what is so. Raises as ``engine.run``."""
-        engine.run((OwnAddress(),), self.host, settings, self.state_file, self.reporter.progress)
+        with moved.noted(self.host, self.reporter, self.state_file):
+            engine.run(
+                (OwnAddress(),), self.host, settings, self.state_file, self.reporter.progress
+            )
 
     def renew(self, name: str) -> None:
         """Renew what has ended while the board was off, or soon will; nothing while nobody has
@@ -368,8 +383,13 @@ class Formation:
 
     def patiently(self, work: Callable[[], None]) -> None:
         """Repeat a call to a young API server, which refuses some at first. Raises
-        CommandFailed."""
-        kubectl.repeated(self.host, work, 20, READY_LOOK)
+        CommandFailed, and as ``engine.run``."""
+
+        def once() -> None:
+            self.keep_up()
+            work()
+
+        kubectl.repeated(self.host, once, 20, READY_LOOK)
 
 
 def _server(cluster: Cluster) -> str:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from nodeagent import formats, paths, statefile
 from nodeagent.agent import inventory
+from nodeagent.agent.moved import Moved
 from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.rival_watch import AGENT, RivalWatch
 from nodeagent.cluster import names
@@ -48,9 +49,6 @@ ELSEWHERE = 4  # status of `nodeagent seek`: the control plane is at another add
 OFF = 5  # likewise: the whole cluster is being switched off (``all_off.py``)
 OFF_BOUND = 300.0  # seconds for it; half of the unit's WatchdogSec
 SEEK, SEEK_AT_MOST = 30.0, 120.0  # seconds between two of these, at first and after a while
-# Rounds for which another address has to stay until the cluster's files follow, and where they have
-# followed one within the last hour: a lease that comes and goes must not restart things for ever.
-STEADY, STEADY_AGAIN, LATELY = 3, 30, 3600.0
 KEYS_BOUND = 40.0  # seconds for one; shorter than others remember an announcement
 RESTATE = 3 * DAY  # until the agent vouches for its cluster anew, which holds for a week
 HOUR = 3600.0  # seconds between looks at certificates and hardware
@@ -141,7 +139,7 @@ class Keeper:
         self.server: tuple[str, int] | None = None
         self.unanswered = 0
         self.sought, self.seek_pause = -SEEK, SEEK
-        self.strange = 0  # rounds in which this was so
+        self.moved = Moved(host)
         # A worker leaves the fleet's whole view to the control plane.
         self.leads = self.beacon.role == "control-plane"
         self.stated = statefile.remembered(host.read(statefile.PATH))["stated"] or host.clock.now()
@@ -165,8 +163,8 @@ class Keeper:
             interfaces = facts.lan(self.interface)[: handoff.MAX_INTERFACES]
             self._announce(address, interfaces, int(facts.uptime))
             self.announced = now
-        moved = self._moved(address)
-        if moved is not None and self.strange >= self._patience():
+        moved = self.moved.look(address)
+        if self.moved.steady:
             return False  # the whole agent has the cluster's files follow
         if now - self.keys_seen >= DAY:
             self.keys_seen = now
@@ -242,36 +240,6 @@ class Keeper:
             " now, this node looks for it by itself; if the network carries no multicast, write the"
             " address as `control_plane: [ADDRESS]` into nodeagent.yaml.",
         )
-
-    def _moved(self, address: str) -> Blocked | None:
-        """What to say while the cluster's files have another address than this node, or its names
-        are gone."""
-        before = names.node_ip(self.host.text(paths.KUBELET_FLAGS) or "")
-        api = names.server(self.host.text(paths.KUBELET_CONF) or "")
-        if before and before != address and (":" in before) == (":" in address):
-            said = Blocked(
-                f"This board's address changed from {before} to {address}.",
-                "Nothing to do: once it has stayed for a while the cluster is told.",
-            )
-        elif names.API_NAME.fullmatch(api) and not names.addresses_of(
-            self.host.text(paths.HOSTS) or "", api
-        ):
-            said = Blocked(
-                f"{paths.HOSTS} does not say any more where the cluster is.",
-                "Nothing to do: nodeagent writes its lines there again.",
-            )
-        else:
-            self.strange = 0
-            return None
-        self.strange += 1
-        return said
-
-    def _patience(self) -> int:
-        history = statefile.remembered(self.host.read(statefile.PATH))["history"] or []
-        moves = [line.get("time") for line in history if line.get("event") == names.MOVED]
-        last = moves[-1] if moves else None
-        lately = isinstance(last, float | int) and abs(self.host.clock.now() - last) < LATELY
-        return STEADY_AGAIN if lately else STEADY
 
     def _seek(self, now: float) -> int:
         """What a worker learns of its silent control plane: ELSEWHERE, OFF, or something else."""

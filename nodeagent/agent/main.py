@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from nodeagent import paths, steps
-from nodeagent.agent import conflict, inventory, keeper, package_progress, reset
+from nodeagent.agent import conflict, inventory, keeper, moved, package_progress, reset
 from nodeagent.agent.announcer import Announcer
 from nodeagent.agent.formation import Formation
 from nodeagent.agent.reporter import Reporter
-from nodeagent.cluster import kubeadm_state, membership, names
+from nodeagent.cluster import kubeadm_state, membership
 from nodeagent.cluster.kubeadm_state import State
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
@@ -95,18 +95,12 @@ class Agent:
         if reboots:
             self.insist(lambda: self.reboot(reboots))
         self.announcer.elect()
-        before = self._known_address()
-        self.insist(lambda: self.sequence(steps.SOFTWARE))
-        if (now := self._known_address()) != before and before:
-            self.state_file.note(names.MOVED, before=before, now=now)
-            self.reporter.milestone("moved", f"This node's address changed from {before} to {now}")
+        with moved.noted(self.host, self.reporter, self.state_file):
+            self.insist(lambda: self.sequence(steps.SOFTWARE))
 
         formation = Formation(self.host, self.reporter, self.state_file, self.announcer, trust, key)
         self.insist(formation.form)
         self.keep()
-
-    def _known_address(self) -> str:
-        return names.node_ip(self.host.text(paths.KUBELET_FLAGS) or "")
 
     def settings(self) -> Settings:
         """All layers of settings. Raises ConfigError, OSError."""

@@ -28,7 +28,7 @@ run follows from its seed alone:
 
 * **moves**: one to three times all boards, or one of them, get another address, all of them in another subnet;
   the power of any board is cut at any instant in between; at last all come back, in any order, in a third of the
-  runs one of them 30 to 90 seconds late.
+  runs one of them 30 to 90 seconds late, and in a quarter one gets yet another address while it starts.
 * **blackouts**: all boards have lost their power and come back in any order; in a quarter of the runs they lose it
   again while they start.
 

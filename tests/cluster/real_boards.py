@@ -37,6 +37,7 @@ class RealBoard(Board):
     agent = "tests.cluster.kubeadm_pi"
     broker = ("api",)
     since = datetime.now(UTC)  # when the power came
+    kubelet: subprocess.Popen[bytes]  # of this boot
     used = 0.0  # seconds of processor time of earlier boots
 
     def power_on(self) -> None:
@@ -46,7 +47,7 @@ class RealBoard(Board):
         super().power_on()
         self.since = datetime.now(UTC)
         self.inside("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
-        self._start(KUBELET, str(self.host.root))
+        self.kubelet = self._start(KUBELET, str(self.host.root))
 
     def commands(self) -> RealCommands:
         """Those that start a kubelet."""
@@ -87,10 +88,10 @@ class RealBoard(Board):
         return list(json.loads(said)["items"]) if said else []
 
     @property
-    def log(self) -> str:
-        """What its static pods said."""
+    def logs(self) -> dict[str, str]:
+        """What its static pods said, each."""
         logs = self.host.path(sandbox.LOGS).glob("*")
-        return "".join(path.read_text(errors="replace") for path in logs)
+        return {path.name: path.read_text(errors="replace") for path in logs}
 
     @property
     def processor(self) -> float:

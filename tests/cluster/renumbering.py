@@ -25,7 +25,7 @@ from tests.cluster.real_boards import RealBoards, Story, fleet, form
 from tests.support.machine import fast_folder
 
 SUBNETS = ("10.77.0", "192.168.9", "172.22.4")
-SIDE_BY_SIDE = 4  # fleets; they wait most of the time
+SIDE_BY_SIDE = 12  # fleets; they wait most of the time
 BOUND = 240.0  # seconds from the last event until all must be well
 REST = 1.2 * RENEW  # seconds that it has to stay so: each kubelet has told how it is once more
 # All that names an address of a node (docs/reference/addresses.md).
@@ -44,7 +44,8 @@ class Event(NamedTuple):
 
 
 def events(seed: int, boards: int) -> list[Event]:
-    """One to three moves of everything or of one board, and cuts at any instant."""
+    """One to three moves of everything or of one board, and cuts at any instant; in one of four a
+    last one while the boards start."""
     draw = random.Random(seed)
     told = []
     powered = draw.random() < 0.5
@@ -62,7 +63,11 @@ def events(seed: int, boards: int) -> list[Event]:
             cut = draw.randrange(boards)
             told.append(Event(draw.uniform(0, 40), cut, "off"))
             told.append(Event(draw.uniform(0, 8), cut, "on"))
-    return [*told, *_back(draw, boards)]
+    told += _back(draw, boards)
+    if draw.random() < 1 / 4:  # a router that is slower than the boards
+        last = f"{subnet}.{90 + draw.randrange(9)}"
+        told.append(Event(draw.uniform(0, 40), draw.randrange(boards), last))
+    return told
 
 
 def blackouts(seed: int, boards: int) -> list[Event]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +107,28 @@ def test_f2_a_cupboard_is_carried_to_another_house(
     assert boards.until(lambda: has_begun(boards.all[first]), 90), boards.story()
     boards.all[1 - first].power_on()
     assert everywhere_ready(boards, after), boards.story()
+    same_cluster(boards, formed)
+
+
+@pytest.mark.parametrize("moving", [0, 1], ids=["leader", "worker"])
+def test_another_address_while_the_agent_waits_for_ready(
+    moving: int, boards: RealBoards, formed: Formed
+) -> None:
+    """As where a router is slower than a board and gives it its lease late."""
+    leader, board = boards.all[0], boards.all[moving]
+    begun = leader.logs
+    power_on(boards)
+    end = time.monotonic() + 60
+    while any(leader.logs.get(name) == said for name, said in begun.items()):
+        assert time.monotonic() < end, boards.story()
+        time.sleep(0.02)
+    # The API server has begun; this node's kubelet has not told of this boot yet, and will not.
+    os.kill(board.kubelet.pid, signal.SIGSTOP)
+    waits = lambda: board.status["detail"].startswith("Waiting until Kubernetes")  # noqa: E731
+    assert boards.until(waits, 60), boards.story()
+    boards.renumber(board, "10.77.0.59")
+    os.kill(board.kubelet.pid, signal.SIGCONT)
+    assert everywhere_ready(boards, {**BEFORE, list(BEFORE)[moving]: "10.77.0.59"}), boards.story()
     same_cluster(boards, formed)
 
 

@@ -19,7 +19,8 @@ from nodeagent.cluster import kubeadm_state, kubectl, kubelet_certificate, renew
 from nodeagent.cluster.cni import given
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
-from nodeagent.errors import Blocked, Refused
+from nodeagent.errors import Blocked, CommandFailed, Refused
+from nodeagent.host.facts import Facts
 from nodeagent.host.timesync import SYNCHRONISED
 from nodeagent.join import client
 from nodeagent.join.messages import Secret
@@ -132,6 +133,37 @@ def test_a_worker_that_is_not_ready_yet_turns_itself_off_with_its_cluster(
     monkeypatch.setattr(forming, "settle", lambda _: None)
     forming.seek()
     assert POWEROFF in machine.ran
+
+
+@pytest.mark.parametrize("waits_for", ["Ready", "the API server"])
+def test_files_follow_another_address_while_the_agent_waits(
+    waits_for: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the former one it may wait for ever: etcd cannot listen there after its next start."""
+    put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.7"'})
+    machine = Machine(tmp_path)
+    forming = former(machine, "control-plane", synced=True)
+    monkeypatch.setattr(Facts, "address", lambda *_: "10.0.0.9")
+    began, settled = machine.clock.monotonic(), list[float]()
+    monkeypatch.setattr(forming, "settle", lambda _: settled.append(machine.clock.monotonic()))
+    monkeypatch.setattr(forming, "renew", lambda _: None)
+    monkeypatch.setattr(follow, "follow_clock", lambda _: None)
+
+    def ready(*_: object) -> bool:
+        assert machine.clock.monotonic() < began + 600, "it waits for ever"
+        return bool(settled)
+
+    monkeypatch.setattr(node, "ready", ready)
+
+    def refused() -> None:
+        if not settled:
+            raise CommandFailed("kubectl: connection refused", "")
+
+    if waits_for == "Ready":
+        forming.until_ready("pi-1")
+    else:
+        forming.patiently(refused)
+    assert len(settled) == 1
 
 
 @pytest.mark.parametrize("role", ["worker", "control-plane"])

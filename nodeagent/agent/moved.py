@@ -1,0 +1,78 @@
+"""Another address than the cluster's files have: since when, and when they should follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nodeagent import paths, statefile
+from nodeagent.agent.reporter import Reporter
+from nodeagent.cluster import names
+from nodeagent.errors import Blocked
+from nodeagent.host.host import Host
+from nodeagent.statefile import StateFile
+
+# Seconds for which another address has to stay until the files follow, and where they have followed
+# one within the last hour: a lease that comes and goes must not restart things for ever.
+STEADY, STEADY_AGAIN, LATELY = 20.0, 300.0, 3600.0
+
+
+class Moved:
+    """Compares in each look, and remembers since when it has been the same."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._seen: tuple[str, float] | None = None  # the other address, and since when
+
+    def look(self, address: str) -> Blocked | None:
+        """What to say while the cluster's files have another address than ``address``, this node's
+        of now, or its names are gone."""
+        before = known(self.host)
+        api = names.server(self.host.text(paths.KUBELET_CONF) or "")
+        if before and before != address and (":" in before) == (":" in address):
+            said = Blocked(
+                f"This board's address changed from {before} to {address}.",
+                "Nothing to do: once it has stayed for a while the cluster is told.",
+            )
+        elif names.API_NAME.fullmatch(api) and not names.addresses_of(
+            self.host.text(paths.HOSTS) or "", api
+        ):
+            said = Blocked(
+                f"{paths.HOSTS} does not say any more where the cluster is.",
+                "Nothing to do: nodeagent writes its lines there again.",
+            )
+        else:
+            self._seen = None
+            return None
+        if self._seen is None or self._seen[0] != address:
+            self._seen = address, self.host.clock.monotonic()
+        return said
+
+    @property
+    def steady(self) -> bool:
+        """True where what the last look saw has stayed for long enough to be followed."""
+        if self._seen is None:
+            return False
+        history = statefile.remembered(self.host.read(statefile.PATH))["history"] or []
+        moves = [line.get("time") for line in history if line.get("event") == names.MOVED]
+        last = moves[-1] if moves else None
+        lately = isinstance(last, float | int) and abs(self.host.clock.now() - last) < LATELY
+        patience = STEADY_AGAIN if lately else STEADY
+        return self.host.clock.monotonic() - self._seen[1] >= patience
+
+
+def known(host: Host) -> str:
+    """The address that the node's kubelet is told to have; empty for none."""
+    return names.node_ip(host.text(paths.KUBELET_FLAGS) or "")
+
+
+@contextmanager
+def noted(host: Host, reporter: Reporter, state_file: StateFile) -> Iterator[None]:
+    """Note and tell that the files follow another address, where what is done inside has them do
+    it. Raises OSError."""
+    before = known(host)
+    yield
+    now = known(host)
+    if before and now != before:
+        state_file.note(names.MOVED, before=before, now=now)
+        reporter.milestone("moved", f"This node's address changed from {before} to {now}")
