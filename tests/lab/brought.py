@@ -45,7 +45,7 @@ def brought(cluster: Cluster) -> checks.Outcome:
     began = time.time()
     checks.until_up(cluster)
     took = time.time() - began
-    cluster.formed = True
+    cluster.formed = cluster.brought = True
 
     def kept(cluster: Cluster) -> str:
         leader = checks.control_plane(cluster)

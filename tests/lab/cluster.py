@@ -38,6 +38,7 @@ class Cluster:
         self.asked = asked
         self.guests: list[Guest] = []
         self.formed = False
+        self.brought = False  # the pod network, by its manifest
         self.commit, self.clean = "", False  # the checkout when the package was made
         self.tried = 0  # packets of baked boards for an archive, before they were Ready
         self._offline = False
