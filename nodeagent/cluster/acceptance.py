@@ -27,7 +27,7 @@ from nodeagent.host.host import Host
 NAMESPACE = "nodeagent-verify"
 REPLICAS = 3
 PORT = 8080
-AGNHOST = "e2e-test-images/agnhost:2.63.0"  # registry.k8s.io; Kubernetes' own image for such tests
+AGNHOST = "e2e-test-images/agnhost:2.66.1"  # registry.k8s.io; Kubernetes' own image for such tests
 READY_BOUND = 600.0  # seconds; an image is pulled first
 LOOK = 3.0
 ANSWER_BOUND = 10.0  # seconds for one answer

@@ -7,10 +7,8 @@ Sources: etcd, CoreDNS and pause are what kubeadm of that release asks for
 line listed there; runc comes with containerd's package, and the lab builds the one that
 containerd names in its ``script/setup/runc-version``. The pod networks' are in ``cni``.
 
-A Kubernetes release enters this table when the lab has formed a cluster of it. The lab builds
-from Go modules, each verified against the Go checksum database, so the table's patch release
-is the newest one that could be verified: v1.36.5 is published but was not in it (asked
-2026-11), v1.36.4 is.
+A Kubernetes release enters this table when the lab has formed a cluster of it; the newest is the
+default. The lab builds from Go modules, each verified against the Go checksum database.
 """
 
 from __future__ import annotations
@@ -52,6 +50,16 @@ class Tested:
 DEB_REVISION: Final = "{version}-*"
 
 TESTED: Final[tuple[Tested, ...]] = (
+    Tested(
+        kubernetes="1.37.2",
+        containerd="2.3.7",
+        containerd_minimum=(2, 3),
+        runc="1.5.2",
+        cri_tools="1.37.0",
+        pause="3.10.2",
+        etcd="3.7.0-0",
+        coredns="v1.14.6",
+    ),
     Tested(
         kubernetes="1.36.4",
         containerd="2.3.7",

@@ -33,7 +33,7 @@ GONE = dict.fromkeys(
 )
 # The minors of cluster.versions, newest first, then those that an earlier nodeagent has installed:
 # the settings of a member may name one for ever.
-MINORS = ("1.36",)
+MINORS = ("1.37", "1.36")
 MAX_BYTES = 64 * 1024  # a settings file is some lines; more is a mistake or an attack
 
 

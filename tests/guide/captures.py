@@ -143,7 +143,7 @@ def lead(one: Node) -> None:
     board.set(role="control-plane", role_why="It is the best board, and nobody objected.")
     one.after(150).milestone("initialised", "The control plane is made")
     one.after(10).enter("ready", "Part of the cluster")
-    board.set(control_plane="192.168.1.40", kubernetes="1.36.4", peers=fleet.peers)
+    board.set(control_plane="192.168.1.40", kubernetes="1.37.2", peers=fleet.peers)
     for number, phase, seconds in ((1, "joining", 5), (1, "ready", 40), (2, "joining", 5)):
         one.now += seconds
         now = one.machine.clock.monotonic()

@@ -86,7 +86,7 @@ def _settings() -> Iterator[str]:
         for right in dict.fromkeys(key.right for key in group.keys):
             yield _text(right)
     yield from (".SH EXAMPLE", ".nf", "role: auto", "expected_nodes: 4", "kubernetes:",
-                '  version: "1.36"', ".fi")  # fmt: skip
+                '  version: "1.37"', ".fi")  # fmt: skip
     yield from (".SH SEE ALSO", ".BR nodeagent (1)")
 
 

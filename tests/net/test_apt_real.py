@@ -23,7 +23,7 @@ from nodeagent.steps.packages import CONFIGURE
 from tests.net.apt_mirror import DAY, AptHost, Mirror, mirror
 
 OURS = "/etc/apt/sources.list.d/nodeagent-kubernetes.sources"
-KUBERNETES = {"kubelet": "1.36.4-1.1", "kubeadm": "1.36.4-1.1"}
+KUBERNETES = {"kubelet": "1.37.2-1.1", "kubeadm": "1.37.2-1.1"}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
             (folder / "keys" / f"{name}.gpg").write_bytes(made.key(name, life, at))
         made.repository("good", KUBERNETES)
         made.repository("large", KUBERNETES, fields=f"Section: {os.urandom(5000).hex()}\n")
-        made.repository("newer", {"kubelet": "1.36.5-1.1"})
+        made.repository("newer", {"kubelet": "1.37.3-1.1"})
         made.repository("expired", {}, valid_until=now - 3 * DAY)
         made.repository("future", {}, date=now + 400 * DAY)
         made.repository("oldkey", {}, "old", signed=now - 95 * DAY)
@@ -182,7 +182,7 @@ def test_packages_that_are_not_as_announced(
     use(machine, kubernetes=served.source(repository))
     AptUpdate((OURS,)).do(machine)
     with pytest.raises(FetchFailed, match=reason):
-        AptInstall(("kubelet=1.36.4-*",)).do(machine)
+        AptInstall(("kubelet=1.37.2-*",)).do(machine)
     assert version(machine, "kubelet") is None
 
 
@@ -201,7 +201,7 @@ def test_a_full_card(folder: str, served: Mirror, machine: AptHost) -> None:
 def test_apt_says_how_far_an_installation_is(served: Mirror, machine: AptHost) -> None:
     use(machine, kubernetes=served.source("good"))
     AptUpdate((OURS,)).do(machine)
-    AptInstall(("kubelet=1.36.4-*", "kubeadm=1.36.4-*")).do(machine)
+    AptInstall(("kubelet=1.37.2-*", "kubeadm=1.37.2-*")).do(machine)
     shown = package_progress.parse(machine.text(apt.PROGRESS) or "")
     assert (shown["done"], shown["total"]) == (2, 2) and shown["text"].startswith("Installed kube")
 
@@ -209,15 +209,15 @@ def test_apt_says_how_far_an_installation_is(served: Mirror, machine: AptHost) -
 def test_a_stale_source_of_somebody_else_stops_nothing(served: Mirror, machine: AptHost) -> None:
     use(machine, kubernetes=served.source("good"), ppa=served.source("nowhere"))
     AptUpdate((OURS,)).do(machine)
-    AptInstall(("kubelet=1.36.4-*", "kubeadm=1.36.4-*")).do(machine)
-    assert version(machine, "kubelet") == version(machine, "kubeadm") == "1.36.4"
+    AptInstall(("kubelet=1.37.2-*", "kubeadm=1.37.2-*")).do(machine)
+    assert version(machine, "kubelet") == version(machine, "kubeadm") == "1.37.2"
 
 
 def test_lists_of_others_outlive_an_update_of_ours(served: Mirror, machine: AptHost) -> None:
     use(machine, kubernetes=served.source("good"), distro=served.source("distro"),
         ppa=served.source("nowhere"))  # fmt: skip
     AptUpdate((OURS,)).do(machine)
-    AptInstall(("kubelet=1.36.4-*", "iptables")).do(machine)
+    AptInstall(("kubelet=1.37.2-*", "iptables")).do(machine)
     assert version(machine, "iptables") == "1.8.11"
 
 
@@ -248,14 +248,14 @@ def test_one_repository_with_two_keys_is_named(served: Mirror, machine: AptHost)
 def test_a_held_kubelet_stays_in_a_full_upgrade(served: Mirror, machine: AptHost) -> None:
     use(machine, kubernetes=served.source("good"))
     AptUpdate((OURS,)).do(machine)
-    AptInstall(("kubelet=1.36.4-*",)).do(machine)
+    AptInstall(("kubelet=1.37.2-*",)).do(machine)
     Apt(("dpkg", "--set-selections"), stdin="kubelet hold\n").do(machine)
     use(machine, kubernetes=served.source("newer"))
     AptUpdate((OURS,)).do(machine)
     Apt(("apt-get", "full-upgrade", "-q", "-y")).do(machine)
-    assert version(machine, "kubelet") == "1.36.4"
-    AptInstall(("kubelet=1.36.5-*",)).do(machine)  # but the agent may, when it is asked to
-    assert version(machine, "kubelet") == "1.36.5"
+    assert version(machine, "kubelet") == "1.37.2"
+    AptInstall(("kubelet=1.37.3-*",)).do(machine)  # but the agent may, when it is asked to
+    assert version(machine, "kubelet") == "1.37.3"
 
 
 def test_no_package_is_taken_away(served: Mirror, machine: AptHost) -> None:
@@ -272,7 +272,7 @@ def test_no_package_is_taken_away(served: Mirror, machine: AptHost) -> None:
 def test_an_interrupted_dpkg_is_repaired(served: Mirror, machine: AptHost) -> None:
     use(machine, kubernetes=served.source("good"))
     AptUpdate((OURS,)).do(machine)
-    AptInstall(("kubelet=1.36.4-*", "kubeadm=1.36.4-*")).do(machine)
+    AptInstall(("kubelet=1.37.2-*", "kubeadm=1.37.2-*")).do(machine)
     status = (machine.text(STATUS) or "").replace("ok installed", "ok unpacked", 1)
     machine.write(STATUS, status.encode())
     assert Facts(machine).packages.interrupted
@@ -296,7 +296,7 @@ def test_what_a_power_cut_left_of_dpkgs_files(
     """It is told, and what the remedy says to run repairs it."""
     use(machine, kubernetes=served.source("good"))
     AptUpdate((OURS,)).do(machine)
-    AptInstall(("kubelet=1.36.4-*",)).do(machine)
+    AptInstall(("kubelet=1.37.2-*",)).do(machine)
     hold = Apt(("dpkg", "--set-selections"), stdin="kubelet hold\n")
     hold.do(machine)
     machine.path(f"/var/lib/dpkg/{file}").write_bytes(bytes(400))
@@ -305,7 +305,7 @@ def test_what_a_power_cut_left_of_dpkgs_files(
     *_, remedy = re.findall(r"`sudo ([^`]+)`", caught.value.remedy)
     machine.call(*remedy.split())
     hold.do(machine)
-    assert version(machine, "kubelet") == "1.36.4"
+    assert version(machine, "kubelet") == "1.37.2"
 
 
 @pytest.mark.parametrize("lock", locks.LOCKS)

@@ -44,7 +44,7 @@ def moment(name: str, phase: str, ago: float) -> dict[str, Any]:
 
 BASE = {
     **model.empty(), "node_name": "pi-0a1b2c", "node_id": "n-k4q7w2mz5x3c6v8b", "fleet": "home",
-    "address": "192.168.1.40", "since": NOW - 75, "kubernetes": "1.36.4",
+    "address": "192.168.1.40", "since": NOW - 75, "kubernetes": "1.37.2",
     "versions": {"nodeagent": "0.1.0"},
     "phases": [{"phase": "preparing", "at": NOW - 300}, {"phase": "rebooting", "at": NOW - 240}],
     "steps": [{"name": "cgroup", "title": "Enable the memory cgroup", "state": "done",
@@ -55,7 +55,7 @@ BASE = {
 STATES: dict[str, dict[str, Any]] = {
     "preparing": {
         **BASE, "phase": "preparing",
-        "detail": "Install the packages: run apt-get install containerd.io=2.* kubelet=1.36.4-*",
+        "detail": "Install the packages: run apt-get install containerd.io=2.* kubelet=1.37.2-*",
         "progress": {"kind": "packages", "text": "unpacking kubelet", "done": 5, "total": 12},
     },
     "leading": {

@@ -45,7 +45,7 @@ def request(trust: Trust, key: NodeKey, name: str = "pi-2") -> bytes:
 
 def cluster(**changes: Any) -> statement.Cluster:
     """What the agent vouches for."""
-    usual = statement.Cluster("n-" + "a" * 16, 1, ("10.77.0.11:6443",), CA, "1.36.4")
+    usual = statement.Cluster("n-" + "a" * 16, 1, ("10.77.0.11:6443",), CA, "1.37.2")
     return replace(usual, **changes)
 
 

@@ -285,7 +285,7 @@ class VirtualPi(Host):
         """A double of a control plane that says yes."""
         token = Secret(f"abcdef.{self._marks % 10:016d}")
         cluster = Cluster(
-            "n-" + "a" * 16, 1, (f"{LEADER}:6443",), authority.CA_CERT.decode(), "1.36.4"
+            "n-" + "a" * 16, 1, (f"{LEADER}:6443",), authority.CA_CERT.decode(), "1.37.2"
         )
         return Grant(NAME, token, cluster, int(NOW), int(NOW) + 600)
 

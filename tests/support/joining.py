@@ -41,7 +41,7 @@ def control_plane(
         "nodeagent:broker", pki.cert_pem(ca).encode(), pki.key_pem(key).encode(), time.time()
     )
     provision.install(
-        node.host, node.trust, user, endpoint, "1.36.4", node_id=node.key.node_id, epoch=1
+        node.host, node.trust, user, endpoint, "1.37.2", node_id=node.key.node_id, epoch=1
     )
     conflict.publish(node.host, StateFile(node.host), node.trust, node.key.node_id, alone=None)
     if joining is not None:

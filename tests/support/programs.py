@@ -34,7 +34,7 @@ SHA256:
 -----END PGP SIGNATURE-----
 """
 VERSIONS = {"containerd.io": "2.3.7-1", "containerd": "2.2.1-1", "iptables": "1.8.11-2",
-            "kubernetes-cni": "1.8.0-1.1", "cri-tools": "1.36.0-1.1"}  # fmt: skip
+            "kubernetes-cni": "1.8.0-1.1", "cri-tools": "1.37.0-1.1"}  # fmt: skip
 UNITS = {"containerd.io": "containerd.service", "containerd": "containerd.service",
          "kubelet": "kubelet.service"}  # fmt: skip
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"

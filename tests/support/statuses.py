@@ -21,7 +21,7 @@ FULL: schema.Status = {
     "node_name": "pi-0a1b2c",
     "role": "worker",
     "role_why": "pi-1 is the control plane. " * 4,
-    "detail": "Install the packages: run apt-get install " + "kubelet=1.36.4-1.1 " * 30,
+    "detail": "Install the packages: run apt-get install " + "kubelet=1.37.2-1.1 " * 30,
     "progress": {"kind": "packages", "text": "unpacking kubelet", "done": 3, "total": 12},
     "waiting": {"for": "An answer.", "until": 1100.0},
     "certificates": [{"name": "/x/" + "y" * 60, "expires": 2000.0, "renewal": "automatic"}],

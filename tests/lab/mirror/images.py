@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from nodeagent.cluster.cni import flannel as F
@@ -135,4 +136,5 @@ def layout(store: Store, built: dict[str, Path]) -> Path:
         (target / "images").write_text("".join(names))
 
     keys = {name: (one / ".key").read_text() for name, one in built.items()}
-    return store.part("oci", key_of(keys, recipe("oci", "images", "debian")), make)
+    tags = [AGNHOST, F.VERSION, F.CNI_PLUGIN_VERSION, *map(asdict, releases())]
+    return store.part("oci", key_of(keys, tags, recipe("oci", "images", "debian")), make)

@@ -26,7 +26,7 @@ CNI_PLUGINS = "1.9.1"
 FLANNEL_CNI_SOURCE = "0.9.1"
 RUNC = V.runc
 # What the agent's lab uses as a small web server; test/images/agnhost/VERSION of the release.
-AGNHOST = "2.63.0"
+AGNHOST = "2.66.1"
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def leader(tmp_path: Path, card: bytes) -> Machine:
     }, "control-plane")  # fmt: skip
     host.answers |= answers()
     items = [
-        {"metadata": {"name": name}, "status": {"nodeInfo": {"kubeletVersion": "v1.36.4"}}}
+        {"metadata": {"name": name}, "status": {"nodeInfo": {"kubeletVersion": "v1.37.2"}}}
         for name in ("pi-2", "pi-3")
     ]
     host.answers[GET.format("nodes")] = json.dumps({"items": items})

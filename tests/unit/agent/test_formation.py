@@ -57,7 +57,7 @@ def granting(monkeypatch: pytest.MonkeyPatch, name: str, ca_cert: str = "CA") ->
 
     def ask(trust: Any, key: Any, candidates: Any, wish: str, *rest: Any, **more: Any) -> Any:
         asked.append((wish, candidates))
-        cluster = Cluster("n-" + "a" * 16, 1, ("10.0.0.7:6443",), ca_cert, "1.36.4")
+        cluster = Cluster("n-" + "a" * 16, 1, ("10.0.0.7:6443",), ca_cert, "1.37.2")
         return SimpleNamespace(
             node_name=name, cluster=cluster, token=Secret("abcdef.0123456789abcdef")
         )
@@ -201,8 +201,8 @@ def test_enrolment_ends_a_day_after_the_cluster_was_made(
     forming = former(machine, "control-plane", synced=True)
     forming.key = SimpleNamespace(node_id="n-" + "a" * 16)  # type: ignore[assignment]
     forming.state_file.set(born=born)
-    forming.open_for_joins(Settings(), "10.0.0.7", "1.36.4")
-    forming.open_for_joins(Settings(seal_after="off"), "10.0.0.7", "1.36.4")
+    forming.open_for_joins(Settings(), "10.0.0.7", "1.37.2")
+    forming.open_for_joins(Settings(seal_after="off"), "10.0.0.7", "1.37.2")
     assert given == [int(seals_at), 0]
     assert forming.state_file.values["born"] == int(seals_at) - 86400, "remembered, not begun anew"
 
@@ -217,7 +217,7 @@ def test_a_cluster_whose_networks_clash_is_not_asked_again_at_once(
     def ask(*_: Any, **__: Any) -> Any:
         asked.append(1)
         networks = ("192.168.0.0/16", "10.96.0.0/12")
-        return SimpleNamespace(cluster=Cluster("n-" + "a" * 16, 1, (), "CA", "1.36.4", networks))
+        return SimpleNamespace(cluster=Cluster("n-" + "a" * 16, 1, (), "CA", "1.37.2", networks))
 
     monkeypatch.setattr(client, "ask", ask)
     forming = former(machine, "worker", synced=True)

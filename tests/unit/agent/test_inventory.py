@@ -20,7 +20,7 @@ def node(root: Path) -> Machine:
     """A double of a control plane with one certificate that ends in a year."""
     cert, _ = credentials.client("x", CA_CERT, CA_KEY, NOW)
     put(root, {
-        "/var/lib/dpkg/status": dpkg_status({"kubelet": "1.36.4-1.1", "containerd.io": "2.3.7-1"}),
+        "/var/lib/dpkg/status": dpkg_status({"kubelet": "1.37.2-1.1", "containerd.io": "2.3.7-1"}),
         "/etc/os-release": "ID=debian\nVERSION_CODENAME=trixie\n",
         "/etc/kubernetes/pki/ca.crt": CA_CERT,
         "/etc/kubernetes/pki/apiserver.crt": cert,
@@ -36,7 +36,7 @@ def node(root: Path) -> Machine:
 def test_what_a_control_plane_has(tmp_path: Path) -> None:
     found = inventory.take(node(tmp_path))
     assert found["versions"]["nodeagent"] == __version__
-    assert found["versions"]["kubernetes"] == "1.36.4"
+    assert found["versions"]["kubernetes"] == "1.37.2"
     assert found["versions"]["containerd"] == "2.3.7"
     ends = {one["name"].rsplit("/", 1)[1]: one for one in found["certificates"]}
     assert {name: one["renewal"] for name, one in ends.items()} == {

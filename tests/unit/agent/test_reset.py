@@ -43,7 +43,7 @@ MEMBER = {
     store.FLEET_FILE: "fleet",
     node_key.PATH: "key",
     "/proc/sys/kernel/hostname": "kitchen\n",
-    "/var/lib/dpkg/status": dpkg_status(dict.fromkeys(KUBERNETES, "1.36.4-1.1 hold")),
+    "/var/lib/dpkg/status": dpkg_status(dict.fromkeys(KUBERNETES, "1.37.2-1.1 hold")),
     PATH: json.dumps({"role": "worker", "imported": True, "node_name": "kitchen", "epoch": 3,
                       "board": "1234567", "reboots": {"cgroup": "x"}, "history": []}),
 }  # fmt: skip
@@ -68,7 +68,7 @@ class Worker(Machine):
 
     def _answer(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
         if argv[0] == "dpkg":
-            status = dpkg_status(dict.fromkeys(KUBERNETES, "1.36.4-1.1 install"))
+            status = dpkg_status(dict.fromkeys(KUBERNETES, "1.37.2-1.1 install"))
             put(self.root, {"/var/lib/dpkg/status": status})
         return super()._answer(argv, timeout, stdin)
 

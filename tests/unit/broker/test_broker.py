@@ -368,7 +368,7 @@ def test_no_secret_is_logged(setup: Setup, key: NodeKey, caplog: pytest.LogCaptu
 def test_install_is_repeatable(host: Host) -> None:
     host.write(paths.KUBERNETES_CA, CA.encode())
     own = Trust.load(host)
-    arguments = (host, own, (b"cert", b"key"), "10.77.0.11:6443", "1.36.4")
+    arguments = (host, own, (b"cert", b"key"), "10.77.0.11:6443", "1.37.2")
     vouched = {"node_id": cluster().node, "epoch": 1}
     provision.install(*arguments, **vouched)  # type: ignore[arg-type]
     files = [paths.BROKER_KEY, paths.BROKER_CERT, paths.SERVER_CERT,
@@ -390,7 +390,7 @@ def test_keys_of_0_2_0_are_overwritten_where_they_lay(host: Host) -> None:
     host.link(f"{paths.BROKER}/broker.key", "/etc/shadow")
     host.write(paths.LEDGER, b"its memory")
     with host.path(f"{paths.BROKER}/client.key").open("rb") as held:
-        arguments = (b"cert", b"key"), "10.77.0.11:6443", "1.36.4"
+        arguments = (b"cert", b"key"), "10.77.0.11:6443", "1.37.2"
         provision.install(host, Trust.load(host), *arguments, node_id=NODE, epoch=1)
         assert held.read() == bytes(5)
     assert host.names(paths.BROKER) == ["state.json"]
@@ -403,7 +403,7 @@ def test_what_the_agent_vouches_for_reaches_the_broker(host: Host, key: NodeKey)
     own, told = Trust.load(host), ("10.118.0.0/16", "10.119.0.0/16")
     user = (host.read(paths.KUBERNETES_CA) or b"", b"key")
     provision.install(
-        host, own, user, "10.77.0.11:6443", "1.36.4", 0, told, node_id=key.node_id, epoch=4
+        host, own, user, "10.77.0.11:6443", "1.37.2", 0, told, node_id=key.node_id, epoch=4
     )
     config = json.loads(host.read(paths.BROKER_CONFIG) or b"")
     data = broker_config.read(config)["cluster"].encode()
@@ -417,14 +417,14 @@ def test_only_a_card_that_may_lead_is_installed(host: Host) -> None:
     worker = Trust.load(host).drop_issuer(host)
     with pytest.raises(FleetError, match="worker's card"):
         provision.install(
-            host, worker, (b"", b""), "10.77.0.11:6443", "1.36.4", node_id=NODE, epoch=1
+            host, worker, (b"", b""), "10.77.0.11:6443", "1.37.2", node_id=NODE, epoch=1
         )
 
 
 def test_install_needs_a_cluster(host: Host) -> None:
     with pytest.raises(FleetError, match="no cluster"):
         provision.install(
-            host, Trust.load(host), (b"", b""), "10.77.0.11:6443", "1.36.4", node_id=NODE, epoch=1
+            host, Trust.load(host), (b"", b""), "10.77.0.11:6443", "1.37.2", node_id=NODE, epoch=1
         )
 
 

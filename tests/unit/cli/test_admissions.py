@@ -33,7 +33,7 @@ pytestmark = pytest.mark.network  # a Unix socket in the test's own folder
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o json --request-timeout=60s"
 NODES = {"items": [{
     "metadata": {"name": "pi-1", "labels": {"node-role.kubernetes.io/control-plane": ""}},
-    "status": {"nodeInfo": {"kubeletVersion": "v1.36.4"},
+    "status": {"nodeInfo": {"kubeletVersion": "v1.37.2"},
                "addresses": [{"type": "InternalIP", "address": "10.77.0.11"}],
                "conditions": [{"type": "Ready", "status": "True"}]}}]}  # fmt: skip
 
@@ -104,7 +104,7 @@ def test_a_broker_from_before_an_update_is_called_so(
 def test_from_waiting_to_forgotten(place: Place) -> None:
     assert place.asks() == "approval"
     shown = run("nodes").output
-    assert "pi-1  Ready  control-plane  v1.36.4  10.77.0.11" in shown
+    assert "pi-1  Ready  control-plane  v1.37.2  10.77.0.11" in shown
     assert f"{code(place.key.node_id)}  pi-2          10.77.0.12" in shown
     assert "a person approves every other one" in shown
 

@@ -227,9 +227,9 @@ def test_every_error_has_a_code_of_its_own() -> None:
 def test_keys_are_renewed_and_nothing_else_is_done(tmp_path: Path) -> None:
     host = Machine(tmp_path)
     names = ("kubelet", "kubeadm", "kubectl")
-    installed = dict.fromkeys(names, "1.36.4-1.1") | {
-        "containerd": "2.2.1-1", "iptables": "1.8.11-2", "kubernetes-cni": "1.9.1-1.1",
-        "cri-tools": "1.36.0-1.1",
+    installed = dict.fromkeys(names, "1.37.2-1.1") | {
+        "containerd": "2.3.1-1", "iptables": "1.8.11-2", "kubernetes-cni": "1.9.1-1.1",
+        "cri-tools": "1.37.0-1.1",
     }  # fmt: skip
     put(tmp_path, {"/var/lib/dpkg/status": dpkg_status(installed),
         "/etc/apt/sources.list.d/nodeagent-kubernetes.sources": "x",

@@ -37,7 +37,7 @@ def item(name: str, leads: bool, ready: str, address: str = "10.0.0.7") -> dict[
             "conditions": [{"type": "Ready", "status": ready}],
             "addresses": [{"type": "Hostname", "address": name},
                           {"type": "InternalIP", "address": address}],
-            "nodeInfo": {"kubeletVersion": "v1.36.4"},
+            "nodeInfo": {"kubeletVersion": "v1.37.2"},
         },
     }  # fmt: skip
 
@@ -46,8 +46,8 @@ def test_nodes(tmp_path: Path) -> None:
     answer = {"items": [item("pi-1", True, "True"), item("pi-2", False, "Unknown", "10.0.0.8")]}
     machine = Machine(tmp_path, {GET.format(paths.ADMIN_CONF, "nodes"): json.dumps(answer)})
     assert control_plane.nodes(machine) == [
-        control_plane.NodeInfo("pi-1", True, "control-plane", "v1.36.4", "10.0.0.7"),
-        control_plane.NodeInfo("pi-2", False, "worker", "v1.36.4", "10.0.0.8"),
+        control_plane.NodeInfo("pi-1", True, "control-plane", "v1.37.2", "10.0.0.7"),
+        control_plane.NodeInfo("pi-2", False, "worker", "v1.37.2", "10.0.0.8"),
     ]
 
 

@@ -133,7 +133,7 @@ BAD: dict[str, tuple[bytes | str, int | None, str, str]] = {
     "hash": ("network: {manifest_sha256: 12}\n", 1, "`network.manifest_sha256`", "sha256sum"),
     "weave": ("network: {cni: weave}\n", 1, "`network.cni` is weave", "Write flannel"),
     "another network": ("network: {cni: antrea}\n", 1, "`network.cni` is antrea", "one of: fl"),
-    "version": ("kubernetes:\n  version: 1.x\n", 2, "`kubernetes.version` is 1.x", "1.36.1"),
+    "version": ("kubernetes:\n  version: 1.x\n", 2, "`kubernetes.version` is 1.x", "1.37.1"),
     "a minor that no nodeagent installed": (
         "kubernetes:\n  version: 1.20.3\n",
         2,
@@ -251,7 +251,7 @@ def test_good(name: str, tmp_path: Path) -> None:
     assert {key: result[key] for key in expected} == expected
 
 
-@pytest.mark.parametrize("version", ["1.36", "'1.36'", "1.36.5"])
+@pytest.mark.parametrize("version", ["1.36", "'1.36'", "1.37.3"])
 def test_a_version_needs_no_quotes(version: str, tmp_path: Path) -> None:
     found = load(tmp_path, f"kubernetes: {{version: {version}}}\n")
     assert found.kubernetes.version == version.strip("'")

@@ -151,10 +151,10 @@ def test_parsers_never_raise(text: str) -> None:
 
 def test_packages() -> None:
     known = dpkg.Packages(dpkg_status({
-        "kubelet": "1.36.4-1.1 hold", "containerd.io": "2.3.7-1~debian.13~trixie",
+        "kubelet": "1.37.2-1.1 hold", "containerd.io": "2.3.7-1~debian.13~trixie",
         "runc": "1.1.5+ds1-1+b1 deinstall config-files", "man-db": "2:2.11.2-2 install unpacked",
     }))  # fmt: skip
-    assert known.version("kubelet") == "1.36.4" and known.version("containerd.io") == "2.3.7"
+    assert known.version("kubelet") == "1.37.2" and known.version("containerd.io") == "2.3.7"
     assert [known.version(name) for name in ("runc", "man-db", "none")] == [None] * 3
     found = known.get("kubelet")
     assert found is not None and found.selection == "hold"

@@ -91,7 +91,7 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "another hash": lambda v: {**v, "ca_hash": "sha256:" + "0" * 64},
     "another CA": lambda v: {**v, "ca_cert": EVIL},
     "a torn CA": lambda v: {**v, "ca_cert": v["ca_cert"].replace("MII", "MIJ", 1)},
-    "an option": lambda v: {**v, "kubernetes": "1.36.4 --insecure"},
+    "an option": lambda v: {**v, "kubernetes": "1.37.2 --insecure"},
     "one network": lambda v: {**v, "networks": ["10.244.0.0/16"]},
     "no network": lambda v: {**v, "networks": ["10.244.0.0/16", "10.96.0.1/12"]},
     "a line in a network": lambda v: {**v, "networks": ["10.244.0.0/16", "10.96.0.0/12\npod"]},
