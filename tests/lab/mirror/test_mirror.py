@@ -14,7 +14,7 @@ import pytest
 
 from nodeagent.cluster.versions import DEFAULT
 
-from . import aptrepo, httpd, recipes
+from . import aptrepo, httpd, images, recipes
 from .oci import CAP_NET_BIND_SERVICE, Image, Layer, Layout
 from .store import MirrorError, Store
 
@@ -146,3 +146,13 @@ def test_the_releases_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("KUBERNETES", "1.20")
     with pytest.raises(MirrorError, match=r"KUBERNETES=1\.20 is not in"):
         recipes.releases()
+
+
+def test_an_image_with_another_tag_is_another_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program may be the same file."""
+    keys: list[str] = []
+    monkeypatch.setattr(Store, "part", lambda _, __, key, ___: keys.append(key))
+    for tag in ("2.63.0", "2.66.1", "2.66.1"):
+        monkeypatch.setattr(images, "AGNHOST", tag)
+        images.layout(Store("amd64"), {})
+    assert keys[0] != keys[1] == keys[2]
