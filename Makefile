@@ -189,7 +189,8 @@ simulate-attacked: venv ## 100,000 fleets under an attacker with a card; writes 
 
 # NODES=2 ARCH=amd64 MIRROR=built START=mixed ROLE_1=control-plane KEEP=1 LAB_MINUTES=40 on the command line, or
 # in the environment, reach the lab as they are: tests/lab/place.py says what each may be. KUBERNETES=1.34 or 1.36.5
-# takes another release than the default; its parts are built once, some ten minutes. A worker on QEMU's
+# takes another release than the default; its parts are built once, some ten minutes. CNI=kube-router takes another
+# pod network. A worker on QEMU's
 # Raspberry Pi 3: START=baked ROLE_1=control-plane MACHINE_2=raspi3b
 LAB_SCENARIOS := lab-reboot lab-powercut lab-baseline lab-trouble lab-cuts lab-reset lab-fat \
 	lab-blackouts lab-brought lab-carried lab-carried-plain lab-census lab-meeting lab-people lab-rerole lab-upgrade lab-cloudinit

@@ -40,7 +40,9 @@ from nodeagent.join.statement import Cluster
 from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
 from nodeagent.steps.firewall import Firewall
+from nodeagent.steps.modules import Modules
 from nodeagent.steps.own_address import OwnAddress
+from nodeagent.steps.sysctls import Sysctls
 from nodeagent.trust import pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
@@ -170,6 +172,7 @@ class Formation:
             # One call of kubectl for both: on a small board each costs seconds.
             manifest = f"{cni.manifest(self.host, settings)}---\n{control_plane.policy()}"
             self.patiently(lambda: kubectl.apply_text(self.host, manifest))
+            networks.learn(facts, settings, cni.name(settings))
             self.state_file.set(equipped=True, policy=control_plane.policy_mark())
         running = kubeadm_config.release_of(self.host.text(names.API_SERVER) or "")
         self.open_for_joins(settings, address, running or tested.kubernetes)
@@ -199,6 +202,7 @@ class Formation:
             (settings.network.pod_cidr, settings.network.service_cidr),
             node_id=self.key.node_id, epoch=min(self.state_file.values["epoch"] or 0, EPOCH_MAX),
             api=server if names.API_NAME.fullmatch(server) else "",
+            cni=cni.name(settings),
         )  # fmt: skip
         self.state_file.set(stated=now)
         conflict.publish(self.host, self.state_file, self.trust, self.key.node_id, alone=None)
@@ -222,12 +226,13 @@ class Formation:
             grant = self._ask(settings, facts, facts.node_name, clock_synced=synchronised(facts))
             cluster = grant.cluster
         if cluster.networks:
-            learned = networks.with_those_of(settings, cluster.networks)
-            networks.learn(facts, learned)
+            learned = networks.with_those_of(settings, cluster.networks, cluster.cni)
+            networks.learn(facts, learned, cni.name(learned))
             if learned != settings:
                 engine.run(
-                    (Firewall(),), self.host, learned, self.state_file, self.reporter.progress
-                )
+                    (Modules(), Sysctls(), Firewall()),
+                    self.host, learned, self.state_file, self.reporter.progress,
+                )  # fmt: skip
         self.reporter.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
         self.reporter.set(
             approval="", control_plane=cluster.endpoints[0], kubernetes=cluster.kubernetes
@@ -310,9 +315,7 @@ class Formation:
         files follow, since what is waited for may never come at the former. Raises as
         ``engine.run``."""
         settings = config.load(self.host).settings
-        version = addresses.version(moved.known(self.host))
-        address = Facts(self.host).address(settings.network.interface, version)
-        if address and self.moved.look(address) and self.moved.steady:
+        if self.moved.elsewhere(settings.network.interface):
             self.settle(settings)
 
     def settle(self, settings: Settings) -> None:

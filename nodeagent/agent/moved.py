@@ -9,6 +9,7 @@ from nodeagent import paths, statefile
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import names
 from nodeagent.errors import Blocked
+from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.statefile import StateFile
 
@@ -47,6 +48,12 @@ class Moved:
         if self._seen is None or self._seen[0] != address:
             self._seen = address, self.host.clock.monotonic()
         return said
+
+    def elsewhere(self, interface: str) -> bool:
+        """Look, and say whether this node has had another address for long enough; ``interface`` as
+        in the settings."""
+        address = Facts(self.host).address(interface, 6 if ":" in known(self.host) else 4)
+        return bool(address and self.look(address) and self.steady)
 
     @property
     def steady(self) -> bool:

@@ -47,15 +47,16 @@ def install(
     node_id: str,
     epoch: int,
     api: str = "",
+    cni: str = "",
 ) -> None:
     """Write all of it; what fits already stays. Then enable the broker's sockets.
 
     ``credentials`` are certificate and key (PEM) of the broker's Kubernetes user, ``endpoint`` is
     the API server's ADDRESS:PORT, ``api`` its name where it has one, ``seals_at`` when enrolment
     ends by itself (seconds since the epoch, 0: never), ``networks`` the cluster's own, of pods and
-    of Services; ``node_id`` this node's, ``epoch`` of the claim that its cluster was made with.
-    Raises FleetError where this node may not lead or the package's users are missing, OSError,
-    CommandFailed.
+    of Services, ``cni`` its pod network; ``node_id`` this node's, ``epoch`` of the claim that its
+    cluster was made with. Raises FleetError where this node may not lead or the package's users are
+    missing, OSError, CommandFailed.
     """
     ca = host.read(paths.KUBERNETES_CA)
     if ca is None:
@@ -66,7 +67,7 @@ def install(
     owner = _folder(host, paths.BROKER_INPUT, "nodeagent-broker")
     cluster = statement.Cluster(
         node_id, epoch, (endpoint,), ca.decode("ascii", "replace"), kubernetes_version, networks,
-        api,
+        api, cni,
     )  # fmt: skip
     config = {
         formats.KEY: formats.BROKER_CONFIG,

@@ -35,6 +35,7 @@ SILENCE_BOUND = 600.0  # seconds that the API server may leave a request unanswe
 TRIES = 5
 SPREAD = 40  # requests to the Service, which picks a replica at random (kube-proxy, iptables)
 GONE_BOUND = 300.0  # seconds for the removal
+POLICY_BOUND = 120.0  # seconds until a policy counts, or does no more
 
 # The replicas go where a person's own would, and nowhere else.
 MANIFEST = """\
@@ -80,6 +81,16 @@ spec:
   selector: {{app: web}}
   ports: [{{port: 80, targetPort: {port}}}]
 """  # noqa: E501  YAML
+
+# Who is labelled so takes nothing from anybody (networking.k8s.io/v1, an empty ingress).
+POLICY = f"""\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: closed, namespace: {NAMESPACE}}}
+spec:
+  podSelector: {{matchLabels: {{closed: "true"}}}}
+  policyTypes: [Ingress]
+"""
 
 SELECTED = ("-n", NAMESPACE, "-l", "app=web")
 Fetch = Callable[[str, int, str], str]
@@ -138,10 +149,10 @@ def verify(host: Host, image: str, network: PodNetwork, get: Fetch = fetch) -> I
         elif len(nodes) == 1:
             yield f"{nodes[0]} alone takes workloads: across nodes goes what this node asks them"
         yield from ways(host, pods, get, _advice(network))
-        if network.policies is None:
-            yield "whether the pod network enforces a NetworkPolicy is not known here"
-        elif not network.policies:
+        if network.policies is False:
             yield f"{network.name} enforces no NetworkPolicy, so none was tried"
+        else:
+            yield policy(host, pods, get, network)
     finally:
         # No exception of its own: it would hide the one that matters.
         left = host.run(
@@ -237,6 +248,46 @@ def ways(host: Host, pods: list[Pod], get: Fetch, advice: str) -> Iterator[str]:
             _names(names),
         )
     yield "the cluster's DNS knows the Service on every node"
+
+
+def policy(host: Host, pods: list[Pod], get: Fetch, network: PodNetwork) -> str:
+    """Whether a replica that a NetworkPolicy closes is closed to the others, and open again without
+    it. Raises VerifyFailed where the pod network promises that and it is not so, CommandFailed."""
+    closed, *others = pods
+
+    def reached(one: Pod) -> bool:
+        try:
+            said = get(one.address, PORT, _dial(closed.address, PORT))
+        except (OSError, http.client.HTTPException):
+            return False
+        return closed.name in _responses(said)
+
+    def becomes(open_: bool) -> bool:
+        deadline = host.clock.monotonic() + POLICY_BOUND
+        while any(reached(one) is not open_ for one in others):
+            if host.clock.monotonic() >= deadline:
+                return False
+            host.clock.sleep(LOOK)
+        return True
+
+    label = ("label", "pod", closed.name, "-n", NAMESPACE, "--overwrite", "closed=true")
+    _asked(host, lambda: kubectl.call(host, *label))
+    _asked(host, lambda: kubectl.apply_text(host, POLICY))
+    shut = becomes(False)
+    _asked(host, lambda: kubectl.delete_text(host, POLICY))
+    if not shut and network.policies is None:
+        return "the pod network enforces no NetworkPolicy"
+    if not shut:
+        raise VerifyFailed(
+            f"A NetworkPolicy that closes {closed.name} on {closed.node} does nothing.",
+            _advice(network),
+        )
+    if not becomes(True):
+        raise VerifyFailed(
+            f"{closed.name} on {closed.node} stays closed though its NetworkPolicy is deleted.",
+            _advice(network),
+        )
+    return "a NetworkPolicy closes a replica to the others, and without it they reach it again"
 
 
 def _address(node: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from nodeagent.cluster import addresses, cni, kubeadm_state, resolver
 from nodeagent.cluster.addresses import PODS, SERVICES
 from nodeagent.cluster.kubeadm_state import State
-from nodeagent.config.settings import CHOSEN_FILE, Settings
+from nodeagent.config.settings import CHOSEN_FILE, POD_NETWORKS, Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
 from nodeagent.host.net import interfaces
@@ -181,18 +181,23 @@ def text(settings: Settings) -> str:
     )
 
 
-def with_those_of(settings: Settings, networks: tuple[str, ...]) -> Settings:
-    """The settings with a cluster's networks, of pods and of Services."""
+def with_those_of(settings: Settings, networks: tuple[str, ...], name: str) -> Settings:
+    """The settings with a cluster's networks, of pods and of Services, and the name of its pod
+    network, which an older or newer nodeagent may not know or tell."""
     pods, services = networks
-    return replace(
-        settings, network=replace(settings.network, pod_cidr=pods, service_cidr=services)
-    )
+    network = replace(settings.network, pod_cidr=pods, service_cidr=services)
+    if name in POD_NETWORKS:
+        network = replace(network, cni=name)
+        if name != "none":  # as a manifest that somebody brought is called
+            network = replace(network, manifest=None, manifest_sha256=None)
+    return replace(settings, network=network)
 
 
-def learn(facts: Facts, settings: Settings) -> None:
+def learn(facts: Facts, settings: Settings, name: str = "") -> None:
     """Keep what was chosen, or what the cluster has, so that each start of the agent knows it,
-    whatever the defaults are then. Raises OSError."""
-    content = text(settings).encode()
+    whatever the defaults are then. ``name``: of the pod network that the cluster has. Raises
+    OSError."""
+    content = f"{text(settings)}  cni: {name}\n".encode() if name else text(settings).encode()
     if facts.host.read(CHOSEN_FILE) != content:
         facts.host.make_folder(CHOSEN_FILE.rpartition("/")[0])
         facts.host.write(CHOSEN_FILE, content)

@@ -14,12 +14,14 @@ import shlex
 from collections.abc import Iterable
 
 from nodeagent.cluster.cni import NETWORKS
+from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
 
 CHAINS = "KUBE-"  # Kubernetes, pkg/kubelet and pkg/proxy/iptables
 TOOLS = ("iptables", "ip6tables")
+RULES = 16  # at most, that lead to a routing table of a pod network
 TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))  # its nftables mode (pkg/proxy/nftables)
 
 
@@ -37,6 +39,30 @@ def clear(host: Host) -> None:
     for family, name in tables:
         if (family, name) in there:
             host.call("nft", "delete", "table", family, name)
+    for network in NETWORKS.values():
+        if any(map(host.exists, network.configuration)):  # it was here, and is removed after this
+            _sets(host, network)
+            _routes(host, network)
+
+
+def _sets(host: Host, network: PodNetwork) -> None:
+    """Sets of addresses, which no rule names any more. Without ipset, which a network that uses
+    them has in its image, they stay until the next boot."""
+    begins = (*network.sets, *(f"inet6:{one}" for one in network.sets))
+    listed = host.run("ipset", "list", "-name") if network.sets else None
+    if listed and listed.status == 0:
+        for name in listed.out.split():
+            if name.startswith(begins):
+                host.call("ipset", "destroy", name)
+
+
+def _routes(host: Host, network: PodNetwork) -> None:
+    """Its routing table, and the rules that lead there."""
+    for version in ("-4", "-6") if network.routing_table else ():
+        for _ in range(RULES):  # each takes one away, and fails where there is none
+            if host.run("ip", version, "rule", "delete", "table", network.routing_table).status:
+                break
+        host.run("ip", version, "route", "flush", "table", network.routing_table)
 
 
 def removal(saved: Iterable[str]) -> str:
@@ -68,11 +94,14 @@ def _is_ours(chain: str) -> bool:
 
 
 def _leads_there(rule: str) -> bool:
-    """True for a rule that jumps to one of those chains (iptables(8), ``-j`` and ``-g``)."""
+    """True for a rule that jumps to one of those chains (iptables(8), ``-j`` and ``-g``), or that
+    a pod network has put beside its chains."""
     try:
         words = shlex.split(rule)  # comments are quoted
     except ValueError:
         return False
+    if any(text in rule for network in NETWORKS.values() for text in network.rules):
+        return True
     return any(
         word in ("-j", "-g") and _is_ours(target) for word, target in itertools.pairwise(words)
     )

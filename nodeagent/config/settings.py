@@ -24,7 +24,11 @@ DROP_INS = "/etc/nodeagent/config.d"
 CHOSEN_FILE = "/etc/nodeagent/networks.yaml"
 RELEASE_FILE = "/etc/nodeagent/kubernetes.yaml"  # of the cluster that lets this node in
 ROLE_FILE = f"{DROP_INS}/90-role.yaml"  # what `nodeagent role` writes
-POD_NETWORKS = ("flannel", "none")  # the names of cluster.cni.NETWORKS, which is above this floor
+POD_NETWORKS = (
+    "flannel",
+    "kube-router",
+    "none",
+)  # the names of cluster.cni.NETWORKS, which is above this floor
 # Its repositories were archived in 2024 (cncf/landscape, pull request 4023).
 GONE = dict.fromkeys(
     ("weave", "weave-net", "weavenet"),
@@ -119,17 +123,23 @@ class Origin:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Settings, and for each dotted key its value and origin."""
+    """Settings, and for each dotted key its value and origin; ``overruled``: of what somebody
+    wants of the pod network, where the cluster has another one, which cannot be changed there."""
 
     settings: Settings
     origins: Mapping[str, Origin]
+    overruled: Origin | None = None
 
 
 def load(host: Host, flags: Mapping[str, Any] | None = None) -> Loaded:
     """Read and validate all layers. Raises ConfigError; nothing is half used."""
     values: dict[str, Origin] = {}
+    had: Origin | None = None
     for path in sources(host):
         _merge_section(Settings, "", yaml_lines.parse(_read(host, path), path), path, values)
+        if path == CHOSEN_FILE:
+            had = values.get("network.cni")
+    overruled = _as_the_cluster_has(had, values)
     role = host.environ.get("NODEAGENT_ROLE")
     if role is not None:
         values["role"] = Origin(_checked("role", role, "environment NODEAGENT_ROLE"), "environment")
@@ -138,7 +148,24 @@ def load(host: Host, flags: Mapping[str, Any] | None = None) -> Loaded:
     settings, origins = _build(Settings, "", values)
     _networks_apart(origins)
     _one_pod_network(origins)
-    return Loaded(settings, origins)
+    return Loaded(settings, origins, overruled)
+
+
+def _as_the_cluster_has(had: Origin | None, values: dict[str, Origin]) -> Origin | None:
+    """Put the pod network that the cluster has in the place of another one that somebody wants,
+    and give that."""
+    if had is None:
+        return None
+    manifest = values.get("network.manifest")
+    if manifest and had.value != "none":
+        for name in ("network.manifest", "network.manifest_sha256"):
+            values.pop(name, None)
+        values["network.cni"] = had
+        return manifest
+    wanted, values["network.cni"] = values["network.cni"], had
+    if manifest:  # that is what the cluster has, and calls none
+        values.pop("network.cni")
+    return None if wanted.value == had.value else wanted
 
 
 def sources(host: Host) -> list[str]:

@@ -8,6 +8,7 @@ import sys
 from nodeagent import paths
 from nodeagent.cluster import closed_ports, cni, health, resolver
 from nodeagent.cluster import ports as portlist
+from nodeagent.config import settings as config
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.errors import Blocked
 from nodeagent.host import hardware
@@ -168,6 +169,19 @@ def network_files(node: Node) -> Seen | None:
     )
 
 
+def other_network(node: Node) -> Seen | None:
+    """Settings that want another pod network than the cluster has."""
+    wanted = None if node.trouble else config.load(node.facts.host).overruled
+    if wanted is None:
+        return None
+    return warn(
+        f"{wanted.where} wants {wanted.value}, and the cluster has"
+        f" {node.settings.network.cni}: a running one keeps its pod network",
+        "Take that line out; or to change it, run `sudo nodeagent reset` on all boards, which ends"
+        " the cluster, and power them on with the new settings.",
+    )
+
+
 def online(node: Node) -> Seen | None:
     """The repositories and registries take connections; asked only where that is wished."""
     if not node.online:
@@ -217,6 +231,8 @@ CHECKS = (
     Check("cni-files", "Network",
           "containerd takes the first file by name in /etc/cni/net.d for the pods' network.",
           network_files),
+    Check("cluster-network", "Network", "All nodes of a cluster have one pod network.",
+          other_network),
     Check("listening", "Network", "Each of these ports belongs to one part of the cluster.",
           listening),
     Check("online", "Network", "Packages and images come from there.", online),

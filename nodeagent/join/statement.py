@@ -45,7 +45,11 @@ _CLUSTER = wire.Form(
         "ca_hash": wire.text(r"sha256:[0-9a-f]{64}", 71),
         "kubernetes": wire.text(r"1\.[0-9]{1,3}\.[0-9]{1,3}", 16),
     },
-    {"networks": wire.array(wire.network, 2, 2), "api": wire.text(names.API_NAME.pattern, 48)},
+    {
+        "networks": wire.array(wire.network, 2, 2),
+        "api": wire.text(names.API_NAME.pattern, 48),
+        "cni": wire.text(r"[a-z][a-z0-9-]{0,31}", 32),
+    },
 )
 
 
@@ -54,7 +58,8 @@ class Cluster:
     """What all who join must know of a cluster. ``node``: the id of the control plane's node,
     ``epoch``: of the claim that the cluster was made with; ``networks``: of pods and of Services;
     ``api``: the name that its API servers prove, empty where they have an address only
-    (``cluster/names.py``); times in seconds since the epoch."""
+    (``cluster/names.py``); ``cni``: its pod network, empty where that is not told; times
+    in seconds since the epoch."""
 
     node: str
     epoch: int
@@ -63,6 +68,7 @@ class Cluster:
     kubernetes: str
     networks: tuple[str, ...] = ()
     api: str = ""
+    cni: str = ""
     issued: int = 0
     expires: int = 0
 
@@ -107,6 +113,8 @@ def build(trust: Trust, cluster: Cluster, now: float) -> bytes:
         claims["networks"] = list(cluster.networks)
     if cluster.api:
         claims["api"] = cluster.api
+    if cluster.cni:
+        claims["cni"] = cluster.cni
     return sign(trust, _CLUSTER, CLUSTER_TYPE, claims, int(now))
 
 
@@ -133,7 +141,7 @@ def verify(
     return Cluster(
         proved["node"], proved["epoch"], proved["endpoints"], proved["ca_cert"],
         proved["kubernetes"], proved.get("networks", ()), proved.get("api", ""),
-        proved["iat"], proved["exp"],
+        proved.get("cni", ""), proved["iat"], proved["exp"],
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 ``run`` makes what is missing, powers on, shows what happens, checks, and ends with 0 when every
 check passed. NODES, ARCH (amd64, arm64), MIRROR (built, upstream), ROLE_1 ... (auto,
-control-plane, worker), SCENARIO, KEEP=1 and LAB_MINUTES come from the environment.
+control-plane, worker), CNI (a pod network), SCENARIO, KEEP=1 and LAB_MINUTES come from the
+environment.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from typing import Any
 
 from nodeagent.cluster import cni
 from nodeagent.cluster.acceptance import NAMESPACE
-from nodeagent.config.settings import Settings
 
 from .cluster import Cluster
 from .guest import Guest, SshFailed, wait
@@ -102,7 +101,8 @@ def swap_off(cluster: Cluster) -> str:
 
 def modules(cluster: Cluster) -> str:
     # Of a network by its manifest nobody knows them: they come when it starts.
-    wanted = (*MODULES, *(() if cluster.brought else cni.chosen(Settings()).modules))
+    network = cni.NETWORKS["none" if cluster.brought else cluster.asked.cni]
+    wanted = (*MODULES, *network.modules)
     for guest in cluster.guests:
         there = guest.ssh("ls /sys/module").split()
         missing = [name for name in wanted if name not in there]

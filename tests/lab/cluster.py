@@ -189,6 +189,7 @@ class Cluster:
                 f"  key_fingerprint: {manifest['docker_fingerprint']}",
                 "network:",
                 "  image_repository: mirror.lab:5000",
+                *([f"  cni: {self.asked.cni}"] if self.asked.cni != "flannel" else []),
             ]
         return "".join(f"{line}\n" for line in lines)
 

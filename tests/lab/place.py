@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nodeagent.cluster import cni
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE = REPOSITORY / "image" / "lab"
 NAMESPACE = "nodeagent-lab"
@@ -65,6 +67,7 @@ class Asked:
 
     nodes: int = 2
     arch: str = "amd64"
+    cni: str = "flannel"
     kubernetes: str = ""  # the release for all nodes; none: the default
     mirror: str = "built"
     start: str = "plain"
@@ -124,6 +127,7 @@ class Asked:
         return Asked(
             nodes=nodes,
             arch=arch,
+            cni=one_of("CNI", *cni.NETWORKS),
             kubernetes=(environment.get("KUBERNETES") or "").partition(" ")[0],
             mirror=one_of("MIRROR", "built", "upstream"),
             start=one_of("START", "plain", "seeded", "baked", "mixed"),

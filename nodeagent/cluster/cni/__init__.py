@@ -7,7 +7,7 @@ removed with it, is what any of the networks brings: the settings may have chang
 from __future__ import annotations
 
 from nodeagent import paths
-from nodeagent.cluster.cni import flannel, given
+from nodeagent.cluster.cni import flannel, given, kube_router
 from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.config.settings import Settings
 from nodeagent.host.facts import Facts
@@ -15,13 +15,18 @@ from nodeagent.host.host import Host
 
 # The names stand in config.settings too, which may not import from here; a test compares them.
 NETWORKS: dict[str, PodNetwork] = {
-    network.name: network for network in (flannel.NETWORK, given.NONE)
+    network.name: network for network in (flannel.NETWORK, kube_router.NETWORK, given.NONE)
 }
 
 
 def chosen(settings: Settings) -> PodNetwork:
     """The pod network of these settings."""
     return given.GIVEN if settings.network.manifest else NETWORKS[settings.network.cni]
+
+
+def name(settings: Settings) -> str:
+    """As others of the fleet are told: ``none`` for one that a person brings."""
+    return given.NONE.name if settings.network.manifest else settings.network.cni
 
 
 def manifest(host: Host, settings: Settings) -> str:

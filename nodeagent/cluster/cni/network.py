@@ -27,8 +27,10 @@ class PodNetwork:
     which makes them, is started anew.
 
     Removed with the cluster, where they exist: ``configuration`` (files in /etc/cni/net.d),
-    ``devices`` (ip-link(8)), ``folders``, ``chains`` (how names of its iptables chains begin) and
-    ``tables`` (nftables: family and name).
+    ``devices`` (ip-link(8)), ``folders``, ``chains`` (how names of its iptables chains begin),
+    ``rules`` (what tells its rules in the chains of others, as iptables-save writes it), ``tables``
+    (nftables: family and name), ``sets`` (how names of its sets begin, ipset(8)) and
+    ``routing_table`` with the rules that lead there (ip-rule(8)).
     """
 
     name: str
@@ -46,7 +48,10 @@ class PodNetwork:
     container: str = ""
     folders: tuple[str, ...] = ()
     chains: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     tables: tuple[tuple[str, str], ...] = ()
+    sets: tuple[str, ...] = ()
+    routing_table: str = ""
 
     def images_for(self, settings: Settings) -> tuple[str, ...]:
         """The images' complete names; from `network.image_repository` where that is set."""

@@ -23,6 +23,7 @@ GUEST_PACKAGES = (
     "mount", "util-linux", "libseccomp2",
 )  # fmt: skip
 IMAGE_PACKAGES = ("iptables", "nftables", "conntrack", "kmod", "busybox-static")
+ROUTER_PACKAGES = ("ipset", "iproute2")  # over those
 
 
 def mirror_address() -> str:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nodeagent.cluster.cni import flannel as F
+from nodeagent.cluster.cni import kube_router as R
 from nodeagent.cluster.versions import Tested
 
 from . import debian
@@ -103,6 +104,9 @@ def described(store: Store, built: dict[str, Path]) -> Iterator[Image]:
     yield Image("flannel", F.VERSION, flanneld, ("/opt/bin/flanneld",))
     plugin = (busybox, _over(built["flannel-cni"] / "flannel", at=""))
     yield Image("flannel-cni-plugin", F.CNI_PLUGIN_VERSION, plugin)
+    routing = _debian(store, debian.closure(store, "debian-router", debian.ROUTER_PACKAGES))
+    router = (filters, routing, _over(built["kube-router"] / "kube-router", at="/usr/local/bin"))
+    yield Image("kube-router", R.VERSION, router, ("/usr/local/bin/kube-router",))
 
 
 def _of_kubernetes(built: dict[str, Path], release: Tested, filters: bytes) -> Iterator[Image]:
@@ -136,5 +140,5 @@ def layout(store: Store, built: dict[str, Path]) -> Path:
         (target / "images").write_text("".join(names))
 
     keys = {name: (one / ".key").read_text() for name, one in built.items()}
-    tags = [AGNHOST, F.VERSION, F.CNI_PLUGIN_VERSION, *map(asdict, releases())]
+    tags = [AGNHOST, F.VERSION, F.CNI_PLUGIN_VERSION, R.VERSION, *map(asdict, releases())]
     return store.part("oci", key_of(keys, tags, recipe("oci", "images", "debian")), make)

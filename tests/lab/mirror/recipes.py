@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass, field, replace
 
 from nodeagent.cluster import packages, versions
-from nodeagent.cluster.cni import flannel
+from nodeagent.cluster.cni import flannel, kube_router
 from nodeagent.cluster.versions import DEFAULT as V
 from nodeagent.cluster.versions import Tested
 
@@ -60,6 +60,7 @@ ETCD = "go.etcd.io/etcd"
 CONTAINERD = "github.com/containerd/containerd/v2"
 CNI = "github.com/containernetworking/plugins"
 FLANNEL = "github.com/flannel-io/flannel"
+KUBE_ROUTER = "github.com/cloudnativelabs/kube-router/v2"
 KUBE_PROGRAMS = (
     "kubeadm",
     "kubelet",
@@ -185,6 +186,12 @@ COMPONENTS: tuple[Component, ...] = (
         modules={CNI: f"v{FLANNEL_CNI_SOURCE}"},
         programs={"flannel": f"{CNI}/plugins/meta/flannel"},
         symbols={f"{CNI}/pkg/utils/buildversion.BuildVersion": f"v{FLANNEL_CNI_SOURCE}"},
+    ),
+    Component(
+        name="kube-router",
+        modules={KUBE_ROUTER: kube_router.VERSION},
+        programs={"kube-router": f"{KUBE_ROUTER}/cmd/kube-router"},
+        symbols={f"{KUBE_ROUTER}/pkg/version.Version": kube_router.VERSION},
     ),
 )
 

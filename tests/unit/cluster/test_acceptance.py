@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from nodeagent.cluster import acceptance
-from nodeagent.cluster.cni import flannel, given
+from nodeagent.cluster.cni import flannel, given, kube_router
+from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.errors import CommandFailed, VerifyFailed
 from nodeagent.host.host import Clock, Host, Result
 from tests.support.machine import put
@@ -41,6 +42,9 @@ class Cluster(Host):
         self.silent = 0  # requests that the API server leaves unanswered
         self.late = 0  # answers of replicas that come too late
         self.away: set[str] = set()  # nodes that are not Ready
+        self.enforces = True  # NetworkPolicy, if there is one
+        self.stays = False  # as it was, whatever is deleted
+        self.closed = False
         self.deaf = ""  # the address of a node whose NodePort does not answer
         put(root, {"/etc/hostname": "pi-1\n"})
 
@@ -54,7 +58,11 @@ class Cluster(Host):
             self.silent -= 1
             return Result(1, "", "error: unexpected error when reading response body.")
         if "apply" in words:
-            self.applied = list(yaml.safe_load_all(stdin or ""))
+            said = list(yaml.safe_load_all(stdin or ""))
+            self.closed |= self.enforces and said[0]["kind"] == "NetworkPolicy"
+            self.applied = self.applied or said
+        if "delete" in words and stdin:
+            self.closed &= self.stays
         if "pods" in words:
             ready, self.pending = self.pending <= 0, self.pending - 1
             items = [self._pod(number, ready) for number in range(len(self.nodes))]
@@ -116,7 +124,8 @@ class Cluster(Host):
         if words["host"] == WEB:
             return '{"responses":["web-6d4b75cb6d-0"]}' if self.dns else '{"errors":["no host"]}'
         other = int(words["host"].split(".")[2])
-        if (self.nodes[number], self.nodes[other]) in self.cut:
+        shut = self.closed and other == 0 and number
+        if shut or (self.nodes[number], self.nodes[other]) in self.cut:
             return '{"errors":["reading from connection failed: i/o timeout"]}'
         return json.dumps({"responses": [f"web-6d4b75cb6d-{other}"]})
 
@@ -185,9 +194,36 @@ def test_a_network_without_policies_is_called_so(cluster: Cluster) -> None:
     assert "flannel enforces no NetworkPolicy, so none was tried" in run(cluster)
 
 
-def test_of_a_persons_own_network_it_is_not_known(cluster: Cluster) -> None:
-    lines = list(acceptance.verify(cluster, "x/agnhost:1", given.NONE, cluster.get))
-    assert "whether the pod network enforces a NetworkPolicy is not known here" in lines
+def tried(cluster: Cluster, network: PodNetwork) -> list[str]:
+    return list(acceptance.verify(cluster, "x/agnhost:1", network, cluster.get))
+
+
+@pytest.mark.parametrize("network", [kube_router.NETWORK, given.NONE], ids=lambda one: one.name)
+def test_a_network_policy_is_tried(network: PodNetwork, cluster: Cluster) -> None:
+    said = "a NetworkPolicy closes a replica to the others, and without it they reach it again"
+    assert said in tried(cluster, network)
+    assert "label pod" in cluster.ran
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"enforces": False}, "that closes web-6d4b75cb6d-0 on pi-1 does nothing"),
+        ({"stays": True}, "web-6d4b75cb6d-0 on pi-1 stays closed"),
+    ],
+)
+def test_a_policy_that_is_promised_and_does_nothing_is_a_fault(
+    cluster: Cluster, fault: dict[str, bool], words: str
+) -> None:
+    vars(cluster).update(fault)
+    with pytest.raises(VerifyFailed) as caught:
+        tried(cluster, kube_router.NETWORK)
+    assert words in caught.value.reason and "-n kube-router" in caught.value.remedy
+
+
+def test_of_a_persons_own_network_it_is_found_out(cluster: Cluster) -> None:
+    cluster.enforces = False
+    assert "the pod network enforces no NetworkPolicy" in tried(cluster, given.NONE)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -38,8 +39,8 @@ from nodeagent.steps.sysctls import Sysctls
 from tests.support.machine import Machine, put
 
 PACKAGE = Path(__file__).parents[3] / "nodeagent"
-# What belongs to flannel alone, and who else may name it.
-FLANNELS_OWN = re.compile(r"flannel|cni0|8472|vxlan", re.IGNORECASE)
+# What belongs to one network alone, and who else may name it.
+A_NETWORKS_OWN = re.compile(r"flannel|cni0|8472|vxlan|kube-?router|kube-bridge", re.IGNORECASE)
 MAY_NAME_IT = {
     "config/settings.py": "the default of network.cni, and the names to choose from",
     "host/net/interfaces.py": "tells real interfaces from virtual ones, whoever made these",
@@ -81,10 +82,10 @@ def second(monkeypatch: pytest.MonkeyPatch) -> None:
 # The real ones.
 
 
-def test_no_file_outside_cni_knows_flannel() -> None:
+def test_no_file_outside_cni_knows_a_network() -> None:
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     naming = {
-        str(path.relative_to(PACKAGE)) for path in files if FLANNELS_OWN.search(path.read_text())
+        str(path.relative_to(PACKAGE)) for path in files if A_NETWORKS_OWN.search(path.read_text())
     }
     assert {name for name in naming if not name.startswith("cluster/cni/")} == {*MAY_NAME_IT}
 
@@ -164,6 +165,35 @@ def test_pods_start_once_flannel_has_the_nodes_subnet(has_subnet: bool, tmp_path
     with contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(command, check=True, timeout=20 if has_subnet else 0.3)
     assert (tmp_path / "10-flannel.conflist").exists() is has_subnet
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("has_subnet", [True, False])
+def test_pods_start_once_kube_router_has_the_nodes_subnet(has_subnet: bool, tmp_path: Path) -> None:
+    """As with flannel: kube-router writes the subnet into a copy of its own first."""
+    settings = Settings(network=Network(cni="kube-router"))
+    documents = list(yaml.safe_load_all(cni.chosen(settings).manifest(settings)))
+    spec = next(d for d in documents if d["kind"] == "DaemonSet")["spec"]["template"]["spec"]
+    before = [mount["name"] for one in spec["initContainers"] for mount in one["volumeMounts"]]
+    assert "cni" not in before
+    command = spec["containers"][0]["lifecycle"]["postStart"]["exec"]["command"]
+    config = next(d for d in documents if d["kind"] == "ConfigMap")["data"]["cni-conf.json"]
+    ready = config.replace("host-local", 'host-local", "subnet": "10.244.1.0/24') * has_subnet
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "10-kuberouter.conflist").write_text(ready or config)
+    for place, here in {
+        "/run/kube-router": tmp_path / "own", "/etc/cni/net.d": tmp_path,
+        "/sys/class/net/kube-bridge": tmp_path,
+    }.items():  # fmt: skip
+        command = [word.replace(place, str(here)) for word in command]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, check=True, timeout=20 if has_subnet else 0.3)
+    there = tmp_path / "10-kuberouter.conflist"
+    assert (
+        (json.loads(there.read_text())["name"] == "kube-router")
+        if has_subnet
+        else not (there.exists())
+    )
 
 
 # A second one, by the interface alone.

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cluster import networks
+from nodeagent.cluster import cni, networks
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Network, Settings
+from nodeagent.doctor import system
+from nodeagent.doctor.finding import Node
 from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
 from tests.support.machine import Machine, put
@@ -33,15 +35,49 @@ def test_a_cluster_that_holds_the_lan_of_who_joins_is_refused(facts: Facts) -> N
     networks.check_joining(facts, Settings(), ())  # a control plane of an earlier release
 
 
+def learned_of(name: str) -> Settings:
+    return networks.with_those_of(Settings(), LEARNED, name)
+
+
 def test_the_networks_of_the_cluster_are_kept(facts: Facts) -> None:
-    learned = networks.with_those_of(Settings(), LEARNED)
-    networks.learn(facts, learned)
+    learned = networks.with_those_of(Settings(), LEARNED, "kube-router")
+    assert learned.network.cni == "kube-router"
+    assert networks.with_those_of(Settings(), LEARNED, "of-a-later-release") == learned_of("")
+    networks.learn(facts, learned, "kube-router")
     kept = config.load(facts.host)
     assert kept.settings == learned
     assert kept.origins["network.pod_cidr"].where.startswith(config.CHOSEN_FILE)
     changed = facts.host.changed(config.CHOSEN_FILE)
-    networks.learn(facts, learned)
+    networks.learn(facts, learned, "kube-router")
     assert facts.host.changed(config.CHOSEN_FILE) == changed, "a second time changes nothing"
+
+
+MANIFEST = f"manifest: /boot/firmware/n.yaml, manifest_sha256: '{'0' * 64}'"
+
+
+@pytest.mark.parametrize(
+    ("has", "typed", "overruled"),
+    [
+        ("kube-router", "cni: flannel", "flannel"),
+        ("kube-router", "cni: kube-router", None),
+        ("kube-router", "interface: eth0", None),
+        ("kube-router", MANIFEST, "/boot/firmware/n.yaml"),
+        ("flannel", "cni: none", "none"),
+        ("none", "cni: flannel", "flannel"),
+        ("none", MANIFEST, None),
+    ],
+)
+def test_a_running_cluster_keeps_its_pod_network(
+    has: str, typed: str, overruled: str | None, facts: Facts
+) -> None:
+    """Modules, sysctls and firewall would be set for one that is not there."""
+    networks.learn(facts, Settings(), has)
+    put(facts.host.root, {"/boot/firmware/nodeagent.yaml": f"network: {{{typed}}}\n"})
+    loaded = config.load(facts.host)
+    assert cni.name(loaded.settings) == has
+    assert (loaded.overruled and loaded.overruled.value) == overruled
+    seen = system.other_network(Node(facts, loaded.settings, None, None))
+    assert (seen is None) == (overruled is None)
 
 
 def test_the_defaults_of_a_cluster_are_kept_beside_a_tunnel_that_has_them(facts: Facts) -> None:

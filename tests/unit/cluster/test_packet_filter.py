@@ -11,7 +11,7 @@ from nodeagent.cluster import packet_filter
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host, Result, run_process
 from tests.support import namespaces
-from tests.support.machine import Machine
+from tests.support.machine import Machine, put
 
 # As iptables-save shows a worker with Docker and a rule of the user's beside the cluster.
 SAVED = """\
@@ -61,6 +61,41 @@ COMMIT
 -X KUBE-FORWARD
 COMMIT
 """
+
+
+KUBE_ROUTERS = """\
+*filter
+:FORWARD ACCEPT [0:0]
+:KUBE-ROUTER-FORWARD - [0:0]
+-A FORWARD -m comment --comment "kube-router netpol - TEMCG2JMHZYE7H7T" -j KUBE-ROUTER-FORWARD
+-A FORWARD -o kube-bridge -m comment --comment "allow inbound traffic to pods" -j ACCEPT
+-A FORWARD -i kube-bridge -m comment --comment "allow outbound traffic from pods" -j ACCEPT
+-A FORWARD -i kube-bridge -j ACCEPT
+COMMIT
+*nat
+-A POSTROUTING -m set --match-set kube-router-pod-subnets src -m set ! --match-set kube-router-node-ips dst -j MASQUERADE
+COMMIT
+"""  # noqa: E501  as iptables-save writes it
+
+
+def test_rules_that_a_pod_network_puts_beside_its_chains_go_too() -> None:
+    """As long as one names a set of addresses, that cannot be removed (ipset(8), destroy)."""
+    said = packet_filter.removal(KUBE_ROUTERS.splitlines()).splitlines()
+    gone = [line for line in said if line.startswith("-D ")]
+    theirs = [line for line in KUBE_ROUTERS.splitlines() if line.startswith("-A ")]
+    assert [f"-A{line[2:]}" for line in gone] == [*theirs[:3], theirs[4]]
+
+
+def test_sets_and_routes_of_a_pod_network_go_where_it_was(tmp_path: Path) -> None:
+    put(tmp_path, {"/etc/cni/net.d/10-kuberouter.conflist": "{}"})
+    sets = "kube-router-node-ips\ninet6:KUBE-SRC-X\nblocklist\n"
+    gone = [f"ipset destroy {name}" for name in ("kube-router-node-ips", "inet6:KUBE-SRC-X")]
+    rule = "ip -4 rule delete table 77"
+    machine = Machine(tmp_path, {"ipset list -name": sets, rule: "", **dict.fromkeys(gone, "")})
+    packet_filter.clear(machine)
+    done = [line for line in machine.ran if line.split()[0] in ("ipset", "ip")]
+    assert done[:3] == ["ipset list -name", *gone]
+    assert done.count(rule) == packet_filter.RULES and done[-1] == "ip -6 route flush table 77"
 
 
 def test_only_the_clusters_own_is_removed() -> None:

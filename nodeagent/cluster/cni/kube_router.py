@@ -1,0 +1,54 @@
+"""kube-router: routes by BGP between the nodes, NetworkPolicy by iptables and ipset, from our own
+manifest (kube-router docs, user-guide.md). kube-proxy stays; across subnets it tunnels, IP in IP.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from nodeagent.cluster.cni.network import PodNetwork
+from nodeagent.config.settings import Settings
+
+VERSION = "v2.1.0"
+
+
+def manifest(settings: Settings) -> str:
+    """The manifest with image and networks filled in. All values are validated settings."""
+    (image,) = NETWORK.images_for(settings)
+    version = settings.network.version
+    text = resources.files("nodeagent.cluster.cni").joinpath("kube-router.yaml.tmpl").read_text()
+    for name, value in {
+        "@IMAGE@": image,
+        "@SERVICES@": settings.network.service_cidr,
+        "@IPV4@": str(version == 4).lower(),
+        "@IPV6@": str(version == 6).lower(),
+        # A BGP identifier is four bytes; without an IPv4 address one has to be made.
+        "@ROUTER_ID@": "" if version == 4 else "generate",
+    }.items():
+        text = text.replace(name, value)
+    return text
+
+
+NETWORK = PodNetwork(
+    name="kube-router",
+    images=(f"docker.io/cloudnativelabs/kube-router:{VERSION}",),
+    manifest=manifest,
+    modules=("ip_set", "xt_set", "ipip"),
+    ports=("179/tcp",),  # BGP (RFC 4271)
+    namespaces=("kube-router",),
+    policies=True,
+    pod_interface="kube-bridge",
+    configuration=("/etc/cni/net.d/10-kuberouter.conflist",),
+    devices=("kube-bridge",),
+    # Its chains begin with KUBE-, as Kubernetes' own; the rest as in pkg/controllers/routing and
+    # pkg/controllers/netpol of that release.
+    rules=(
+        "--match-set kube-router-",
+        "--match-set inet6:kube-router-",
+        '"allow outbound traffic from pods"',
+        '"allow inbound traffic to pods"',
+        '"allow outbound node port traffic on node interface with which node ip is associated"',
+    ),
+    sets=("kube-router-", "KUBE-SRC-", "KUBE-DST-"),
+    routing_table="77",
+)
