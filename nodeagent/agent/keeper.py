@@ -148,7 +148,8 @@ class Keeper:
         issuer = base64.b64decode(content.get("issuer", ""))
         self.neighbours = Neighbours(self.key, self.beacon.node_id, issuer)
         self.rival_watch = RivalWatch(host)
-        self.members: set[str] | None = None  # the others that were ready when nodes were counted
+        # The others, and whether they were ready, when nodes were counted.
+        self.others: set[tuple[str, bool]] | None = None
         self.counted = -COUNT  # when that was tried
         self.reporter.set(peers=self.roster.peers)
 
@@ -211,12 +212,13 @@ class Keeper:
         """Have the nodes counted when others came or went, and each hour: a control plane takes
         workloads while it is the only one. In a process of its own, as the others."""
         there = (one.beacon for one in heard if now - one.last < GONE)
-        ready = {beacon.node_id for beacon in there if beacon.phase == "ready"}
-        due = COUNT if ready != self.members else HOUR
+        # One that went before it was heard as ready may have been a node all the same.
+        others = {(beacon.node_id, beacon.phase == "ready") for beacon in there}
+        due = COUNT if others != self.others else HOUR
         if now - self.counted >= due:
             self.counted = now
             done = self.host.run(AGENT, "only-node", timeout=KEYS_BOUND)
-            self.members = ready if done.status == 0 else None
+            self.others = others if done.status == 0 else None
 
     def _away(self, now: float) -> Blocked | None:
         """Whether the control plane has been silent for a while: the kubelet is well without it."""

@@ -370,14 +370,18 @@ def test_a_leader_has_the_nodes_counted_when_others_come_or_go_and_each_hour(
         minute(phase, seq)
     for seq in range(4, 24):  # until it counts as gone
         minute("", seq)
+    minute("preparing", 24)
+    for seq in range(25, 45):
+        minute("", seq)
+    assert sum(counted[25:]) == (role == "control-plane"), "it went before it was ready"
     machine.answers[count] = {"status": 1}  # the API server is away
-    minute("ready", 30)
-    minute("ready", 31)
+    minute("ready", 50)
+    minute("ready", 51)
     machine.answers[count] = ""
-    minute("ready", 32)
-    minute("ready", 33)
-    assert counted[:4] == ([1, 0, 1, 0] if role == "control-plane" else [0] * 4)
-    assert sum(counted[4:-4]) == (role == "control-plane"), "it went"
+    minute("ready", 52)
+    minute("ready", 53)
+    assert counted[:4] == ([1, 1, 1, 0] if role == "control-plane" else [0] * 4)
+    assert sum(counted[4:24]) == (role == "control-plane"), "it went"
     assert counted[-4:] == ([1, 1, 1, 0] if role == "control-plane" else [0] * 4)
 
 
