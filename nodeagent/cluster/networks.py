@@ -197,7 +197,7 @@ def learn(facts: Facts, settings: Settings, name: str = "") -> None:
     """Keep what was chosen, or what the cluster has, so that each start of the agent knows it,
     whatever the defaults are then. ``name``: of the pod network that the cluster has. Raises
     OSError."""
-    content = f"{text(settings)}  cni: {name}\n".encode() if name else text(settings).encode()
+    content = (text(settings) + (f"  cni: {name}\n" if name else "")).encode()
     if facts.host.read(CHOSEN_FILE) != content:
         facts.host.make_folder(CHOSEN_FILE.rpartition("/")[0])
         facts.host.write(CHOSEN_FILE, content)

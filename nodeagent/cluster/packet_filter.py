@@ -48,17 +48,20 @@ def clear(host: Host) -> None:
 def _sets(host: Host, network: PodNetwork) -> None:
     """Sets of addresses, which no rule names any more. Without ipset, which a network that uses
     them has in its image, they stay until the next boot."""
+    if not network.sets:
+        return
     begins = (*network.sets, *(f"inet6:{one}" for one in network.sets))
-    listed = host.run("ipset", "list", "-name") if network.sets else None
-    if listed and listed.status == 0:
-        for name in listed.out.split():
-            if name.startswith(begins):
-                host.call("ipset", "destroy", name)
+    listed = host.run("ipset", "list", "-name")
+    for name in listed.out.split() if listed.status == 0 else ():
+        if name.startswith(begins):
+            host.call("ipset", "destroy", name)
 
 
 def _routes(host: Host, network: PodNetwork) -> None:
     """Its routing table, and the rules that lead there."""
-    for version in ("-4", "-6") if network.routing_table else ():
+    if not network.routing_table:
+        return
+    for version in ("-4", "-6"):
         for _ in range(RULES):  # each takes one away, and fails where there is none
             if host.run("ip", version, "rule", "delete", "table", network.routing_table).status:
                 break
@@ -78,7 +81,7 @@ def removal(saved: Iterable[str]) -> str:
             table, chains, rules = line[1:].strip(), [], []
         elif line.startswith(":") and _is_ours(words[0][1:]):
             chains.append(words[0][1:])
-        elif words[:1] == ["-A"] and not _is_ours(words[1]) and _leads_there(line):
+        elif words[:1] == ["-A"] and not _is_ours(words[1]) and _is_for_us(line):
             rules.append(f"-D{line[2:]}")
         elif line.strip() == "COMMIT" and (chains or rules):
             emptied = [f"-F {chain}" for chain in chains]
@@ -93,7 +96,7 @@ def _is_ours(chain: str) -> bool:
     return chain.startswith((CHAINS, *own))
 
 
-def _leads_there(rule: str) -> bool:
+def _is_for_us(rule: str) -> bool:
     """True for a rule that jumps to one of those chains (iptables(8), ``-j`` and ``-g``), or that
     a pod network has put beside its chains."""
     try:

@@ -24,11 +24,8 @@ DROP_INS = "/etc/nodeagent/config.d"
 CHOSEN_FILE = "/etc/nodeagent/networks.yaml"
 RELEASE_FILE = "/etc/nodeagent/kubernetes.yaml"  # of the cluster that lets this node in
 ROLE_FILE = f"{DROP_INS}/90-role.yaml"  # what `nodeagent role` writes
-POD_NETWORKS = (
-    "flannel",
-    "kube-router",
-    "none",
-)  # the names of cluster.cni.NETWORKS, which is above this floor
+# The names of cluster.cni.NETWORKS, which is above this floor.
+POD_NETWORKS = ("flannel", "kube-router", "none")
 # Its repositories were archived in 2024 (cncf/landscape, pull request 4023).
 GONE = dict.fromkeys(
     ("weave", "weave-net", "weavenet"),

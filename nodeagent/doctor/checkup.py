@@ -30,9 +30,9 @@ def checks() -> tuple[Check, ...]:
 def look(host: Host, online: bool = False) -> Node:
     """What the checks are told; settings that are wrong and a missing status are no obstacle."""
     trouble: NodeAgentError | None = None
-    settings = config.Settings()
+    loaded = config.Loaded(config.Settings(), {})
     try:
-        settings = config.load(host).settings
+        loaded = config.load(host)
     except NodeAgentError as error:
         trouble = error
     except OSError as error:
@@ -46,7 +46,7 @@ def look(host: Host, online: bool = False) -> Node:
         running = model.parse(data) if data is not None else None
     except (OSError, ValueError, OtherVersion):
         pass  # the check of the agent says that there is none
-    return Node(Facts(host), settings, trouble, running, online)
+    return Node(Facts(host), loaded.settings, trouble, running, online, loaded.overruled)
 
 
 def finding(check: Check, node: Node) -> Finding | None:

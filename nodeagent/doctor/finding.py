@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from nodeagent.config.settings import Settings
+from nodeagent.config.settings import Origin, Settings
 from nodeagent.errors import NodeAgentError
 from nodeagent.host.facts import Facts
 
@@ -21,13 +21,14 @@ EXIT: dict[Level, int] = {"pass": 0, "unknown": 0, "warning": 1, "failure": 2}
 class Node:
     """What is seen of one node. ``settings`` are the defaults where the files are wrong
     (``trouble``); ``status`` is the running agent's, or None; ``online``: the network may be
-    asked."""
+    asked; ``overruled`` as in ``Loaded``."""
 
     facts: Facts
     settings: Settings
     trouble: NodeAgentError | None
     status: Status | None
     online: bool = False
+    overruled: Origin | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import sys
 from nodeagent import paths
 from nodeagent.cluster import closed_ports, cni, health, resolver
 from nodeagent.cluster import ports as portlist
-from nodeagent.config import settings as config
 from nodeagent.doctor.finding import Check, Node, Seen, fail, unknown, warn, well
 from nodeagent.errors import Blocked
 from nodeagent.host import hardware
@@ -171,7 +170,7 @@ def network_files(node: Node) -> Seen | None:
 
 def other_network(node: Node) -> Seen | None:
     """Settings that want another pod network than the cluster has."""
-    wanted = None if node.trouble else config.load(node.facts.host).overruled
+    wanted = node.overruled
     if wanted is None:
         return None
     return warn(

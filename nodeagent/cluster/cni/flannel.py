@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 
-from nodeagent.cluster.cni.network import PodNetwork
+from nodeagent.cluster.cni.network import PodNetwork, filled
 from nodeagent.config.settings import Settings
 
 # The pair that flannel's Documentation/kube-flannel.yml of that release names.
@@ -22,16 +21,14 @@ def network(settings: Settings) -> dict[str, object]:
 
 
 def manifest(settings: Settings) -> str:
-    """The manifest with images and pod network filled in. All values are validated settings."""
+    """The manifest with images and pod network filled in."""
     flannel, plugin = NETWORK.images_for(settings)
-    text = resources.files("nodeagent.cluster.cni").joinpath("flannel.yaml.tmpl").read_text()
-    for name, value in {
+    values = {
         "@FLANNEL@": flannel,
         "@PLUGIN@": plugin,
         "@NETWORK@": json.dumps(network(settings))[1:-1],
-    }.items():
-        text = text.replace(name, value)
-    return text
+    }
+    return filled("flannel.yaml.tmpl", values)
 
 
 NETWORK = PodNetwork(

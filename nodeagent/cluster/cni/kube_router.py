@@ -4,29 +4,25 @@ manifest (kube-router docs, user-guide.md). kube-proxy stays; across subnets it 
 
 from __future__ import annotations
 
-from importlib import resources
-
-from nodeagent.cluster.cni.network import PodNetwork
+from nodeagent.cluster.cni.network import PodNetwork, filled
 from nodeagent.config.settings import Settings
 
 VERSION = "v2.1.0"
 
 
 def manifest(settings: Settings) -> str:
-    """The manifest with image and networks filled in. All values are validated settings."""
+    """The manifest with image and networks filled in."""
     (image,) = NETWORK.images_for(settings)
     version = settings.network.version
-    text = resources.files("nodeagent.cluster.cni").joinpath("kube-router.yaml.tmpl").read_text()
-    for name, value in {
+    values = {
         "@IMAGE@": image,
         "@SERVICES@": settings.network.service_cidr,
         "@IPV4@": str(version == 4).lower(),
         "@IPV6@": str(version == 6).lower(),
         # A BGP identifier is four bytes; without an IPv4 address one has to be made.
         "@ROUTER_ID@": "" if version == 4 else "generate",
-    }.items():
-        text = text.replace(name, value)
-    return text
+    }
+    return filled("kube-router.yaml.tmpl", values)
 
 
 NETWORK = PodNetwork(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 
 from nodeagent.config.settings import Settings
 
@@ -59,3 +60,12 @@ class PodNetwork:
         if mirror is None:
             return self.images
         return tuple(f"{mirror}/{image.rpartition('/')[2]}" for image in self.images)
+
+
+def filled(template: str, values: Mapping[str, str]) -> str:
+    """A manifest that lies beside this module, with ``values`` in the place of their names in it.
+    All are validated settings."""
+    text = resources.files("nodeagent.cluster.cni").joinpath(template).read_text()
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,14 +136,32 @@ def _images(found: Any) -> list[str]:
     return own + [image for one in found.values() for image in _images(one)]
 
 
+def _documents(name: str) -> dict[str, Any]:
+    """The manifest's documents by their kind, of those that it has once."""
+    settings = Settings(network=Network(cni=name))
+    return {d["kind"]: d for d in yaml.safe_load_all(cni.chosen(settings).manifest(settings))}
+
+
 def test_the_pod_network_takes_the_address_that_the_kubelet_tells() -> None:
     """network.interface would count for the one and not for the other."""
-    documents = list(yaml.safe_load_all(cni.chosen(Settings()).manifest(Settings())))
-    spec = next(d for d in documents if d["kind"] == "DaemonSet")["spec"]["template"]["spec"]
+    spec = _documents("flannel")["DaemonSet"]["spec"]["template"]["spec"]
     container = spec["containers"][0]
     assert "--iface=$(NODE_IP)" in container["args"]
     told = {one["name"]: one.get("valueFrom") for one in container["env"]}
     assert told["NODE_IP"] == {"fieldRef": {"fieldPath": "status.hostIP"}}
+
+
+def _after_start(name: str, places: Mapping[str, object], seconds: float) -> None:
+    """What the network's container does once it has started, for so long, with these in the place
+    of the node's own. Nothing has written its configuration before."""
+    spec = _documents(name)["DaemonSet"]["spec"]["template"]["spec"]
+    before = [mount["name"] for one in spec["initContainers"] for mount in one["volumeMounts"]]
+    assert "cni" not in before
+    command = spec["containers"][0]["lifecycle"]["postStart"]["exec"]["command"]
+    for place, here in places.items():
+        command = [word.replace(place, str(here)) for word in command]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, check=True, timeout=seconds)
 
 
 @pytest.mark.processes
@@ -150,20 +169,13 @@ def test_the_pod_network_takes_the_address_that_the_kubelet_tells() -> None:
 def test_pods_start_once_flannel_has_the_nodes_subnet(has_subnet: bool, tmp_path: Path) -> None:
     """The kubelet takes the file for a network that works: CoreDNS was set up and torn down again
     without end, and the API server that flannel waited for had no time left."""
-    documents = list(yaml.safe_load_all(cni.chosen(Settings()).manifest(Settings())))
-    spec = next(d for d in documents if d["kind"] == "DaemonSet")["spec"]["template"]["spec"]
-    before = [mount["name"] for one in spec["initContainers"] for mount in one["volumeMounts"]]
-    assert "cni" not in before
-    command = spec["containers"][0]["lifecycle"]["postStart"]["exec"]["command"]
     (tmp_path / "subnet.env").write_text("FLANNEL_SUBNET=10.244.0.1/24\n" if has_subnet else "")
     (tmp_path / "cni-conf.json").write_text("{}")
-    for place, here in {
+    places = {
         "/run/flannel": tmp_path, "/etc/kube-flannel": tmp_path, "/etc/cni/net.d": tmp_path,
         "/opt/bin/install-conf": "cp",
-    }.items():  # fmt: skip
-        command = [word.replace(place, str(here)) for word in command]
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, check=True, timeout=20 if has_subnet else 0.3)
+    }  # fmt: skip
+    _after_start("flannel", places, 20 if has_subnet else 0.3)
     assert (tmp_path / "10-flannel.conflist").exists() is has_subnet
 
 
@@ -171,29 +183,19 @@ def test_pods_start_once_flannel_has_the_nodes_subnet(has_subnet: bool, tmp_path
 @pytest.mark.parametrize("has_subnet", [True, False])
 def test_pods_start_once_kube_router_has_the_nodes_subnet(has_subnet: bool, tmp_path: Path) -> None:
     """As with flannel: kube-router writes the subnet into a copy of its own first."""
-    settings = Settings(network=Network(cni="kube-router"))
-    documents = list(yaml.safe_load_all(cni.chosen(settings).manifest(settings)))
-    spec = next(d for d in documents if d["kind"] == "DaemonSet")["spec"]["template"]["spec"]
-    before = [mount["name"] for one in spec["initContainers"] for mount in one["volumeMounts"]]
-    assert "cni" not in before
-    command = spec["containers"][0]["lifecycle"]["postStart"]["exec"]["command"]
-    config = next(d for d in documents if d["kind"] == "ConfigMap")["data"]["cni-conf.json"]
-    ready = config.replace("host-local", 'host-local", "subnet": "10.244.1.0/24') * has_subnet
+    conf = _documents("kube-router")["ConfigMap"]["data"]["cni-conf.json"]
+    if has_subnet:
+        conf = conf.replace("host-local", 'host-local", "subnet": "10.244.1.0/24')
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "10-kuberouter.conflist").write_text(ready or config)
-    for place, here in {
+    (tmp_path / "own" / "10-kuberouter.conflist").write_text(conf)
+    places = {
         "/run/kube-router": tmp_path / "own", "/etc/cni/net.d": tmp_path,
         "/sys/class/net/kube-bridge": tmp_path,
-    }.items():  # fmt: skip
-        command = [word.replace(place, str(here)) for word in command]
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, check=True, timeout=20 if has_subnet else 0.3)
+    }  # fmt: skip
+    _after_start("kube-router", places, 20 if has_subnet else 0.3)
     there = tmp_path / "10-kuberouter.conflist"
-    assert (
-        (json.loads(there.read_text())["name"] == "kube-router")
-        if has_subnet
-        else not (there.exists())
-    )
+    assert there.exists() is has_subnet
+    assert not has_subnet or json.loads(there.read_text())["name"] == "kube-router"
 
 
 # A second one, by the interface alone.

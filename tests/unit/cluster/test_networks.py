@@ -76,7 +76,8 @@ def test_a_running_cluster_keeps_its_pod_network(
     loaded = config.load(facts.host)
     assert cni.name(loaded.settings) == has
     assert (loaded.overruled and loaded.overruled.value) == overruled
-    seen = system.other_network(Node(facts, loaded.settings, None, None))
+    node = Node(facts, loaded.settings, None, None, overruled=loaded.overruled)
+    seen = system.other_network(node)
     assert (seen is None) == (overruled is None)
 
 
