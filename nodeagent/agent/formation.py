@@ -39,10 +39,7 @@ from nodeagent.join.messages import Grant
 from nodeagent.join.statement import Cluster
 from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
-from nodeagent.steps.firewall import Firewall
-from nodeagent.steps.modules import Modules
 from nodeagent.steps.own_address import OwnAddress
-from nodeagent.steps.sysctls import Sysctls
 from nodeagent.trust import pki
 from nodeagent.trust.node_key import NodeKey
 from nodeagent.trust.store import Trust
@@ -73,6 +70,7 @@ class Formation:
         self.host, self.reporter, self.state_file = host, reporter, state_file
         self.announcer, self.trust, self.key = announcer, trust, key
         self.moved = moved.Moved(host)
+        self.settings = announcer.settings
         self._prefetched = False
         self._rejoined: float | None = None
         self._cluster: tuple[float, tuple[str, ...]] | None = None  # when, and its networks
@@ -84,7 +82,7 @@ class Formation:
 
     def form(self) -> None:
         """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
-        settings = config.load(self.host).settings
+        settings = self.settings = config.load(self.host).settings
         role = self.state_file.values["role"]
         if role is not None:
             # `nodeagent fleet off` that was killed has left it stopped.
@@ -141,7 +139,7 @@ class Formation:
         if not address:
             raise Blocked("This node has no address on the network.", "Check cable or Wi-Fi.")
         settings = networks.fitted(facts, settings)
-        settings = addresses.fitted(settings, address)
+        settings = self.settings = addresses.fitted(settings, address)
         tested = packages.release(facts, settings)
         self.reporter.set(role="control-plane", role_why=why, control_plane=address)
         slow = (self.state_file.values["fsync_ms"] or 0) > SLOW_FSYNC_MS
@@ -172,10 +170,10 @@ class Formation:
             # One call of kubectl for both: on a small board each costs seconds.
             manifest = f"{cni.manifest(self.host, settings)}---\n{control_plane.policy()}"
             self.patiently(lambda: kubectl.apply_text(self.host, manifest))
-            networks.learn(facts, settings, cni.name(settings))
+            networks.learn_pod_network(self.host, cni.name(settings))
             self.state_file.set(equipped=True, policy=control_plane.policy_mark())
-        running = kubeadm_config.release_of(self.host.text(names.API_SERVER) or "")
-        self.open_for_joins(settings, address, running or tested.kubernetes)
+        # It may have had another address for a while by now.
+        self.open_for_joins(settings, moved.known(self.host) or address)
         control_plane.install_user_kubeconfig(self.host)
         self.patiently(lambda: control_plane.close_doors(self.host))
         if self.state_file.values["policy"] != control_plane.policy_mark():
@@ -187,8 +185,12 @@ class Formation:
         self.until_ready(name)
         workloads.take_list(self.host)
 
-    def open_for_joins(self, settings: Settings, address: str, version: str) -> None:
-        """Give broker and network process their keys and say that grants are to be had."""
+    def open_for_joins(self, settings: Settings, address: str) -> None:
+        """Give broker and network process their keys and say that grants are to be had, at
+        ``address``."""
+        self.reporter.set(control_plane=address)
+        version = kubeadm_config.release_of(self.host.text(names.API_SERVER) or "")
+        version = version or packages.release(Facts(self.host), settings).kubernetes
         seal_after = checks.seconds(settings.seal_after)
         # A clock that was ahead when the cluster was made must not keep it open for years.
         now = int(self.host.clock.now())
@@ -225,14 +227,9 @@ class Formation:
             # The download may have taken longer than a token lives.
             grant = self._ask(settings, facts, facts.node_name, clock_synced=synchronised(facts))
             cluster = grant.cluster
-        if cluster.networks:
-            learned = networks.with_those_of(settings, cluster.networks, cluster.cni)
-            networks.learn(facts, learned, cni.name(learned))
-            if learned != settings:
-                engine.run(
-                    (Modules(), Sysctls(), Firewall()),
-                    self.host, learned, self.state_file, self.reporter.progress,
-                )  # fmt: skip
+        self.settings = settings = release.take_networks(
+            self.host, settings, self.state_file, self.reporter, cluster
+        )
         self.reporter.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
         self.reporter.set(
             approval="", control_plane=cluster.endpoints[0], kubernetes=cluster.kubernetes
@@ -278,8 +275,8 @@ class Formation:
         looked = self.host.clock.monotonic()
         sought = looked
         told = "Waiting until Kubernetes calls this node Ready"
-        if cni.chosen(config.load(self.host).settings) is cni.given.NONE:
-            told += "; for that it needs the pod network that you apply (`network.cni` is none)"
+        if cni.chosen(self.settings) is cni.given.NONE:
+            told += "; for that the cluster needs the pod network that you apply (`network.cni`)"
         while not control_plane.ready(self.host, name):
             self.reporter.set(detail=told, waiting={"for": told, "until": None})
             self.host.clock.sleep(READY_LOOK)
@@ -291,6 +288,7 @@ class Formation:
                 self.renew(name)  # the clock may have been set since
                 looked = self.host.clock.monotonic()
         follow.follow_clock(self.host)  # its API server answers for sure now
+        networks.learn_pod_network(self.host)
         self.host.shred(kubeadm_state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
         self.reporter.enter("ready", "Part of the cluster")
         self.announcer.formed = True
@@ -301,22 +299,24 @@ class Formation:
         server = api_server(self.host.text(paths.KUBELET_CONF) or "")
         if self.state_file.values["role"] != "worker" or server is None or answers(*server):
             return
-        settings = config.load(self.host).settings
-        address, off = follow.look(self.host, self.trust, self.key, self.state_file, settings)
+        address, off = follow.look(self.host, self.trust, self.key, self.state_file, self.settings)
         if off:
             keeper.switch_off(self.host, self.reporter)
         if address and follow.take(self.host, self.state_file, address):
             self.reporter.set(control_plane=addresses.endpoint(address))
             self.reporter.milestone("found", f"The control plane is at {address} now")
-        self.settle(settings)
+        self.settle(self.settings)
 
     def keep_up(self) -> None:
         """While the agent waits: where the node has had another address for a while, the cluster's
-        files follow, since what is waited for may never come at the former. Raises as
-        ``engine.run``."""
-        settings = config.load(self.host).settings
-        if self.moved.elsewhere(settings.network.interface):
-            self.settle(settings)
+        files follow, since what is waited for may never come at the former; and those who join are
+        told. Raises as ``engine.run``."""
+        if not self.moved.elsewhere(self.settings.network.interface):
+            return
+        before = moved.known(self.host)
+        self.settle(self.settings)
+        if self.announcer.serves_grants and moved.known(self.host) != before:
+            self.open_for_joins(self.settings, moved.known(self.host))
 
     def settle(self, settings: Settings) -> None:
         """The cluster's files say what is so. Raises as ``engine.run``."""

@@ -190,7 +190,8 @@ def leave_cluster(host: Host, say: Say) -> None:
                 host.call("ip", "link", "delete", device)
     packet_filter.clear(host)
     names.tell(host, ())
-    host.remove(config.RELEASE_FILE)  # the next cluster may be of another release
+    host.remove(config.RELEASE_FILE)  # the next cluster may be of another release,
+    host.remove(config.POD_NETWORK_FILE)  # and have another pod network
     for path in configuration:  # some hold a token
         host.scrub(path)
     remove_trees(host, *configuration, *REMAINS, *folders)

@@ -76,10 +76,12 @@ def known(host: Host) -> str:
 @contextmanager
 def noted(host: Host, reporter: Reporter, state_file: StateFile) -> Iterator[None]:
     """Note and tell that the files follow another address, where what is done inside has them do
-    it. Raises OSError."""
+    it, also where a later part of that fails. Raises OSError."""
     before = known(host)
-    yield
-    now = known(host)
-    if before and now != before:
-        state_file.note(names.MOVED, before=before, now=now)
-        reporter.milestone("moved", f"This node's address changed from {before} to {now}")
+    try:
+        yield
+    finally:
+        now = known(host)
+        if before and now != before:
+            state_file.note(names.MOVED, before=before, now=now)
+            reporter.milestone("moved", f"This node's address changed from {before} to {now}")

@@ -1,4 +1,4 @@
-"""The Kubernetes of a node that joins is that of the cluster.
+"""The Kubernetes and the networks of a node that joins are those of the cluster.
 
 A kubelet may not be newer than the API server, and kubeadm joins clusters of its own minor
 (kubernetes.io, "Version Skew Policy"; kubeadm docs, "Creating a cluster with kubeadm", version
@@ -10,14 +10,20 @@ from __future__ import annotations
 
 from nodeagent import steps
 from nodeagent.agent.reporter import Reporter
-from nodeagent.cluster import kubeadm, kubeadm_state, packages, versions
+from nodeagent.cluster import kubeadm, kubeadm_state, networks, packages, versions
 from nodeagent.config import settings as config
 from nodeagent.config.settings import RELEASE_FILE, Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
+from nodeagent.join.statement import Cluster
 from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
+from nodeagent.steps.firewall import Firewall
+from nodeagent.steps.modules import Modules
+from nodeagent.steps.pod_network import PodNetwork
+from nodeagent.steps.ports import Ports
+from nodeagent.steps.sysctls import Sysctls
 
 HEADER = "# The release of the cluster; what you write elsewhere counts more.\n"
 
@@ -59,3 +65,23 @@ def fit(
     learned = config.load(host).settings
     engine.run(steps.SOFTWARE, host, learned, state_file, reporter.progress)
     return True
+
+
+def take_networks(
+    host: Host, settings: Settings, state_file: StateFile, reporter: Reporter, cluster: Cluster
+) -> Settings:
+    """Prepare the node for the cluster's networks and keep them; the settings with these.
+
+    An older nodeagent does not tell them. Raises what ``engine.run`` raises, and OSError; the same
+    call again then goes on.
+    """
+    if not cluster.networks:
+        return settings
+    learned = networks.with_those_of(settings, cluster.networks, cluster.cni)
+    if learned != settings:
+        needed = (Ports(), Modules(), Sysctls(), Firewall(), PodNetwork())
+        engine.run(needed, host, learned, state_file, reporter.progress)
+    # After it: what is kept counts as done at the next try.
+    networks.learn(Facts(host), learned)
+    networks.learn_pod_network(host, cluster.cni)
+    return learned

@@ -255,11 +255,12 @@ def policy(host: Host, pods: list[Pod], get: Fetch, network: PodNetwork) -> str:
     it. Raises VerifyFailed where the pod network promises that and it is not so, CommandFailed."""
     closed, *others = pods
 
-    def reached(one: Pod) -> bool:
+    def reached(one: Pod) -> bool | None:
+        """None where the one that is to ask does not answer, which is no word about the other."""
         try:
             said = get(one.address, PORT, _dial(closed.address, PORT))
         except (OSError, http.client.HTTPException):
-            return False
+            return None
         return closed.name in _responses(said)
 
     def becomes(open_: bool) -> bool:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from nodeagent.cluster import addresses, cni, kubeadm_state, resolver
 from nodeagent.cluster.addresses import PODS, SERVICES
 from nodeagent.cluster.kubeadm_state import State
-from nodeagent.config.settings import CHOSEN_FILE, POD_NETWORKS, Settings
+from nodeagent.config.settings import CHOSEN_FILE, POD_NETWORK_FILE, POD_NETWORKS, Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
+from nodeagent.host.host import Host
 from nodeagent.host.net import interfaces
 
 CidrNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -25,6 +26,9 @@ CidrNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 NODE_PREFIX = {4: 24, 6: 64}  # what kube-controller-manager gives each node of the pod network
 HEADER = (
     "# Chosen by nodeagent, or learned from the cluster; what you write elsewhere counts more.\n"
+)
+POD_NETWORK_HEADER = (
+    "# Of the cluster, which keeps it: it counts more than what you write elsewhere.\n"
 )
 
 
@@ -193,11 +197,26 @@ def with_those_of(settings: Settings, networks: tuple[str, ...], name: str) -> S
     return replace(settings, network=network)
 
 
-def learn(facts: Facts, settings: Settings, name: str = "") -> None:
+def learn(facts: Facts, settings: Settings) -> None:
     """Keep what was chosen, or what the cluster has, so that each start of the agent knows it,
-    whatever the defaults are then. ``name``: of the pod network that the cluster has. Raises
-    OSError."""
-    content = (text(settings) + (f"  cni: {name}\n" if name else "")).encode()
-    if facts.host.read(CHOSEN_FILE) != content:
-        facts.host.make_folder(CHOSEN_FILE.rpartition("/")[0])
-        facts.host.write(CHOSEN_FILE, content)
+    whatever the defaults are then. Raises OSError."""
+    _keep(facts.host, CHOSEN_FILE, text(settings))
+
+
+def learn_pod_network(host: Host, name: str = "") -> None:
+    """Keep the name of the cluster's pod network, which counts until the node leaves the cluster.
+    Without a name nothing is changed but where nobody has kept one, as with a member of an earlier
+    nodeagent's: the network that has configured itself here is the one. Raises OSError."""
+    if not name and not host.exists(POD_NETWORK_FILE):
+        there = (
+            one.name for one in cni.NETWORKS.values() if any(map(host.exists, one.configuration))
+        )
+        name = next(there, "")
+    if name in POD_NETWORKS:
+        _keep(host, POD_NETWORK_FILE, f"{POD_NETWORK_HEADER}network:\n  cni: {name}\n")
+
+
+def _keep(host: Host, path: str, content: str) -> None:
+    if host.text(path) != content:
+        host.make_folder(path.rpartition("/")[0])
+        host.write(path, content.encode())

@@ -23,6 +23,7 @@ DROP_INS = "/etc/nodeagent/config.d"
 # What the agent chose, or learned of its cluster, where nobody typed it: so it is read first.
 CHOSEN_FILE = "/etc/nodeagent/networks.yaml"
 RELEASE_FILE = "/etc/nodeagent/kubernetes.yaml"  # of the cluster that lets this node in
+POD_NETWORK_FILE = "/etc/nodeagent/pod-network.yaml"  # of the cluster that this node is in
 ROLE_FILE = f"{DROP_INS}/90-role.yaml"  # what `nodeagent role` writes
 # The names of cluster.cni.NETWORKS, which is above this floor.
 POD_NETWORKS = ("flannel", "kube-router", "none")
@@ -134,7 +135,7 @@ def load(host: Host, flags: Mapping[str, Any] | None = None) -> Loaded:
     had: Origin | None = None
     for path in sources(host):
         _merge_section(Settings, "", yaml_lines.parse(_read(host, path), path), path, values)
-        if path == CHOSEN_FILE:
+        if path == POD_NETWORK_FILE and host.exists(paths.KUBELET_CONF):  # a member
             had = values.get("network.cni")
     overruled = _as_the_cluster_has(had, values)
     role = host.environ.get("NODEAGENT_ROLE")
@@ -176,7 +177,7 @@ def sources(host: Host) -> list[str]:
                 raise ConfigError(
                     f"{wrong} is not read, because of its name.", f"Rename it to {path}."
                 )
-    chosen = [path for path in (CHOSEN_FILE, RELEASE_FILE) if host.exists(path)]
+    chosen = [p for p in (CHOSEN_FILE, RELEASE_FILE, POD_NETWORK_FILE) if host.exists(p)]
     boot = [path for path in BOOT_FILES if host.exists(path)][:1]
     names = host.names(DROP_INS)
     for name in names:

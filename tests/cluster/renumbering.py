@@ -9,6 +9,7 @@ at rest. A run that fails is told with its story; the status is 1 then.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import time
@@ -19,9 +20,12 @@ from typing import NamedTuple
 
 from nodeagent import paths
 from nodeagent.cluster import kubeadm, names
+from nodeagent.cluster.addresses import endpoint
+from nodeagent.join import statement
+from nodeagent.trust import jws
 from tests.cluster import played, sandbox
 from tests.cluster.kubelet_process import RENEW, SPEED
-from tests.cluster.real_boards import RealBoards, Story, fleet, form
+from tests.cluster.real_boards import RealBoard, RealBoards, Story, fleet, form
 from tests.support.machine import fast_folder
 
 SUBNETS = ("10.77.0", "192.168.9", "172.22.4")
@@ -120,6 +124,9 @@ def wrong(made: RealBoards, formed: Story) -> str:
         return f"lost: {sorted(lost)}"
     if [board.events for board in made.all] != formed.events:
         return f"kubeadm was at work again: {[board.events for board in made.all]}"
+    for board in made.all:
+        if board.host.exists(paths.ADMIN_CONF) and told(board) != [endpoint(board.node.address)]:
+            return f"those who join are sent to {told(board)}, not {board.node.address}"
     gone = set(formed.ready.values()) - set(made.ready.values())
     return "\n".join(
         f"{path}: {line}"
@@ -128,6 +135,13 @@ def wrong(made: RealBoards, formed: Story) -> str:
         for line in (board.host.text(path) or "").splitlines()
         if any(address in line.replace(":", " ").split() for address in gone)
     )
+
+
+def told(board: RealBoard) -> list[str]:
+    """Where a control plane's agent says that the API server is."""
+    config = json.loads(board.host.text(paths.BROKER_CONFIG) or "{}")
+    said = jws.peek(config["cluster"].encode(), statement.CLUSTER_TYPE)
+    return [str(one) for one in said["endpoints"]]
 
 
 def formed_fleet(place: Path) -> Story:

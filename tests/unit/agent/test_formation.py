@@ -13,6 +13,7 @@ import yaml
 from nodeagent import paths
 from nodeagent.agent import follow, formation, provision
 from nodeagent.agent.formation import Formation
+from nodeagent.agent.moved import STEADY, noted
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import control_plane as node
 from nodeagent.cluster import kubeadm_state, kubectl, kubelet_certificate, renewal, workloads
@@ -40,7 +41,7 @@ def former(machine: Machine, role: str, synced: bool) -> Formation:
         put(machine.root, {SYNCHRONISED: ""})
     state_file = StateFile(machine)
     state_file.set(role=role, last_known=["10.0.0.7:6443"])
-    radio: Any = SimpleNamespace(heard=())
+    radio: Any = SimpleNamespace(heard=(), settings=Settings(), serves_grants=False)
     nobody: Any = None
     return Formation(machine, Reporter(machine), state_file, radio, nobody, nobody)
 
@@ -166,6 +167,37 @@ def test_files_follow_another_address_while_the_agent_waits(
     assert len(settled) == 1
 
 
+def test_those_who_join_are_told_the_address_that_the_files_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the former, which the agent began with, until it starts again or for three days."""
+    put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.7"'})
+    machine, told = Machine(tmp_path), list[str]()
+    forming = former(machine, "control-plane", synced=True)
+    forming.announcer.serves_grants = True
+    monkeypatch.setattr(Facts, "address", lambda *_: "10.0.0.9")
+    monkeypatch.setattr(forming, "open_for_joins", lambda _, address: told.append(address))
+
+    def settle(_: Settings) -> None:
+        put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.9"'})
+
+    monkeypatch.setattr(forming, "settle", settle)
+    for _ in range(3):
+        forming.keep_up()
+        machine.time.sleep(STEADY)
+    assert told == ["10.0.0.9"]
+
+
+def test_a_move_is_told_also_where_what_follows_it_fails(tmp_path: Path) -> None:
+    put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.7"'})
+    forming = former(Machine(tmp_path), "worker", synced=True)
+    with pytest.raises(CommandFailed), noted(forming.host, forming.reporter, forming.state_file):
+        put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.9"'})
+        raise CommandFailed("systemctl restart kubelet: timed out", "")
+    event = (forming.state_file.values["history"] or [{}])[-1]
+    assert (event["before"], event["now"]) == ("10.0.0.7", "10.0.0.9")
+
+
 @pytest.mark.parametrize("role", ["worker", "control-plane"])
 def test_a_kubelet_that_a_killed_fleet_off_left_is_started(
     role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -201,8 +233,8 @@ def test_enrolment_ends_a_day_after_the_cluster_was_made(
     forming = former(machine, "control-plane", synced=True)
     forming.key = SimpleNamespace(node_id="n-" + "a" * 16)  # type: ignore[assignment]
     forming.state_file.set(born=born)
-    forming.open_for_joins(Settings(), "10.0.0.7", "1.37.2")
-    forming.open_for_joins(Settings(seal_after="off"), "10.0.0.7", "1.37.2")
+    forming.open_for_joins(Settings(), "10.0.0.7")
+    forming.open_for_joins(Settings(seal_after="off"), "10.0.0.7")
     assert given == [int(seals_at), 0]
     assert forming.state_file.values["born"] == int(seals_at) - 86400, "remembered, not begun anew"
 

@@ -13,8 +13,10 @@ from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import kubeadm, kubeadm_state, packages, versions
 from nodeagent.config import checks
 from nodeagent.config import settings as config
+from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.host.facts import Facts
+from nodeagent.join.statement import Cluster
 from nodeagent.statefile import StateFile
 from nodeagent.steps import engine
 from nodeagent.steps.packages import InstalledPackages
@@ -108,3 +110,36 @@ def test_what_does_not_fit_is_said_and_nothing_changed(
         fit(machine, cluster)
     assert reason in caught.value.reason and remedy in caught.value.remedy
     assert not installed and not machine.exists(config.RELEASE_FILE)
+
+
+@pytest.mark.parametrize("told", ["kube-router", ""])
+def test_a_node_that_joins_is_prepared_for_the_clusters_networks(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also at the next try where the first was cut off; and so is the next start, by its files."""
+    machine = node(tmp_path, {})
+    pods = ("10.118.0.0/16", "10.119.0.0/16")
+    cluster = Cluster("n-" + "a" * 16, 1, ("10.0.0.7:6443",), "CA", "1.37.2", pods, cni=told)
+    runs = list[tuple[list[str], Settings]]()
+
+    def take() -> Settings:
+        loaded = config.load(machine).settings
+        said = Reporter(machine)
+        return release.take_networks(machine, loaded, StateFile(machine), said, cluster)
+
+    def run(steps: Any, host: Any, settings: Settings, *_: Any) -> None:
+        runs.append(([step.name for step in steps], settings))
+        if len(runs) == 1:
+            raise CommandFailed("modprobe: no such module", "")
+
+    monkeypatch.setattr(engine, "run", run)
+    with pytest.raises(CommandFailed):
+        take()
+    learned = take()
+    network = learned.network
+    assert (network.pod_cidr, network.service_cidr) == pods
+    assert network.cni == (told or "flannel")
+    assert [settings for _, settings in runs] == [learned, learned]
+    assert runs[0][0] == ["ports", "modules", "sysctls", "firewall", "pod-network"]
+    assert take() == config.load(machine).settings == learned and len(runs) == 2
+    assert machine.exists(config.POD_NETWORK_FILE) is bool(told)

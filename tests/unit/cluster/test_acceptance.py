@@ -44,7 +44,8 @@ class Cluster(Host):
         self.away: set[str] = set()  # nodes that are not Ready
         self.enforces = True  # NetworkPolicy, if there is one
         self.stays = False  # as it was, whatever is deleted
-        self.closed = False
+        self.tried = self.closed = False  # whether a policy was applied, and counts
+        self.mute = False  # once a policy is there, no replica answers this node
         self.deaf = ""  # the address of a node whose NodePort does not answer
         put(root, {"/etc/hostname": "pi-1\n"})
 
@@ -59,6 +60,7 @@ class Cluster(Host):
             return Result(1, "", "error: unexpected error when reading response body.")
         if "apply" in words:
             said = list(yaml.safe_load_all(stdin or ""))
+            self.tried |= said[0]["kind"] == "NetworkPolicy"
             self.closed |= self.enforces and said[0]["kind"] == "NetworkPolicy"
             self.applied = self.applied or said
         if "delete" in words and stdin:
@@ -102,6 +104,8 @@ class Cluster(Host):
 
     def get(self, address: str, port: int, path: str) -> str:
         """The replicas' side."""
+        if self.mute and self.tried:
+            raise TimeoutError("timed out")
         if self.late:
             self.late -= 1
             return '{"errors":["reading from connection failed: i/o timeout"]}'
@@ -210,6 +214,8 @@ def test_a_network_policy_is_tried(network: PodNetwork, cluster: Cluster) -> Non
     [
         ({"enforces": False}, "that closes web-6d4b75cb6d-0 on pi-1 does nothing"),
         ({"stays": True}, "web-6d4b75cb6d-0 on pi-1 stays closed"),
+        # Of a replica that this node does not reach nothing is known.
+        ({"mute": True}, "that closes web-6d4b75cb6d-0 on pi-1 does nothing"),
     ],
 )
 def test_a_policy_that_is_promised_and_does_nothing_is_a_fault(

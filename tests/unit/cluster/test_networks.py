@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent import paths
 from nodeagent.cluster import cni, networks
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Network, Settings
@@ -43,12 +44,13 @@ def test_the_networks_of_the_cluster_are_kept(facts: Facts) -> None:
     learned = networks.with_those_of(Settings(), LEARNED, "kube-router")
     assert learned.network.cni == "kube-router"
     assert networks.with_those_of(Settings(), LEARNED, "of-a-later-release") == learned_of("")
-    networks.learn(facts, learned, "kube-router")
+    networks.learn(facts, learned)
+    networks.learn_pod_network(facts.host, "kube-router")
     kept = config.load(facts.host)
     assert kept.settings == learned
     assert kept.origins["network.pod_cidr"].where.startswith(config.CHOSEN_FILE)
     changed = facts.host.changed(config.CHOSEN_FILE)
-    networks.learn(facts, learned, "kube-router")
+    networks.learn(facts, learned)
     assert facts.host.changed(config.CHOSEN_FILE) == changed, "a second time changes nothing"
 
 
@@ -71,7 +73,8 @@ def test_a_running_cluster_keeps_its_pod_network(
     has: str, typed: str, overruled: str | None, facts: Facts
 ) -> None:
     """Modules, sysctls and firewall would be set for one that is not there."""
-    networks.learn(facts, Settings(), has)
+    networks.learn_pod_network(facts.host, has)
+    put(facts.host.root, {paths.KUBELET_CONF: "server"})
     put(facts.host.root, {"/boot/firmware/nodeagent.yaml": f"network: {{{typed}}}\n"})
     loaded = config.load(facts.host)
     assert cni.name(loaded.settings) == has
@@ -79,6 +82,35 @@ def test_a_running_cluster_keeps_its_pod_network(
     node = Node(facts, loaded.settings, None, None, overruled=loaded.overruled)
     seen = system.other_network(node)
     assert (seen is None) == (overruled is None)
+
+
+def test_before_it_is_a_member_a_node_takes_another_pod_network(facts: Facts) -> None:
+    """As where a join was given up, or a person has run kubeadm reset."""
+    networks.learn_pod_network(facts.host, "kube-router")
+    assert config.load(facts.host).settings.network.cni == "kube-router"
+    put(facts.host.root, {"/boot/firmware/nodeagent.yaml": "network: {cni: flannel}\n"})
+    loaded = config.load(facts.host)
+    assert (loaded.settings.network.cni, loaded.overruled) == ("flannel", None)
+
+
+@pytest.mark.parametrize(
+    ("here", "told", "kept"),
+    [
+        ("/etc/cni/net.d/10-flannel.conflist", "", "flannel"),
+        ("/etc/cni/net.d/10-flannel.conflist", "kube-router", "kube-router"),
+        ("/etc/cni/net.d/05-another.conflist", "", None),
+        ("/etc/cni/net.d/05-another.conflist", "of-a-later-release", None),
+    ],
+)
+def test_a_member_keeps_the_name_of_the_pod_network_that_is_here(
+    here: str, told: str, kept: str | None, facts: Facts
+) -> None:
+    """An earlier nodeagent kept none, and what its settings say may change at any time."""
+    put(facts.host.root, {here: "{}", paths.KUBELET_CONF: "server"})
+    networks.learn_pod_network(facts.host, told)
+    networks.learn_pod_network(facts.host)
+    put(facts.host.root, {"/boot/firmware/nodeagent.yaml": "network: {cni: none}\n"})
+    assert config.load(facts.host).settings.network.cni == (kept or "none")
 
 
 def test_the_defaults_of_a_cluster_are_kept_beside_a_tunnel_that_has_them(facts: Facts) -> None:

@@ -4,6 +4,7 @@ it changes anything, with the same sentence; or it does by itself what makes it 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from nodeagent.agent.formation import Formation
 from nodeagent.agent.reporter import Reporter
 from nodeagent.cluster import health, resolver
 from nodeagent.config import settings as config
+from nodeagent.config.settings import Settings
 from nodeagent.doctor.checkup import examine
 from nodeagent.errors import Blocked
 from nodeagent.host.facts import Facts
@@ -162,7 +164,8 @@ def test_a_clock_that_was_ahead_at_the_cluster_s_birth(role: str, tmp_path: Path
     assert (check, level) == ("certificates", "failure")
     state_file, nobody = StateFile(machine), cast(Any, None)
     state_file.set(role=role)
-    forming = Formation(machine, Reporter(machine), state_file, nobody, nobody, nobody)
+    radio: Any = SimpleNamespace(settings=Settings())
+    forming = Formation(machine, Reporter(machine), state_file, radio, nobody, nobody)
     with pytest.raises(Blocked) as caught:
         forming.renew("pi-1")
     assert caught.value.reason == told and "sudo nodeagent reset" in caught.value.remedy
