@@ -185,9 +185,8 @@ def leave_cluster(host: Host, say: Say) -> None:
     for network in cni.NETWORKS.values():
         configuration += network.configuration
         folders += network.folders
-        for device in network.devices:
-            if host.exists(f"/sys/class/net/{device}"):
-                host.call("ip", "link", "delete", device)
+    for device in filter(cni.made, host.names(paths.INTERFACES)):
+        host.call("ip", "link", "delete", device)
     packet_filter.clear(host)
     names.tell(host, ())
     host.remove(config.RELEASE_FILE)  # the next cluster may be of another release,

@@ -44,7 +44,6 @@ class Taken:
 
 def taken(facts: Facts, settings: Settings) -> list[Taken]:
     """What the machine has now; the interfaces of pod networks aside."""
-    own = {device for network in cni.NETWORKS.values() for device in network.devices}
     lan = set(facts.lan(settings.network.interface))
     found: list[Taken] = []
     for version in (4, 6):
@@ -52,7 +51,7 @@ def taken(facts: Facts, settings: Settings) -> list[Taken]:
         if address and addresses.version(address) == version:
             found.append(_one("this node's address", address))
     for route in interfaces.routes(facts):
-        if route.interface in own or route.interface == "lo":
+        if route.interface == "lo" or cni.made(route.interface):
             continue
         if route.router and not route.network.prefixlen and route.interface in lan:
             found.append(_one("the router", str(route.router)))

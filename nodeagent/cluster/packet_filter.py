@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nodeagent.cluster.cni import NETWORKS
 from nodeagent.cluster.cni.network import PodNetwork
@@ -27,9 +27,12 @@ TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))  # its nftables mode (pkg
 
 def clear(host: Host) -> None:
     """Remove it all; what is not there, tool or rules, is no error. Raises CommandFailed."""
+    # What only resembles theirs is left alone where they were not; configurations go after this.
+    here = [one for one in NETWORKS.values() if any(map(host.exists, one.configuration))]
+    rules = [text for network in here for text in network.rules]
     for tool in TOOLS:
         saved = host.run(f"{tool}-save", timeout=60)
-        undoing = removal(saved.out.splitlines()) if saved.status == 0 else ""
+        undoing = removal(saved.out.splitlines(), rules) if saved.status == 0 else ""
         if undoing:
             LOG.info("removing the cluster's rules with %s-restore", tool)
             host.call(f"{tool}-restore", "--noflush", "--wait", "60", timeout=120, stdin=undoing)
@@ -39,38 +42,39 @@ def clear(host: Host) -> None:
     for family, name in tables:
         if (family, name) in there:
             host.call("nft", "delete", "table", family, name)
-    for network in NETWORKS.values():
-        if any(map(host.exists, network.configuration)):  # it was here, and is removed after this
-            _sets(host, network)
-            _routes(host, network)
+    for network in here:
+        _sets(host, network)
+        _routes(host, network)
 
 
 def _sets(host: Host, network: PodNetwork) -> None:
     """Sets of addresses, which no rule names any more. Without ipset, which a network that uses
-    them has in its image, they stay until the next boot."""
+    them has in its image, they stay until the next boot, and so does one that is in use."""
     if not network.sets:
         return
     begins = (*network.sets, *(f"inet6:{one}" for one in network.sets))
     listed = host.run("ipset", "list", "-name")
     for name in listed.out.split() if listed.status == 0 else ():
         if name.startswith(begins):
-            host.call("ipset", "destroy", name)
+            host.run("ipset", "destroy", name)
 
 
 def _routes(host: Host, network: PodNetwork) -> None:
-    """Its routing table, and the rules that lead there."""
-    if not network.routing_table:
-        return
+    """Its routing table with the rules that lead there, and its routes beside others'."""
     for version in ("-4", "-6"):
+        if network.route_protocol:
+            host.run("ip", version, "route", "flush", "proto", network.route_protocol)
+        if not network.routing_table:
+            continue
         for _ in range(RULES):  # each takes one away, and fails where there is none
             if host.run("ip", version, "rule", "delete", "table", network.routing_table).status:
                 break
         host.run("ip", version, "route", "flush", "table", network.routing_table)
 
 
-def removal(saved: Iterable[str]) -> str:
+def removal(saved: Iterable[str], of_networks: Sequence[str] = ()) -> str:
     """What iptables-restore shall read to undo the cluster's part of an iptables-save; empty where
-    there is none. Pure."""
+    there is none. ``of_networks``: as ``PodNetwork.rules``, of those that are here. Pure."""
     told: list[str] = []
     table = ""
     chains: list[str] = []
@@ -81,7 +85,7 @@ def removal(saved: Iterable[str]) -> str:
             table, chains, rules = line[1:].strip(), [], []
         elif line.startswith(":") and _is_ours(words[0][1:]):
             chains.append(words[0][1:])
-        elif words[:1] == ["-A"] and not _is_ours(words[1]) and _is_for_us(line):
+        elif words[:1] == ["-A"] and not _is_ours(words[1]) and _is_for_us(line, of_networks):
             rules.append(f"-D{line[2:]}")
         elif line.strip() == "COMMIT" and (chains or rules):
             emptied = [f"-F {chain}" for chain in chains]
@@ -96,14 +100,14 @@ def _is_ours(chain: str) -> bool:
     return chain.startswith((CHAINS, *own))
 
 
-def _is_for_us(rule: str) -> bool:
+def _is_for_us(rule: str, of_networks: Sequence[str]) -> bool:
     """True for a rule that jumps to one of those chains (iptables(8), ``-j`` and ``-g``), or that
     a pod network has put beside its chains."""
     try:
         words = shlex.split(rule)  # comments are quoted
     except ValueError:
         return False
-    if any(text in rule for network in NETWORKS.values() for text in network.rules):
+    if any(text in rule for text in of_networks):
         return True
     return any(
         word in ("-j", "-g") and _is_ours(target) for word, target in itertools.pairwise(words)

@@ -47,8 +47,12 @@ PORTS = (
 
 def known(settings: Settings) -> tuple[Port, ...]:
     """All ports of a cluster with these settings, those of its pod network included."""
-    ports = (port.split("/") for port in cni.chosen(settings).ports)
-    more = (Port(protocol, int(number), "the pod network", lan=True) for number, protocol in ports)
+    network = cni.chosen(settings)
+    more = []
+    for port in (*network.ports, *network.own_ports):
+        number, protocol = port.split("/")
+        lan = port in network.ports
+        more.append(Port(protocol, int(number), "the pod network", lan=lan))
     return (*PORTS, *more)
 
 

@@ -29,6 +29,7 @@ from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
 from nodeagent.host.actions import Action, Remove, Run, Write
 from nodeagent.host.facts import Facts
+from nodeagent.host.net import sockets
 from nodeagent.statefile import PATH, remembered
 from nodeagent.steps.step import Step
 
@@ -162,9 +163,13 @@ def _pods(facts: Facts, api: str, address: str) -> Iterator[Action]:
         if copy.startswith(COPIED) and had != known:
             yield from _stopped(facts, "--label", f"io.kubernetes.pod.uid={uid}")
     for network in cni.NETWORKS.values():
-        for device in network.tunnels:
-            if _local(facts, device) not in ("", address):
-                yield from _stopped(facts, "--name", f"^{network.container}$")
+        at = {_local(facts, device) for device in network.tunnels}
+        listening = ((one.protocol, one.port, one.address) for one in sockets.listeners(facts))
+        at |= {
+            where for kind, port, where in listening if (kind, port) == ("tcp", network.listener)
+        }
+        if at - {"", "0.0.0.0", "::", address} and network.container:  # noqa: S104  not bound here
+            yield from _stopped(facts, "--name", f"^{network.container}$")
 
 
 def _stopped(facts: Facts, *which: str) -> Iterator[Action]:

@@ -29,6 +29,11 @@ def name(settings: Settings) -> str:
     return given.NONE.name if settings.network.manifest else settings.network.cni
 
 
+def made(device: str) -> bool:
+    """Whether a device of this name is a pod network's."""
+    return any(network.made(device) for network in NETWORKS.values())
+
+
 def manifest(host: Host, settings: Settings) -> str:
     """What kubectl applies for it; empty for none. Raises Blocked."""
     if settings.network.manifest:

@@ -5,6 +5,7 @@ Whether it works on a node is not part of that: Kubernetes says so itself, in th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,20 +19,22 @@ class PodNetwork:
 
     ``images``: complete names with tags, as in the manifest. ``manifest``: the YAML documents for
     kubectl apply, for validated settings. ``ports``: such as ``4789/udp``; the other nodes must
-    reach them, and no other program may hold them. ``namespaces``: of its own, that of its pods
+    reach them, and no other program may hold them; ``own_ports``: likewise, but asked by this node
+    alone. ``namespaces``: of its own, that of its pods
     first; none where it runs in kube-system. ``policies``: a NetworkPolicy is enforced;
     None: not known.
     ``pod_interface``: by which pods' packets come into
     the node; a firewall is judged by it.
 
-    ``tunnels``: devices that are made with the node's address; where it changes, ``container``,
-    which makes them, is started anew.
+    ``tunnels``: devices that are made with the node's address, ``listener``: a TCP port that is
+    listened on at it; where it changes, ``container``, whose they are, is started anew.
 
     Removed with the cluster, where they exist: ``configuration`` (files in /etc/cni/net.d),
-    ``devices`` (ip-link(8)), ``folders``, ``chains`` (how names of its iptables chains begin),
-    ``rules`` (what tells its rules in the chains of others, as iptables-save writes it), ``tables``
-    (nftables: family and name), ``sets`` (how names of its sets begin, ipset(8)) and
-    ``routing_table`` with the rules that lead there (ip-rule(8)).
+    ``devices`` (ip-link(8); regular expressions), ``folders``, ``chains`` (how names of its
+    iptables chains begin), ``tables`` (nftables: family and name), and, where its configuration is
+    there, ``rules`` (what tells its rules in the chains of others, as iptables-save writes it),
+    ``sets`` (how names of its sets begin, ipset(8)), ``routing_table`` with the rules that lead
+    there (ip-rule(8)) and routes of ``route_protocol`` (ip-route(8), proto).
     """
 
     name: str
@@ -40,12 +43,14 @@ class PodNetwork:
     modules: tuple[str, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[str, ...] = ()
+    own_ports: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     policies: bool | None = False
     pod_interface: str = ""
     configuration: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     tunnels: tuple[str, ...] = ()
+    listener: int = 0
     container: str = ""
     folders: tuple[str, ...] = ()
     chains: tuple[str, ...] = ()
@@ -53,6 +58,11 @@ class PodNetwork:
     tables: tuple[tuple[str, str], ...] = ()
     sets: tuple[str, ...] = ()
     routing_table: str = ""
+    route_protocol: str = ""
+
+    def made(self, device: str) -> bool:
+        """Whether a device of this name is its own."""
+        return any(re.fullmatch(pattern, device) for pattern in self.devices)
 
     def images_for(self, settings: Settings) -> tuple[str, ...]:
         """The images' complete names; from `network.image_repository` where that is set."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,11 +15,12 @@ LISTENING = {"tcp": "0A", "udp": "07"}
 
 @dataclass(frozen=True)
 class Listener:
-    """A socket that waits for others. ``inode`` names it, see ``holder``."""
+    """A socket that waits for others, at ``address``. ``inode`` names it, see ``holder``."""
 
     protocol: str
     port: int
     inode: int
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,15 @@ def parse(protocol: str, table: str) -> Iterator[Listener]:
         if len(words) < 10 or words[3] != LISTENING[protocol]:
             continue
         with contextlib.suppress(ValueError):
-            port = int(words[1].rpartition(":")[2], 16)
-            yield Listener(protocol, port, int(words[9]))
+            address, _, port = words[1].partition(":")
+            yield Listener(protocol, int(port, 16), int(words[9]), _address(address))
+
+
+def _address(digits: str) -> str:
+    """Four or 16 bytes, as numbers of 32 bits in the order of the processor, which is little-endian
+    on all that is supported. Raises ValueError."""
+    words = [bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8)]
+    return str(ipaddress.ip_address(b"".join(words)))
 
 
 def holder(facts: Facts, inode: int) -> Holder | None:

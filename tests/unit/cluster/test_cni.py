@@ -7,7 +7,7 @@ import dataclasses
 import json
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from nodeagent.cluster import (
     versions,
 )
 from nodeagent.cluster.acceptance import _advice
-from nodeagent.cluster.cni import given
+from nodeagent.cluster.cni import given, kube_router
 from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.cluster.kubeadm_state import State
 from nodeagent.config import settings as config
@@ -37,6 +37,7 @@ from nodeagent.steps.modules import FILE as MODULES_FILE
 from nodeagent.steps.modules import Modules
 from nodeagent.steps.sysctls import FILE as SYSCTLS_FILE
 from nodeagent.steps.sysctls import Sysctls
+from tests.support import namespaces
 from tests.support.machine import Machine, put
 
 PACKAGE = Path(__file__).parents[3] / "nodeagent"
@@ -122,7 +123,8 @@ class TestEach:
         assert all(re.fullmatch(r"(/[a-z0-9.-]+){2,}", path) for path in network.folders)
         # A shorter one could begin the name of somebody else's chain.
         assert all(len(chain) >= 4 for chain in network.chains)
-        assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,15}", device) for device in network.devices)
+        assert all(re.fullmatch(r"[A-Za-z0-9._{}[\]-]{1,24}", device) for device in network.devices)
+        assert not {*network.ports} & {*network.own_ports}
         assert all(re.fullmatch(r".+/.+:[^/]+", image) for image in network.images)
 
 
@@ -151,9 +153,12 @@ def test_the_pod_network_takes_the_address_that_the_kubelet_tells() -> None:
     assert told["NODE_IP"] == {"fieldRef": {"fieldPath": "status.hostIP"}}
 
 
-def _after_start(name: str, places: Mapping[str, object], seconds: float) -> None:
+def _after_start(
+    name: str, places: Mapping[str, object], seconds: float, enter: Sequence[str] = ()
+) -> None:
     """What the network's container does once it has started, for so long, with these in the place
-    of the node's own. Nothing has written its configuration before."""
+    of the node's own, in the network namespace that ``enter`` leads to. Nothing has written its
+    configuration before."""
     spec = _documents(name)["DaemonSet"]["spec"]["template"]["spec"]
     before = [mount["name"] for one in spec["initContainers"] for mount in one["volumeMounts"]]
     assert "cni" not in before
@@ -161,7 +166,7 @@ def _after_start(name: str, places: Mapping[str, object], seconds: float) -> Non
     for place, here in places.items():
         command = [word.replace(place, str(here)) for word in command]
     with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, check=True, timeout=seconds)
+        subprocess.run([*enter, *command], check=True, timeout=seconds)
 
 
 @pytest.mark.processes
@@ -192,7 +197,12 @@ def test_pods_start_once_kube_router_has_the_nodes_subnet(has_subnet: bool, tmp_
         "/run/kube-router": tmp_path / "own", "/etc/cni/net.d": tmp_path,
         "/sys/class/net/kube-bridge": tmp_path,
     }  # fmt: skip
-    _after_start("kube-router", places, 20 if has_subnet else 0.3)
+    with namespaces.network() as enter:
+        for _ in range(2):  # the container may be started again
+            _after_start("kube-router", places, 20 if has_subnet else 1, enter())
+        saved = subprocess.check_output(enter("iptables-save"), text=True).splitlines()
+    closed = [line for line in saved if "--dports 20244,50051" in line]
+    assert len(closed) == 1 and packet_filter.removal(saved, kube_router.NETWORK.rules)
     there = tmp_path / "10-kuberouter.conflist"
     assert there.exists() is has_subnet
     assert not has_subnet or json.loads(there.read_text())["name"] == "kube-router"
@@ -216,6 +226,14 @@ def test_its_ports_take_the_place_of_the_others() -> None:
     assert ("udp", 8472) not in numbers
     assert 179 in ports.reachable(CHOSEN, "tcp") and 4789 in ports.reachable(CHOSEN, "udp")
     assert ports.reachable(Settings(), "udp") == (5353, 8472)
+
+
+def test_ports_of_a_network_that_this_node_alone_asks_stay_closed_to_others() -> None:
+    settings = Settings(network=Network(cni="kube-router"))
+    free = {port.number for port in ports.needed(settings) if port.exclusive}
+    assert {179, 20244, 50051} <= free
+    assert ports.reachable(settings, "tcp").count(179) == 1
+    assert not {20244, 50051} & {*ports.reachable(settings, "tcp")}
 
 
 def test_its_images_are_pulled_before_the_join(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cluster import packet_filter
+from nodeagent.cluster import cni, packet_filter
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host, Result, run_process
 from tests.support import namespaces
@@ -63,7 +63,11 @@ COMMIT
 """
 
 
+RULES = cni.NETWORKS["kube-router"].rules
 KUBE_ROUTERS = """\
+*raw
+-A PREROUTING ! -i lo -p tcp -m multiport --dports 20244,50051 -m addrtype --dst-type LOCAL -m comment --comment "nodeagent: for this node alone" -j DROP
+COMMIT
 *filter
 :FORWARD ACCEPT [0:0]
 :KUBE-ROUTER-FORWARD - [0:0]
@@ -80,21 +84,26 @@ COMMIT
 
 def test_rules_that_a_pod_network_puts_beside_its_chains_go_too() -> None:
     """As long as one names a set of addresses, that cannot be removed (ipset(8), destroy)."""
-    said = packet_filter.removal(KUBE_ROUTERS.splitlines()).splitlines()
+    said = packet_filter.removal(KUBE_ROUTERS.splitlines(), RULES).splitlines()
     gone = [line for line in said if line.startswith("-D ")]
     theirs = [line for line in KUBE_ROUTERS.splitlines() if line.startswith("-A ")]
-    assert [f"-A{line[2:]}" for line in gone] == [*theirs[:3], theirs[4]]
+    assert [f"-A{line[2:]}" for line in gone] == [theirs[0], *theirs[1:4], theirs[5]]
+    # Where that network is not, the same words are somebody else's.
+    said = packet_filter.removal(KUBE_ROUTERS.splitlines()).splitlines()
+    assert [f"-A{line[2:]}" for line in said if line.startswith("-D ")] == [theirs[1]]
 
 
 def test_sets_and_routes_of_a_pod_network_go_where_it_was(tmp_path: Path) -> None:
     put(tmp_path, {"/etc/cni/net.d/10-kuberouter.conflist": "{}"})
     sets = "kube-router-node-ips\ninet6:KUBE-SRC-X\nblocklist\n"
     gone = [f"ipset destroy {name}" for name in ("kube-router-node-ips", "inet6:KUBE-SRC-X")]
+    busy = {gone[0]: {"status": 1, "err": "Set cannot be destroyed: it is in use"}}
     rule = "ip -4 rule delete table 77"
-    machine = Machine(tmp_path, {"ipset list -name": sets, rule: "", **dict.fromkeys(gone, "")})
+    machine = Machine(tmp_path, {"ipset list -name": sets, rule: "", **busy})
     packet_filter.clear(machine)
     done = [line for line in machine.ran if line.split()[0] in ("ipset", "ip")]
     assert done[:3] == ["ipset list -name", *gone]
+    assert {f"ip {one} route flush proto 17" for one in ("-4", "-6")} <= {*done}
     assert done.count(rule) == packet_filter.RULES and done[-1] == "ip -6 route flush table 77"
 
 

@@ -40,7 +40,7 @@ def test_power_without_a_pi_is_not_known(tmp_path: Path) -> None:
     assert hardware.power(Facts(Machine(tmp_path))) is None
 
 
-# As Linux 6.18 prints them, the zeros of IPv6 shortened. The second is a connection.
+# As Linux 6.18 prints them. The second is a connection.
 TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11 1
@@ -48,14 +48,17 @@ TCP = """\
 """
 UDP6 = """\
   sl  local_address remote_address  st tx_queue
- 9: 0:14E9 0:0000 07 0:0 0:0 0 0 0 13 2
+ 9: 000080FE00000000FF005450EF00FEBA:14E9 0:0000 07 0:0 0:0 0 0 0 13 2
 """
 
 
 def test_listeners(tmp_path: Path) -> None:
     put(tmp_path, {"/proc/net/tcp": TCP, "/proc/net/udp6": UDP6})
     found = sockets.listeners(Facts(Machine(tmp_path)))
-    assert found == (Listener("tcp", 22, 11), Listener("udp", 5353, 13))
+    assert found == (
+        Listener("tcp", 22, 11, "0.0.0.0"),
+        Listener("udp", 5353, 13, "fe80::5054:ff:bafe:ef"),
+    )
 
 
 def test_the_process_behind_a_socket(tmp_path: Path) -> None:

@@ -157,6 +157,21 @@ def test_a_cut_anywhere_ends_alike(role: str, cut: int, power: bool, tmp_path: P
         assert second.tree() == whole.tree()
 
 
+@pytest.mark.parametrize(("at", "again"), [(BEFORE, True), (NOW, False), ("0.0.0.0", False)])
+def test_a_network_that_listens_at_the_former_address_is_started_anew(
+    at: str, again: bool, tmp_path: Path
+) -> None:
+    """kube-router of a worker that alone has moved, which nothing else starts anew."""
+    one = board(tmp_path, "worker")
+    settle(one)
+    where = bytes(map(int, at.split(".")))[::-1].hex().upper()
+    line = f" 0: {where}:00B3 00000000:0000 0A 0:0 0:0 0 0 0 11 1\n"
+    put(tmp_path, {"/proc/net/tcp": f"  sl  local_address rem_address   st\n{line}"})
+    one.otherwise = lambda *_: Result(0, "router\n")
+    asked = [action.show() for action in one.left()]
+    assert asked == (["run crictl stop router"] if again else [])
+
+
 def test_a_certificate_without_its_key_is_made_again(tmp_path: Path) -> None:
     """kubeadm syncs nothing, so a power cut may leave one of the two."""
     one = board(tmp_path, "leader")
