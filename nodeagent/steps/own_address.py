@@ -164,10 +164,8 @@ def _pods(facts: Facts, api: str, address: str) -> Iterator[Action]:
             yield from _stopped(facts, "--label", f"io.kubernetes.pod.uid={uid}")
     for network in cni.NETWORKS.values():
         at = {_local(facts, device) for device in network.tunnels}
-        listening = ((one.protocol, one.port, one.address) for one in sockets.listeners(facts))
-        at |= {
-            where for kind, port, where in listening if (kind, port) == ("tcp", network.listener)
-        }
+        wanted = ("tcp", network.listener)
+        at |= {s.address for s in sockets.listeners(facts) if (s.protocol, s.port) == wanted}
         if at - {"", "0.0.0.0", "::", address} and network.container:  # noqa: S104  not bound here
             yield from _stopped(facts, "--name", f"^{network.container}$")
 
