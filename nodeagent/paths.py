@@ -44,6 +44,7 @@ SETTINGS, OLD_SETTINGS = f"{BOOT}/nodeagent.yaml", "/boot/nodeagent.yaml"
 KUBERNETES = "/etc/kubernetes"
 ADMIN_CONF = f"{KUBERNETES}/admin.conf"
 KUBELET_CONF = f"{KUBERNETES}/kubelet.conf"  # its own credentials: there, the node is a member
+FORMED = "/var/lib/nodeagent/kubeadm/formed"  # see ``kubeadm_state``
 KUBERNETES_PKI = f"{KUBERNETES}/pki"
 KUBERNETES_CA, KUBERNETES_CA_KEY = f"{KUBERNETES_PKI}/ca.crt", f"{KUBERNETES_PKI}/ca.key"
 ETCD_PKI = f"{KUBERNETES_PKI}/etcd"

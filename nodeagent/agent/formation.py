@@ -70,19 +70,15 @@ class Formation:
         self.host, self.reporter, self.state_file = host, reporter, state_file
         self.announcer, self.trust, self.key = announcer, trust, key
         self.moved = moved.Moved(host)
-        self.settings = announcer.settings
+        self._behind = False  # the cluster's files, or what those who join are told
         self._prefetched = False
         self._rejoined: float | None = None
-        self._cluster: tuple[float, tuple[str, ...]] | None = None  # when, and its networks
+        self._cluster: tuple[float, Cluster] | None = None  # that let this node in, and when
         self._epochs: dict[str, int] = {}  # proved ones, by the control plane's node id
-
-    @property
-    def _own(self) -> names.Names:
-        return names.of(self.trust.fleet_id, self.key.node_id)
 
     def form(self) -> None:
         """Until this node is Ready in its role. Raises what the parts raise; repeatable."""
-        settings = self.settings = config.load(self.host).settings
+        settings = config.load(self.host).settings
         role = self.state_file.values["role"]
         if role is not None:
             # `nodeagent fleet off` that was killed has left it stopped.
@@ -139,7 +135,7 @@ class Formation:
         if not address:
             raise Blocked("This node has no address on the network.", "Check cable or Wi-Fi.")
         settings = networks.fitted(facts, settings)
-        settings = self.settings = addresses.fitted(settings, address)
+        settings = addresses.fitted(settings, address)
         tested = packages.release(facts, settings)
         self.reporter.set(role="control-plane", role_why=why, control_plane=address)
         slow = (self.state_file.values["fsync_ms"] or 0) > SLOW_FSYNC_MS
@@ -151,7 +147,8 @@ class Formation:
             if kubeadm_state.read(self.host) is not kubeadm_state.State.CONTROL_PLANE:
                 workloads.expect(self.host)
             try:
-                kubeadm.initialise(self.host, settings, tested, name, address, self._own, slow)
+                own = names.of(self.trust.fleet_id, self.key.node_id)
+                kubeadm.initialise(self.host, settings, tested, name, address, own, slow)
             except Exception:
                 self.announcer.leading = False  # another may do better
                 raise
@@ -217,19 +214,17 @@ class Formation:
         facts = Facts(self.host)
         now = self.host.clock.monotonic()
         if self._cluster and now - self._cluster[0] < REJOIN_PAUSE:
-            # While they clash no grant is asked for: each costs the control plane a token.
-            networks.check_joining(facts, settings, self._cluster[1])
+            # While it does not fit no grant is asked for: each costs the control plane a token.
+            self.take_networks(settings, self._cluster[1])
         grant = self._ask(settings, facts, facts.node_name, clock_synced=synchronised(facts))
         cluster = grant.cluster
-        self._cluster = now, cluster.networks
+        self._cluster = now, cluster
         networks.check_joining(facts, settings, cluster.networks)
         if release.fit(self.host, settings, self.state_file, self.reporter, cluster.kubernetes):
             # The download may have taken longer than a token lives.
             grant = self._ask(settings, facts, facts.node_name, clock_synced=synchronised(facts))
             cluster = grant.cluster
-        self.settings = settings = release.take_networks(
-            self.host, settings, self.state_file, self.reporter, cluster
-        )
+        self.take_networks(settings, cluster)
         self.reporter.enter("joining", f"Joining as {grant.node_name} with kubeadm join")
         self.reporter.set(
             approval="", control_plane=cluster.endpoints[0], kubernetes=cluster.kubernetes
@@ -250,6 +245,10 @@ class Formation:
         self.state_file.note("joined", name=grant.node_name, control_plane=cluster.endpoints[0])
         self.reporter.milestone("joined", f"Let in as {grant.node_name} by {cluster.endpoints[0]}")
         self.follow(settings)
+
+    def take_networks(self, settings: Settings, cluster: Cluster) -> None:
+        """See ``release.take_networks``."""
+        release.take_networks(self.host, settings, self.state_file, self.reporter, cluster)
 
     def candidates(self, settings: Settings) -> list[tuple[str, int]]:
         """Where to ask: heard, configured and last known addresses, each once."""
@@ -275,7 +274,7 @@ class Formation:
         looked = self.host.clock.monotonic()
         sought = looked
         told = "Waiting until Kubernetes calls this node Ready"
-        if cni.chosen(self.settings) is cni.given.NONE:
+        if cni.chosen(config.load(self.host).settings) is cni.given.NONE:
             told += "; for that the cluster needs the pod network that you apply (`network.cni`)"
         while not control_plane.ready(self.host, name):
             self.reporter.set(detail=told, waiting={"for": told, "until": None})
@@ -288,7 +287,6 @@ class Formation:
                 self.renew(name)  # the clock may have been set since
                 looked = self.host.clock.monotonic()
         follow.follow_clock(self.host)  # its API server answers for sure now
-        networks.learn_pod_network(self.host)
         self.host.shred(kubeadm_state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
         self.reporter.enter("ready", "Part of the cluster")
         self.announcer.formed = True
@@ -299,24 +297,26 @@ class Formation:
         server = api_server(self.host.text(paths.KUBELET_CONF) or "")
         if self.state_file.values["role"] != "worker" or server is None or answers(*server):
             return
-        address, off = follow.look(self.host, self.trust, self.key, self.state_file, self.settings)
+        settings = config.load(self.host).settings
+        address, off = follow.look(self.host, self.trust, self.key, self.state_file, settings)
         if off:
             keeper.switch_off(self.host, self.reporter)
         if address and follow.take(self.host, self.state_file, address):
             self.reporter.set(control_plane=addresses.endpoint(address))
             self.reporter.milestone("found", f"The control plane is at {address} now")
-        self.settle(self.settings)
+        self.settle(settings)
 
     def keep_up(self) -> None:
-        """While the agent waits: where the node has had another address for a while, the cluster's
-        files follow, since what is waited for may never come at the former; and those who join are
-        told. Raises as ``engine.run``."""
-        if not self.moved.elsewhere(self.settings.network.interface):
-            return
-        before = moved.known(self.host)
-        self.settle(self.settings)
-        if self.announcer.serves_grants and moved.known(self.host) != before:
-            self.open_for_joins(self.settings, moved.known(self.host))
+        """While the agent waits: another address that has stayed for a while is followed, in files
+        and in what those who join are told; the wait may be for ever else. As ``engine.run``."""
+        settings = config.load(self.host).settings
+        if self.moved.elsewhere(settings.network.interface):
+            self._behind = True
+        if self._behind:  # also where a part of it has failed before
+            self.settle(settings)
+            if self.announcer.serves_grants:
+                self.open_for_joins(settings, moved.known(self.host))
+            self._behind = False
 
     def settle(self, settings: Settings) -> None:
         """The cluster's files say what is so. Raises as ``engine.run``."""

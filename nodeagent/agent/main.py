@@ -17,7 +17,7 @@ from nodeagent.agent import conflict, inventory, keeper, moved, package_progress
 from nodeagent.agent.announcer import Announcer
 from nodeagent.agent.formation import Formation
 from nodeagent.agent.reporter import Reporter
-from nodeagent.cluster import kubeadm_state, membership
+from nodeagent.cluster import kubeadm_state, membership, networks
 from nodeagent.cluster.kubeadm_state import State
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
@@ -110,6 +110,8 @@ class Agent:
         """What was claimed and measured on another board does not count on this one; a member's
         card in another board is shown and noted, once for each board."""
         facts = Facts(self.host)
+        if membership.is_member(facts):
+            networks.learn_pod_network(self.host)  # an earlier nodeagent has not
         note = membership.moved_note(facts)
         self.reporter.set(notes=[note] if note else [])
         if (

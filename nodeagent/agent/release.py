@@ -69,19 +69,15 @@ def fit(
 
 def take_networks(
     host: Host, settings: Settings, state_file: StateFile, reporter: Reporter, cluster: Cluster
-) -> Settings:
-    """Prepare the node for the cluster's networks and keep them; the settings with these.
-
-    An older nodeagent does not tell them. Raises what ``engine.run`` raises, and OSError; the same
-    call again then goes on.
-    """
+) -> None:
+    """Prepare the node for the cluster's networks and keep them; an older nodeagent does not tell
+    them. Raises Blocked where they hold this node's LAN, what ``engine.run`` raises, and OSError;
+    the same call again then goes on."""
+    networks.check_joining(Facts(host), settings, cluster.networks)
     if not cluster.networks:
-        return settings
+        return
     learned = networks.with_those_of(settings, cluster.networks, cluster.cni)
-    if learned != settings:
-        needed = (Ports(), Modules(), Sysctls(), Firewall(), PodNetwork())
-        engine.run(needed, host, learned, state_file, reporter.progress)
-    # After it: what is kept counts as done at the next try.
-    networks.learn(Facts(host), learned)
+    networks.learn(Facts(host), learned)  # the firewall is opened for what is kept
+    needed = (Ports(), Modules(), Sysctls(), Firewall(), PodNetwork())
+    engine.run(needed, host, learned, state_file, reporter.progress)
     networks.learn_pod_network(host, cluster.cni)
-    return learned

@@ -275,7 +275,13 @@ def policy(host: Host, pods: list[Pod], get: Fetch, network: PodNetwork) -> str:
     _asked(host, lambda: kubectl.call(host, *label))
     _asked(host, lambda: kubectl.apply_text(host, POLICY))
     shut = becomes(False)
+    mute = next((one for one in others if not shut and reached(one) is None), None)
     _asked(host, lambda: kubectl.delete_text(host, POLICY))
+    if mute:
+        raise VerifyFailed(
+            f"{mute.name} on {mute.node} does not answer any more, so no NetworkPolicy was tried.",
+            _advice(network),
+        )
     if not shut and network.policies is None:
         return "the pod network enforces no NetworkPolicy"
     if not shut:

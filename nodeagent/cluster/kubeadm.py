@@ -23,7 +23,7 @@ from nodeagent.cluster import (
 from nodeagent.cluster.kubeadm_state import FOLDER, State
 from nodeagent.cluster.names import Names
 from nodeagent.cluster.versions import Tested
-from nodeagent.config.settings import Settings
+from nodeagent.config.settings import POD_NETWORK_FILE, Settings
 from nodeagent.errors import Blocked, CommandFailed, Refused
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host, accepted
@@ -166,9 +166,9 @@ def make_room(host: Host, found: State) -> None:
     configuration: list[str] = []
     for network in cni.NETWORKS.values():
         configuration += network.configuration
-        for device in network.devices:
-            host.run("ip", "link", "delete", device)
-    host.call("rm", "-rf", *REMAINS, *configuration)
+    for device in filter(cni.made, host.names(paths.INTERFACES)):
+        host.run("ip", "link", "delete", device)
+    host.call("rm", "-rf", *REMAINS, *configuration, POD_NETWORK_FILE)
 
 
 def pull_images(

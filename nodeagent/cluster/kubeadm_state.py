@@ -15,7 +15,7 @@ from nodeagent import paths
 from nodeagent.host.host import Host
 
 FOLDER = "/var/lib/nodeagent/kubeadm"
-BEGUN, FORMED = f"{FOLDER}/begun", f"{FOLDER}/formed"
+BEGUN, FORMED = f"{FOLDER}/begun", paths.FORMED
 BOOTSTRAP_CONF = "/etc/kubernetes/bootstrap-kubelet.conf"
 ETCD_DATA = "/var/lib/etcd/member"
 # In the order in which kubeadm writes them (kubeadm docs, "Implementation details"); its reset

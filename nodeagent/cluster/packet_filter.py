@@ -13,8 +13,10 @@ import logging
 import shlex
 from collections.abc import Iterable, Sequence
 
+from nodeagent.cluster import cni
 from nodeagent.cluster.cni import NETWORKS
 from nodeagent.cluster.cni.network import PodNetwork
+from nodeagent.config.settings import POD_NETWORK_FILE
 from nodeagent.host.host import Host
 
 LOG = logging.getLogger("nodeagent")
@@ -27,8 +29,13 @@ TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))  # its nftables mode (pkg
 
 def clear(host: Host) -> None:
     """Remove it all; what is not there, tool or rules, is no error. Raises CommandFailed."""
-    # What only resembles theirs is left alone where they were not; configurations go after this.
-    here = [one for one in NETWORKS.values() if any(map(host.exists, one.configuration))]
+    # What only resembles theirs is left alone where they were not. Both signs go after this.
+    told = (host.text(POD_NETWORK_FILE) or "").split()
+    here = [
+        network
+        for network in NETWORKS.values()
+        if network.name in told or any(map(host.exists, network.configuration))
+    ]
     rules = [text for network in here for text in network.rules]
     for tool in TOOLS:
         saved = host.run(f"{tool}-save", timeout=60)
@@ -107,7 +114,7 @@ def _is_for_us(rule: str, of_networks: Sequence[str]) -> bool:
         words = shlex.split(rule)  # comments are quoted
     except ValueError:
         return False
-    if any(text in rule for text in of_networks):
+    if any(text in rule for text in (cni.OURS, *of_networks)):
         return True
     return any(
         word in ("-j", "-g") and _is_ours(target) for word, target in itertools.pairwise(words)

@@ -135,7 +135,7 @@ def load(host: Host, flags: Mapping[str, Any] | None = None) -> Loaded:
     had: Origin | None = None
     for path in sources(host):
         _merge_section(Settings, "", yaml_lines.parse(_read(host, path), path), path, values)
-        if path == POD_NETWORK_FILE and host.exists(paths.KUBELET_CONF):  # a member
+        if path == POD_NETWORK_FILE:
             had = values.get("network.cni")
     overruled = _as_the_cluster_has(had, values)
     role = host.environ.get("NODEAGENT_ROLE")
@@ -177,7 +177,10 @@ def sources(host: Host) -> list[str]:
                 raise ConfigError(
                     f"{wrong} is not read, because of its name.", f"Rename it to {path}."
                 )
-    chosen = [p for p in (CHOSEN_FILE, RELEASE_FILE, POD_NETWORK_FILE) if host.exists(p)]
+    chosen = [path for path in (CHOSEN_FILE, RELEASE_FILE) if host.exists(path)]
+    # Of a member only: on the way in and out of a cluster it may be that of another one.
+    if all(map(host.exists, (POD_NETWORK_FILE, paths.FORMED, paths.KUBELET_CONF))):
+        chosen.append(POD_NETWORK_FILE)
     boot = [path for path in BOOT_FILES if host.exists(path)][:1]
     names = host.names(DROP_INS)
     for name in names:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeagent.cluster import closed_ports, networks
+from nodeagent.cluster import closed_ports, cni, networks
 from nodeagent.cluster.ports import reachable
 from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked
@@ -65,7 +65,9 @@ class Firewall(Step):
                 yield Run(("ufw", *rule.words("delete")), timeout=firewalls.SLOW)
         elif owner == "firewalld":
             zone = _lan_zone(facts, settings)
-            ours = [port for port in _wanted(settings) if port in zone.ports]
+            # By any of the settings since then, such as of a reset that was cut off.
+            opened = {port for one in cni.NETWORKS.values() for port in one.ports}
+            ours = sorted({*_wanted(settings), *opened} & zone.ports)
             if ours:
                 yield from _twice(zone.name, [f"--remove-port={port}" for port in ours])
             if settings.network.pod_cidr in firewalls.zones_in_force(facts)[TRUSTED].sources:

@@ -163,10 +163,15 @@ def _pods(facts: Facts, api: str, address: str) -> Iterator[Action]:
         if copy.startswith(COPIED) and had != known:
             yield from _stopped(facts, "--label", f"io.kubernetes.pod.uid={uid}")
     for network in cni.NETWORKS.values():
-        at = {_local(facts, device) for device in network.tunnels}
+        devices = filter(network.made, facts.names(paths.INTERFACES))
+        former = [one for one in devices if _local(facts, one) not in ("", address)]
+        # The network itself would go on with one that it finds.
+        for device in former:
+            if device not in network.tunnels:
+                yield Run(("ip", "link", "delete", device))
         wanted = ("tcp", network.listener)
-        at |= {s.address for s in sockets.listeners(facts) if (s.protocol, s.port) == wanted}
-        if at - {"", "0.0.0.0", "::", address} and network.container:  # noqa: S104  not bound here
+        at = {s.address for s in sockets.listeners(facts) if (s.protocol, s.port) == wanted}
+        if former or at - {"0.0.0.0", "::", address}:  # noqa: S104  not bound here
             yield from _stopped(facts, "--name", f"^{network.container}$")
 
 

@@ -19,6 +19,9 @@ NETWORKS: dict[str, PodNetwork] = {
 }
 
 
+OURS = '"nodeagent: '  # how comments of rules begin that a manifest here puts beside a network's
+
+
 def chosen(settings: Settings) -> PodNetwork:
     """The pod network of these settings."""
     return given.GIVEN if settings.network.manifest else NETWORKS[settings.network.cni]

@@ -188,6 +188,53 @@ def test_those_who_join_are_told_the_address_that_the_files_follow(
     assert told == ["10.0.0.9"]
 
 
+def test_a_move_that_was_followed_by_half_is_followed_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet's flags fit then, and the kubelet may run with the former address still."""
+    put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.7"'})
+    machine, tries = Machine(tmp_path), list[int]()
+    forming = former(machine, "control-plane", synced=True)
+    monkeypatch.setattr(Facts, "address", lambda *_: "10.0.0.9")
+    monkeypatch.setattr(forming, "open_for_joins", lambda *_: None)
+
+    def settle(_: Settings) -> None:
+        tries.append(1)
+        put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.9"'})
+        if len(tries) == 1:
+            raise CommandFailed("systemctl restart kubelet: timed out", "")
+
+    monkeypatch.setattr(forming, "settle", settle)
+    forming.keep_up()
+    machine.time.sleep(STEADY)
+    with pytest.raises(CommandFailed):
+        forming.keep_up()
+    forming.keep_up()
+    forming.keep_up()
+    assert len(tries) == 2
+
+
+def test_where_the_settings_say_now_a_waiting_worker_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person writes `control_plane` while it waits, as the status says."""
+    put(tmp_path, {paths.KUBELET_CONF: "    server: https://10.0.0.7:6443\n"})
+    machine, asked = Machine(tmp_path), list[tuple[str, ...]]()
+    monkeypatch.setattr(formation, "answers", lambda *_: False)
+
+    def look(*given: Any) -> follow.Found:
+        asked.append(given[-1].control_plane)
+        return follow.Found(None, off=False)
+
+    monkeypatch.setattr(follow, "look", look)
+    forming = former(machine, "worker", synced=True)
+    monkeypatch.setattr(forming, "settle", lambda _: None)
+    forming.seek()
+    put(tmp_path, {"/etc/nodeagent/config.d/a.yaml": "control_plane: [10.9.9.9]\n"})
+    forming.seek()
+    assert asked == [(), ("10.9.9.9",)]
+
+
 def test_a_move_is_told_also_where_what_follows_it_fails(tmp_path: Path) -> None:
     put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.7"'})
     forming = former(Machine(tmp_path), "worker", synced=True)

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from nodeagent import paths
 from nodeagent.agent import release
 from nodeagent.agent.reporter import Reporter
-from nodeagent.cluster import kubeadm, kubeadm_state, packages, versions
+from nodeagent.cluster import kubeadm, kubeadm_state, networks, packages, versions
 from nodeagent.config import checks
 from nodeagent.config import settings as config
-from nodeagent.config.settings import Settings
+from nodeagent.config.settings import Network, Settings
 from nodeagent.errors import Blocked, CommandFailed
 from nodeagent.host.facts import Facts
 from nodeagent.join.statement import Cluster
@@ -120,26 +121,27 @@ def test_a_node_that_joins_is_prepared_for_the_clusters_networks(
     machine = node(tmp_path, {})
     pods = ("10.118.0.0/16", "10.119.0.0/16")
     cluster = Cluster("n-" + "a" * 16, 1, ("10.0.0.7:6443",), "CA", "1.37.2", pods, cni=told)
-    runs = list[tuple[list[str], Settings]]()
+    runs = list[tuple[list[str], Network, Network]]()
 
-    def take() -> Settings:
+    def take() -> None:
         loaded = config.load(machine).settings
         said = Reporter(machine)
-        return release.take_networks(machine, loaded, StateFile(machine), said, cluster)
+        release.take_networks(machine, loaded, StateFile(machine), said, cluster)
 
     def run(steps: Any, host: Any, settings: Settings, *_: Any) -> None:
-        runs.append(([step.name for step in steps], settings))
+        opened = networks.chosen(Facts(machine), settings)  # what the firewall step opens
+        runs.append(([step.name for step in steps], settings.network, opened.network))
         if len(runs) == 1:
             raise CommandFailed("modprobe: no such module", "")
 
     monkeypatch.setattr(engine, "run", run)
     with pytest.raises(CommandFailed):
         take()
-    learned = take()
-    network = learned.network
-    assert (network.pod_cidr, network.service_cidr) == pods
-    assert network.cni == (told or "flannel")
-    assert [settings for _, settings in runs] == [learned, learned]
-    assert runs[0][0] == ["ports", "modules", "sysctls", "firewall", "pod-network"]
-    assert take() == config.load(machine).settings == learned and len(runs) == 2
-    assert machine.exists(config.POD_NETWORK_FILE) is bool(told)
+    take()
+    for steps, network, opened in runs:
+        assert steps == ["ports", "modules", "sysctls", "firewall", "pod-network"]
+        assert (network.pod_cidr, network.service_cidr) == pods
+        assert network.cni == (told or "flannel") and opened == network
+    assert len(runs) == 2 and machine.exists(config.POD_NETWORK_FILE) is bool(told)
+    put(tmp_path, {paths.FORMED: "worker\n", paths.KUBELET_CONF: "server"})
+    assert config.load(machine).settings.network == runs[1][1]

@@ -215,7 +215,7 @@ def test_a_network_policy_is_tried(network: PodNetwork, cluster: Cluster) -> Non
         ({"enforces": False}, "that closes web-6d4b75cb6d-0 on pi-1 does nothing"),
         ({"stays": True}, "web-6d4b75cb6d-0 on pi-1 stays closed"),
         # Of a replica that this node does not reach nothing is known.
-        ({"mute": True}, "that closes web-6d4b75cb6d-0 on pi-1 does nothing"),
+        ({"mute": True}, "web-6d4b75cb6d-1 on pi-2 does not answer any more"),
     ],
 )
 def test_a_policy_that_is_promised_and_does_nothing_is_a_fault(

@@ -26,7 +26,7 @@ from nodeagent.cluster import (
     versions,
 )
 from nodeagent.cluster.acceptance import _advice
-from nodeagent.cluster.cni import given, kube_router
+from nodeagent.cluster.cni import given
 from nodeagent.cluster.cni.network import PodNetwork
 from nodeagent.cluster.kubeadm_state import State
 from nodeagent.config import settings as config
@@ -198,11 +198,13 @@ def test_pods_start_once_kube_router_has_the_nodes_subnet(has_subnet: bool, tmp_
         "/sys/class/net/kube-bridge": tmp_path,
     }  # fmt: skip
     with namespaces.network() as enter:
+        subprocess.run(enter("ip", "link", "set", "lo", "up"), check=True)  # it has IPv6 too
         for _ in range(2):  # the container may be started again
             _after_start("kube-router", places, 20 if has_subnet else 1, enter())
-        saved = subprocess.check_output(enter("iptables-save"), text=True).splitlines()
-    closed = [line for line in saved if "--dports 20244,50051" in line]
-    assert len(closed) == 1 and packet_filter.removal(saved, kube_router.NETWORK.rules)
+        for tool in ("iptables-save", "ip6tables-save"):
+            saved = subprocess.check_output(enter(tool), text=True).splitlines()
+            closed = [line for line in saved if "--dports 20244,50051" in line]
+            assert len(closed) == 1 and f"-D{closed[0][2:]}" in packet_filter.removal(saved)
     there = tmp_path / "10-kuberouter.conflist"
     assert there.exists() is has_subnet
     assert not has_subnet or json.loads(there.read_text())["name"] == "kube-router"
@@ -326,10 +328,13 @@ def test_a_half_made_cluster_leaves_nothing_of_it(tmp_path: Path) -> None:
             self.answers[" ".join(argv)] = ""
             return super()._answer(argv, timeout, stdin)
 
+    devices = ("other0", "tun-0123456789a", "tun-mine", "wlan0")
+    put(tmp_path, {f"/sys/class/net/{name}/address": "" for name in devices})
     machine = Anything(tmp_path)
     kubeadm.make_room(machine, State.HALF_JOIN)
-    assert "ip link delete other0" in machine.ran
-    assert machine.ran[-1].endswith(" /etc/cni/net.d/05-other.conf")
+    gone = [line for line in machine.ran if line.startswith("ip link delete")]
+    assert gone == [f"ip link delete {name}" for name in devices[:2]]
+    assert machine.ran[-1].endswith(f" /etc/cni/net.d/05-other.conf {config.POD_NETWORK_FILE}")
 
 
 def test_the_verdict_of_verify_names_it() -> None:

@@ -18,6 +18,7 @@ from nodeagent.host.facts import Facts
 from tests.support.machine import Machine, put
 from tests.unit.cluster.test_addresses import HEAD, TRIE, WIRE, WIRE_NET, sysfs
 
+MEMBER = {paths.KUBELET_CONF: "server", paths.FORMED: "worker\n"}
 LEARNED = ("10.118.0.0/16", "10.119.0.0/16")
 
 
@@ -46,6 +47,7 @@ def test_the_networks_of_the_cluster_are_kept(facts: Facts) -> None:
     assert networks.with_those_of(Settings(), LEARNED, "of-a-later-release") == learned_of("")
     networks.learn(facts, learned)
     networks.learn_pod_network(facts.host, "kube-router")
+    put(facts.host.root, MEMBER)
     kept = config.load(facts.host)
     assert kept.settings == learned
     assert kept.origins["network.pod_cidr"].where.startswith(config.CHOSEN_FILE)
@@ -74,7 +76,7 @@ def test_a_running_cluster_keeps_its_pod_network(
 ) -> None:
     """Modules, sysctls and firewall would be set for one that is not there."""
     networks.learn_pod_network(facts.host, has)
-    put(facts.host.root, {paths.KUBELET_CONF: "server"})
+    put(facts.host.root, MEMBER)
     put(facts.host.root, {"/boot/firmware/nodeagent.yaml": f"network: {{{typed}}}\n"})
     loaded = config.load(facts.host)
     assert cni.name(loaded.settings) == has
@@ -84,13 +86,19 @@ def test_a_running_cluster_keeps_its_pod_network(
     assert (seen is None) == (overruled is None)
 
 
-def test_before_it_is_a_member_a_node_takes_another_pod_network(facts: Facts) -> None:
-    """As where a join was given up, or a person has run kubeadm reset."""
-    networks.learn_pod_network(facts.host, "kube-router")
-    assert config.load(facts.host).settings.network.cni == "kube-router"
-    put(facts.host.root, {"/boot/firmware/nodeagent.yaml": "network: {cni: flannel}\n"})
+@pytest.mark.parametrize("there", [{}, {paths.KUBELET_CONF: "server"}, {paths.FORMED: "worker"}])
+@pytest.mark.parametrize("has", ["kube-router", "none"])
+@pytest.mark.parametrize("typed", ["cni: flannel", MANIFEST])
+def test_before_it_is_a_member_a_node_takes_another_pod_network(
+    there: dict[str, str], has: str, typed: str, facts: Facts
+) -> None:
+    """As where a join was cut off, or a reset, or a person has run kubeadm reset."""
+    networks.learn_pod_network(facts.host, has)
+    put(facts.host.root, there)
+    put(facts.host.root, {"/boot/firmware/nodeagent.yaml": f"network: {{{typed}}}\n"})
     loaded = config.load(facts.host)
     assert (loaded.settings.network.cni, loaded.overruled) == ("flannel", None)
+    assert bool(loaded.settings.network.manifest) is (typed == MANIFEST)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +114,7 @@ def test_a_member_keeps_the_name_of_the_pod_network_that_is_here(
     here: str, told: str, kept: str | None, facts: Facts
 ) -> None:
     """An earlier nodeagent kept none, and what its settings say may change at any time."""
-    put(facts.host.root, {here: "{}", paths.KUBELET_CONF: "server"})
+    put(facts.host.root, {here: "{}", **MEMBER})
     networks.learn_pod_network(facts.host, told)
     networks.learn_pod_network(facts.host)
     put(facts.host.root, {"/boot/firmware/nodeagent.yaml": "network: {cni: none}\n"})

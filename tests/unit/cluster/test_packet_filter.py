@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.cluster import cni, packet_filter
+from nodeagent.config.settings import POD_NETWORK_FILE
 from nodeagent.errors import CommandFailed
 from nodeagent.host.host import Host, Result, run_process
 from tests.support import namespaces
@@ -65,8 +66,8 @@ COMMIT
 
 RULES = cni.NETWORKS["kube-router"].rules
 KUBE_ROUTERS = """\
-*raw
--A PREROUTING ! -i lo -p tcp -m multiport --dports 20244,50051 -m addrtype --dst-type LOCAL -m comment --comment "nodeagent: for this node alone" -j DROP
+*mangle
+-A INPUT ! -i lo -p tcp -m multiport --dports 20244,50051 -m comment --comment "nodeagent: for this node alone" -j DROP
 COMMIT
 *filter
 :FORWARD ACCEPT [0:0]
@@ -90,11 +91,17 @@ def test_rules_that_a_pod_network_puts_beside_its_chains_go_too() -> None:
     assert [f"-A{line[2:]}" for line in gone] == [theirs[0], *theirs[1:4], theirs[5]]
     # Where that network is not, the same words are somebody else's.
     said = packet_filter.removal(KUBE_ROUTERS.splitlines()).splitlines()
-    assert [f"-A{line[2:]}" for line in said if line.startswith("-D ")] == [theirs[1]]
+    assert [f"-A{line[2:]}" for line in said if line.startswith("-D ")] == theirs[:2]
 
 
-def test_sets_and_routes_of_a_pod_network_go_where_it_was(tmp_path: Path) -> None:
-    put(tmp_path, {"/etc/cni/net.d/10-kuberouter.conflist": "{}"})
+@pytest.mark.parametrize("sign", [
+    {"/etc/cni/net.d/10-kuberouter.conflist": "{}"},
+    {POD_NETWORK_FILE: "network:\n  cni: kube-router\n"},  # before it has configured itself
+])  # fmt: skip
+def test_sets_and_routes_of_a_pod_network_go_where_it_was(
+    sign: dict[str, str], tmp_path: Path
+) -> None:
+    put(tmp_path, sign)
     sets = "kube-router-node-ips\ninet6:KUBE-SRC-X\nblocklist\n"
     gone = [f"ipset destroy {name}" for name in ("kube-router-node-ips", "inet6:KUBE-SRC-X")]
     busy = {gone[0]: {"status": 1, "err": "Set cannot be destroyed: it is in use"}}

@@ -157,6 +157,9 @@ def test_a_cut_anywhere_ends_alike(role: str, cut: int, power: bool, tmp_path: P
         assert second.tree() == whole.tree()
 
 
+DONE = ["run ip link delete tun-0123456789a", "run crictl stop router"]
+
+
 @pytest.mark.parametrize(("at", "again"), [(BEFORE, True), (NOW, False), ("0.0.0.0", False)])
 def test_a_network_that_listens_at_the_former_address_is_started_anew(
     at: str, again: bool, tmp_path: Path
@@ -167,9 +170,13 @@ def test_a_network_that_listens_at_the_former_address_is_started_anew(
     where = bytes(map(int, at.split(".")))[::-1].hex().upper()
     line = f" 0: {where}:00B3 00000000:0000 0A 0:0 0:0 0 0 0 11 1\n"
     put(tmp_path, {"/proc/net/tcp": f"  sl  local_address rem_address   st\n{line}"})
-    one.otherwise = lambda *_: Result(0, "router\n")
+    put(tmp_path, {f"{paths.INTERFACES}/tun-0123456789a/type": "768\n"})
+    local = {"local": BEFORE if again else NOW}  # whatever it listens at
+    tunnel = json.dumps([{"linkinfo": {"info_data": local}}])
+    shown = {"tun-0123456789a": tunnel, "^kube-router$": "router\n"}
+    one.otherwise = lambda argv, *_: Result(0, shown.get(argv[-1], ""))
     asked = [action.show() for action in one.left()]
-    assert asked == (["run crictl stop router"] if again else [])
+    assert asked == (DONE if again else [])
 
 
 def test_a_certificate_without_its_key_is_made_again(tmp_path: Path) -> None:
