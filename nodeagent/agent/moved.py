@@ -14,7 +14,8 @@ from nodeagent.host.host import Host
 from nodeagent.statefile import StateFile
 
 # Seconds for which another address has to stay until the files follow, and where they have followed
-# one within the last hour: a lease that comes and goes must not restart things for ever.
+# one within the last hour, or seen one that did not stay: a lease that comes and goes must not
+# restart things for ever.
 STEADY, STEADY_AGAIN, LATELY = 20.0, 300.0, 3600.0
 
 
@@ -24,6 +25,7 @@ class Moved:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._seen: tuple[str, float] | None = None  # the other address, and since when
+        self._left: float | None = None  # when one was last seen that did not stay
 
     def look(self, address: str) -> Blocked | None:
         """What to say while the cluster's files have another address than ``address``, this node's
@@ -43,6 +45,8 @@ class Moved:
                 "Nothing to do: nodeagent writes its lines there again.",
             )
         else:
+            if self._seen:
+                self._left = self.host.clock.monotonic()
             self._seen = None
             return None
         if self._seen is None or self._seen[0] != address:
@@ -64,8 +68,9 @@ class Moved:
         moves = [line.get("time") for line in history if line.get("event") == names.MOVED]
         last = moves[-1] if moves else None
         lately = isinstance(last, float | int) and abs(self.host.clock.now() - last) < LATELY
-        patience = STEADY_AGAIN if lately else STEADY
-        return self.host.clock.monotonic() - self._seen[1] >= patience
+        now = self.host.clock.monotonic()
+        lately = lately or (self._left is not None and now - self._left < LATELY)
+        return now - self._seen[1] >= (STEADY_AGAIN if lately else STEADY)
 
 
 def known(host: Host) -> str:

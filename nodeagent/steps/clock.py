@@ -22,6 +22,11 @@ RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 # than one that is behind, since certificates made by it are not valid yet once it is right.
 OUTLIVED = datetime(2036, 11, 1, tzinfo=UTC)
 STOP_BOUND = 120  # seconds
+# etcd appends each change to the last of its files, which go up in name (etcd, server/storage/wal).
+WRITE_AHEAD = f"{paths.ETCD}/member/wal"
+# Written when the system starts and stops, and while a time server answers
+# (systemd-random-seed.service(8), systemd-timesyncd.service(8)).
+KEPT_TIME = ("/var/lib/systemd/random-seed", "/var/lib/systemd/timesync/clock")
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,9 @@ def set_to(moment: float) -> Run:
 
 def last_known(facts: Facts) -> float:
     """The latest moment that has surely passed (seconds since the epoch): the last entry in this
-    node's history, or the begin of a certificate that its cluster gave it; 0 where neither is
-    there or can be."""
+    node's history, the begin of a certificate that its cluster gave it, or when etcd wrote last,
+    so that a control plane is never behind a record of its cluster, or systemd kept its time; 0
+    where none is there or can be."""
     history: object = statefile.remembered(facts.read(statefile.PATH))["history"]
     last: object = history[-1] if isinstance(history, list) and history else {}
     told = last.get("time") if isinstance(last, dict) else None
@@ -74,6 +80,9 @@ def last_known(facts: Facts) -> float:
             moments.append(credentials.begins(facts.read(path) or b"") or 0.0)
         except ValueError:
             continue  # others say what is wrong with it
+    journals = sorted(name for name in facts.names(WRITE_AHEAD) if name.endswith(".wal"))
+    written = (*KEPT_TIME, *(f"{WRITE_AHEAD}/{name}" for name in journals[-1:]))
+    moments += [facts.host.changed(path) / 1e9 for path in written]
     return max((one for one in moments if one < OUTLIVED.timestamp()), default=0.0)
 
 

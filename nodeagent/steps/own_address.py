@@ -104,12 +104,14 @@ def _lines(facts: Facts, api: str, address: str, leads: bool) -> tuple[Line, ...
 
 def _names(facts: Facts, lines: Sequence[Line], api: str) -> Iterator[Action]:
     hosts = facts.text(paths.HOSTS) or ""
-    others = names.addresses_of(names.with_lines(hosts, ()), api)
-    if others:
-        raise Blocked(
-            f"{paths.HOSTS} gives {api} the address {others[0]} in a line that is not nodeagent's.",
-            "Take that line out; nodeagent writes its own.",
-        )
+    without = names.with_lines(hosts, ())
+    for name in dict.fromkeys((api, *(line.name for line in lines))):
+        if others := names.addresses_of(without, name):
+            raise Blocked(
+                f"{paths.HOSTS} gives {name} the address {others[0]} in a line that is not"
+                " nodeagent's.",
+                "Take that line out; nodeagent writes its own.",
+            )
     if names.with_lines(hosts, lines) != hosts:
         yield Write(paths.HOSTS, names.with_lines(hosts, lines).encode())
 

@@ -130,6 +130,11 @@ class RealBoards(Boards):
         return str(spaces["kube-system"]["metadata"]["uid"])
 
     @property
+    def ca(self) -> list[bytes]:
+        """The cluster's CA as each board has it."""
+        return [board.host.read(paths.KUBERNETES_CA) or b"" for board in self.all]
+
+    @property
     def objects(self) -> set[str]:
         """Kind, name and uid of what must never be lost."""
         return {f"{one['kind']} {one['metadata']['name']} {one['metadata']['uid']}"
@@ -203,6 +208,7 @@ class Story:
     ready: dict[str, str]
     events: list[list[str]]
     uid: str
+    ca: list[bytes]
     objects: set[str]
     approved: str
     tokens: list[str]
@@ -219,6 +225,6 @@ def form(made: RealBoards, bound: float = 180) -> Story:
     secrets = [one["metadata"]["name"] for one in leader.objects("secrets", "-n", "kube-system")]
     return Story(
         seconds, processor, made.ready, [board.events for board in made.all],
-        made.uid, made.objects, str(leader.objects("csr")),
+        made.uid, made.ca, made.objects, str(leader.objects("csr")),
         [name for name in secrets if name.startswith("bootstrap-token-")],
     )  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -120,6 +121,8 @@ def wrong(made: RealBoards, formed: Story) -> str:
     """What a cluster that is Ready has lost, did again or kept of before; empty for nothing."""
     if made.uid != formed.uid:
         return "it is another cluster"
+    if made.ca != formed.ca:
+        return "the cluster has another CA"
     if lost := formed.objects - made.objects:
         return f"lost: {sorted(lost)}"
     if [board.events for board in made.all] != formed.events:
@@ -128,13 +131,21 @@ def wrong(made: RealBoards, formed: Story) -> str:
         if board.host.exists(paths.ADMIN_CONF) and told(board) != [endpoint(board.node.address)]:
             return f"those who join are sent to {told(board)}, not {board.node.address}"
     gone = set(formed.ready.values()) - set(made.ready.values())
+    kept = made.leader.objects("configmaps", "--all-namespaces")
+    if naming := [one["metadata"]["name"] for one in kept if names_one(str(one.get("data")), gone)]:
+        return f"of before are addresses in the ConfigMaps {naming}"
     return "\n".join(
         f"{path}: {line}"
         for board in made.all
         for path in LASTING_FILES
         for line in (board.host.text(path) or "").splitlines()
-        if any(address in line.replace(":", " ").split() for address in gone)
+        if names_one(line, gone)
     )
+
+
+def names_one(text: str, addresses: set[str]) -> bool:
+    """Whether one of these addresses stands in it as a whole."""
+    return any(re.search(rf"(?<![\d.]){re.escape(one)}(?![\d.])", text) for one in addresses)
 
 
 def told(board: RealBoard) -> list[str]:
