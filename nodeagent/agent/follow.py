@@ -23,7 +23,7 @@ from nodeagent.agent import conflict, keeper, leave
 from nodeagent.cluster import addresses, credentials, kubelet_api, names
 from nodeagent.config import settings as config
 from nodeagent.config.settings import Settings
-from nodeagent.errors import CommandFailed, NoControlPlane
+from nodeagent.errors import CommandFailed, NoControlPlane, Untrusted
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.reboot import boot_id
@@ -37,16 +37,20 @@ from nodeagent.trust.store import Trust
 LOG = logging.getLogger("nodeagent")
 
 AT_ONCE = 16  # candidates asked in one look, by lot where there are more
+TOLD = 3  # of those that are not followed, in a status
+OTHER = "leads another cluster of this fleet, not"
 BOUND = 5.0  # seconds for the API server's handshake
 LEEWAY = 2.0  # seconds that a clock may be behind; the API server tells whole ones
 
 
 class Found(NamedTuple):
     """``address``: of this worker's control plane, proved just now; None where nobody proved it.
-    ``off``: it says that this boot shall end."""
+    ``off``: it says that this boot shall end. ``not_followed``: why somebody else was not, for
+    people, empty where nobody else answered."""
 
     address: str | None
     off: bool
+    not_followed: str = ""
 
 
 def api_name(host: Host) -> str:
@@ -67,19 +71,20 @@ def look(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(lambda place: _proved(host, trust, key, place, name), chosen))
     address = next((one.address for one in found if one.address), None)
-    return Found(address, any(one.off for one in found))
+    others = sorted({one.not_followed for one in found} - {""})
+    return Found(address, any(one.off for one in found), " ".join(others[:TOLD]))
 
 
-def seek(host: Host) -> int:
+def seek(host: Host) -> tuple[int, str]:
     """What has become of the control plane: ``keeper.ELSEWHERE`` where it is proved at an address
-    that this worker does not know, ``keeper.OFF`` where it wants this boot to end, 0 otherwise.
-    Raises FleetError, ConfigError, StateFileDamaged, OSError."""
+    that this worker does not know, ``keeper.OFF`` where it wants this boot to end, 0 otherwise; and
+    ``Found.not_followed``. Raises FleetError, ConfigError, StateFileDamaged, OSError."""
     settings = config.load(host).settings
     found = look(host, Trust.load(host), NodeKey.load_or_create(host), StateFile(host), settings)
     known = names.addresses_of(host.text(paths.HOSTS) or "", api_name(host))
     if found.off:
-        return keeper.OFF
-    return 0 if found.address in (None, *known) else keeper.ELSEWHERE
+        return keeper.OFF, ""
+    return 0 if found.address in (None, *known) else keeper.ELSEWHERE, found.not_followed
 
 
 def take(host: Host, state_file: StateFile, address: str) -> bool:
@@ -115,15 +120,19 @@ def follow_clock(host: Host) -> None:
 
 
 def _proved(host: Host, trust: Trust, key: NodeKey, place: tuple[str, int], name: str) -> Found:
-    off = False
+    off, why = False, ""
     try:
         side = which_cluster.ask(trust, key, host, place)
+        ours = side.cluster == conflict.cluster_id(host)
+        why = f"{place[0]} {'does not prove that it leads' if ours else OTHER} this cluster."
         # A boot's id is no secret; whose cluster this is has been signed.
-        off = side.cluster == conflict.cluster_id(host) and boot_id(host) in side.off
+        off = ours and boot_id(host) in side.off
         return Found(_api_server(host, place[0], name) if name else None, off)
     except (NoControlPlane, OSError) as error:
         LOG.info("%s is not this cluster's control plane: %s", place[0], error)
-        return Found(None, off)
+        if isinstance(error.__cause__, Untrusted):
+            why = f"{place[0]} does not prove that it is of this fleet."
+        return Found(None, off, why)
 
 
 def _api_server(host: Host, where: str, name: str) -> str:

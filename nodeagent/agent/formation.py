@@ -298,7 +298,7 @@ class Formation:
         if self.state_file.values["role"] != "worker" or server is None or answers(*server):
             return
         settings = config.load(self.host).settings
-        address, off = follow.look(self.host, self.trust, self.key, self.state_file, settings)
+        address, off, _ = follow.look(self.host, self.trust, self.key, self.state_file, settings)
         if off:
             keeper.switch_off(self.host, self.reporter)
         if address and follow.take(self.host, self.state_file, address):

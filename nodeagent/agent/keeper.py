@@ -139,6 +139,7 @@ class Keeper:
         self.server: tuple[str, int] | None = None
         self.unanswered = 0
         self.sought, self.seek_pause = -SEEK, SEEK
+        self.not_followed = ""  # who answered, and is not this cluster's control plane
         self.moved = Moved(host)
         # A worker leaves the fleet's whole view to the control plane.
         self.leads = self.beacon.role == "control-plane"
@@ -237,7 +238,8 @@ class Keeper:
         known = names.addresses_of(self.host.text(paths.HOSTS) or "", self.server[0])
         at = ", ".join(known) or self.server[0]
         return Blocked(
-            f"The control plane at {at} does not answer. Pods here go on as they are.",
+            f"The control plane at {at} does not answer. Pods here go on as they are."
+            + (self.not_followed and f" {self.not_followed}"),
             "Check that that board is powered on and on the network. Where it has another address"
             " now, this node looks for it by itself; if the network carries no multicast, write the"
             " address as `control_plane: [ADDRESS]` into nodeagent.yaml.",
@@ -246,12 +248,14 @@ class Keeper:
     def _seek(self, now: float) -> int:
         """What a worker learns of its silent control plane: ELSEWHERE, OFF, or something else."""
         if self.leads or self.unanswered < AWAY:
-            self.seek_pause = SEEK
+            self.seek_pause, self.not_followed = SEEK, ""
             return 0
         if now - self.sought < self.seek_pause:
             return 0
         self.sought, self.seek_pause = now, min(2 * self.seek_pause, SEEK_AT_MOST)
-        return self.host.run(AGENT, "seek", timeout=KEYS_BOUND).status
+        done = self.host.run(AGENT, "seek", timeout=KEYS_BOUND)
+        self.not_followed = done.out.strip()
+        return done.status
 
     def _listen(self, now: float) -> tuple[Heard, ...]:
         """Who of the fleet stands where; who may join now."""

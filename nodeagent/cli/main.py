@@ -120,11 +120,13 @@ def count_nodes() -> None:
 @main.command(hidden=True)
 def seek() -> None:
     """Look for this worker's control plane; the keeper calls it. Exit: 4 where it is elsewhere, 5
-    where it wants this board off."""
+    where it wants this board off. Prints who answered and was not followed."""
     from nodeagent.agent import follow
     from nodeagent.host.host import Host
 
-    sys.exit(follow.seek(Host()))
+    status, not_followed = follow.seek(Host())
+    click.echo(not_followed)
+    sys.exit(status)
 
 
 @main.command(hidden=True)

@@ -59,7 +59,7 @@ class RealCommands(pi_process.FleetCommands):
             shown = run_process(words, BOUND, stdin)
             return shown.status, shown.out, shown.err
         if words == (AGENT, "seek"):
-            return follow.seek(Host(self.root)), "", ""
+            return *follow.seek(Host(self.root)), ""
         if words == (AGENT, "only-node"):
             host = Host(self.root, self._bounded)
             return int(not only_node.fit(host, Facts(host).node_name)), "", ""

@@ -66,8 +66,8 @@ def test_another_cluster_of_the_fleet_is_not_followed(lan: Lan) -> None:
     for process in gone.processes:
         process.kill()
     hears(node, other)
-    assert look(node, other.address) == ""
-    assert "is not this cluster's control plane" in node.logs()
+    said = f"{other.address} leads another cluster of this fleet, not this cluster."
+    assert look(node, other.address) == "" and said in node.logs()
 
 
 @pytest.mark.parametrize("whose", ["its own address", "the leader's old address"])

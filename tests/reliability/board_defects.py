@@ -12,6 +12,7 @@ UNIT = "tests/unit"
 FIRST_BOOT, SYSTEM = f"{UNIT}/imaging/test_first_boot.py", f"{UNIT}/imaging/test_system.py"
 EMPTY = f"{UNIT}/cluster/test_workloads.py"
 MOVED = f"{UNIT}/steps/test_own_address.py"
+MOVES, FORMING = f"{UNIT}/agent/test_moved.py", f"{UNIT}/agent/test_formation.py"
 _defect = partial(Defect, folder=PATCHES)
 
 DEFECTS = (
@@ -95,5 +96,61 @@ DEFECTS = (
         "waits-at-the-former-address", "an agent that waits for Ready overlooks a new address",
         f"{UNIT}/agent/test_formation.py::"
         "test_files_follow_another_address_while_the_agent_waits",
+    ),
+    _defect(
+        "names-kept", "the names in /etc/hosts lead to the address of before",
+        f"{MOVED}::test_a_cut_anywhere_ends_alike",
+    ),
+    _defect(
+        "names-of-others-overlooked", "somebody's own line with a control plane's name is overlooked",
+        f"{UNIT}/steps/test_steps.py::test_step[own-address/own-name-is-there-already]",
+    ),
+    _defect(
+        "kubeconfigs-kept", "a control plane's own parts ask the address of before",
+        f"{MOVED}::test_a_cut_anywhere_ends_alike",
+    ),
+    _defect(
+        "configuration-of-the-birth", "certificates are renewed by the address of birth",
+        f"{MOVED}::test_a_cut_anywhere_ends_alike",
+    ),
+    _defect(
+        "former-certificate-left", "kubeadm finds the certificate of before, and keeps it",
+        f"{MOVED}::test_a_cut_anywhere_ends_alike",
+    ),
+    _defect(
+        "etcd-of-the-birth", "etcd's annotation keeps the address of before",
+        f"{MOVED}::test_a_cut_anywhere_ends_alike",
+    ),
+    _defect(
+        "kubelet-not-told", "the kubelet's flags keep the address of before",
+        f"{MOVED}::test_a_cut_anywhere_ends_alike",
+    ),
+    _defect(
+        "listener-kept", "a pod network goes on listening at the address of before",
+        f"{MOVED}::test_a_network_that_listens_at_the_former_address_is_started_anew",
+    ),
+    _defect(
+        "network-tunnels-kept", "tunnels that the pod network finds keep the address of before",
+        f"{MOVED}::test_a_network_that_listens_at_the_former_address_is_started_anew",
+    ),
+    _defect(
+        "moved-again-and-again", "a node follows each of two addresses that take turns",
+        f"{MOVES}::test_interfaces_that_swap_all_the_time_move_a_node_once",
+    ),
+    _defect(
+        "wavering-forgotten", "an address that did not stay is followed as if it were the first",
+        f"{MOVES}::test_one_that_does_not_stay_moves_nothing_even_if_it_stays_longer_later",
+    ),
+    _defect(
+        "half-a-move-forgotten", "an address that was followed by half is taken for followed",
+        f"{FORMING}::test_a_move_that_was_followed_by_half_is_followed_to_its_end",
+    ),
+    _defect(
+        "former-address-told", "those who join are sent to the address of before",
+        f"{FORMING}::test_those_who_join_are_told_the_address_that_the_files_follow",
+    ),
+    _defect(
+        "clock-behind-the-journal", "a clock goes on from before what etcd has recorded",
+        f"{UNIT}/steps/test_clock.py::test_a_clock_is_never_behind_what_the_cluster_has_recorded",
     ),
 )  # fmt: skip

@@ -25,6 +25,7 @@ def main(root: str, *typed: str) -> None:
     found = follow.look(
         host, Trust.load(host), NodeKey.load_or_create(host), StateFile(host), settings
     )
+    sys.stderr.write(f"{found.not_followed}\n")
     sys.stdout.write("off" if found.off else found.address or "")
     sys.stdout.flush()
     os._exit(0)  # without waiting for those that are still being asked

@@ -4,6 +4,7 @@ Two texts once promised a recovery that never came. So each sentence of that kin
 the rows below, with the test of what keeps it.
 """
 
+# ruff: noqa: E501  a table
 from __future__ import annotations
 
 import ast
@@ -12,7 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-PACKAGE = TESTS.parent / "nodeagent"
+CHECKOUT = TESTS.parent
+PACKAGE = CHECKOUT / "nodeagent"
+TEXTS = (
+    PACKAGE / "doctor" / "recipe.yaml", CHECKOUT / "README.md", CHECKOUT / "docs" / "errors.md",
+)  # fmt: skip
+PROMISE = r"by (itself|themselves)|Nothing to do: (once|nodeagent)"
 INSIST = "unit/agent/test_agent.py::test_what_fails_is_shown_and_tried_until_it_works"
 CLUSTER = "cluster/test_real_cluster.py"
 APPROVE = "net/test_approve.py::test_a_node_shows_its_code_waits_and_is_let_in"
@@ -23,6 +29,15 @@ RESET = "unit/agent/test_reset.py::test_a_cut_while_the_agent_ends_it"
 KEPT = {
     r"shows this by itself": "net/test_browser.py::test_it_follows_the_node_without_a_reload",
     r"gives? way by itself": "unit/fleet/test_rivals.py::test_verdicts",
+    r"its lines there again": "unit/agent/test_keeper.py::test_names_that_somebody_wrote_over_come_back",
+    r"for a while the cluster is told": f"{CLUSTER}::test_f3_a_worker_with_another_address",
+    r"gets another address.*by themselves": f"{CLUSTER}::test_f2_a_cupboard_is_carried_to_another_house",
+    r"cluster is back by itself": f"{CLUSTER}::test_a_cluster_is_switched_off_and_comes_back",
+    r"After a power cut they come back": f"{CLUSTER}::test_a_cluster_outlives_the_loss_of_all_power",
+    r"takes workloads by itself": f"{CLUSTER}::test_a_leader_takes_workloads_while_it_is_the_only_node",
+    r"boards get in by themselves": f"{CLUSTER}::test_agents_form_a_cluster_from_power_on",
+    r"reboots once, by itself": "unit/agent/test_agent.py::test_a_reboot_spoils_no_update_and_no_first_boot",
+    r"Renewed by the agent in time, the kubelet's by itself": "unit/cluster/test_renewal.py::test_a_month_ahead_kubeadm_renews_and_the_pods_start_again",
     r"looks for it by itself": "net/test_follow.py::test_it_follows_a_beacon_that_is_proved",
     r"find a control plane by themselves": f"{CLUSTER}::test_f1_a_leader_with_another_address",
     r"joins? by (itself|themselves)": APPROVE,
@@ -41,7 +56,13 @@ NO_PROMISE = (
 
 
 def sentences() -> Iterator[tuple[str, str]]:
-    """Each text of the product with such words, and its place; comments and docstrings apart."""
+    """Each text of the product with such words, and its place; comments and docstrings apart.
+    Pages for users and the recipe line by line."""
+    pages = [*TEXTS, *sorted((CHECKOUT / "docs" / "how-to").glob("*.md"))]
+    for page in pages:
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            if re.search(PROMISE, line):
+                yield f"{page.relative_to(CHECKOUT)}:{number}", line
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text())
         described = {
@@ -60,13 +81,13 @@ def sentences() -> Iterator[tuple[str, str]]:
                 text = "…".join(map(str, parts))
             elif isinstance(node, ast.Constant) and id(node) not in described | inside:
                 text = str(node.value)
-            if isinstance(node, ast.expr) and re.search(r"by (itself|themselves)", text):
-                yield f"{path.relative_to(PACKAGE)}:{node.lineno}", text
+            if isinstance(node, ast.expr) and re.search(PROMISE, text):
+                yield f"{path.relative_to(CHECKOUT)}:{node.lineno}", text
 
 
 def test_whatever_happens_by_itself_is_shown_to_happen() -> None:
     unkept = [
-        f"nodeagent/{place}: {text}"
+        f"{place}: {text}"
         for place, text in sentences()
         if not any(re.search(pattern, text) for pattern in (*NO_PROMISE, *KEPT))
     ]

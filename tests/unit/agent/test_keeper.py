@@ -129,7 +129,8 @@ def test_a_worker_looks_for_a_silent_control_plane(
 ) -> None:
     """More and more seldom, since it may only be switched off."""
     machine.write(paths.KUBELET_CONF, KUBECONFIG.replace("10.0.0.1", API).encode())
-    machine.answers[f"{rival_watch.AGENT} seek"] = {"status": status}
+    other = "10.0.0.9 leads another cluster of this fleet, not this cluster."
+    machine.answers[f"{rival_watch.AGENT} seek"] = {"status": status, "out": f"{other}\n"}
     healthy(monkeypatch, True)
     names.tell(machine, names.of_worker(API, ["10.0.0.1"]))
     monkeypatch.setattr(keeper, "answers", lambda *_: False)
@@ -142,6 +143,10 @@ def test_a_worker_looks_for_a_silent_control_plane(
             break
     looks = machine.ran.count(f"{rival_watch.AGENT} seek")
     assert (rounds[-1], looks) == ((False, 1) if ends else (True, 6))
+    if not ends:
+        error = model.parse(machine.read(paths.STATUS) or b"")["error"]
+        assert error and error["reason"].endswith(f"Pods here go on as they are. {other}")
+        assert "if the network carries no multicast, write the address as" in error["remedy"]
 
 
 def test_a_worker_turns_itself_off_with_its_cluster(

@@ -169,26 +169,30 @@ def test_a_cut_anywhere_ends_alike(role: str, cut: int, power: bool, tmp_path: P
         assert second.tree() == whole.tree()
 
 
-DONE = ["run ip link delete tun-0123456789a", "run crictl stop router"]
+DELETE, STOP = "run ip link delete tun-0123456789a", "run crictl stop router"
 
 
-@pytest.mark.parametrize(("at", "again"), [(BEFORE, True), (NOW, False), ("0.0.0.0", False)])
+@pytest.mark.parametrize(
+    ("listens_at", "tunnel_from", "asked"),
+    [
+        (BEFORE, NOW, [STOP]), (NOW, BEFORE, [DELETE, STOP]), (BEFORE, BEFORE, [DELETE, STOP]),
+        (NOW, NOW, []), ("0.0.0.0", NOW, []),
+    ],
+)  # fmt: skip
 def test_a_network_that_listens_at_the_former_address_is_started_anew(
-    at: str, again: bool, tmp_path: Path
+    listens_at: str, tunnel_from: str, asked: list[str], tmp_path: Path
 ) -> None:
     """kube-router of a worker that alone has moved, which nothing else starts anew."""
     one = board(tmp_path, "worker")
     settle(one)
-    where = bytes(map(int, at.split(".")))[::-1].hex().upper()
+    where = bytes(map(int, listens_at.split(".")))[::-1].hex().upper()
     line = f" 0: {where}:00B3 00000000:0000 0A 0:0 0:0 0 0 0 11 1\n"
-    put(tmp_path, {"/proc/net/tcp": f"  sl  local_address rem_address   st\n{line}"})
-    put(tmp_path, {f"{paths.INTERFACES}/tun-0123456789a/type": "768\n"})
-    local = {"local": BEFORE if again else NOW}  # whatever it listens at
-    tunnel = json.dumps([{"linkinfo": {"info_data": local}}])
+    put(tmp_path, {"/proc/net/tcp": f"  sl  local_address rem_address   st\n{line}",
+                   f"{paths.INTERFACES}/tun-0123456789a/type": "768\n"})  # fmt: skip
+    tunnel = json.dumps([{"linkinfo": {"info_data": {"local": tunnel_from}}}])
     shown = {"tun-0123456789a": tunnel, "^kube-router$": "router\n"}
     one.otherwise = lambda argv, *_: Result(0, shown.get(argv[-1], ""))
-    asked = [action.show() for action in one.left()]
-    assert asked == (DONE if again else [])
+    assert [action.show() for action in one.left()] == asked
 
 
 @pytest.mark.parametrize("role", ["leader", "worker"])
