@@ -287,6 +287,7 @@ class Formation:
                 self.renew(name)  # the clock may have been set since
                 looked = self.host.clock.monotonic()
         follow.follow_clock(self.host)  # its API server answers for sure now
+        networks.learn_pod_network(self.host)
         self.host.shred(kubeadm_state.BOOTSTRAP_CONF)  # it may hold the token of a renewal
         self.reporter.enter("ready", "Part of the cluster")
         self.announcer.formed = True
@@ -385,8 +386,7 @@ class Formation:
         self.state_file.note("certificate renewed", name=name)
 
     def patiently(self, work: Callable[[], None]) -> None:
-        """Repeat a call to a young API server, which refuses some at first. Raises
-        CommandFailed, and as ``engine.run``."""
+        """Repeat a call to a young API server, which refuses some at first. As ``engine.run``."""
 
         def once() -> None:
             self.keep_up()

@@ -66,8 +66,9 @@ class Firewall(Step):
         elif owner == "firewalld":
             zone = _lan_zone(facts, settings)
             # By any of the settings since then, such as of a reset that was cut off.
-            opened = {port for one in cni.NETWORKS.values() for port in one.ports}
-            ours = sorted({*_wanted(settings), *opened} & zone.ports)
+            others = (port for one in cni.NETWORKS.values() for port in one.ports)
+            opened = dict.fromkeys([*_wanted(settings), *others])
+            ours = [port for port in opened if port in zone.ports]
             if ours:
                 yield from _twice(zone.name, [f"--remove-port={port}" for port in ours])
             if settings.network.pod_cidr in firewalls.zones_in_force(facts)[TRUSTED].sources:

@@ -102,7 +102,7 @@ DEFECTS = (
         f"{MOVED}::test_a_cut_anywhere_ends_alike",
     ),
     _defect(
-        "names-of-others-overlooked", "a line of somebody's with a control plane's name is overlooked",
+        "names-of-others-overlooked", "somebody else's line with a control plane's name counts",
         f"{UNIT}/steps/test_steps.py::test_step[own-address/own-name-is-there-already]",
     ),
     _defect(
