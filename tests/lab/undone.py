@@ -62,7 +62,8 @@ def undone(cluster: Cluster) -> checks.Outcome:
         "started anew until Ready again, seconds": f"{time.time() - begin:.0f}",
     }
     outcome |= checks.perform(cluster, checks.NODE, {"nothing left to do": checks.nothing_to_do})
-    results.write(cluster, "reset", {"measured": measured, "checks": outcome})
+    name = "reset" + ("" if cluster.asked.cni == "flannel" else f"-{cluster.asked.cni}")
+    results.write(cluster, name, {"measured": measured, "checks": outcome})
     return outcome
 
 
