@@ -106,6 +106,8 @@ def _page(rows: Sequence[Row]) -> Iterator[str]:
         yield ""
         for row in played:
             yield from (f"* Seed {seed}: {_line(why)}" for seed, why in row.failed.items())
+        if failed:
+            yield ""
 
 
 def _line(text: str) -> str:
