@@ -38,7 +38,6 @@ LOG = logging.getLogger("nodeagent")
 
 AT_ONCE = 16  # candidates asked in one look, by lot where there are more
 TOLD = 3  # of those that are not followed, in a status
-OTHER = "leads another cluster of this fleet, not"
 BOUND = 5.0  # seconds for the API server's handshake
 LEEWAY = 2.0  # seconds that a clock may be behind; the API server tells whole ones
 
@@ -124,7 +123,10 @@ def _proved(host: Host, trust: Trust, key: NodeKey, place: tuple[str, int], name
     try:
         side = which_cluster.ask(trust, key, host, place)
         ours = side.cluster == conflict.cluster_id(host)
-        why = f"{place[0]} {'does not prove that it leads' if ours else OTHER} this cluster."
+        if ours:
+            why = f"{place[0]} does not prove that it leads this cluster."
+        else:
+            why = f"{place[0]} leads another cluster of this fleet, not this cluster."
         # A boot's id is no secret; whose cluster this is has been signed.
         off = ours and boot_id(host) in side.off
         return Found(_api_server(host, place[0], name) if name else None, off)

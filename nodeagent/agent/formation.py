@@ -271,8 +271,7 @@ class Formation:
 
     def until_ready(self, name: str) -> None:
         """Wait until Kubernetes calls this node Ready."""
-        looked = self.host.clock.monotonic()
-        sought = looked
+        looked = sought = self.host.clock.monotonic()
         told = "Waiting until Kubernetes calls this node Ready"
         if cni.chosen(config.load(self.host).settings) is cni.given.NONE:
             told += "; for that the cluster needs the pod network that you apply (`network.cni`)"
@@ -308,8 +307,8 @@ class Formation:
         self.settle(settings)
 
     def keep_up(self) -> None:
-        """While the agent waits: another address that has stayed for a while is followed, in files
-        and in what those who join are told; the wait may be for ever else. As ``engine.run``."""
+        """While the agent waits, which may be for ever at the former address: another one that has
+        stayed is followed, and told to those who join. Raises as ``engine.run``, and OSError."""
         settings = config.load(self.host).settings
         if self.moved.elsewhere(settings.network.interface):
             self._behind = True
@@ -386,7 +385,8 @@ class Formation:
         self.state_file.note("certificate renewed", name=name)
 
     def patiently(self, work: Callable[[], None]) -> None:
-        """Repeat a call to a young API server, which refuses some at first. As ``engine.run``."""
+        """Repeat a call to a young API server, which refuses some at first. Raises CommandFailed,
+        and as ``keep_up``."""
 
         def once() -> None:
             self.keep_up()

@@ -207,10 +207,7 @@ def learn_pod_network(host: Host, name: str = "") -> None:
     Without a name nothing is changed but where nobody has kept one, as with a member of an earlier
     nodeagent's: the network that has configured itself here is the one. Raises OSError."""
     if not name and not host.exists(POD_NETWORK_FILE):
-        there = (
-            one.name for one in cni.NETWORKS.values() if any(map(host.exists, one.configuration))
-        )
-        name = next(there, "")
+        name = next((one.name for one in cni.NETWORKS.values() if one.is_configured(host)), "")
     if name in POD_NETWORKS:
         _keep(host, POD_NETWORK_FILE, f"{POD_NETWORK_HEADER}network:\n  cni: {name}\n")
 

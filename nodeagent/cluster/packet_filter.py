@@ -34,7 +34,7 @@ def clear(host: Host) -> None:
     here = [
         network
         for network in NETWORKS.values()
-        if network.name in told or any(map(host.exists, network.configuration))
+        if network.name in told or network.is_configured(host)
     ]
     rules = [text for network in here for text in network.rules]
     for tool in TOOLS:

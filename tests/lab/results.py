@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nodeagent.config.settings import Network
 from nodeagent.status.model import PHASES
 
 from .checks import control_planes
@@ -98,6 +99,11 @@ def collect(cluster: Cluster) -> dict[str, Any]:
             "steps": {step["title"]: step["seconds"] for step in guest.status.get("steps", [])},
         }
     return found
+
+
+def of_network(cluster: Cluster, scenario: str) -> str:
+    """The scenario's name, with that of the pod network where it is not the default."""
+    return scenario if cluster.asked.cni == Network.cni else f"{scenario}-{cluster.asked.cni}"
 
 
 def write(cluster: Cluster, scenario: str, data: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ def default(cluster: Cluster) -> Outcome:
     outcome = checks.perform(cluster, *groups)
     name = "default" if start == "plain" else f"start-{start}"
     name += f"-{cluster.asked.kubernetes}" if cluster.asked.kubernetes else ""
-    name += "" if cluster.asked.cni == "flannel" else f"-{cluster.asked.cni}"
+    name = results.of_network(cluster, name)
     name += "" if cluster.asked.arch == "amd64" else f"-{cluster.asked.arch}"
     name += "".join(f"-{guest.board.machine}" for guest in cluster.pis)
     results.write(cluster, name, {"nodes": nodes, "measured": measured, "checks": outcome})

@@ -62,7 +62,7 @@ def undone(cluster: Cluster) -> checks.Outcome:
         "started anew until Ready again, seconds": f"{time.time() - begin:.0f}",
     }
     outcome |= checks.perform(cluster, checks.NODE, {"nothing left to do": checks.nothing_to_do})
-    name = "reset" + ("" if cluster.asked.cni == "flannel" else f"-{cluster.asked.cni}")
+    name = results.of_network(cluster, "reset")
     results.write(cluster, name, {"measured": measured, "checks": outcome})
     return outcome
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from nodeagent.config.settings import Settings
+from nodeagent.host.host import Host
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,9 @@ class PodNetwork:
     ``images``: complete names with tags, as in the manifest. ``manifest``: the YAML documents for
     kubectl apply, for validated settings. ``ports``: such as ``4789/udp``; the other nodes must
     reach them, and no other program may hold them; ``own_ports``: likewise, but asked by this node
-    alone. ``namespaces``: of its own, that of its pods
-    first; none where it runs in kube-system. ``policies``: a NetworkPolicy is enforced;
-    None: not known.
-    ``pod_interface``: by which pods' packets come into
-    the node; a firewall is judged by it.
+    alone. ``namespaces``: of its own, that of its pods first; none where it runs in kube-system.
+    ``policies``: a NetworkPolicy is enforced; None: not known. ``pod_interface``: by which pods'
+    packets come into the node; a firewall is judged by it.
 
     ``tunnels``: devices that are made with the node's address, ``listener``: a TCP port that is
     listened on at it; where it changes, ``container``, whose they are, is started anew.
@@ -63,6 +62,10 @@ class PodNetwork:
     def made(self, device: str) -> bool:
         """Whether a device of this name is its own."""
         return any(re.fullmatch(pattern, device) for pattern in self.devices)
+
+    def is_configured(self, host: Host) -> bool:
+        """Whether it has written its configuration here, or an earlier cluster's has."""
+        return any(map(host.exists, self.configuration))
 
     def images_for(self, settings: Settings) -> tuple[str, ...]:
         """The images' complete names; from `network.image_repository` where that is set."""

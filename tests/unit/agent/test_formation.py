@@ -136,15 +136,25 @@ def test_a_worker_that_is_not_ready_yet_turns_itself_off_with_its_cluster(
     assert POWEROFF in machine.ran
 
 
+def files_say(root: Path, address: str) -> None:
+    """That this is the node's own."""
+    put(root, {paths.KUBELET_FLAGS: f'KUBELET_KUBEADM_ARGS="--node-ip={address}"'})
+
+
+def moved_leader(root: Path, monkeypatch: pytest.MonkeyPatch) -> Formation:
+    """A control plane at 10.0.0.9, whose files say 10.0.0.7."""
+    files_say(root, "10.0.0.7")
+    monkeypatch.setattr(Facts, "address", lambda *_: "10.0.0.9")
+    return former(Machine(root), "control-plane", synced=True)
+
+
 @pytest.mark.parametrize("waits_for", ["Ready", "the API server"])
 def test_files_follow_another_address_while_the_agent_waits(
     waits_for: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the former one it may wait for ever: etcd cannot listen there after its next start."""
-    put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.7"'})
-    machine = Machine(tmp_path)
-    forming = former(machine, "control-plane", synced=True)
-    monkeypatch.setattr(Facts, "address", lambda *_: "10.0.0.9")
+    forming = moved_leader(tmp_path, monkeypatch)
+    machine = forming.host
     began, settled = machine.clock.monotonic(), list[float]()
     monkeypatch.setattr(forming, "settle", lambda _: settled.append(machine.clock.monotonic()))
     monkeypatch.setattr(forming, "renew", lambda _: None)
@@ -171,20 +181,14 @@ def test_those_who_join_are_told_the_address_that_the_files_follow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not the former, which the agent began with, until it starts again or for three days."""
-    put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.7"'})
-    machine, told = Machine(tmp_path), list[str]()
-    forming = former(machine, "control-plane", synced=True)
+    forming, told = moved_leader(tmp_path, monkeypatch), list[str]()
     forming.announcer.serves_grants = True
-    monkeypatch.setattr(Facts, "address", lambda *_: "10.0.0.9")
     monkeypatch.setattr(forming, "open_for_joins", lambda _, address: told.append(address))
 
-    def settle(_: Settings) -> None:
-        put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.9"'})
-
-    monkeypatch.setattr(forming, "settle", settle)
+    monkeypatch.setattr(forming, "settle", lambda _: files_say(tmp_path, "10.0.0.9"))
     for _ in range(3):
         forming.keep_up()
-        machine.time.sleep(STEADY)
+        forming.host.clock.sleep(STEADY)
     assert told == ["10.0.0.9"]
 
 
@@ -192,21 +196,18 @@ def test_a_move_that_was_followed_by_half_is_followed_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kubelet's flags fit then, and the kubelet may run with the former address still."""
-    put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.7"'})
-    machine, tries = Machine(tmp_path), list[int]()
-    forming = former(machine, "control-plane", synced=True)
-    monkeypatch.setattr(Facts, "address", lambda *_: "10.0.0.9")
+    forming, tries = moved_leader(tmp_path, monkeypatch), list[int]()
     monkeypatch.setattr(forming, "open_for_joins", lambda *_: None)
 
     def settle(_: Settings) -> None:
         tries.append(1)
-        put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.9"'})
+        files_say(tmp_path, "10.0.0.9")
         if len(tries) == 1:
             raise CommandFailed("systemctl restart kubelet: timed out", "")
 
     monkeypatch.setattr(forming, "settle", settle)
     forming.keep_up()
-    machine.time.sleep(STEADY)
+    forming.host.clock.sleep(STEADY)
     with pytest.raises(CommandFailed):
         forming.keep_up()
     forming.keep_up()
@@ -236,10 +237,10 @@ def test_where_the_settings_say_now_a_waiting_worker_asks(
 
 
 def test_a_move_is_told_also_where_what_follows_it_fails(tmp_path: Path) -> None:
-    put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.7"'})
+    files_say(tmp_path, "10.0.0.7")
     forming = former(Machine(tmp_path), "worker", synced=True)
     with pytest.raises(CommandFailed), noted(forming.host, forming.reporter, forming.state_file):
-        put(tmp_path, {paths.KUBELET_FLAGS: 'KUBELET_KUBEADM_ARGS="--node-ip=10.0.0.9"'})
+        files_say(tmp_path, "10.0.0.9")
         raise CommandFailed("systemctl restart kubelet: timed out", "")
     event = (forming.state_file.values["history"] or [{}])[-1]
     assert (event["before"], event["now"]) == ("10.0.0.7", "10.0.0.9")
