@@ -22,6 +22,8 @@ LOG = logging.getLogger("nodeagent")
 TAINT = {"key": LEADS, "effect": "NoSchedule"}
 TRIES, PAUSE = 3, 1.0  # times, seconds: the Node may have changed in between
 MARK = "nodeagent/only-node"  # annotation: the taint is off by this module, and comes back by it
+MARK_PATH = f"/metadata/annotations/{MARK.replace('/', '~1')}"  # JSON Pointer (RFC 6901)
+TAINTS_PATH = "/spec/taints"
 
 
 def fit(host: Host, name: str) -> bool:
@@ -37,27 +39,30 @@ def fit(host: Host, name: str) -> bool:
 
 def _fit(host: Host, name: str) -> None:
     change = _change(kubectl.get(host, "nodes")["items"], name)
-    if change is not None:
-        kubectl.call(host, "patch", "node", name, "--type=merge", "-p", json.dumps(change))
+    if change:
+        kubectl.call(host, "patch", "node", name, "--type=json", "-p", json.dumps(change))
 
 
-def _change(nodes: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
-    """The merge patch (RFC 7396) of this Node; None where nothing is to change."""
+def _change(nodes: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The JSON patch (RFC 6902) of this Node; empty where nothing is to change."""
     own = next((one for one in nodes if one["metadata"]["name"] == name), None)
     if own is None:
-        return None
-    taints = own["spec"].get("taints", [])
-    others = [one for one in taints if (one["key"], one["effect"]) != tuple(TAINT.values())]
-    marked = MARK in own["metadata"].get("annotations", {})
-    if len(nodes) == 1 and len(others) < len(taints) and not marked:
-        mark: str | None = "true"
+        return []
+    taints, marks = own["spec"].get("taints"), own["metadata"].get("annotations")
+    others = [one for one in taints or () if (one["key"], one["effect"]) != tuple(TAINT.values())]
+    marked = MARK in (marks or ())
+    if len(nodes) == 1 and len(others) < len(taints or ()) and not marked:
+        mark: list[dict[str, Any]] = [{"op": "add", "path": MARK_PATH, "value": "true"}]
+        if marks is None:
+            mark.insert(0, {"op": "add", "path": "/metadata/annotations", "value": {}})
     elif len(nodes) > 1 and marked:
-        others, mark = [*others, TAINT], None
+        others, mark = [*others, TAINT], [{"op": "remove", "path": MARK_PATH}]
     else:
-        return None
-    # With the version that was seen: another's change in between is not undone.
-    version = own["metadata"]["resourceVersion"]
-    return {
-        "metadata": {"resourceVersion": version, "annotations": {MARK: mark}},
-        "spec": {"taints": others},
-    }
+        return []
+    # Another's change of the taints in between is not undone. The version of the whole Node would
+    # hold that as well, but its kubelet changes that by each word that it tells.
+    return [
+        {"op": "test", "path": TAINTS_PATH, "value": taints},
+        {"op": "add", "path": TAINTS_PATH, "value": others},
+        *mark,
+    ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,16 @@ def node(name: str, *taints: dict[str, str], marked: bool = False) -> dict[str, 
 
 
 class Cluster:
-    """A double of kubectl that keeps nodes, and merges patches (RFC 7396)."""
+    """A double of kubectl that keeps nodes, and takes the JSON patches (RFC 6902) of this module.
+    As the API server, it takes a test for null where there is no such field."""
 
     def __init__(self, *nodes: dict[str, Any]) -> None:
         self.nodes = list(nodes)
         self.patched = 0
         self.down = False
+        self.meanwhile: Callable[[dict[str, Any]], object] = (
+            dict  # what another does before a patch
+        )
 
     def __call__(self, argv: Sequence[str], timeout: float, stdin: str | None) -> Result:
         words = argv[3:]
@@ -42,14 +47,22 @@ class Cluster:
             return Result(1, "", "The API server is away.")
         if words[:2] == ("get", "nodes"):
             return Result(0, json.dumps({"items": self.nodes}))
-        assert words[:2] == ("patch", "node") and words[3:5] == ("--type=merge", "-p")
+        assert words[:2] == ("patch", "node") and words[3:5] == ("--type=json", "-p")
         own = next(one for one in self.nodes if one["metadata"]["name"] == words[2])
-        change = json.loads(words[5])
-        assert change["metadata"].pop("resourceVersion") == own["metadata"]["resourceVersion"]
-        for key, value in change["metadata"]["annotations"].items():
-            own["metadata"]["annotations"].pop(key, None)
-            own["metadata"]["annotations"] |= {key: value} if value is not None else {}
-        own["spec"] |= change["spec"]
+        self.meanwhile(own)
+        changed = copy.deepcopy(own)
+        for change in json.loads(words[5]):
+            *way, last = (part.replace("~1", "/") for part in change["path"].split("/")[1:])
+            place = changed
+            for part in way:
+                place = place[part]
+            if change["op"] == "test" and place.get(last) != change["value"]:
+                return Result(1, "", "the server rejected our request")
+            if change["op"] == "add":
+                place[last] = change["value"]
+            if change["op"] == "remove":
+                del place[last]
+        self.nodes[self.nodes.index(own)] = changed
         self.patched += 1
         return Result(0, "")
 
@@ -103,3 +116,25 @@ def test_a_cluster_that_does_not_answer_is_asked_later(tmp_path: Path) -> None:
     assert fit(tmp_path, cluster)["spec"]["taints"] == [TAINT]
     strange = Cluster({"metadata": {"name": "pi-1"}})
     assert fit(tmp_path, strange) == {"metadata": {"name": "pi-1"}}
+
+
+def test_what_a_kubelet_tells_meanwhile_is_in_nobodys_way(tmp_path: Path) -> None:
+    cluster = Cluster(node("pi-1", TAINT))
+    cluster.meanwhile = lambda own: own["metadata"].update(resourceVersion="42")
+    assert fit(tmp_path, cluster)["spec"]["taints"] == []
+
+
+def test_what_a_person_does_meanwhile_stays(tmp_path: Path) -> None:
+    cluster = Cluster(node("pi-1", TAINT))
+    cluster.meanwhile = lambda own: own["spec"].update(taints=[OTHER, TAINT])
+    # The second try has seen it.
+    assert fit(tmp_path, cluster)["spec"]["taints"] == [OTHER]
+    cluster = Cluster(node("pi-1", marked=True), node("pi-2"))
+    cluster.meanwhile = lambda own: own["spec"].update(taints=[OTHER])
+    assert fit(tmp_path, cluster)["spec"]["taints"] == [OTHER, TAINT]
+
+
+def test_a_node_without_annotations(tmp_path: Path) -> None:
+    own = node("pi-1", TAINT)
+    del own["metadata"]["annotations"]
+    assert fit(tmp_path, Cluster(own))["metadata"]["annotations"] == {MARK: "true"}
