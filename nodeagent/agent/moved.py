@@ -13,10 +13,10 @@ from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.statefile import StateFile
 
-# Seconds for which another address has to stay until the files follow, and where they have followed
-# one within the last hour, or seen one that did not stay: a lease that comes and goes must not
-# restart things for ever.
-STEADY, STEADY_AGAIN, LATELY = 20.0, 300.0, 3600.0
+# Seconds for which another address has to stay until the files follow: where they have followed
+# none within the last hour, one, or more; the last also where one was seen that did not stay. A
+# lease that comes and goes must not restart things for ever.
+STEADY, LATELY = (20.0, 80.0, 300.0), 3600.0
 
 
 class Moved:
@@ -45,7 +45,7 @@ class Moved:
                 "Nothing to do: nodeagent writes its lines there again.",
             )
         else:
-            if self._seen:
+            if self._seen and self._seen[0] != address:  # else it was followed
                 self._left = self.host.clock.monotonic()
             self._seen = None
             return None
@@ -65,12 +65,12 @@ class Moved:
         if self._seen is None:
             return False
         history = statefile.remembered(self.host.read(statefile.PATH))["history"] or []
+        wall, now = self.host.clock.now(), self.host.clock.monotonic()
         moves = [line.get("time") for line in history if line.get("event") == names.MOVED]
-        last = moves[-1] if moves else None
-        lately = isinstance(last, float | int) and abs(self.host.clock.now() - last) < LATELY
-        now = self.host.clock.monotonic()
-        lately = lately or (self._left is not None and now - self._left < LATELY)
-        return now - self._seen[1] >= (STEADY_AGAIN if lately else STEADY)
+        lately = sum(isinstance(t, float | int) and abs(wall - t) < LATELY for t in moves)
+        if self._left is not None and now - self._left < LATELY:
+            lately = len(STEADY)
+        return now - self._seen[1] >= STEADY[min(lately, len(STEADY) - 1)]
 
 
 def known(host: Host) -> str:

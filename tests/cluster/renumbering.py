@@ -26,7 +26,7 @@ from nodeagent.join import statement
 from nodeagent.trust import jws
 from tests.cluster import played, sandbox
 from tests.cluster.kubelet_process import RENEW, SPEED
-from tests.cluster.real_boards import RealBoard, RealBoards, Story, fleet, form
+from tests.cluster.real_boards import RealBoard, RealBoards, Story, copy, fleet, form
 from tests.support.machine import fast_folder
 
 SUBNETS = ("10.77.0", "192.168.9", "172.22.4")
@@ -172,6 +172,7 @@ def main() -> int:
     asked.add_argument("--seed", type=int, default=1, help="of the first run")
     asked.add_argument("--what", choices=DRAWN, default="moves")
     asked.add_argument("--record", action="store_true", help="add a row to docs/moves.md")
+    asked.add_argument("--keep", type=Path, metavar="FOLDER", help="for what failed runs left")
     given = asked.parse_args()
     if lacking := sandbox.missing():
         sys.stderr.write(f"{lacking}\n")
@@ -183,7 +184,12 @@ def main() -> int:
 
         def one(number: int) -> tuple[int, str, float]:
             with fleet(place) as made:
-                return number, *run(draw(number, len(made.all)), made, story)
+                fault, took = run(draw(number, len(made.all)), made, story)
+                if fault and given.keep:
+                    kept = given.keep / str(number)
+                    kept.mkdir(parents=True)
+                    copy(made.folder, kept)
+                return number, fault, took
 
         for number, fault, took in pool.map(one, seeds):
             times.append(took)

@@ -135,7 +135,7 @@ DEFECTS = (
     ),
     _defect(
         "moved-again-and-again", "a node follows each of two addresses that take turns",
-        f"{MOVES}::test_interfaces_that_swap_all_the_time_move_a_node_once",
+        f"{MOVES}::test_interfaces_that_swap_all_the_time_move_a_node_hardly_ever",
     ),
     _defect(
         "wavering-forgotten", "an address that did not stay is followed as if it were the first",

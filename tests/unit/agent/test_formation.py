@@ -188,7 +188,7 @@ def test_those_who_join_are_told_the_address_that_the_files_follow(
     monkeypatch.setattr(forming, "settle", lambda _: files_say(tmp_path, "10.0.0.9"))
     for _ in range(3):
         forming.keep_up()
-        forming.host.clock.sleep(STEADY)
+        forming.host.clock.sleep(STEADY[0])
     assert told == ["10.0.0.9"]
 
 
@@ -207,7 +207,7 @@ def test_a_move_that_was_followed_by_half_is_followed_to_its_end(
 
     monkeypatch.setattr(forming, "settle", settle)
     forming.keep_up()
-    forming.host.clock.sleep(STEADY)
+    forming.host.clock.sleep(STEADY[0])
     with pytest.raises(CommandFailed):
         forming.keep_up()
     forming.keep_up()

@@ -209,9 +209,7 @@ def test_a_leader_looks_for_nobody(machine: Machine, monkeypatch: pytest.MonkeyP
 
 
 # Rounds after which the files follow.
-STEADY, STEADY_AGAIN = (
-    int(seconds / keeper.ROUND) + 1 for seconds in (moved.STEADY, moved.STEADY_AGAIN)
-)
+STEADY, LONGER, LONG = (int(seconds / keeper.ROUND) + 1 for seconds in moved.STEADY)
 
 
 def moving(
@@ -248,11 +246,14 @@ def test_an_address_that_comes_and_goes_moves_nothing(
     assert all(moving(machine, monkeypatch, ["10.0.0.9", "10.0.0.9", "10.0.0.7"] * 20, []))
 
 
-@pytest.mark.parametrize(("ago", "needed"), [(60.0, STEADY_AGAIN), (4000.0, STEADY)])
+@pytest.mark.parametrize(
+    ("ago", "needed"),
+    [((60.0,), LONGER), ((9000.0, 60.0), LONGER), ((60.0, 600.0), LONG), ((4000.0,), STEADY)],
+)
 def test_after_a_move_the_next_has_to_stay_longer(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, ago: float, needed: int
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, ago: tuple[float, ...], needed: int
 ) -> None:
-    rounds = moving(machine, monkeypatch, ["10.0.0.9"] * needed, [9000.0, ago])
+    rounds = moving(machine, monkeypatch, ["10.0.0.9"] * needed, [*ago])
     assert rounds == [True] * (needed - 1) + [False]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent import paths
-from nodeagent.agent.moved import STEADY, STEADY_AGAIN, Moved
+from nodeagent.agent.moved import STEADY, Moved
 from nodeagent.cluster import names
 from nodeagent.host.facts import Facts
 from nodeagent.statefile import StateFile
@@ -55,18 +55,21 @@ def follows(machine: Machine, looks: Sequence[Sequence[str]], interface: str = "
 
 
 BOTH, AIR = ("eth0", "wlan0"), ("wlan0",)
-SHORT, LONG = int(STEADY) // LOOK, int(STEADY_AGAIN) // LOOK
+SHORT, LONGER, LONG = (int(seconds) // LOOK for seconds in STEADY)
 
 
 def test_a_cable_that_is_pulled_is_followed_and_back_only_after_a_while(machine: Machine) -> None:
-    looks = [*[BOTH] * 3, *[AIR] * 30, *[BOTH] * (LONG + 9)]
-    assert follows(machine, looks) == [3 + SHORT, 33 + LONG]
+    looks = [*[BOTH] * 3, *[AIR] * 30, *[BOTH] * 30, *[AIR] * (LONG + 9)]
+    assert follows(machine, looks) == [3 + SHORT, 33 + LONGER, 63 + LONG]
 
 
-def test_interfaces_that_swap_all_the_time_move_a_node_once(machine: Machine) -> None:
-    """Each time for a minute, for a whole day."""
-    looks = [*[AIR] * 6, *[BOTH] * 6] * 720
-    assert follows(machine, looks) == [SHORT]
+@pytest.mark.parametrize(("each", "followed"), [(6, [SHORT]), (9, [SHORT, 9 + LONGER])])
+def test_interfaces_that_swap_all_the_time_move_a_node_hardly_ever(
+    each: int, followed: list[int], machine: Machine
+) -> None:
+    """Each time for so many looks, for a whole day."""
+    looks = [*[AIR] * each, *[BOTH] * each] * (4320 // each)
+    assert follows(machine, looks) == followed
 
 
 def test_one_that_does_not_stay_moves_nothing_even_if_it_stays_longer_later(
