@@ -142,6 +142,10 @@ def _control_plane(facts: Facts, api: str, address: str) -> Iterator[Action]:
         manifest = facts.text(path) or ""
         if names.with_address(manifest, address) != manifest:
             yield Write(path, names.with_address(manifest, address).encode(), 0o600)
+    if names.with_address(server, address) != server:
+        # One that is still starting stops to listen when the kubelet ends it, and does not end
+        # before it is killed 30 s later (kubernetes/kubernetes#140242). This kills it at once.
+        yield from _stopped(facts, "--name", "^kube-apiserver$")
 
 
 def _kubelet(facts: Facts, address: str) -> Iterator[Action]:

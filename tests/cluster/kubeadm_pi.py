@@ -2,7 +2,8 @@
 
 As ``tests/support/pi_process.py``, but kubeadm, kubectl and etcd's tools are the real ones, the
 API server is asked for real, and the keeper is a process of its own, as by execve(2). The packages,
-images and crictl stay doubles; crictl's list and stop reach the static pods.
+images and crictl stay doubles; crictl's list and stop reach the static pods. Only the agent's
+clock can be wrong, not that of Kubernetes' programs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from nodeagent.agent.rival_watch import AGENT
 from nodeagent.cluster import only_node
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Clock, Host, Result, run_process
+from nodeagent.host.timesync import SYNCHRONISED
+from nodeagent.steps import show
 from tests.cluster import sandbox
 from tests.cluster.kubelet_process import SPEED
 from tests.support import pi_process, resolver
@@ -40,6 +43,14 @@ class RealCommands(pi_process.FleetCommands):
         """As the base; each board's each boot has an id of its own."""
         super().boot(number)
         self.write("/proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n")
+        if self.text(sandbox.CLOCK):
+            self.remove(SYNCHRONISED)
+            self.write("/proc/uptime", "300.00 400.00\n")  # it has waited for one
+
+    @property
+    def off(self) -> float:
+        """By how many seconds this board's clock is off."""
+        return float(self.text(sandbox.CLOCK) or 0)
 
     def run(self, argv: Sequence[str], stdin: str | None) -> Answer:
         """As the base for what is a double."""
@@ -53,6 +64,8 @@ class RealCommands(pi_process.FleetCommands):
                 self.write(sandbox.WANTED, "off")
             if words[1] in ("restart", "stop"):
                 self.remove(sandbox.CMDLINE)
+        if words[0] == "systemd-run" and "date" in words:
+            self.write(sandbox.CLOCK, str(float(words[-1].partition("@")[2]) - time.time()))
         if words == ("pidof", "kubelet"):
             return (0, f"{sandbox.PID}\n", "") if self.text(sandbox.CMDLINE) else (1, "", "")
         if words[0] == "ip":
@@ -102,9 +115,11 @@ class KubeadmPi(pi_process.Pi):
 
     def __init__(self, root: Path, fleet: Path) -> None:
         super().__init__(root, fleet)
-        self.commands = RealCommands(root, fleet)
+        self.commands: RealCommands = RealCommands(root, fleet)
         self.clock = Clock(
-            monotonic=lambda: time.monotonic() * SPEED, sleep=lambda s: time.sleep(s / SPEED)
+            now=lambda: time.time() + self.commands.off,
+            monotonic=lambda: time.monotonic() * SPEED,
+            sleep=lambda s: time.sleep(s / SPEED),
         )
 
     def become(self, *argv: str) -> NoReturn:
@@ -114,9 +129,13 @@ class KubeadmPi(pi_process.Pi):
 
 
 def main(root: str, fleet: str, part: str = "agent") -> None:
-    """As agent.main, or as keeper.main; ``part`` "off": `nodeagent fleet off --yes`."""
+    """As agent.main, or as keeper.main; ``part`` "off": `nodeagent fleet off --yes`, "plan":
+    `nodeagent plan`."""
     resolver.install(Path(root))
     pi = KubeadmPi(Path(root), Path(fleet))
+    if part == "plan":
+        sys.stdout.writelines(f"{line}\n" for line in show.show_plan(pi)[0])
+        return
     if part == "off":
         all_off.off(pi, all_off.others(pi), print)
     pi_process.run(pi, {}, part)

@@ -195,8 +195,7 @@ class Kubelet:
     def _register(self) -> None:
         """Tell how the node is, where that is new or due."""
         there, address = self.host.exists(CNI), self.address
-        own = subprocess.run(["ip", "-o", "addr"], capture_output=True, text=True).stdout
-        if f" {address}/" not in own:
+        if not self._is_here():
             # kubelet_node_status.go: what cannot be told stays as it was.
             LOG.warning("failed to validate nodeIP: %s is not on this machine", address)
             address = ""
@@ -244,8 +243,11 @@ class Kubelet:
             elif one:
                 self._tell(path, pod, one.restarts, one.ready)
             elif meta["uid"] not in self.running or self._stopped(pod):
+                self.running.discard(meta["uid"])
                 if not pod["spec"].get("hostNetwork") and not self.host.exists(CNI):
                     continue
+                if meta["namespace"] == "kube-flannel" and not self._is_here():
+                    continue  # flanneld finds no interface with the address, and ends
                 old = pod["status"].get("containerStatuses")
                 self._tell(path, pod, old[0]["restartCount"] + 1 if old else 0, True)
                 if meta["namespace"] == "kube-flannel":
@@ -257,6 +259,11 @@ class Kubelet:
                 self.running.add(meta["uid"])
         for name, one in static.items():
             self._mirror(name, one)
+
+    def _is_here(self) -> bool:
+        """Whether the address that it tells is one of this machine's."""
+        own = subprocess.run(["ip", "-o", "addr"], capture_output=True, text=True).stdout
+        return f" {self.address}/" in own
 
     def _stopped(self, pod: dict[str, Any]) -> bool:
         """Whether somebody has stopped its container, which then starts again."""

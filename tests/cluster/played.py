@@ -30,11 +30,12 @@ run follows from its seed alone:
   the power of any board is cut at any instant in between; at last all come back, in any order, in a third of the
   runs one of them 30 to 90 seconds late, and in a quarter one gets yet another address while it starts.
 * **blackouts**: all boards have lost their power and come back in any order; in a quarter of the runs they lose it
-  again while they start.
+  again while they start, and in a fifth the agents' clocks begin in 1970, without a time server.
 
 In the end all nodes must be Ready at their last addresses and stay so, in the same cluster (the same kube-system and
 CA), with every object that was in it; kubeadm must not have been at work again; no file and no ConfigMap may name an
-address of before, nor may those who join be told one; every agent must be at rest. Anything else is a failed run.
+address of before, nor may those who join be told one; every agent must be at rest, `nodeagent plan` empty, and no
+clock behind. Anything else is a failed run.
 Seconds count from the last event until all is Ready; the agents' own waits go five times as fast as on a board.
 
 `make moves RUNS=100 SEED=1 WHAT=moves` plays more and adds a row here.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,8 +41,11 @@ class RealBoard(Board):
     kubelet: subprocess.Popen[bytes]  # of this boot
     used = 0.0  # seconds of processor time of earlier boots
 
-    def power_on(self) -> None:
-        """As the base; what the agent sets in the kernel, the real kernel has too."""
+    def power_on(self, year_1970: bool = False) -> None:
+        """As the base; what the agent sets in the kernel, the real kernel has too. ``year_1970``:
+        the agent's clock begins there, and no time server answers."""
+        if year_1970:
+            self.host.write(sandbox.CLOCK, str(-time.time()).encode())
         if self.boots:
             self._link("up")
         super().power_on()
@@ -70,6 +74,13 @@ class RealBoard(Board):
     def switch_off(self) -> subprocess.Popen[bytes]:
         """`nodeagent fleet off --yes` on this board; it ends with POWEROFF."""
         return self._start(self.agent, str(self.host.root), str(self.fleet), "off")
+
+    @property
+    def plan(self) -> str:
+        """What `nodeagent plan` says on this board, or why it says nothing."""
+        words = (sys.executable, "-m", self.agent, str(self.host.root), str(self.fleet), "plan")
+        done = self.inside(*words)
+        return done.stdout.strip() or done.stderr[-1000:]
 
     def inside(self, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command in its network."""

@@ -33,6 +33,8 @@ SUBNETS = ("10.77.0", "192.168.9", "172.22.4")
 SIDE_BY_SIDE = 12  # fleets; they wait most of the time
 BOUND = 240.0  # seconds from the last event until all must be well
 REST = 1.2 * RENEW  # seconds that it has to stay so: each kubelet has told how it is once more
+BEHIND = 60.0  # seconds that a clock without battery may be behind, after some without power
+IDLE = "Nothing to do: every step holds."
 # All that names an address of a node (docs/reference/addresses.md).
 LASTING_FILES = (
     paths.HOSTS, paths.ADMIN_CONF, *names.KUBECONFIGS, paths.KUBELET_FLAGS, names.API_SERVER,
@@ -41,7 +43,8 @@ LASTING_FILES = (
 
 
 class Event(NamedTuple):
-    """After ``wait`` seconds of a board's: it gets an address, or its power on or off."""
+    """After ``wait`` seconds of a board's: it gets an address, or its power on ("1970": with such a
+    clock) or off."""
 
     wait: float
     board: int
@@ -76,12 +79,15 @@ def events(seed: int, boards: int) -> list[Event]:
 
 
 def blackouts(seed: int, boards: int) -> list[Event]:
-    """All boards have lost their power, and in one of four they lose it again while they start."""
+    """All boards have lost their power, and in one of four they lose it again while they start. In
+    one of five no board has a battery for its clock, nor a time server."""
     draw = random.Random(seed)
     told = _back(draw, boards)
     if draw.random() < 1 / 4:
         first, *others = (Event(0, board, "off") for board in range(boards))
         told += [first._replace(wait=draw.uniform(0, 30)), *others, *_back(draw, boards)]
+    if seed % 5 == 0:
+        told = [one._replace(what="1970") if one.what == "on" else one for one in told]
     return told
 
 
@@ -100,9 +106,9 @@ def run(told: Sequence[Event], made: RealBoards, formed: Story) -> tuple[str, fl
     for event in told:
         made.until(lambda: False, event.wait / SPEED)
         board = made.all[event.board]
-        if event.what == "on":
+        if event.what in ("on", "1970"):
             if not board.powered:
-                board.power_on()
+                board.power_on(event.what == "1970")
         elif event.what == "off":
             board.power_off()
         else:
@@ -128,6 +134,11 @@ def wrong(made: RealBoards, formed: Story) -> str:
     if [board.events for board in made.all] != formed.events:
         return f"kubeadm was at work again: {[board.events for board in made.all]}"
     for board in made.all:
+        if (off := float(board.host.text(sandbox.CLOCK) or 0)) < -BEHIND:
+            return f"a board's clock is {-off:.0f} s behind"
+        # Files have the time of the kernel's clock, so such a board has always something to set.
+        if not off and (left := board.plan) != IDLE:
+            return f"a board has this to do: {left}"
         if board.host.exists(paths.ADMIN_CONF) and told(board) != [endpoint(board.node.address)]:
             return f"those who join are sent to {told(board)}, not {board.node.address}"
     gone = set(formed.ready.values()) - set(made.ready.values())

@@ -33,6 +33,7 @@ COMMANDS = ("kubeadm", "kubectl", "etcdctl", "etcdutl")
 WANTED, RUNS, STOP = (f"/run/kubelet-double/{name}" for name in ("wanted", "runs", "stop"))
 PID, CMDLINE = 1002, "/proc/1002/cmdline"  # of the kubelet, as the kernel shows it
 NONE, LOGS = "none", "/var/log/pods"
+CLOCK = "/clock-double"  # by how many seconds the agent's clock is off, where no time server is
 # What kubeadm asks of systemd (cmd/kubeadm/app/util/initsystem).
 SYSTEMCTL = f"""#!/bin/sh
 case "$1" in

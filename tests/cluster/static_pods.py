@@ -85,7 +85,7 @@ class StaticPod:
         if self.process and asked.exists():
             LOG.info("%s is stopped", self.name)
             asked.unlink()
-            self.stop()
+            self.stop(0)  # crictl(1): without --timeout it is killed at once
         return True
 
     def _start(self) -> None:
@@ -109,8 +109,9 @@ class StaticPod:
         self._starting, self.ready = True, False
         self._watch()
 
-    def stop(self) -> None:
-        """End the process; the next one waits, where this one has not lived long."""
+    def stop(self, grace: int = GRACE) -> None:
+        """End the process, and kill it after so many seconds; the next one waits, where this one
+        has not lived long."""
         if self.process is None:
             return
         if self.process.poll() is None:
@@ -118,7 +119,7 @@ class StaticPod:
             for pid in inner.split():  # bwrap's only child
                 os.kill(int(pid), 15)
             try:
-                self.process.wait(GRACE)
+                self.process.wait(grace)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
