@@ -31,6 +31,7 @@ from nodeagent.config.settings import Settings
 from nodeagent.errors import Blocked, NodeAgentError, Refused
 from nodeagent.fleet.beacon import EPOCH_MAX, Proof
 from nodeagent.fleet.election import Join, Lead, Wait
+from nodeagent.host import identity
 from nodeagent.host.facts import Facts
 from nodeagent.host.host import Host
 from nodeagent.host.timesync import synchronised
@@ -348,18 +349,15 @@ class Formation:
 
     def _ask(self, settings: Settings, facts: Facts, name: str, *, clock_synced: bool) -> Grant:
         network = settings.network
+        told = {
+            "address": facts.address(network.interface, network.version) or "",
+            "board": identity.board_mark(facts, self.trust.beacon_key),
+        }
         grant = client.ask(
-            self.trust,
-            self.key,
-            self.candidates(settings),
-            name,
-            {"address": facts.address(network.interface, network.version) or ""},
-            self.host.clock.now(),
+            self.trust, self.key, self.candidates(settings), name, told, self.host.clock.now(),
             kubelet=pki.spki_hash(kubelet_certificate.key(self.host).public_key()),
-            epochs=self._epochs,
-            clock_synced=clock_synced,
-            host=self.host,
-        )
+            epochs=self._epochs, clock_synced=clock_synced, host=self.host,
+        )  # fmt: skip
         self._epochs[grant.cluster.node] = grant.cluster.epoch
         return grant
 

@@ -13,14 +13,14 @@ import re
 import secrets
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from nodeagent.broker.kube_api_protocol import ClusterApi, SigningRequest
+from nodeagent.broker.kube_api_protocol import ClusterApi, Seen, SigningRequest
 from nodeagent.broker.ledger import Ledger
 from nodeagent.broker.ledger_file import ENROL, Admission, Token
 from nodeagent.broker.places import APPROVED, LEAD, MEMBER, PLACES, Places
@@ -34,6 +34,7 @@ from nodeagent.trust.anchors import Anchors
 LOG = logging.getLogger("nodeagent.audit")
 
 TOKEN_LIFE = 600  # seconds
+AWAY = 60  # seconds that a Node is not Ready until its name may go to another card of its board
 MAX_REQUESTS = 8  # certificate requests of one token
 MAX_DENIED = 20  # strays in one look
 # What kubelets ask for: with ECDSA keys the first set, with RSA keys the second (Kubernetes docs,
@@ -143,9 +144,13 @@ class Broker:
         nodes = self.api.all_nodes()
         self.ledger.reserve(name for name, node in nodes.items() if node.leads)
         _, room = self.ledger.share_of(request.node_id, kind)
-        name = self.ledger.name_for(request.name, request.node_id, nodes, room)
+        left = self._left_by_its_board(request, kind, nodes)
+        name = request.name
+        if left is None:
+            name = self.ledger.name_for(request.name, request.node_id, nodes, room)
         self.waiting.leave(request.node_id)
-        return self._mint(request, name, source, kind, since, known=name in nodes)
+        known = name in nodes
+        return self._mint(request, name, source, kind, since, known=known, takes=left or "")
 
     def _admit(self, request: messages.Request, source: str) -> str:
         """Whoever is a member may always ask again, a claim gives no right. The kind of asker, of
@@ -170,6 +175,30 @@ class Broker:
             audit("waits", node=node_id, code=code(node_id), wish=request.name, source=source)
         raise Unadmitted(why)
 
+    def _left_by_its_board(
+        self, request: messages.Request, kind: str, nodes: Mapping[str, Seen]
+    ) -> str | None:
+        """The uid of the Node that this board left under the name it wishes for, when it had
+        another card; empty where that Node is deleted already. None where the name is not its.
+
+        What it says of its board is no secret, so it counts only with a card of the fleet that may
+        enrol, or a person has approved, while nobody uses the name. Raises Overloaded where the
+        Node was Ready a moment ago.
+        """
+        had, board = self.ledger.certificates.get(request.name), request.facts.get("board", "")
+        if kind == MEMBER or had is None or had.end or not board or had.board != board:
+            return None
+        if any(token.name == request.name for token in self.outstanding):
+            return None
+        node = nodes.get(request.name)
+        if node is None:
+            return ""
+        if node.ready or node.leads:
+            return None
+        if self.clock() - node.since < AWAY:
+            raise Overloaded(f"{request.name} was there a moment ago; ask again later")
+        return node.uid
+
     def _make_room(self, request: messages.Request, kind: str, source: str) -> None:
         """A place for one more token. Raises Overloaded, and what the API raises."""
         held = self.outstanding
@@ -190,6 +219,7 @@ class Broker:
         kind: str,
         since: int,
         known: bool,
+        takes: str,
     ) -> bytes:
         token_id, secret, now = _random(6), _random(16), int(self.clock())
         expires = now + TOKEN_LIFE
@@ -200,7 +230,7 @@ class Broker:
         token = Token(
             token_id, request.node_id, request.nonce, name, source,
             int(self.ledger.now()) + TOKEN_LIFE, known=known, since=since, kind=kind,
-            key=request.kubelet,
+            key=request.kubelet, board=request.facts.get("board", ""), takes=takes,
         )  # fmt: skip
         # Before the token, so that none is ever forgotten; the answer only after it, so that
         # none is ever repeated that has no token.
@@ -272,11 +302,16 @@ class Broker:
                     if not token.csr:
                         # A certificate that nobody remembers could not be barred.
                         by, _ = self.ledger.share_of(token.node_id, token.kind)
-                        self.ledger.certify(token.name, token.node_id, by)
+                        self.ledger.certify(token.name, token.node_id, by, token.board)
                         self.ledger.put(replace(token, csr=token.key, since=now))
                     fitting.append((request, token))
         with self.ledger.together():
             for request, token in fitting:
+                if request.pending and token.takes:
+                    # Pods that ended with it go too, and start elsewhere (kubernetes.io, "Pod
+                    # Garbage Collection").
+                    self.api.delete_node(token.name, token.takes)
+                    _audit("its board's former Node deleted", token)
                 if request.pending:
                     reason = f"nodeagent granted {token.name} to {token.node_id}"
                     self.api.approve(request.name, request.uid, reason)

@@ -187,7 +187,8 @@ def _token_name(token_id: str) -> str:
 
 def _node(item: dict[str, Any]) -> tuple[str, Seen]:
     meta = item["metadata"]
-    seen = Seen(rest.is_ready(item), str(meta.get("uid", "")), LEADS in meta.get("labels", {}))
+    leads = LEADS in meta.get("labels", {})
+    seen = Seen(rest.is_ready(item), str(meta.get("uid", "")), leads, rest.ready_since(item))
     return meta["name"], seen
 
 

@@ -27,11 +27,14 @@ class SigningRequest:
 
 
 class Seen(NamedTuple):
-    """A Node of the cluster. ``uid`` is never used twice; ``leads``: it is a control plane."""
+    """A Node of the cluster. ``uid`` is never used twice; ``leads``: it is a control plane;
+    ``since``: when it became Ready, or ceased to be (seconds since the epoch; 0 where that is not
+    told)."""
 
     ready: bool
     uid: str = ""
     leads: bool = False
+    since: float = 0.0
 
 
 class ClusterApi(Protocol):

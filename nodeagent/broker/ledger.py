@@ -216,9 +216,12 @@ class Ledger:
             self.tokens = tuple(t for t in self.tokens if t.token_id not in over)
             self._save()
 
-    def certify(self, name: str, node_id: str, by: str) -> None:
-        """This key is about to get a certificate for this name."""
-        self.certificates = {**self.certificates, name: Certificate(name, node_id, by)}
+    def certify(self, name: str, node_id: str, by: str, board: str = "") -> None:
+        """This key is about to get a certificate for this name, also where another one had it."""
+        if name in self.members and self.members[name].node_id != node_id:
+            self.members = {n: one for n, one in self.members.items() if n != name}
+        certificate = Certificate(name, node_id, by, board=board)
+        self.certificates = {**self.certificates, name: certificate}
         self._save()
 
     def admit(self, admission: Admission) -> None:

@@ -37,6 +37,7 @@ class Token:
     had a node of this name before; ``key`` is the hash of the key that its node named for its
     kubelet ("" from before it was named), ``csr`` the same once it was approved, ``since`` when it
     was, or when the key got the place it holds. ``kind`` and ``source``: whose share it is of.
+    ``board``: as in Certificate; ``takes``: the uid of the Node that its board's former card left.
     """
 
     token_id: str
@@ -52,6 +53,8 @@ class Token:
     since: int = 0
     kind: str = ENROL
     key: str = ""
+    board: str = ""
+    takes: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,13 @@ class Member:
 class Certificate:
     """A kubelet's certificate for a name. Whoever holds it renews it, ``end`` is 0 then, until the
     name is barred: it lives at most until the ledger has lived ``end`` seconds. ``by``: whose share
-    of the names it is."""
+    of the names it is. ``board``: what its node said of its board, ``identity.board_mark``."""
 
     name: str
     node_id: str
     by: str = ENROL
     end: int = 0
+    board: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,9 @@ _TOKEN: dict[str, wire.Check] = {
     "csr": _TEXT,
     "deleted": wire.flag,
 }
-_SINCE: dict[str, wire.Check] = {"since": _TIME, "kind": _WORD, "key": _WORD}
+_SINCE: dict[str, wire.Check] = {
+    "since": _TIME, "kind": _WORD, "key": _WORD, "board": _WORD, "takes": _WORD,
+}  # fmt: skip
 _MEMBER: dict[str, wire.Check] = {
     "name": wire.node_name,
     "node_id": wire.node_id,
@@ -125,6 +131,7 @@ _CERTIFICATE: dict[str, wire.Check] = {
     "by": _WORD,
     "end": _TIME,
 }
+_BOARD: dict[str, wire.Check] = {"board": _WORD}
 _ADMISSION: dict[str, wire.Check] = {
     "name": wire.node_name,
     "node_id": wire.node_id,
@@ -176,7 +183,7 @@ _STATE = wire.Form(
         "up": _TIME,
         "members": wire.array(lambda v: Member(**wire.record(v, _MEMBER)), 0, MAX_NAMES),
         "certificates": wire.array(
-            lambda v: Certificate(**wire.record(v, _CERTIFICATE)), 0, MAX_NAMES
+            lambda v: Certificate(**wire.record(v, _CERTIFICATE, _BOARD)), 0, MAX_NAMES
         ),
         "reserved": wire.array(wire.text(r"[a-z0-9.-]+", 253), 0, MAX_RESERVED),
     },

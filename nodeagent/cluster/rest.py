@@ -13,6 +13,7 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
@@ -94,6 +95,15 @@ def _time(said: str, end: str) -> float | None:
         return moment if moment < ssl.cert_time_to_seconds(end) else None
     except (ValueError, OverflowError):
         return None
+
+
+def ready_since(node: Mapping[str, Any]) -> float:
+    """When a Node became Ready, or ceased to be, by its conditions (kubernetes.io, "Node Status");
+    seconds since the epoch, 0 where that is not told."""
+    for one in node.get("status", {}).get("conditions", ()):
+        if one.get("type") == "Ready" and one.get("lastTransitionTime"):
+            return datetime.fromisoformat(one["lastTransitionTime"]).timestamp()
+    return 0.0
 
 
 def is_ready(item: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 
 from nodeagent.host.facts import Facts
@@ -19,6 +20,14 @@ def usable_serial(serial: str) -> str:
 def name_of(serial: str) -> str:
     """``pi-`` and the last six characters of a usable serial number."""
     return f"pi-{serial[-6:]}" if serial else ""
+
+
+def board_mark(facts: Facts, key: bytes) -> str:
+    """What tells this board from others to its fleet, whichever card it has, and shows nobody its
+    serial number: an HMAC (RFC 2104) of that by a ``key`` of the fleet's, in hex; empty where there
+    is no usable one."""
+    serial = usable_serial(facts.serial)
+    return hmac.digest(key, b"board " + serial.encode(), "sha256").hex()[:32] if serial else ""
 
 
 def is_machine_id(text: str) -> bool:

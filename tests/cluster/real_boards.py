@@ -174,6 +174,7 @@ class RealBoards(Boards):
         for board in self.all:
             board.power_off()
         copy(self.folder, place)
+        (place / "card").write_bytes(self.material.card)
         known = [(board.node.address, board.boots) for board in self.all]
         (place / "boards.json").write_text(json.dumps(known))
 
@@ -202,6 +203,7 @@ def fleet(saved: Path | None = None) -> Iterator[RealBoards]:
     with boards_of(RealBoards) as made:
         if saved:
             copy(saved, made.folder)
+            made.material.card = (saved / "card").read_bytes()
             known = json.loads((saved / "boards.json").read_text())
             for number, (address, boots) in enumerate(known, 1):
                 board = made.plug(made.folder / f"{number}")

@@ -165,6 +165,28 @@ def test_a_leader_takes_workloads_while_it_is_the_only_node(
     assert boards.until(lambda: boards.ready == BEFORE and tainted(), 120), boards.story()
 
 
+def test_a_board_with_another_card_comes_back_under_its_name(
+    boards: RealBoards, formed: Formed
+) -> None:
+    """As a new key, by its serial number. The Node of its former card is deleted."""
+    leads, works = boards.all
+    power_on(boards)
+    assert boards.until(lambda: boards.ready == BEFORE and boards.formed, 90), boards.story()
+    before = uids(leads)
+    works.power_off()
+    boards.write_card(works.host.root, 2, role="worker", name="works")
+    works.power_on()
+    assert everywhere_ready(boards, BEFORE, 300), boards.story()
+    after = uids(leads)
+    assert after["leads"] == before["leads"] and after["works"] != before["works"]
+    assert formed[1].objects <= boards.objects and boards.uid == formed[1].uid
+
+
+def uids(leads: RealBoard) -> dict[str, str]:
+    """Of the Nodes."""
+    return {one["metadata"]["name"]: one["metadata"]["uid"] for one in leads.objects("nodes")}
+
+
 @pytest.mark.parametrize("seed", [3, 11])
 def test_a_drawn_story_of_moves_and_cuts_ends_well(
     seed: int, boards: RealBoards, formed: Formed

@@ -107,6 +107,7 @@ class Cluster:
     leaders: set[str] = field(default_factory=lambda: {"pi-1"})
     denied: list[str] = field(default_factory=list)
     now: Callable[[], float] = lambda: NOW
+    since: dict[str, float] = field(default_factory=dict)
 
     def create_token(self, token_id: str, secret: str, node_name: str, expires: datetime) -> None:
         if self.down:
@@ -134,7 +135,9 @@ class Cluster:
 
     def all_nodes(self) -> dict[str, Seen]:
         return {
-            name: Seen(ready, self.uids.get(name, ""), name in self.leaders)
+            name: Seen(
+                ready, self.uids.get(name, ""), name in self.leaders, self.since.get(name, 0.0)
+            )
             for name, ready in self.nodes.items()
         }
 
@@ -172,31 +175,34 @@ class Setup:
         self.now += seconds
         self.up += seconds
 
-    def join(self, key: NodeKey, wish: str) -> str:
+    def join(self, key: NodeKey, wish: str, board: str = "") -> str:
         """A node joins, to the end; its name."""
-        grant = self.ask(key, wish)
+        grant = self.ask(key, wish, board=board)
         name = grant.node_name
         token = grant.token.reveal()
         self.cluster.csrs.append(csr(f"csr-{name}-{token[:6]}", token, f"system:node:{name}"))
         self.broker.tick()
         self.cluster.nodes[name] = True
-        self.cluster.uids[name] = f"uid-of-{name}"
+        self.cluster.uids[name] = f"uid-of-{name}-{key.node_id}"
         self.broker.tick()
         return name
 
-    def request(self, key: NodeKey, wish: str, nonce: str | None = None) -> bytes:
+    def request(self, key: NodeKey, wish: str, nonce: str | None = None, board: str = "") -> bytes:
         if self.vouches:  # as the keeper has the agent do, whatever the clock does
             self.broker.cluster = statement.build(self.trust, cluster(), self.now)
             self.broker._holds_until = int(self.now) + statement.LIFE
         nonce = nonce or self.broker.nonce()
         chain = self.trust.leaf("client", key.public)
         return messages.build_request(
-            self.trust.fleet_id, key, chain, wish, nonce, {}, KUBELET_HASH, READER.public_key()
-        )
+            self.trust.fleet_id, key, chain, wish, nonce, {"board": board}, KUBELET_HASH,
+            READER.public_key(),
+        )  # fmt: skip
 
-    def ask(self, key: NodeKey, wish: str, source: str = "10.77.0.12") -> messages.Grant:
+    def ask(
+        self, key: NodeKey, wish: str, source: str = "10.77.0.12", board: str = ""
+    ) -> messages.Grant:
         nonce = self.broker.nonce()
-        data = self.broker.grant(self.request(key, wish, nonce), source)
+        data = self.broker.grant(self.request(key, wish, nonce, board), source)
         return proved(self.trust, data, key.node_id, nonce, self.now)
 
 

@@ -200,8 +200,15 @@ class Boards:
     ) -> Board:
         """One more machine with a new card, still without power. ``nodes``: how many it is told to
         expect; ``more``: settings lines."""
-        number = len(self.all) + 1
-        root = self.folder / f"{number}"
+        root = self.folder / f"{len(self.all) + 1}"
+        self.write_card(root, nodes, role=role, name=name, more=more)
+        return self.plug(root, four)
+
+    def write_card(
+        self, root: Path, nodes: int | None, *, role: str = "", name: str = "", more: str = ""
+    ) -> None:
+        """A new card, in the place of one that may be there; as ``add``."""
+        shutil.rmtree(root, ignore_errors=True)
         pinned = f"role: {role}\n" if role else ""
         expected = "" if nodes is None else f"expected_nodes: {nodes}\n"
         settings = SETTINGS.format(role=pinned, expected=expected, key=FINGERPRINT) + more
@@ -209,7 +216,6 @@ class Boards:
         put(root, FRESH | card | {f"/{CMDLINE}": NEW})
         if name:
             put(root, {"/etc/hostname": f"{name}\n", "/etc/hosts": f"127.0.1.1 {name}\n"})
-        return self.plug(root, four)
 
     def plug(self, root: Path, four: bool = True) -> Board:
         """A machine with this card, which need not be a new one."""

@@ -43,7 +43,8 @@ def former(machine: Machine, role: str, synced: bool) -> Formation:
     state_file.set(role=role, last_known=["10.0.0.7:6443"])
     radio: Any = SimpleNamespace(heard=(), settings=Settings(), serves_grants=False)
     nobody: Any = None
-    return Formation(machine, Reporter(machine), state_file, radio, nobody, nobody)
+    trust: Any = SimpleNamespace(beacon_key=b"k", drop_issuer=lambda _: None)
+    return Formation(machine, Reporter(machine), state_file, radio, trust, nobody)
 
 
 def worker(root: Path, age: int) -> Machine:

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from nodeagent import paths
 from nodeagent.broker import ledger, operators
-from nodeagent.broker.broker import TOKEN_LIFE, Revoked, Stale, Unadmitted
+from nodeagent.broker.broker import TOKEN_LIFE, Overloaded, Revoked, Stale, Unadmitted
 from nodeagent.broker.ledger import CERTIFICATE_LIFE, Ledger
 from nodeagent.broker.ledger_file import Certificate, Member
 from nodeagent.errors import CommandFailed, FleetError, NodeAgentError, Refused
@@ -206,6 +206,125 @@ def test_off_time_frees_no_name(setup: Setup, key: NodeKey) -> None:
         setup.broker.ledger.set_seal(setup.broker.ledger.seal)
         setup.start()
     assert operators.forget(setup.broker, "pi-2")["days"] in (1, 2)
+
+
+BOARD = "0123456789abcdef" * 2
+
+
+def gone(setup: Setup, name: str = "pi-2") -> None:
+    """Its card has died, or is being written."""
+    setup.cluster.nodes[name] = False
+    setup.cluster.since[name] = setup.now
+    setup.live(300)
+
+
+@pytest.mark.parametrize("deleted", [True, False], ids=["Node deleted", "Node away"])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_board_with_another_card_gets_its_name_back(
+    sealed: bool, deleted: bool, setup: Setup, key: NodeKey
+) -> None:
+    """And the Node of its former card goes, with the pods that ended with it."""
+    setup.join(key, "pi-2", BOARD)
+    gone(setup)
+    if deleted:
+        del setup.cluster.nodes["pi-2"], setup.cluster.uids["pi-2"]
+    again = new()
+    if sealed:
+        operators.seal(setup.broker, 0)
+        with pytest.raises(Unadmitted):
+            setup.ask(again, "pi-2", board=BOARD)
+        operators.approve(setup.broker, again.node_id)
+    assert setup.join(again, "pi-2", BOARD) == "pi-2"
+    assert setup.cluster.uids["pi-2"].endswith(again.node_id)
+    ledger = setup.broker.ledger
+    assert ledger.holder("pi-2") == again.node_id
+    assert ledger.is_member(again.node_id) and not ledger.is_member(key.node_id)
+    setup.start()  # and so it is in the file
+    assert setup.broker.ledger.holder("pi-2") == again.node_id
+    assert setup.ask(again, "pi-2", board=BOARD).node_name == "pi-2"
+
+
+def _another_board(setup: Setup, key: NodeKey) -> str:
+    return BOARD[::-1]
+
+
+def _no_serial(setup: Setup, key: NodeKey) -> str:
+    return ""
+
+
+def _ready(setup: Setup, key: NodeKey) -> str:
+    setup.cluster.nodes["pi-2"] = True
+    return BOARD
+
+
+def _barred(setup: Setup, key: NodeKey) -> str:
+    operators.revoke(setup.broker, "pi-2")
+    operators.seal(setup.broker, 7 * DAY)
+    setup.cluster.nodes["pi-2"] = False
+    return BOARD
+
+
+def _leads(setup: Setup, key: NodeKey) -> str:
+    setup.cluster.leaders.add("pi-2")
+    return BOARD
+
+
+def _asked_for(setup: Setup, key: NodeKey) -> str:
+    setup.ask(key, "pi-2", "10.77.0.66", board=BOARD)
+    return BOARD
+
+
+@pytest.mark.parametrize(
+    "but",
+    [_another_board, _no_serial, _ready, _barred, _leads, _asked_for],
+    ids=lambda f: f.__name__,
+)
+def test_but_nobody_else_gets_it(
+    but: Callable[[Setup, NodeKey], str], setup: Setup, key: NodeKey
+) -> None:
+    setup.join(key, "pi-2", BOARD)
+    gone(setup)
+    board, again = but(setup, key), new()
+    assert setup.ask(again, "pi-2", board=board).node_name == f"pi-2-{again.node_id[2:6]}"
+    assert setup.broker.ledger.holder("pi-2") == key.node_id and "pi-2" in setup.cluster.nodes
+
+
+def test_a_board_without_a_serial_has_none_to_get_a_name_back_with(
+    setup: Setup, key: NodeKey
+) -> None:
+    setup.join(key, "pi-2", "")
+    gone(setup)
+    assert setup.ask(new(), "pi-2", board="").node_name != "pi-2"
+
+
+def test_a_node_that_was_there_a_moment_ago_is_waited_for(setup: Setup, key: NodeKey) -> None:
+    """It may only have been restarted; who asks comes again."""
+    setup.join(key, "pi-2", BOARD)
+    setup.cluster.nodes["pi-2"] = False
+    setup.cluster.since["pi-2"] = setup.now
+    again = new()
+    with pytest.raises(Overloaded):
+        setup.ask(again, "pi-2", board=BOARD)
+    setup.live(60)
+    assert setup.ask(again, "pi-2", board=BOARD).node_name == "pi-2"
+
+
+def test_while_the_api_is_away_nothing_is_half_taken(setup: Setup, key: NodeKey) -> None:
+    setup.join(key, "pi-2", BOARD)
+    gone(setup)
+    again = new()
+    token = setup.ask(again, "pi-2", board=BOARD).token.reveal()
+    assert setup.broker.ledger.holder("pi-2") == key.node_id, "until its kubelet has asked"
+    setup.cluster.csrs.append(csr("again", token))
+    setup.cluster.down = True
+    with pytest.raises(CommandFailed):
+        setup.broker.tick()
+    assert "again" not in setup.cluster.approved and "pi-2" in setup.cluster.nodes
+    setup.cluster.down = False
+    setup.start()
+    setup.broker.tick()
+    assert "again" in setup.cluster.approved and "pi-2" not in setup.cluster.nodes
+    assert setup.broker.ledger.is_member(again.node_id)
 
 
 @pytest.mark.parametrize("ready", [True, False])
