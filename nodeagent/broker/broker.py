@@ -185,7 +185,7 @@ class Broker:
         enrol, or a person has approved, while nobody uses the name. Raises Overloaded where the
         Node was Ready a moment ago.
         """
-        had, board = self.ledger.certificates.get(request.name), request.facts.get("board", "")
+        had, board = self.ledger.certificates.get(request.name), board_of(request)
         if kind == MEMBER or had is None or had.end or not board or had.board != board:
             return None
         if any(token.name == request.name for token in self.outstanding):
@@ -230,7 +230,7 @@ class Broker:
         token = Token(
             token_id, request.node_id, request.nonce, name, source,
             int(self.ledger.now()) + TOKEN_LIFE, known=known, since=since, kind=kind,
-            key=request.kubelet, board=request.facts.get("board", ""), takes=takes,
+            key=request.kubelet, board=board_of(request), takes=takes,
         )  # fmt: skip
         # Before the token, so that none is ever forgotten; the answer only after it, so that
         # none is ever repeated that has no token.
@@ -373,6 +373,12 @@ def fits(request: SigningRequest, token: Token) -> bool:
 def is_node_id(text: str) -> bool:
     """True for what looks like a node's id, and would be taken for one."""
     return re.fullmatch(wire.NODE_ID, text) is not None
+
+
+def board_of(request: messages.Request) -> str:
+    """What the node says of its board (``identity.board_mark``); empty for what cannot be that."""
+    board = request.facts.get("board", "")
+    return board if re.fullmatch(r"[0-9a-f]{32}", board) else ""
 
 
 def _user(token: Token) -> str:

@@ -297,6 +297,18 @@ def test_a_board_without_a_serial_has_none_to_get_a_name_back_with(
     assert setup.ask(new(), "pi-2", board="").node_name != "pi-2"
 
 
+@pytest.mark.parametrize("board", ["x" * 128, "A" * 32, "0" * 31, f"{BOARD} "])
+def test_what_is_no_mark_of_a_board_is_not_remembered(
+    board: str, setup: Setup, key: NodeKey
+) -> None:
+    """Else a node's word could make the broker's memory unreadable."""
+    setup.join(key, "pi-2", board)
+    setup.start()
+    assert setup.broker.ledger.certificates["pi-2"].board == ""
+    gone(setup)
+    assert setup.ask(new(), "pi-2", board=board).node_name != "pi-2"
+
+
 def test_a_node_that_was_there_a_moment_ago_is_waited_for(setup: Setup, key: NodeKey) -> None:
     """It may only have been restarted; who asks comes again."""
     setup.join(key, "pi-2", BOARD)
