@@ -13,7 +13,7 @@ import re
 import secrets
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -140,17 +140,17 @@ class Broker:
                 self.withdraw(token)  # it asks anew, so the one before did not serve
         # Older nonces of its key are refused, so that these need not be remembered.
         self.ledger.drop(*(t for t in before if (self.ledger.made(t.nonce) or 0) < made))
-        self._make_room(request, kind, source)
         nodes = self.api.all_nodes()
         self.ledger.reserve(name for name, node in nodes.items() if node.leads)
+        if self._is_of_its_board(request, kind, nodes.get(request.name)):
+            # The Node stays what it is, with its labels and pods; the new kubelet takes it up.
+            self.ledger.pass_on(request.name, request.node_id)
+            audit("name passed on to another card", node=request.node_id, name=request.name)
+        self._make_room(request, kind, source)
         _, room = self.ledger.share_of(request.node_id, kind)
-        left = self._left_by_its_board(request, kind, nodes)
-        name = request.name
-        if left is None:
-            name = self.ledger.name_for(request.name, request.node_id, nodes, room)
+        name = self.ledger.name_for(request.name, request.node_id, nodes, room)
         self.waiting.leave(request.node_id)
-        known = name in nodes
-        return self._mint(request, name, source, kind, since, known=known, takes=left or "")
+        return self._mint(request, name, source, kind, since, known=name in nodes)
 
     def _admit(self, request: messages.Request, source: str) -> str:
         """Whoever is a member may always ask again, a claim gives no right. The kind of asker, of
@@ -175,29 +175,26 @@ class Broker:
             audit("waits", node=node_id, code=code(node_id), wish=request.name, source=source)
         raise Unadmitted(why)
 
-    def _left_by_its_board(
-        self, request: messages.Request, kind: str, nodes: Mapping[str, Seen]
-    ) -> str | None:
-        """The uid of the Node that this board left under the name it wishes for, when it had
-        another card; empty where that Node is deleted already. None where the name is not its.
+    def _is_of_its_board(self, request: messages.Request, kind: str, node: Seen | None) -> bool:
+        """Whether the name it wishes for is that of its board, which had another card then.
 
         What it says of its board is no secret, so it counts only with a card of the fleet that may
-        enrol, or a person has approved, while nobody uses the name. Raises Overloaded where the
-        Node was Ready a moment ago.
+        enrol, or once a person has approved its key, while nobody uses the name. Raises Overloaded
+        where that may be so in a moment: once it has another name, it keeps that.
         """
-        had, board = self.ledger.certificates.get(request.name), board_of(request)
-        if kind == MEMBER or had is None or had.end or not board or had.board != board:
-            return None
-        if any(token.name == request.name for token in self.outstanding):
-            return None
-        node = nodes.get(request.name)
-        if node is None:
-            return ""
-        if node.ready or node.leads:
-            return None
-        if self.clock() - node.since < AWAY:
-            raise Overloaded(f"{request.name} was there a moment ago; ask again later")
-        return node.uid
+        ledger, name = self.ledger, request.name
+        had, board = ledger.certificates.get(name), board_of(request)
+        if kind == MEMBER or name in ledger.reserved or had is None or had.end:
+            return False
+        if not board or had.board != board or had.node_id == request.node_id:
+            return False
+        if node is not None and node.leads:
+            return False
+        if any(token.name == name for token in self.outstanding):
+            raise Overloaded(f"somebody is joining as {name}; ask again later")
+        if node is not None and (node.ready or 0 <= self.clock() - node.since < AWAY):
+            raise Overloaded(f"{name} was there a moment ago; ask again later")
+        return True
 
     def _make_room(self, request: messages.Request, kind: str, source: str) -> None:
         """A place for one more token. Raises Overloaded, and what the API raises."""
@@ -219,7 +216,6 @@ class Broker:
         kind: str,
         since: int,
         known: bool,
-        takes: str,
     ) -> bytes:
         token_id, secret, now = _random(6), _random(16), int(self.clock())
         expires = now + TOKEN_LIFE
@@ -230,7 +226,7 @@ class Broker:
         token = Token(
             token_id, request.node_id, request.nonce, name, source,
             int(self.ledger.now()) + TOKEN_LIFE, known=known, since=since, kind=kind,
-            key=request.kubelet, board=board_of(request), takes=takes,
+            key=request.kubelet, board=board_of(request),
         )  # fmt: skip
         # Before the token, so that none is ever forgotten; the answer only after it, so that
         # none is ever repeated that has no token.
@@ -307,11 +303,6 @@ class Broker:
                     fitting.append((request, token))
         with self.ledger.together():
             for request, token in fitting:
-                if request.pending and token.takes:
-                    # Pods that ended with it go too, and start elsewhere (kubernetes.io, "Pod
-                    # Garbage Collection").
-                    self.api.delete_node(token.name, token.takes)
-                    _audit("its board's former Node deleted", token)
                 if request.pending:
                     reason = f"nodeagent granted {token.name} to {token.node_id}"
                     self.api.approve(request.name, request.uid, reason)

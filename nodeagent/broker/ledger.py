@@ -217,12 +217,21 @@ class Ledger:
             self._save()
 
     def certify(self, name: str, node_id: str, by: str, board: str = "") -> None:
-        """This key is about to get a certificate for this name, also where another one had it."""
-        if name in self.members and self.members[name].node_id != node_id:
-            self.members = {n: one for n, one in self.members.items() if n != name}
-        certificate = Certificate(name, node_id, by, board=board)
-        self.certificates = {**self.certificates, name: certificate}
+        """This key is about to get a certificate for this name."""
+        had = self.certificates.get(name)
+        now = Certificate(name, node_id, by, board=board)
+        if had is not None and had.node_id == node_id:
+            now = replace(now, board=board or had.board, former=had.former)
+        self.certificates = {**self.certificates, name: now}
         self._save()
+
+    def pass_on(self, name: str, node_id: str) -> None:
+        """The name is this key's, which another card of the same board has had."""
+        had = self.certificates[name]
+        former = (*had.former, had.node_id)[-ledger_file.MAX_FORMER :]
+        now = replace(had, node_id=node_id, former=former)
+        self.certificates = {**self.certificates, name: now}
+        self.part(name)
 
     def admit(self, admission: Admission) -> None:
         """Record an admission, with which its key is a member, and its approval used; of old
@@ -277,7 +286,12 @@ class Ledger:
             raise FleetError(f"{MAX_PEOPLES} approved nodes have not joined yet.", "Wait a day.")
         self.revoked = tuple(entry for entry in self.revoked if entry.node_id != node_id)
         now = int(self._host.clock.now())
-        again = {name: Member(name, node_id, now) for name in self.names_of(node_id)}
+        again = {
+            name: Member(name, node_id, now)
+            for name in self.names_of(node_id)
+            # Barred, the certificate of a former card is, too, and stays so.
+            if not (self.certificates[name].former and self.certificates[name].end)
+        }
         self.members = {**self.members, **again}
         renewed = {name: replace(self.certificates[name], end=0) for name in again}
         self.certificates = {**self.certificates, **renewed}

@@ -25,6 +25,7 @@ MAX_ADMISSIONS = 500
 MAX_PEOPLES = 500  # approvals, and as many revocations: each one typed by a person
 MAX_RESERVED = 16
 OF_V1 = 1000  # names in a file of version 1
+MAX_FORMER = 16  # cards of one board
 ENROL = "enrol"
 
 
@@ -37,7 +38,7 @@ class Token:
     had a node of this name before; ``key`` is the hash of the key that its node named for its
     kubelet ("" from before it was named), ``csr`` the same once it was approved, ``since`` when it
     was, or when the key got the place it holds. ``kind`` and ``source``: whose share it is of.
-    ``board``: as in Certificate; ``takes``: the uid of the Node that its board's former card left.
+    ``board``: as in Certificate.
     """
 
     token_id: str
@@ -54,7 +55,6 @@ class Token:
     kind: str = ENROL
     key: str = ""
     board: str = ""
-    takes: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,15 @@ class Member:
 class Certificate:
     """A kubelet's certificate for a name. Whoever holds it renews it, ``end`` is 0 then, until the
     name is barred: it lives at most until the ledger has lived ``end`` seconds. ``by``: whose share
-    of the names it is. ``board``: what its node said of its board, ``identity.board_mark``."""
+    of the names it is. ``board``: what its node said of its board, ``identity.board_mark``;
+    ``former``: keys of that board's former cards, which may hold one for the name still."""
 
     name: str
     node_id: str
     by: str = ENROL
     end: int = 0
     board: str = ""
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ _TOKEN: dict[str, wire.Check] = {
     "deleted": wire.flag,
 }
 _SINCE: dict[str, wire.Check] = {
-    "since": _TIME, "kind": _WORD, "key": _WORD, "board": _WORD, "takes": _WORD,
+    "since": _TIME, "kind": _WORD, "key": _WORD, "board": _WORD,
 }  # fmt: skip
 _MEMBER: dict[str, wire.Check] = {
     "name": wire.node_name,
@@ -131,7 +133,9 @@ _CERTIFICATE: dict[str, wire.Check] = {
     "by": _WORD,
     "end": _TIME,
 }
-_BOARD: dict[str, wire.Check] = {"board": _WORD}
+_BOARD: dict[str, wire.Check] = {
+    "board": _WORD, "former": wire.array(wire.node_id, 0, MAX_FORMER),
+}  # fmt: skip
 _ADMISSION: dict[str, wire.Check] = {
     "name": wire.node_name,
     "node_id": wire.node_id,

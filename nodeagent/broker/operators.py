@@ -91,10 +91,12 @@ def revoke(broker: Broker, who: str) -> broker_protocol.Revoked:
             "`sudo nodeagent nodes` lists them; a node that never joined is revoked by its code.",
         )
     names = ledger.names_of(node_id)
-    if ledger.revocation(node_id) is None:
-        name = who if ledger.holder(who) else names[-1] if names else ""
-        ledger.revoke(Revocation(node_id, name, int(broker.clock())))
-        audit("revoked", node=node_id, names=" ".join(names))
+    former = (key for name in names for key in ledger.certificates[name].former)
+    for key in dict.fromkeys((node_id, *former)):
+        if ledger.revocation(key) is None:
+            name = who if ledger.holder(who) else names[-1] if names else ""
+            ledger.revoke(Revocation(key, name, int(broker.clock())))
+            audit("revoked", node=key, names=" ".join(names))
     was_open = broker.is_open()
     if was_open:
         seal(broker, 0)
@@ -109,7 +111,7 @@ def forget(broker: Broker, name: str) -> broker_protocol.Forgotten:
     ledger = broker.ledger
     holder = ledger.holder(name)
     for token in broker.outstanding:
-        if holder and token.node_id == holder:
+        if name == token.name or (holder and token.node_id == holder):
             broker.withdraw(token)
     one = ledger.certificates.get(name)
     if one is None:

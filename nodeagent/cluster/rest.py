@@ -102,7 +102,10 @@ def ready_since(node: Mapping[str, Any]) -> float:
     seconds since the epoch, 0 where that is not told."""
     for one in node.get("status", {}).get("conditions", ()):
         if one.get("type") == "Ready" and one.get("lastTransitionTime"):
-            return datetime.fromisoformat(one["lastTransitionTime"]).timestamp()
+            try:  # a kubelet writes it
+                return datetime.fromisoformat(one["lastTransitionTime"]).timestamp()
+            except (ValueError, TypeError, OverflowError):
+                return 0.0
     return 0.0
 
 

@@ -183,7 +183,7 @@ class Setup:
         self.cluster.csrs.append(csr(f"csr-{name}-{token[:6]}", token, f"system:node:{name}"))
         self.broker.tick()
         self.cluster.nodes[name] = True
-        self.cluster.uids[name] = f"uid-of-{name}-{key.node_id}"
+        self.cluster.uids[name] = f"uid-of-{name}"
         self.broker.tick()
         return name
 
