@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from nodeagent.broker.kube_api_protocol import ClusterApi, Seen, SigningRequest
+from nodeagent.broker.boards import Boards, Overloaded, board_of
+from nodeagent.broker.kube_api_protocol import ClusterApi, SigningRequest
 from nodeagent.broker.ledger import Ledger
 from nodeagent.broker.ledger_file import ENROL, Admission, Token
 from nodeagent.broker.places import APPROVED, LEAD, MEMBER, PLACES, Places
@@ -34,7 +35,6 @@ from nodeagent.trust.anchors import Anchors
 LOG = logging.getLogger("nodeagent.audit")
 
 TOKEN_LIFE = 600  # seconds
-AWAY = 60  # seconds that a Node is not Ready until its name may go to another card of its board
 MAX_REQUESTS = 8  # certificate requests of one token
 MAX_DENIED = 20  # strays in one look
 # What kubelets ask for: with ECDSA keys the first set, with RSA keys the second (Kubernetes docs,
@@ -48,10 +48,6 @@ _ALPHABET = string.ascii_lowercase + string.digits
 
 class Stale(Exception):
     """The request's nonce is not, or no longer, one of this broker's: ask again."""
-
-
-class Overloaded(Exception):
-    """Too many tokens are outstanding: ask later."""
 
 
 class Revoked(Exception):
@@ -84,6 +80,7 @@ class Broker:
         self._holds_until = statement.verify(anchors, cluster, None).expires
         self.api, self.ledger, self.clock, self.seals_at = api, ledger, clock, seals_at
         self.waiting, self.places = WaitingRoom(), Places()
+        self.boards = Boards(ledger, clock)
 
     @property
     def outstanding(self) -> list[Token]:
@@ -140,15 +137,18 @@ class Broker:
                 self.withdraw(token)  # it asks anew, so the one before did not serve
         # Older nonces of its key are refused, so that these need not be remembered.
         self.ledger.drop(*(t for t in before if (self.ledger.made(t.nonce) or 0) < made))
+        self._make_room(request, kind, source)
         nodes = self.api.all_nodes()
         self.ledger.reserve(name for name, node in nodes.items() if node.leads)
-        if self._is_of_its_board(request, kind, nodes.get(request.name)):
+        name = "" if kind == MEMBER else self.boards.name_of(request, nodes)
+        if name:
             # The Node stays what it is, with its labels and pods; the new kubelet takes it up.
-            self.ledger.pass_on(request.name, request.node_id)
-            audit("name passed on to another card", node=request.node_id, name=request.name)
-        self._make_room(request, kind, source)
-        _, room = self.ledger.share_of(request.node_id, kind)
-        name = self.ledger.name_for(request.name, request.node_id, nodes, room)
+            former = self.ledger.holder(name)
+            self.ledger.pass_on(name, request.node_id)
+            audit("name passed on", node=request.node_id, name=name, former=former)
+        else:
+            _, room = self.ledger.share_of(request.node_id, kind)
+            name = self.ledger.name_for(request.name, request.node_id, nodes, room)
         self.waiting.leave(request.node_id)
         return self._mint(request, name, source, kind, since, known=name in nodes)
 
@@ -174,27 +174,6 @@ class Broker:
         if self.waiting.note(Waiting(node_id, request.name, source, why, now, now)):
             audit("waits", node=node_id, code=code(node_id), wish=request.name, source=source)
         raise Unadmitted(why)
-
-    def _is_of_its_board(self, request: messages.Request, kind: str, node: Seen | None) -> bool:
-        """Whether the name it wishes for is that of its board, which had another card then.
-
-        What it says of its board is no secret, so it counts only with a card of the fleet that may
-        enrol, or once a person has approved its key, while nobody uses the name. Raises Overloaded
-        where that may be so in a moment: once it has another name, it keeps that.
-        """
-        ledger, name = self.ledger, request.name
-        had, board = ledger.certificates.get(name), board_of(request)
-        if kind == MEMBER or name in ledger.reserved or had is None or had.end:
-            return False
-        if not board or had.board != board or had.node_id == request.node_id:
-            return False
-        if node is not None and node.leads:
-            return False
-        if any(token.name == name for token in self.outstanding):
-            raise Overloaded(f"somebody is joining as {name}; ask again later")
-        if node is not None and (node.ready or 0 <= self.clock() - node.since < AWAY):
-            raise Overloaded(f"{name} was there a moment ago; ask again later")
-        return True
 
     def _make_room(self, request: messages.Request, kind: str, source: str) -> None:
         """A place for one more token. Raises Overloaded, and what the API raises."""
@@ -364,12 +343,6 @@ def fits(request: SigningRequest, token: Token) -> bool:
 def is_node_id(text: str) -> bool:
     """True for what looks like a node's id, and would be taken for one."""
     return re.fullmatch(wire.NODE_ID, text) is not None
-
-
-def board_of(request: messages.Request) -> str:
-    """What the node says of its board (``identity.board_mark``); empty for what cannot be that."""
-    board = request.facts.get("board", "")
-    return board if re.fullmatch(r"[0-9a-f]{32}", board) else ""
 
 
 def _user(token: Token) -> str:

@@ -3,7 +3,8 @@
 Three records tell who may do what, each with a life of its own. A *claim* is an open token:
 minutes, and no right but to the name it asks under. A *membership* begins where the admission is
 seen: its key may always ask again. A *certificate* of a kubelet is remembered until it has surely
-ended, whatever else is forgotten: until then its name is nobody else's. Beside them: who was
+ended, whatever else is forgotten: until then its name is nobody else's, but another card's of the
+same board. Beside them: who was
 approved or revoked, whether enrolment is sealed, the nonce secret.
 
 One file, ``/var/lib/nodeagent-broker/state.json`` (0600), replaced whole and durably before any
@@ -23,6 +24,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 
 from nodeagent import formats, paths
 from nodeagent.broker import ledger_file
@@ -164,6 +166,15 @@ class Ledger:
         """The names that this key has, or had, a certificate for."""
         return [one.name for one in self.certificates.values() if one.node_id == node_id]
 
+    def unbarred(self, node_id: str) -> list[str]:
+        """Those of them that it may renew its certificate for."""
+        return [name for name in self.names_of(node_id) if not self.certificates[name].end]
+
+    def cards_of(self, node_id: str) -> set[str]:
+        """This key, and those of former cards of the boards that have its names."""
+        former = (self.certificates[name].former for name in self.names_of(node_id))
+        return {node_id, *chain.from_iterable(former)}
+
     def is_member(self, node_id: str) -> bool:
         """True for a key that was admitted, and neither left for good nor was thrown out."""
         return any(member.node_id == node_id for member in self.members.values())
@@ -183,7 +194,7 @@ class Ledger:
         ``room`` for another. One that is barred comes back only by a person's word. Raises
         FleetError where no name is left.
         """
-        own = [name for name in self.names_of(node_id) if not self.certificates[name].end]
+        own = self.unbarred(node_id)
         full = not room or len(self.names_of(node_id)) >= MAX_NAMES_EACH
         if wish not in own and full:
             wishes = own[-1:]
@@ -226,10 +237,11 @@ class Ledger:
         self._save()
 
     def pass_on(self, name: str, node_id: str) -> None:
-        """The name is this key's, which another card of the same board has had."""
+        """The name is this key's, which another card of the same board has had, and may have a
+        certificate for still."""
         had = self.certificates[name]
-        former = (*had.former, had.node_id)[-ledger_file.MAX_FORMER :]
-        now = replace(had, node_id=node_id, former=former)
+        former = [key for key in dict.fromkeys((*had.former, had.node_id)) if key != node_id]
+        now = replace(had, node_id=node_id, former=tuple(former))
         self.certificates = {**self.certificates, name: now}
         self.part(name)
 

@@ -15,7 +15,7 @@ from nodeagent import formats, paths
 from nodeagent.join.approval import Seal
 from nodeagent.trust import wire
 
-MAX_BYTES = 2 * 1024 * 1024
+MAX_BYTES = 4 * 1024 * 1024
 # Names that ever had a certificate, by whoever brought them in: boards with the one issuer, with
 # the other, and approved by a person. What one uses up the others still have.
 SHARE_OF_NAMES = 1000
@@ -24,8 +24,8 @@ MAX_TOKENS_READ = 1000
 MAX_ADMISSIONS = 500
 MAX_PEOPLES = 500  # approvals, and as many revocations: each one typed by a person
 MAX_RESERVED = 16
+MAX_FORMER = 4  # cards of one board under one name
 OF_V1 = 1000  # names in a file of version 1
-MAX_FORMER = 16  # cards of one board
 ENROL = "enrol"
 
 
@@ -73,7 +73,7 @@ class Certificate:
     """A kubelet's certificate for a name. Whoever holds it renews it, ``end`` is 0 then, until the
     name is barred: it lives at most until the ledger has lived ``end`` seconds. ``by``: whose share
     of the names it is. ``board``: what its node said of its board, ``identity.board_mark``;
-    ``former``: keys of that board's former cards, which may hold one for the name still."""
+    ``former``: keys of cards that the board had before, which may hold one for the name still."""
 
     name: str
     node_id: str

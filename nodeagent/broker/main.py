@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from nodeagent import formats, paths
 from nodeagent.broker import leave, operators
-from nodeagent.broker.broker import Broker, Overloaded, Revoked, Stale, Unadmitted
+from nodeagent.broker.boards import Overloaded
+from nodeagent.broker.broker import Broker, Revoked, Stale, Unadmitted
 from nodeagent.broker.kube_api import Api
 from nodeagent.broker.ledger import Ledger
 from nodeagent.errors import FleetError, NodeAgentError, OtherVersion, Refused, Untrusted

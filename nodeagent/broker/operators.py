@@ -8,7 +8,7 @@ about, the same words again finish it.
 from __future__ import annotations
 
 from nodeagent.broker.broker import Broker, audit, is_node_id
-from nodeagent.broker.ledger_file import Revocation
+from nodeagent.broker.ledger_file import MAX_PEOPLES, Revocation
 from nodeagent.errors import Refused
 from nodeagent.join import broker_protocol
 from nodeagent.join.approval import APPROVAL_LIFE, Seal
@@ -59,11 +59,10 @@ def approve(broker: Broker, node_id: str) -> broker_protocol.Approved:
     FleetError."""
     ledger = broker.ledger
     broker.is_open()  # approvals whose time is over make room
-    names = ledger.names_of(node_id)
     if ledger.is_member(node_id):
         name = next(one.name for one in ledger.members.values() if one.node_id == node_id)
-        names = [name for name in names if not ledger.certificates[name].end]
-        return {"name": name, "source": "", "state": "admitted", "let_back": names}
+        back = ledger.unbarred(node_id)
+        return {"name": name, "source": "", "state": "admitted", "let_back": back}
     ledger.approve(node_id, int(ledger.now()) + APPROVAL_LIFE)
     audit("approved", node=node_id)
     asking = broker.waiting.leave(node_id)
@@ -71,7 +70,7 @@ def approve(broker: Broker, node_id: str) -> broker_protocol.Approved:
         "name": asking.name if asking else "",
         "source": asking.source if asking else "",
         "state": "waiting" if asking else "unheard",
-        "let_back": names,
+        "let_back": ledger.unbarred(node_id),
     }
 
 
@@ -90,13 +89,15 @@ def revoke(broker: Broker, who: str) -> broker_protocol.Revoked:
             f"No node called {who} was let in here.",
             "`sudo nodeagent nodes` lists them; a node that never joined is revoked by its code.",
         )
-    names = ledger.names_of(node_id)
-    former = (key for name in names for key in ledger.certificates[name].former)
-    for key in dict.fromkeys((node_id, *former)):
+    # With the cards that its board had before, whose certificates are for the same name.
+    keys = ledger.cards_of(node_id)
+    names = [one.name for one in ledger.certificates.values() if {one.node_id, *one.former} & keys]
+    for key in (node_id, *sorted(keys - {node_id})[: MAX_PEOPLES - len(ledger.revoked) - 1]):
         if ledger.revocation(key) is None:
             name = who if ledger.holder(who) else names[-1] if names else ""
             ledger.revoke(Revocation(key, name, int(broker.clock())))
             audit("revoked", node=key, names=" ".join(names))
+    ledger.bar(*(name for name in names if not ledger.certificates[name].end))
     was_open = broker.is_open()
     if was_open:
         seal(broker, 0)

@@ -97,7 +97,7 @@ def _rewritten(
     nodes: Sequence[control_plane.NodeInfo], known: broker_protocol.Overview
 ) -> list[str]:
     """What to do about a node that is away while a board that wished for its name is here: the
-    board's card was rewritten, most likely. Only a person can know: a board's word is no proof."""
+    board's card was rewritten, most likely, and the broker did not know it by its serial number."""
     ready = {node.name: node.ready for node in nodes}
     return [
         f"{name} is away, and a board that wished for its name is here as {came['name']}. Where it"
@@ -203,8 +203,9 @@ def revoke(host: Host, who: str) -> list[str]:
         revoked.bar(host, names)
         only_node.fit(host, Facts(host).node_name)
     shown = ", ".join(names) or said["node_id"]
-    lines = [f"Revoked {shown}: it gets no grant, and its kubelet can change nothing any more."]
+    lines = [f"Revoked {shown}: it gets no grant."]
     if names:
+        lines = [f"Revoked {shown}: it gets no grant, and its kubelet can change nothing any more."]
         lines.append(
             "Its node was deleted, and its pods go elsewhere. What its certificate still lets it do"
             " is in SECURITY.md; secrets of pods that ran there should be renewed."

@@ -23,7 +23,8 @@ from cryptography.x509.oid import NameOID
 
 from nodeagent import paths
 from nodeagent.broker import ledger, operators
-from nodeagent.broker.broker import Overloaded, Revoked, Stale, Unadmitted
+from nodeagent.broker.boards import Overloaded
+from nodeagent.broker.broker import Revoked, Stale, Unadmitted
 from nodeagent.broker.kube_api_protocol import SigningRequest
 from nodeagent.broker.places import PLACES
 from nodeagent.errors import NodeAgentError

@@ -18,7 +18,8 @@ from cryptography.x509.oid import NameOID
 from nodeagent import paths
 from nodeagent.agent import provision
 from nodeagent.broker import ledger
-from nodeagent.broker.broker import TOKEN_LIFE, Overloaded, Stale
+from nodeagent.broker.boards import Overloaded
+from nodeagent.broker.broker import TOKEN_LIFE, Stale
 from nodeagent.broker.ledger import Ledger
 from nodeagent.broker.ledger_file import Token
 from nodeagent.broker.main import _CONFIG as broker_config

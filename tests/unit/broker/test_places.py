@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from nodeagent.broker import operators, places
-from nodeagent.broker.broker import MAX_REQUESTS, TOKEN_LIFE, Overloaded, Stale, Unadmitted
+from nodeagent.broker.boards import Overloaded
+from nodeagent.broker.broker import MAX_REQUESTS, TOKEN_LIFE, Stale, Unadmitted
 from nodeagent.broker.ledger_file import ENROL, SHARE_OF_NAMES, Certificate, Token
 from nodeagent.broker.places import APPROVED, GRACE, LEAD, MEMBER, PLACES, SHARE, Places
 from nodeagent.errors import CommandFailed

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from nodeagent.broker import operators
-from nodeagent.broker.broker import Overloaded, Revoked, Stale, Unadmitted
+from nodeagent.broker.boards import Overloaded
+from nodeagent.broker.broker import Revoked, Stale, Unadmitted
 from nodeagent.broker.ledger import CERTIFICATE_LIFE, Ledger
 from nodeagent.errors import FleetError, Refused
 from nodeagent.trust import pki

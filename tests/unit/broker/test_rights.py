@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -19,9 +21,20 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from nodeagent import paths
 from nodeagent.broker import ledger, operators
-from nodeagent.broker.broker import TOKEN_LIFE, Overloaded, Revoked, Stale, Unadmitted
-from nodeagent.broker.ledger import CERTIFICATE_LIFE, Ledger
-from nodeagent.broker.ledger_file import Certificate, Member
+from nodeagent.broker.boards import MAX_WAITS, PATIENCE, Overloaded
+from nodeagent.broker.broker import TOKEN_LIFE, Revoked, Stale, Unadmitted
+from nodeagent.broker.ledger import CERTIFICATE_LIFE, MAX_NAMES_EACH, Ledger
+from nodeagent.broker.ledger_file import (
+    MAX_ADMISSIONS,
+    MAX_FORMER,
+    MAX_NAMES,
+    Admission,
+    Certificate,
+    Member,
+    Revocation,
+    Token,
+)
+from nodeagent.broker.places import PLACES
 from nodeagent.errors import CommandFailed, FleetError, NodeAgentError, Refused
 from nodeagent.join import approval
 from nodeagent.join.approval import SEALED
@@ -364,11 +377,121 @@ def test_a_found_card_is_barred_with_the_name_for_good(setup: Setup, key: NodeKe
     for one in (key, again):
         with pytest.raises(Revoked):
             setup.ask(one, "pi-2", board=BOARD)
+        assert operators.approve(setup.broker, one.node_id)["let_back"] == []
+        assert setup.broker.ledger.certificates["pi-2"].end, "still barred"
+        assert setup.ask(one, "pi-2", board=BOARD).node_name == f"pi-2-{one.node_id[2:6]}"
+
+
+def test_all_names_of_both_cards_are_barred_with_one(setup: Setup, key: NodeKey) -> None:
+    """The former card has joined anew meanwhile, as a board of its own."""
+    taken_over(setup, key)
+    other = setup.join(key, "pi-2")
+    assert sorted(operators.revoke(setup.broker, "pi-2")["names"]) == ["pi-2", other]
+    assert all(one.end for one in setup.broker.ledger.certificates.values())
+
+
+def test_the_former_cards_code_bars_the_name_too(setup: Setup, key: NodeKey) -> None:
+    """Its certificate is for that name; the board's card of now is not revoked, but out."""
+    again = taken_over(setup, key)
+    assert operators.revoke(setup.broker, key.node_id)["names"] == ["pi-2"]
+    ledger = setup.broker.ledger
+    assert ledger.certificates["pi-2"].end and not ledger.is_member(again.node_id)
+    assert ledger.revocation(again.node_id) is None
+
+
+def test_a_name_that_stays_in_use_is_waited_for_no_longer_than_a_while(
+    setup: Setup, key: NodeKey
+) -> None:
+    """Its card was moved to another board, where it goes on; this board has a new one."""
+    setup.join(key, "pi-2", BOARD)
+    again = new()
     operators.approve(setup.broker, again.node_id)
-    assert setup.broker.ledger.certificates["pi-2"].end, "still barred"
+    for _ in range(PATIENCE // 60):
+        with pytest.raises(Overloaded):
+            setup.ask(again, "pi-2", board=BOARD)
+        setup.live(60)
     assert setup.ask(again, "pi-2", board=BOARD).node_name == f"pi-2-{again.node_id[2:6]}"
-    with pytest.raises(Revoked):
-        setup.ask(key, "pi-2", board=BOARD)
+
+
+def test_a_crowd_that_waits_is_soon_told_another_name(setup: Setup, key: NodeKey) -> None:
+    setup.join(key, "pi-2", BOARD)
+    for _ in range(MAX_WAITS):
+        with pytest.raises(Overloaded):
+            setup.ask(new(), "pi-2", board=BOARD)
+    assert setup.ask(new(), "pi-2", board=BOARD).node_name != "pi-2"
+
+
+def test_a_board_comes_back_under_the_name_that_it_got_for_its_wish(
+    setup: Setup, key: NodeKey
+) -> None:
+    setup.join(key, "pi-2")
+    second = new()
+    name = setup.join(second, "pi-2", BOARD)
+    gone(setup, name)
+    assert name == f"pi-2-{second.node_id[2:6]}"
+    assert setup.join(new(), "pi-2", BOARD) == name
+
+
+def test_no_name_is_passed_on_without_a_place(setup: Setup, key: NodeKey) -> None:
+    setup.join(key, "pi-2", BOARD)
+    gone(setup)
+    for _ in range(PLACES):
+        setup.ask(new(), "pi-9", "10.77.0.66")
+    places = setup.broker.places
+    with patch.object(places, "gives_way", lambda *_: None), pytest.raises(Overloaded):
+        setup.ask(new(), "pi-2", board=BOARD)
+    assert setup.broker.ledger.holder("pi-2") == key.node_id
+
+
+def test_one_key_collects_no_names(setup: Setup) -> None:
+    """Not more of them than it could wish for."""
+    for number in range(MAX_NAMES_EACH + 1):
+        setup.join(new(), f"pi-{number + 2}", BOARD)
+        gone(setup, f"pi-{number + 2}")
+    thief = new()
+    got = {setup.ask(thief, f"pi-{number + 2}", board=BOARD).node_name for number in range(5)}
+    assert len(setup.broker.ledger.names_of(thief.node_id)) == MAX_NAMES_EACH == len(got)
+
+
+def test_a_board_that_had_many_cards_gets_another_name(setup: Setup, key: NodeKey) -> None:
+    """Since each of its former keys has to be remembered, to be revoked with the name."""
+    keys = [key, *(new() for _ in range(MAX_FORMER))]
+    for one in keys:
+        assert setup.join(one, "pi-2", BOARD) == "pi-2"
+        gone(setup)
+    assert setup.join(new(), "pi-2", BOARD) != "pi-2"
+    assert setup.join(key, "pi-2", BOARD) == "pi-2", "one of them again"
+    assert set(setup.broker.ledger.certificates["pi-2"].former) == {one.node_id for one in keys[1:]}
+    operators.revoke(setup.broker, "pi-2")
+    assert all(setup.broker.ledger.revocation(one.node_id) for one in keys)
+
+
+def test_the_fullest_memory_can_be_read(setup: Setup) -> None:
+    held, names = setup.broker.ledger, [f"{'x' * 58}{number:05}" for number in range(MAX_NAMES)]
+    ids = [f"n-{number:0>16}".translate(str.maketrans("0189", "abcd")) for number in range(9999)]
+    former = (*ids[:MAX_FORMER],)
+    held.certificates = {
+        name: Certificate(name, ids[number], board=BOARD, former=former)
+        for number, name in enumerate(names)
+    }
+    held.members = {
+        name: Member(name, ids[number], int(NOW), str(uuid.UUID(int=number)))
+        for number, name in enumerate(names)
+    }
+    held.revoked = tuple(Revocation(one, names[0], int(NOW)) for one in ids[5000:5500])
+    held.approved = dict.fromkeys(ids[6000:6500], 2**40)
+    grant, mark = "g" * 6000, "0" * 64
+    held.tokens = tuple(
+        Token("abc123", ids[number], "A" * 43, name, "f" * 39, 2**40, grant if number < 32 else "",
+              known=True, csr=mark, deleted=True, since=2**40, key=mark, board=BOARD)
+        for number, name in enumerate(names[:ledger.MAX_TOKENS])
+    )  # fmt: skip
+    held.admissions = tuple(
+        Admission(name, ids[0], int(NOW), "f" * 39, "abc123") for name in names[:MAX_ADMISSIONS]
+    )
+    held.set_seal(approval.Seal())
+    setup.start()
+    assert len(setup.broker.ledger.certificates) == MAX_NAMES
 
 
 def test_forget_ends_every_open_token_of_the_name(setup: Setup, key: NodeKey) -> None:
@@ -709,6 +832,9 @@ def test_a_boot_that_lasts_longer_than_the_one_before_counts_whole(setup: Setup)
     assert not setup.broker.is_open()
 
 
+BOARDS = ["", BOARD, BOARD[::-1]]
+
+
 class Anything(RuleBasedStateMachine):
     """People, nodes, clocks and power cuts, in any order."""
 
@@ -717,6 +843,8 @@ class Anything(RuleBasedStateMachine):
         self._folder = fast_folder()
         self.setup = Setup(Path(self._folder.__enter__()), CARD, seals_at=int(NOW) + DAY)
         self.certified: dict[str, str] = {}  # name -> the key that ever got a certificate last
+        self.boards: dict[str, str] = {}  # name -> what that said of its board
+        self.living: dict[str, set[str]] = {}  # name -> keys whose certificate may live
         self.barred_at: dict[str, float] = {}  # name -> lived, when its last year began
         self.sealed = False
         self.passed = 0.0
@@ -724,28 +852,37 @@ class Anything(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._folder.__exit__(None, None, None)
 
-    @rule(key=st.sampled_from(KEYS), name=st.sampled_from(NAMES))
-    def join(self, key: NodeKey, name: str) -> None:
+    @rule(key=st.sampled_from(KEYS), name=st.sampled_from(NAMES), board=st.sampled_from(BOARDS))
+    def join(self, key: NodeKey, name: str, board: str) -> None:
         ledger_ = self.setup.broker.ledger
         member = ledger_.is_member(key.node_id)
         approved = key.node_id in ledger_.approved
         try:
-            given = self.setup.join(key, name)
-        except (Unadmitted, Revoked, NodeAgentError):
+            given = self.setup.join(key, name, board)
+        except (Unadmitted, Revoked, Overloaded, NodeAgentError):
             return
         assert member or approved or not self.sealed
         if self.certified.get(given, key.node_id) != key.node_id:
             since = self.barred_at.get(given)
-            assert since is not None and self.passed - since >= CERTIFICATE_LIFE, (
-                "two living certificates for one name"
-            )
+            over = since is not None and self.passed - since >= CERTIFICATE_LIFE
+            of_its_board = since is None and board and self.boards.get(given) == board
+            assert over or of_its_board, "two living certificates for one name"
+            if over:
+                self.living.pop(given, None)
         self.certified[given] = key.node_id
+        self.boards[given] = board or (self.boards.get(given, "") if member else "")
+        self.living.setdefault(given, set()).add(key.node_id)
         self.barred_at.pop(given, None)
 
     @rule(key=st.sampled_from(KEYS), name=st.sampled_from(NAMES))
     def ask(self, key: NodeKey, name: str) -> None:
         with contextlib.suppress(Unadmitted, Revoked, NodeAgentError):
             self.setup.ask(key, name)
+
+    @rule(name=st.sampled_from(NAMES))
+    def away(self, name: str) -> None:
+        gone(self.setup, name)
+        self.passed += 300
 
     @rule(name=st.sampled_from(NAMES))
     def revoke(self, name: str) -> None:
@@ -767,6 +904,7 @@ class Anything(RuleBasedStateMachine):
     def approve(self, key: NodeKey) -> None:
         for name in operators.approve(self.setup.broker, key.node_id)["let_back"]:
             self.barred_at.pop(name, None)
+            assert self.living[name] <= {key.node_id}, "another card's certificate is let back"
 
     @rule()
     def leave(self) -> None:
@@ -804,6 +942,12 @@ class Anything(RuleBasedStateMachine):
         for member in held.members.values():
             assert held.certificates[member.name].node_id == member.node_id
             assert not held.revocation(member.node_id)
+
+    @invariant()
+    def what_a_revoked_key_was_certified_for_is_barred(self) -> None:
+        for name, keys in self.living.items():
+            if any(self.setup.broker.ledger.revocation(key) for key in keys):
+                assert name in self.barred_at
 
     @invariant()
     @precondition(lambda self: self.sealed)

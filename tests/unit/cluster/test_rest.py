@@ -116,3 +116,18 @@ def test_a_server_of_another_cluster_is_told_nothing(server: ApiServer, tmp_path
     with pytest.raises(ssl.SSLCertVerificationError):
         rest.request(server.at, others, "POST", "/x", {"token": "x"})
     assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("conditions", "since"),
+    [
+        ([{"type": "Ready", "lastTransitionTime": "2026-11-29T12:00:00Z"}], 1795953600.0),
+        ([{"type": "DiskPressure", "lastTransitionTime": "2026-11-29T12:00:00Z"}], 0.0),
+        ([{"type": "Ready"}], 0.0),
+        ([{"type": "Ready", "lastTransitionTime": "soon"}], 0.0),
+        ([{"type": "Ready", "lastTransitionTime": 7}], 0.0),
+        ([], 0.0),
+    ],
+)
+def test_since_when_a_node_is_ready_or_not(conditions: list[Any], since: float) -> None:
+    assert rest.ready_since({"status": {"conditions": conditions}}) == since
