@@ -49,8 +49,9 @@ def age(pki: Path, name: Path) -> None:
     (pki / name).write_bytes(aged.public_bytes(serialization.Encoding.PEM))
 
 
-def test_kubeadm_renews_what_has_ended(tmp_path: Path) -> None:
-    pki, config = tmp_path / "pki", tmp_path / "init.yaml"
+def made(folder: Path) -> tuple[Path, Path]:
+    """The certificates of a control plane that kubeadm makes, and the configuration for it."""
+    pki, config = folder / "pki", folder / "init.yaml"
     documents = [*yaml.safe_load_all(
         kubeadm_config.init_configuration(
             Settings(), versions.DEFAULT, "pi-1", "192.0.2.10", OWN, slow=False
@@ -59,6 +60,11 @@ def test_kubeadm_renews_what_has_ended(tmp_path: Path) -> None:
     documents[1]["certificatesDir"] = str(pki)
     config.write_text(yaml.safe_dump_all(documents))
     run("init", "phase", "certs", "all", "--config", str(config))
+    return pki, config
+
+
+def test_kubeadm_renews_what_has_ended(tmp_path: Path) -> None:
+    pki, config = made(tmp_path)
     before = {name: x509.load_pem_x509_certificate((pki / name).read_bytes()) for name in NAMES}
     for name in NAMES:
         age(pki, name)
@@ -73,3 +79,23 @@ def test_kubeadm_renews_what_has_ended(tmp_path: Path) -> None:
         new, old = x509.load_pem_x509_certificate(data), before[name]
         assert new.subject == old.subject, name
         assert {e.oid: e.value for e in new.extensions} == {e.oid: e.value for e in old.extensions}
+
+
+@pytest.mark.parametrize("minors", [2, 5])
+def test_a_cluster_that_was_born_minors_ago_renews_with_the_release_that_runs(
+    minors: int, tmp_path: Path
+) -> None:
+    """By hand upgraded, its file still says with which release it was made."""
+    pki, config = made(tmp_path)
+    release = versions.DEFAULT.kubernetes
+    major, minor, _ = map(int, release.split("."))
+    config.write_text(config.read_text().replace(f"v{release}", f"v{major}.{minor - minors}.0"))
+    before = (pki / "apiserver.crt").read_bytes()
+    with pytest.raises(subprocess.CalledProcessError):  # why it has to follow
+        run("certs", "renew", "all", "--config", str(config))
+    manifest = f"    image: registry.k8s.io/kube-apiserver:v{release}\n"
+    config.write_bytes(kubeadm_config.of_now(config.read_text(), manifest, "192.0.2.10"))
+
+    run("certs", "renew", "all", "--config", str(config))
+
+    assert (pki / "apiserver.crt").read_bytes() != before
