@@ -69,11 +69,12 @@ class OwnAddress(Step):
             if before != address:
                 raise _has_address(api, before, address)
             return
-        yield from _names(facts, _lines(facts, api, address, leads), api)
+        lines = _lines(facts, api, address, leads)
+        yield from _names(facts, lines, api)
         if leads:
             yield from _control_plane(facts, api, address)
         yield from _kubelet(facts, address)
-        yield from _pods(facts, api, address)
+        yield from _pods(facts, api, address, lines)
 
     def holds(self, facts: Facts, settings: Settings) -> str:
         """See ``Step.holds``."""
@@ -160,9 +161,9 @@ def _kubelet(facts: Facts, address: str) -> Iterator[Action]:
         yield Run(("systemctl", "restart", "kubelet"), STOP_BOUND)
 
 
-def _pods(facts: Facts, api: str, address: str) -> Iterator[Action]:
+def _pods(facts: Facts, api: str, address: str, lines: Sequence[Line]) -> Iterator[Action]:
     """Containers that run with what was so when they began are stopped; the kubelet starts them."""
-    known = names.addresses_of(facts.text(paths.HOSTS) or "", api)
+    known = names.addresses_of(names.with_lines(facts.text(paths.HOSTS) or "", lines), api)
     for uid in facts.names(PODS):
         copy = facts.text(f"{PODS}/{uid}/etc-hosts") or ""
         had = names.addresses_of(copy, api)

@@ -216,6 +216,19 @@ def test_a_move_that_was_followed_by_half_is_followed_to_its_end(
     assert len(tries) == 2
 
 
+def test_a_worker_that_tries_again_settles_what_the_last_try_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it calls itself ready: pods in the node's network had the former address for ever."""
+    done = list[str]()
+    forming = former(Machine(tmp_path), "worker", synced=True)
+    for name in ("settle", "until_ready"):
+        monkeypatch.setattr(forming, name, lambda _, name=name: done.append(name))
+    monkeypatch.setattr(forming.trust, "drop_issuer", lambda _: None, raising=False)
+    forming.follow(Settings())
+    assert done == ["settle", "until_ready"]
+
+
 def test_where_the_settings_say_now_a_waiting_worker_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
