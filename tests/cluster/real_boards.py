@@ -79,7 +79,7 @@ class RealBoard(Board):
     def plan(self) -> str:
         """What `nodeagent plan` says on this board, or why it says nothing."""
         words = (sys.executable, "-m", self.agent, str(self.host.root), str(self.fleet), "plan")
-        done = self.inside(*words)
+        done = self.inside(*words, timeout=300)
         return done.stdout.strip() or done.stderr[-1000:]
 
     def inside(self, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:

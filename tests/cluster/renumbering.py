@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import NamedTuple
 
 from nodeagent import paths
@@ -195,7 +196,10 @@ def main() -> int:
 
         def one(number: int) -> tuple[int, str, float]:
             with fleet(place) as made:
-                fault, took = run(draw(number, len(made.all)), made, story)
+                try:
+                    fault, took = run(draw(number, len(made.all)), made, story)
+                except (OSError, SubprocessError) as error:
+                    fault, took = f"it could not be played to its end: {error!r}", BOUND
                 if fault and given.keep:
                     kept = given.keep / str(number)
                     kept.mkdir(parents=True)
