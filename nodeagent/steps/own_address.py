@@ -144,8 +144,8 @@ def _control_plane(facts: Facts, api: str, address: str) -> Iterator[Action]:
         if names.with_address(manifest, address) != manifest:
             yield Write(path, names.with_address(manifest, address).encode(), 0o600)
     if names.with_address(server, address) != server:
-        # One that is still starting stops to listen when the kubelet ends it, and does not end
-        # before it is killed 30 s later (kubernetes/kubernetes#140242). This kills it at once.
+        # One that is still starting stops listening when the kubelet ends it, but its start hooks
+        # go on asking it until it is killed 30 s later (seen with 1.37). This kills it at once.
         yield from _stopped(facts, "--name", "^kube-apiserver$")
 
 
