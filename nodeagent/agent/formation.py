@@ -268,7 +268,8 @@ class Formation:
         known = self.state_file.values["last_known"] or [""]
         self.reporter.set(role="worker", control_plane=known[0], kubernetes=tested.kubernetes)
         self.trust.drop_issuer(self.host)
-        self.settle(settings)  # the last try may have ended half-way
+        if not self.moved.is_away(settings.network.interface):
+            self.settle(settings)  # the last try may have ended half-way
         self.until_ready(self.state_file.values["node_name"] or Facts(self.host).node_name)
 
     def until_ready(self, name: str) -> None:

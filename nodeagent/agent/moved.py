@@ -56,8 +56,12 @@ class Moved:
     def elsewhere(self, interface: str) -> bool:
         """Look, and say whether this node has had another address for long enough; ``interface`` as
         in the settings."""
+        return self.is_away(interface) and self.steady
+
+    def is_away(self, interface: str) -> bool:
+        """Look, and say whether this node has another address, however long."""
         address = Facts(self.host).address(interface, 6 if ":" in known(self.host) else 4)
-        return bool(address and self.look(address) and self.steady)
+        return bool(address and self.look(address))
 
     @property
     def steady(self) -> bool:

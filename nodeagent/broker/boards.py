@@ -38,15 +38,19 @@ class Boards:
         """
         ledger, board = self.ledger, board_of(request)
         own = ledger.names_of(request.node_id)
-        if not board or request.name in own or len(own) >= MAX_NAMES_EACH:
+        if not board or request.name in own:
             return ""
         for had in sorted(ledger.certificates.values(), key=lambda one: one.name != request.name):
-            name = had.name
-            if had.board != board or had.end or name in own or name in ledger.reserved:
+            name, cards = had.name, dict.fromkeys((*had.former, had.node_id))
+            if had.board != board or had.end or name in ledger.reserved:
                 continue
-            if len({*had.former, had.node_id} - {request.node_id}) > MAX_FORMER:
-                continue  # a key that went unremembered could not be revoked with the name
-            if name not in (request.name, second_name(request.name, had.node_id)):
+            if name not in (request.name, *(second_name(request.name, one) for one in cards)):
+                continue
+            if had.node_id == request.node_id and had.former:
+                return name  # it was passed on when it asked before
+            # A key that went unremembered could not be revoked with the name.
+            others = cards.keys() - {request.node_id}
+            if name in own or len(own) >= MAX_NAMES_EACH or len(others) > MAX_FORMER:
                 continue
             node = nodes.get(name, Seen(ready=False))
             if node.leads:

@@ -137,16 +137,15 @@ class Broker:
                 self.withdraw(token)  # it asks anew, so the one before did not serve
         # Older nonces of its key are refused, so that these need not be remembered.
         self.ledger.drop(*(t for t in before if (self.ledger.made(t.nonce) or 0) < made))
-        self._make_room(request, kind, source)
         nodes = self.api.all_nodes()
         self.ledger.reserve(name for name, node in nodes.items() if node.leads)
         name = "" if kind == MEMBER else self.boards.name_of(request, nodes)
-        if name:
+        self._make_room(request, kind, source)
+        if name and (former := self.ledger.holder(name)) != request.node_id:
             # The Node stays what it is, with its labels and pods; the new kubelet takes it up.
-            former = self.ledger.holder(name)
             self.ledger.pass_on(name, request.node_id)
             audit("name passed on", node=request.node_id, name=name, former=former)
-        else:
+        elif not name:
             _, room = self.ledger.share_of(request.node_id, kind)
             name = self.ledger.name_for(request.name, request.node_id, nodes, room)
         self.waiting.leave(request.node_id)

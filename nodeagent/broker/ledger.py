@@ -4,8 +4,7 @@ Three records tell who may do what, each with a life of its own. A *claim* is an
 minutes, and no right but to the name it asks under. A *membership* begins where the admission is
 seen: its key may always ask again. A *certificate* of a kubelet is remembered until it has surely
 ended, whatever else is forgotten: until then its name is nobody else's, but another card's of the
-same board. Beside them: who was
-approved or revoked, whether enrolment is sealed, the nonce secret.
+same board. Beside them: who was approved or revoked, whether enrolment is sealed, the nonce secret.
 
 One file, ``/var/lib/nodeagent-broker/state.json`` (0600), replaced whole and durably before any
 answer leaves the broker: a power cut never frees a name or forgets a token. What a later version of

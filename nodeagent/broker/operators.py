@@ -8,7 +8,7 @@ about, the same words again finish it.
 from __future__ import annotations
 
 from nodeagent.broker.broker import Broker, audit, is_node_id
-from nodeagent.broker.ledger_file import MAX_PEOPLES, Revocation
+from nodeagent.broker.ledger_file import Revocation
 from nodeagent.errors import Refused
 from nodeagent.join import broker_protocol
 from nodeagent.join.approval import APPROVAL_LIFE, Seal
@@ -92,12 +92,15 @@ def revoke(broker: Broker, who: str) -> broker_protocol.Revoked:
     # With the cards that its board had before, whose certificates are for the same name.
     keys = ledger.cards_of(node_id)
     names = [one.name for one in ledger.certificates.values() if {one.node_id, *one.former} & keys]
-    for key in (node_id, *sorted(keys - {node_id})[: MAX_PEOPLES - len(ledger.revoked) - 1]):
+    for key in (node_id, *sorted(keys - {node_id})):
         if ledger.revocation(key) is None:
             name = who if ledger.holder(who) else names[-1] if names else ""
             ledger.revoke(Revocation(key, name, int(broker.clock())))
             audit("revoked", node=key, names=" ".join(names))
     ledger.bar(*(name for name in names if not ledger.certificates[name].end))
+    for token in broker.outstanding:
+        if token.name in names:  # of another card that was just granted it
+            broker.withdraw(token)
     was_open = broker.is_open()
     if was_open:
         seal(broker, 0)

@@ -54,7 +54,10 @@ def _change(nodes: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     if len(nodes) == 1 and len(others) < len(taints or ()) and not marked:
         mark: list[dict[str, Any]] = [{"op": "add", "path": MARK_PATH, "value": "true"}]
         if marks is None:
-            mark.insert(0, {"op": "add", "path": "/metadata/annotations", "value": {}})
+            mark[:0] = [
+                {"op": "test", "path": "/metadata/annotations", "value": None},
+                {"op": "add", "path": "/metadata/annotations", "value": {}},
+            ]
     elif len(nodes) > 1 and marked:
         others, mark = [*others, TAINT], [{"op": "remove", "path": MARK_PATH}]
     else:

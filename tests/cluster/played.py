@@ -35,7 +35,7 @@ run follows from its seed alone:
 In the end all nodes must be Ready at their last addresses and stay so, in the same cluster (the same kube-system and
 CA), with every object that was in it; kubeadm must not have been at work again; no file and no ConfigMap may name an
 address of before, nor may those who join be told one; every agent must be at rest, `nodeagent plan` empty, and no
-clock behind. Anything else is a failed run.
+clock behind (on boards whose clock began in 1970 the plan is not asked for). Anything else is a failed run.
 Seconds count from the last event until all is Ready; the agents' own waits go five times as fast as on a board.
 
 `make moves RUNS=100 SEED=1 WHAT=moves` plays more and adds a row here.

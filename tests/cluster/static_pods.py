@@ -81,10 +81,7 @@ class StaticPod:
 
     def rest(self) -> bool:
         """One look while there is no kubelet: the container runtime stops what it is told to."""
-        asked = self.host.path(f"{sandbox.STOP}/{self.container.get('name')}")
-        if self.process and asked.exists():
-            LOG.info("%s is stopped", self.name)
-            asked.unlink()
+        if self.process and self._file(sandbox.STOP).exists():
             self.stop(0)  # crictl(1): without --timeout it is killed at once
         return True
 
@@ -104,6 +101,7 @@ class StaticPod:
                 sandbox.container(self.host.root, hosts, mounts, env, *words),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
+        self._file(sandbox.STOP).unlink(missing_ok=True)  # it was for the one before
         self._file(sandbox.RUNS).touch()
         self._began, self.restarts = time.monotonic(), self.restarts + 1
         self._starting, self.ready = True, False
@@ -118,11 +116,11 @@ class StaticPod:
             inner = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
             for pid in inner.split():  # bwrap's only child
                 os.kill(int(pid), 15)
-            try:
-                self.process.wait(grace)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            killed, end = self._file(sandbox.STOP), time.monotonic() + grace
+            while self.process.poll() is None and time.monotonic() < end and not killed.exists():
+                time.sleep(0.05)
+            self.process.kill()
+            self.process.wait()
         self._file(sandbox.RUNS).unlink(missing_ok=True)
         long = time.monotonic() - self._began > 2 * PAUSES[1]
         self._pause = PAUSES[0] if long else min(2 * self._pause or PAUSES[0], PAUSES[1])

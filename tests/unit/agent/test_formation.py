@@ -227,6 +227,11 @@ def test_a_worker_that_tries_again_settles_what_the_last_try_left(
     monkeypatch.setattr(forming.trust, "drop_issuer", lambda _: None, raising=False)
     forming.follow(Settings())
     assert done == ["settle", "until_ready"]
+    # Another address has to stay for a while first.
+    files_say(tmp_path, "10.0.0.7")
+    monkeypatch.setattr(Facts, "address", lambda *_: "10.0.0.9")
+    forming.follow(Settings())
+    assert done[2:] == ["until_ready"]
 
 
 def test_where_the_settings_say_now_a_waiting_worker_asks(

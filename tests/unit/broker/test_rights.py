@@ -424,12 +424,43 @@ def test_a_crowd_that_waits_is_soon_told_another_name(setup: Setup, key: NodeKey
 def test_a_board_comes_back_under_the_name_that_it_got_for_its_wish(
     setup: Setup, key: NodeKey
 ) -> None:
+    """With each further card, however often it has to ask."""
     setup.join(key, "pi-2")
     second = new()
     name = setup.join(second, "pi-2", BOARD)
-    gone(setup, name)
     assert name == f"pi-2-{second.node_id[2:6]}"
-    assert setup.join(new(), "pi-2", BOARD) == name
+    for _ in range(3):
+        gone(setup, name)
+        again = new()
+        assert setup.ask(again, "pi-2", board=BOARD).node_name == name
+        assert setup.join(again, "pi-2", BOARD) == name
+
+
+def test_a_card_that_was_just_granted_a_barred_name_does_not_get_it(
+    setup: Setup, key: NodeKey
+) -> None:
+    setup.join(key, "pi-2", BOARD)
+    gone(setup)
+    again = new()
+    operators.approve(setup.broker, again.node_id)
+    token = setup.ask(again, "pi-2", board=BOARD).token.reveal()
+    operators.revoke(setup.broker, key.node_id)
+    setup.cluster.csrs.append(csr("late", token))
+    setup.broker.tick()
+    assert "late" not in setup.cluster.approved
+    assert setup.broker.ledger.certificates["pi-2"].end
+    assert operators.approve(setup.broker, again.node_id)["let_back"] == []
+
+
+def test_who_waits_for_a_name_takes_nobodys_place(setup: Setup, key: NodeKey) -> None:
+    setup.join(key, "pi-2", BOARD)
+    for number in range(PLACES):
+        setup.ask(new(), f"pi-{number + 3}", "10.77.0.66")
+    setup.live(120)
+    before = [*setup.cluster.tokens]
+    with pytest.raises(Overloaded):
+        setup.ask(new(), "pi-2", board=BOARD)
+    assert [*setup.cluster.tokens] == before
 
 
 def test_no_name_is_passed_on_without_a_place(setup: Setup, key: NodeKey) -> None:
