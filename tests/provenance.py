@@ -8,7 +8,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 # Reports and records do not change what runs, and a run of several parts writes some on its way.
 REPORTS = (
-    ":(exclude)docs", ":(exclude)tests/lab/results", ":(exclude)tests/cluster/played.json"
+    ":(exclude)docs", ":(exclude)tests/lab/results", ":(exclude)tests/cluster/played.json",
+    ":(exclude)tests/cluster/traces",
 )  # fmt: skip
 
 

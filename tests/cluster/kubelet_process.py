@@ -50,7 +50,7 @@ SPEED = 5.0  # how much faster the agent's and this double's waits go than on a 
 RENEW = 10.0 / SPEED  # seconds: nodeStatusUpdateFrequency, and a quarter of a lease
 PATIENCE = 120.0  # seconds for a certificate; then another one is asked for
 CONFIG, FLAGS = KUBELET_FILES
-MIRROR = "kubernetes.io/config.mirror"
+MIRROR, SOURCE = "kubernetes.io/config.mirror", "kubernetes.io/config.source"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 ROOM = {"cpu": "4", "memory": "4Gi", "pods": "110"}
@@ -206,7 +206,7 @@ class Kubelet:
             "conditions": conditions(
                 MemoryPressure=(False, "Enough"), DiskPressure=(False, "Enough"),
                 PIDPressure=(False, "Enough"),
-                Ready=(there, "KubeletReady" if there else "NetworkPluginNotReady"),
+                Ready=(there, "KubeletReady" if there else "KubeletNotReady"),
             ),
             "capacity": ROOM, "allocatable": ROOM,
             "nodeInfo": {"kubeletVersion": self.version, "architecture": sandbox.ARCH,
@@ -257,6 +257,8 @@ class Kubelet:
                 for name in (meta["uid"], pod["spec"]["containers"][0]["name"]):
                     self.host.write(f"{sandbox.RUNS}/{name}", b"")
                 self.running.add(meta["uid"])
+            elif old := pod["status"].get("containerStatuses"):
+                self._tell(path, pod, old[0]["restartCount"], True)
         for name, one in static.items():
             self._mirror(name, one)
 
@@ -287,7 +289,12 @@ class Kubelet:
     def _tell(self, path: str, pod: dict[str, Any], restarts: int, ready: bool) -> None:
         """Let the API server show a pod as running, where that is news."""
         old = (pod["status"].get("containerStatuses") or [{}])[0]
-        if (old.get("restartCount"), old.get("ready")) == (restarts, ready):
+        # generateAPIPodStatus in kubelet_pods.go: of a pod that goes on too, the address of now.
+        own = pod["status"].get("podIP", "") == self.address
+        if (own or not pod["spec"].get("hostNetwork")) and (
+            old.get("restartCount"),
+            old.get("ready"),
+        ) == (restarts, ready):
             return
         state = {"running": {"startedAt": moment()}}
         status: dict[str, Any] = {
@@ -314,7 +321,7 @@ class Kubelet:
         always = [{"operator": "Exists", "effect": "NoExecute"}]
         self.ask("POST", f"/api/v1/namespaces/{meta['namespace']}/pods", {
             "metadata": {**meta, "name": name, "ownerReferences": [owner],
-                         "annotations": {**meta.get("annotations", {}),
+                         "annotations": {**meta.get("annotations", {}), SOURCE: "file",
                                          **dict.fromkeys(keys, one.digest)}},
             "spec": {**one.pod["spec"], "nodeName": self.name, "tolerations": always},
         })  # fmt: skip

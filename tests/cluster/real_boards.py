@@ -47,7 +47,7 @@ class RealBoard(Board):
         if year_1970:
             self.host.write(sandbox.CLOCK, str(-time.time()).encode())
         if self.boots:
-            self._link("up")
+            self.link("up")
         super().power_on()
         self.since = datetime.now(UTC)
         self.inside("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
@@ -61,10 +61,10 @@ class RealBoard(Board):
         """As the base: the sandboxes die with who has started them."""
         self.used = self.processor
         super().power_off()
-        self._link("down")
+        self.link("down")
 
-    def _link(self, state: str) -> None:
-        """Nobody answers for a board without power."""
+    def link(self, state: str) -> None:
+        """``up`` or ``down``: nobody answers for a board without power."""
         ip("-n", self.node.space, "link", "set", "eth0", state)
         if state == "up":
             gateway = f"{self.node.address.rpartition('.')[0]}.1"
@@ -74,6 +74,10 @@ class RealBoard(Board):
     def switch_off(self) -> subprocess.Popen[bytes]:
         """`nodeagent fleet off --yes` on this board; it ends with POWEROFF."""
         return self._start(self.agent, str(self.host.root), str(self.fleet), "off")
+
+    def trace(self, file: Path) -> subprocess.Popen[bytes]:
+        """Record there what all kubelets tell this board's API server, until the power goes."""
+        return self._start("tests.support.kubelet_trace", "watch", str(self.host.root), str(file))
 
     @property
     def plan(self) -> str:
@@ -161,12 +165,15 @@ class RealBoards(Boards):
         fresh = [one for one in nodes if is_ready(one) and _told(one) > since]
         return {one["metadata"]["name"]: _address(one) for one in fresh}
 
-    def renumber(self, board: Board, address: str) -> None:
+    def renumber(self, board: RealBoard, address: str) -> None:
         """Another address, as a DHCP server gives it; powered or not."""
         ip("-n", board.node.space, "addr", "flush", "dev", "eth0", "scope", "global")
         board.node.address = address
         self.lan.give(board.node, "eth0", address)
+        board.link("up")  # without it there is no route
         self.route(board)
+        if board.boots and not board.powered:
+            board.link("down")
         self.moved = datetime.now(UTC)
 
     def save(self, place: Path) -> None:
@@ -206,7 +213,8 @@ def fleet(saved: Path | None = None) -> Iterator[RealBoards]:
             made.material.card = (saved / "card").read_bytes()
             known = json.loads((saved / "boards.json").read_text())
             for number, (address, boots) in enumerate(known, 1):
-                board = made.plug(made.folder / f"{number}")
+                made.plug(made.folder / f"{number}")
+                board = made.all[-1]
                 board.boots = boots
                 made.renumber(board, address)
         yield made

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import logging
 import os
 import ssl
@@ -65,9 +66,13 @@ class StaticPod:
                 container = pod["spec"]["containers"][0]
             except (yaml.YAMLError, TypeError, LookupError):
                 return True  # half written
+            self._text = text
+            if pod == self.pod:
+                return True
             self.stop()
-            self._text, self.pod, self.container = text, pod, container
-            self.digest = hashlib.sha256(text.encode()).hexdigest()
+            self.pod, self.container = pod, container
+            # Of what the text says (pkg/kubelet/config/common.go, applyDefaults).
+            self.digest = hashlib.sha256(json.dumps(pod, sort_keys=True).encode()).hexdigest()
             self._pause, self._begin, self.restarts = 0, 0, -1
         if not self.pod:
             return True

@@ -14,7 +14,9 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from . import checks, lan, results
+from nodeagent.config.settings import Network
+
+from . import checks, lan, results, traced
 from .cluster import Cluster
 from .guest import Guest, SshFailed, wait
 from .place import ADDRESS, REPOSITORY, LabError, say
@@ -37,6 +39,10 @@ def carried(cluster: Cluster) -> checks.Outcome:
     order = random.sample(cluster.guests, len(cluster.guests))
     pauses = [random.uniform(0, APART) for _ in order]
     say(f"in this order: {', '.join(guest.name for guest in order)}")
+    leader = checks.control_plane(cluster)
+    tracing = len(cluster.guests) == 2 and cluster.asked.cni == Network.cni
+    if tracing:  # through both starts, whose times are compared
+        traced.start(leader)
     _off(cluster)
     still = _on(cluster, order, pauses)
     say(f"where they are: all Ready {still:.0f} s after the first power-on")
@@ -64,8 +70,18 @@ def carried(cluster: Cluster) -> checks.Outcome:
             checks.need("address changed from" in events, f"{guest.name}: {events[-300:]}")
         return "`nodeagent events` says on each that its address changed"
 
+    def recorded(cluster: Cluster) -> str:
+        names = {"leader" if guest is leader else "worker": guest for guest in cluster.guests}
+        after = _addresses(cluster)
+        words: dict[str, str] = {}
+        for name, guest in names.items():
+            node = guest.ssh("cat /proc/sys/kernel/hostname").strip()
+            words |= {node: name, before[node]: f"{name}-before", after[node]: f"{name}-after"}
+        return traced.finish(cluster, leader, names, words)
+
     outcome = checks.perform(
         cluster,
+        {"what the kubelets tell is recorded": recorded} if tracing else {},
         {"all nodes at the other network's addresses": there, "the same cluster": same},
         {"each step is told": told, "nothing of before is left": _nothing_left},
         checks.NODE,

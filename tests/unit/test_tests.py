@@ -22,9 +22,9 @@ def test_no_name_stands_twice() -> None:
 # These look at the checkout, at the tests themselves or at several packages at once.
 OF_NO_PACKAGE = {
     "test_aptrepo.py", "test_defects.py", "test_errors.py", "test_formats.py", "test_fuzz.py",
-    "test_guard.py", "test_guide.py", "test_irreversible.py", "test_keytraces.py", "test_lab.py",
-    "test_layout.py", "test_linters.py", "test_moves.py", "test_namespaces.py", "test_package.py",
-    "test_pools.py", "test_powercut.py",
+    "test_guard.py", "test_guide.py", "test_irreversible.py", "test_keytraces.py",
+    "test_kubelet_trace.py", "test_lab.py", "test_layout.py", "test_linters.py",
+    "test_moves.py", "test_namespaces.py", "test_package.py", "test_pools.py", "test_powercut.py",
     "test_promises.py", "test_results.py", "test_supply.py", "test_tests.py", "test_untouched.py",
 }  # fmt: skip
 
