@@ -910,10 +910,15 @@ class Anything(RuleBasedStateMachine):
         with contextlib.suppress(Unadmitted, Revoked, NodeAgentError):
             self.setup.ask(key, name)
 
-    @rule(name=st.sampled_from(NAMES))
-    def away(self, name: str) -> None:
-        gone(self.setup, name)
-        self.passed += 300
+    @rule(key=st.sampled_from(KEYS), name=st.sampled_from(NAMES), approved=st.booleans())
+    def another_card(self, key: NodeKey, name: str, approved: bool) -> None:
+        """Of the board that has this name, while all are off."""
+        for one in {*self.setup.cluster.nodes} - self.setup.cluster.leaders:
+            self.setup.cluster.nodes[one] = False
+        self.live(700)
+        if approved:
+            self.approve(key)
+        self.join(key, name, self.boards.get(name) or BOARD)
 
     @rule(name=st.sampled_from(NAMES))
     def revoke(self, name: str) -> None:
@@ -931,11 +936,15 @@ class Anything(RuleBasedStateMachine):
         for one in said["bar"]:
             self.barred_at.setdefault(one, self.passed)
 
-    @rule(key=st.sampled_from(KEYS))
     def approve(self, key: NodeKey) -> None:
+        """Let it in."""
         for name in operators.approve(self.setup.broker, key.node_id)["let_back"]:
-            self.barred_at.pop(name, None)
-            assert self.living[name] <= {key.node_id}, "another card's certificate is let back"
+            if self.barred_at.pop(name, None) is not None:
+                assert self.living[name] <= {key.node_id}, "another card's certificate is let back"
+
+    @rule(key=st.sampled_from(KEYS))
+    def person(self, key: NodeKey) -> None:
+        self.approve(key)
 
     @rule()
     def leave(self) -> None:
