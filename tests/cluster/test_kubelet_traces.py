@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cluster
 RECORDED = Path(__file__).with_name("traces") / "carried.json"
 AFTER = {"leads": "192.168.9.21", "works": "192.168.9.22"}
 NAMES = {"leads": "leader", "works": "worker"}
-QUIET = 20.0  # seconds without news: two of the double's looks at what is due
+QUIET = 12.0  # seconds without news: several of the double's looks at what is due
 
 
 def power_on(boards: RealBoards, addresses: dict[str, str], file: Path | None = None) -> None:
@@ -55,6 +55,7 @@ def test_the_double_tells_what_a_real_kubelet_told(
             for board, address in zip(boards.all, addresses.values(), strict=True):
                 boards.renumber(board, address)
             power_on(boards, addresses, file)
+            boards.until(lambda: False, QUIET)
         quiet = lambda: time.time() - file.stat().st_mtime > QUIET  # noqa: E731
         assert boards.until(quiet, 120), file.read_text()
         words = NAMES | {

@@ -34,6 +34,8 @@ def carried(cluster: Cluster) -> checks.Outcome:
     if not cluster.formed:
         cluster.power_on()
     checks.until_up(cluster)
+    if not cluster.formed:
+        checks.perform(cluster, checks.WEB)  # there is no registry in the other network
     cluster.formed = True
     before, uid = _addresses(cluster), uid_of(cluster)
     order = random.sample(cluster.guests, len(cluster.guests))
