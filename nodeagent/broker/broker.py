@@ -239,10 +239,11 @@ class Broker:
                     self.withdraw(token)
 
     def withdraw_ended(self, is_open: bool) -> None:
-        """Delete the tokens whose time is over, and those of keys that may not come any more: they
-        were revoked, or enrolment has ended and nobody approved them. Raises what the API
-        raises."""
+        """Delete the tokens whose time is over, those for names that were barred meanwhile, and
+        those of keys that may not come any more: they were revoked, or enrolment has ended and
+        nobody approved them. Raises what the API raises."""
         now = self.ledger.now()
+        barred = {one.name for one in self.ledger.certificates.values() if one.end}
         for token in self.outstanding:
             may_come = (
                 is_open
@@ -251,6 +252,8 @@ class Broker:
             )
             if now >= token.expires:
                 _audit("expired", token)
+            elif token.name in barred:
+                _audit("its name is barred", token)
             elif may_come and not self.ledger.revocation(token.node_id):
                 continue
             self.withdraw(token)

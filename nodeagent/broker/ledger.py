@@ -231,7 +231,7 @@ class Ledger:
         had = self.certificates.get(name)
         now = Certificate(name, node_id, by, board=board)
         if had is not None and had.node_id == node_id:
-            now = replace(now, board=board or had.board, former=had.former)
+            now = replace(now, board=board or had.board, former=had.former, end=had.end)
         self.certificates = {**self.certificates, name: now}
         self._save()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nodeagent.broker.broker import Broker, audit, is_node_id
 from nodeagent.broker.ledger_file import Revocation
-from nodeagent.errors import Refused
+from nodeagent.errors import FleetError, Refused
 from nodeagent.join import broker_protocol
 from nodeagent.join.approval import APPROVAL_LIFE, Seal
 
@@ -95,12 +95,16 @@ def revoke(broker: Broker, who: str) -> broker_protocol.Revoked:
     for key in (node_id, *sorted(keys - {node_id})):
         if ledger.revocation(key) is None:
             name = who if ledger.holder(who) else names[-1] if names else ""
-            ledger.revoke(Revocation(key, name, int(broker.clock())))
+            try:
+                ledger.revoke(Revocation(key, name, int(broker.clock())))
+            except FleetError:
+                if key == node_id:
+                    raise
+                # Its names are barred all the same, and what is asked for is done to its end.
+                audit("not revoked, there is no room", node=key)
+                continue
             audit("revoked", node=key, names=" ".join(names))
     ledger.bar(*(name for name in names if not ledger.certificates[name].end))
-    for token in broker.outstanding:
-        if token.name in names:  # of another card that was just granted it
-            broker.withdraw(token)
     was_open = broker.is_open()
     if was_open:
         seal(broker, 0)

@@ -28,6 +28,7 @@ from nodeagent.broker.ledger_file import (
     MAX_ADMISSIONS,
     MAX_FORMER,
     MAX_NAMES,
+    MAX_PEOPLES,
     Admission,
     Certificate,
     Member,
@@ -450,6 +451,44 @@ def test_a_card_that_was_just_granted_a_barred_name_does_not_get_it(
     assert "late" not in setup.cluster.approved
     assert setup.broker.ledger.certificates["pi-2"].end
     assert operators.approve(setup.broker, again.node_id)["let_back"] == []
+
+
+def test_a_revocation_is_whole_where_the_api_is_away(setup: Setup, key: NodeKey) -> None:
+    """Enrolment is sealed before the cluster is asked, and the name does not come back later."""
+    setup.join(key, "pi-2", BOARD)
+    gone(setup)
+    again = new()
+    operators.approve(setup.broker, again.node_id)
+    token = setup.ask(again, "pi-2", board=BOARD).token.reveal()
+    setup.cluster.csrs.append(csr("late", token))
+    setup.cluster.down = True
+    with contextlib.suppress(CommandFailed, OSError):
+        operators.revoke(setup.broker, key.node_id)
+    assert not setup.broker.is_open()
+    setup.cluster.down = False
+    setup.broker.tick()
+    assert "late" not in setup.cluster.approved
+    assert setup.broker.ledger.certificates["pi-2"].end
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_revocation_is_whole_where_the_list_is_nearly_full(
+    room: int, setup: Setup, key: NodeKey
+) -> None:
+    again = taken_over(setup, key)
+    held = setup.broker.ledger
+    others = [f"n-{number:0>16}".translate(str.maketrans("0189", "abcd")) for number in range(999)]
+    held.revoked = tuple(Revocation(one, "", int(NOW)) for one in others[: MAX_PEOPLES - room])
+    if not room:
+        with pytest.raises(FleetError, match="revoked already"):
+            operators.revoke(setup.broker, "pi-2")
+        assert not held.certificates["pi-2"].end
+        return
+    for _ in range(2):  # and once more
+        said = operators.revoke(setup.broker, "pi-2")
+        assert said["names"] == ["pi-2"] and held.certificates["pi-2"].end
+    assert held.revocation(again.node_id) and not setup.broker.is_open()
+    assert bool(held.revocation(key.node_id)) == (room == 2)
 
 
 def test_who_waits_for_a_name_takes_nobodys_place(setup: Setup, key: NodeKey) -> None:
